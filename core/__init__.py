@@ -1,0 +1,1 @@
+"""The gateway's own processes: configuration, launcher, orders, risk, instruments, command line."""
