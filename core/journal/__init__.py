@@ -1,0 +1,1 @@
+"""The journal: what happened, on disk before anything leaves. SQLite."""

@@ -1,0 +1,155 @@
+"""The frame around every message: protocol version, sender, sequence numbers. Pure functions of bytes.
+
+Another version is refused before its body is looked at, since a body of another version proves nothing;
+everything that can be wrong comes out as `MessageError` with a code, and never as another exception.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from ..errors import GatewayError
+from .account import Account, Executions, Positions, Snapshot, SnapshotRequest, WorkingOrders
+from .admin import Acknowledge, AdminResult, Kill, Query, Resume, StageChange
+from .codes import RejectCode
+from .fields import Name, Sequence, TimeNs
+from .orders import Cancel, Correction, Fill, Order, OrderUpdate, Reject, Replace
+from .session import Heartbeat, Hello, Welcome
+from .signals import Report, Signal, SignalCancel, SignalClose, SignalReplace
+
+PROTOCOL_VERSION = 1
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""A full snapshot of `MAX_ROWS` orders and executions stays below this."""
+
+Message = (
+    Signal
+    | SignalCancel
+    | SignalReplace
+    | SignalClose
+    | Report
+    | Order
+    | Cancel
+    | Replace
+    | OrderUpdate
+    | Fill
+    | Correction
+    | Reject
+    | Positions
+    | WorkingOrders
+    | Executions
+    | Account
+    | SnapshotRequest
+    | Snapshot
+    | Hello
+    | Welcome
+    | Heartbeat
+    | Kill
+    | Resume
+    | Acknowledge
+    | StageChange
+    | Query
+    | AdminResult
+)
+
+
+class MessageError(GatewayError):
+    """A message was refused at the edge; `code` says why, the text names the field."""
+
+    def __init__(self, code: RejectCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Envelope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One message on its way.
+
+    `seq` counts the sender's messages on this link from 1; `last_seq_received` is the newest one it has seen
+    of the peer, so that each side notices a link that is connected but swallows messages. `sent_ns` is UTC
+    ns.
+    """
+
+    sender: Name
+    seq: Sequence
+    body: Message
+    last_seq_received: Sequence = 0
+    sent_ns: TimeNs = 0
+    version: int = PROTOCOL_VERSION
+
+
+class _Version(Struct):
+    version: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_json_encoder = msgspec.json.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+_json_decoder = msgspec.json.Decoder(Envelope)
+_version_decoder = msgspec.msgpack.Decoder(_Version)
+_json_version_decoder = msgspec.json.Decoder(_Version)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Bytes for the wire. A new bytes object; safe from any process and thread."""
+    return _encoder.encode(envelope)
+
+
+def encode_json(envelope: Envelope) -> bytes:
+    """The same message for people and log files, UTF-8 JSON on one line."""
+    return _json_encoder.encode(envelope)
+
+
+def decode(data: bytes | bytearray | memoryview) -> Envelope:
+    """Read and validate one message from the wire.
+
+    Raises: MessageError, code `too_large`, `wrong_version` or `malformed`; nothing else, whatever the bytes
+    are.
+    """
+    return _decode(data, _decoder, _version_decoder)
+
+
+def decode_json(data: bytes | str) -> Envelope:
+    """Read and validate one message written by `encode_json` or by hand.
+
+    Raises: as `decode`.
+    """
+    return _decode(data.encode() if isinstance(data, str) else data, _json_decoder, _json_version_decoder)
+
+
+def _decode(
+    data: bytes | bytearray | memoryview,
+    decoder: msgspec.msgpack.Decoder[Envelope] | msgspec.json.Decoder[Envelope],
+    version_decoder: msgspec.msgpack.Decoder[_Version] | msgspec.json.Decoder[_Version],
+) -> Envelope:
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise MessageError(
+            RejectCode.TOO_LARGE,
+            f"a message has at most {MAX_MESSAGE_BYTES} bytes, was {len(data)}; send less at once",
+        )
+    try:
+        envelope = decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
+        _refuse_other_version(data, version_decoder)
+        raise MessageError(RejectCode.MALFORMED, f"message refused: {error}"[:500]) from error
+    if envelope.version != PROTOCOL_VERSION:
+        raise _wrong_version(envelope.version)
+    return envelope
+
+
+def _refuse_other_version(
+    data: bytes | bytearray | memoryview,
+    version_decoder: msgspec.msgpack.Decoder[_Version] | msgspec.json.Decoder[_Version],
+) -> None:
+    try:
+        version = version_decoder.decode(data).version
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
+        return
+    if version != PROTOCOL_VERSION:
+        raise _wrong_version(version)
+
+
+def _wrong_version(version: int) -> MessageError:
+    return MessageError(
+        RejectCode.WRONG_VERSION,
+        f"protocol version was {version}, this side speaks {PROTOCOL_VERSION}; update the older side",
+    )

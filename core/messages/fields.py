@@ -1,0 +1,110 @@
+"""Field types and the checks that a type alone cannot make.
+
+msgspec checks types, lengths and patterns while decoding. It accepts the decimals "NaN" and "Infinity", which
+would poison every comparison after them, so each struct that carries a decimal calls `check_*` when it is
+built: in the process that makes the message, and again in the one that decodes it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from msgspec import Meta
+
+MAX_DECIMAL_PLACES = 12
+MAX_PRICE = Decimal(10) ** 9
+MAX_QUANTITY = Decimal(10) ** 6
+MAX_MONEY = Decimal(10) ** 12
+MAX_ROWS = 5_000
+"""Rows of one list in one message: a snapshot larger than this is a fault of its sender."""
+
+_ID = r"^[!-~]+$"
+
+Platform = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=16)]
+OptionalPlatform = Annotated[str, Meta(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=16)]
+Symbol = Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Za-z0-9._/-]*$", max_length=32)]
+Contract = Annotated[str, Meta(max_length=64)]
+AccountName = Annotated[str, Meta(max_length=64)]
+SignalId = Annotated[str, Meta(pattern=_ID, max_length=64)]
+ClientOrderId = Annotated[str, Meta(max_length=64)]
+"""Ours is `order_id.LENGTH` characters; somebody else's tag on an external order may be longer."""
+PlatformOrderId = Annotated[str, Meta(max_length=64)]
+ExecutionId = Annotated[str, Meta(pattern=_ID, max_length=128)]
+Ticket = Annotated[str, Meta(max_length=32)]
+Text = Annotated[str, Meta(max_length=512)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3,5}$")]
+OptionalCurrency = Annotated[str, Meta(pattern=r"^([A-Z]{3,5})?$")]
+TimeNs = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+def _check(name: str, value: Decimal, limit: Decimal) -> None:
+    if not value.is_finite():
+        raise ValueError(f"{name} must be a finite number, was {value}")
+    if not -limit <= value <= limit:
+        raise ValueError(f"{name} must lie within ±{limit:f}, was {value}")
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and not -MAX_DECIMAL_PLACES <= exponent <= MAX_DECIMAL_PLACES:
+        raise ValueError(f"{name} must have at most {MAX_DECIMAL_PLACES} decimal places, was {value}")
+
+
+def check_price(name: str, value: Decimal | None) -> None:
+    """Any finite price within ±`MAX_PRICE`; negative ones are legal (oil, spreads).
+
+    Raises: ValueError with the field's name and value.
+    """
+    if value is not None:
+        _check(name, value, MAX_PRICE)
+
+
+def check_quantity(name: str, value: Decimal | None) -> None:
+    """A finite quantity in lots, above zero and at most `MAX_QUANTITY`.
+
+    Raises: ValueError with the field's name and value.
+    """
+    if value is not None:
+        _check(name, value, MAX_QUANTITY)
+        if value <= 0:
+            raise ValueError(f"{name} must be above zero, was {value}")
+
+
+def check_signed_quantity(name: str, value: Decimal) -> None:
+    """A finite quantity in lots of either sign, zero included.
+
+    Raises: ValueError with the field's name and value.
+    """
+    _check(name, value, MAX_QUANTITY)
+
+
+def check_money(name: str, value: Decimal | None) -> None:
+    """A finite amount of money of either sign.
+
+    Raises: ValueError with the field's name and value.
+    """
+    if value is not None:
+        _check(name, value, MAX_MONEY)
+
+
+def check_prices(order_type: str, limit_price: Decimal | None, stop_price: Decimal | None) -> None:
+    """The prices that an order type needs are there, and no others.
+
+    Raises: ValueError; a market order with a price on it is refused, not silently sent without.
+    """
+    check_price("limit_price", limit_price)
+    check_price("stop_price", stop_price)
+    if (limit_price is not None) != (order_type in ("limit", "stop_limit")):
+        raise ValueError(f"limit_price was {limit_price}, which does not fit a {order_type} order")
+    if (stop_price is not None) != (order_type in ("stop", "stop_limit")):
+        raise ValueError(f"stop_price was {stop_price}, which does not fit a {order_type} order")
+
+
+def check_good_till(time_in_force: str, good_till_ns: int) -> None:
+    """`good_till_ns` is given for GTD and for nothing else.
+
+    Raises: ValueError.
+    """
+    if (good_till_ns > 0) != (time_in_force == "gtd"):
+        raise ValueError(f"good_till_ns was {good_till_ns}, which does not fit time in force {time_in_force}")

@@ -1,0 +1,205 @@
+"""Between the gateway and an adapter: orders out; updates, fills, corrections and rejects back."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from .codes import RejectCode
+from .fields import (
+    AccountName,
+    ClientOrderId,
+    Contract,
+    Count,
+    ExecutionId,
+    OptionalCurrency,
+    Platform,
+    PlatformOrderId,
+    Symbol,
+    Text,
+    Ticket,
+    TimeNs,
+    check_good_till,
+    check_money,
+    check_price,
+    check_prices,
+    check_quantity,
+    check_signed_quantity,
+)
+from .order_id import LENGTH
+from .terms import CorrectionKind, LegState, OrderType, Side, TimeInForce
+
+OwnOrderId = Annotated[str, Meta(min_length=LENGTH, max_length=LENGTH)]
+
+
+class Order(Struct, tag="order", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Place this once. Placing the same `client_order_id` again must return the existing order.
+
+    `not_after_ns` (UTC ns): an adapter must refuse with `too_late_to_send` after this time instead of placing
+    it; that is what lets the gateway trust a later "not there". `stop_loss`/`take_profit` are set only for an
+    adapter whose capabilities say that its platform keeps them. `close_ticket` closes that position of a
+    hedging account.
+    """
+
+    client_order_id: OwnOrderId
+    platform: Platform
+    account: AccountName
+    symbol: Symbol
+    contract: Contract
+    side: Side
+    quantity: Decimal
+    order_type: OrderType
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
+    good_till_ns: TimeNs = 0
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    reduce_only: bool = False
+    close_ticket: Ticket = ""
+    oco_group: Annotated[str, Meta(max_length=31)] = ""
+    not_after_ns: TimeNs = 0
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+        check_prices(self.order_type, self.limit_price, self.stop_price)
+        check_price("stop_loss", self.stop_loss)
+        check_price("take_profit", self.take_profit)
+        check_good_till(self.time_in_force, self.good_till_ns)
+
+
+class Cancel(Struct, tag="cancel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cancel one order. Harmless to repeat. `platform_order_id` is empty when no update has named it yet."""
+
+    client_order_id: ClientOrderId
+    platform: Platform
+    account: AccountName
+    symbol: Symbol
+    platform_order_id: PlatformOrderId = ""
+
+
+class Replace(Struct, tag="replace", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Change a working order in place; the client order id stays.
+
+    All fields give the wanted whole, never a difference; `quantity` includes what has already filled.
+    `revision` counts the replaces of this order from 1 and comes back in the answer.
+    """
+
+    client_order_id: OwnOrderId
+    platform: Platform
+    account: AccountName
+    symbol: Symbol
+    revision: Count
+    quantity: Decimal
+    platform_order_id: PlatformOrderId = ""
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+        check_price("limit_price", self.limit_price)
+        check_price("stop_price", self.stop_price)
+
+
+class OrderUpdate(Struct, tag="order_update", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The platform's word on one order: one of ours, or (foreign or empty id) somebody else's.
+
+    `filled` is the platform's cumulative figure and only a check: money is counted from fills.
+    `replace_revision` is set on the answer to a replace.
+    """
+
+    client_order_id: ClientOrderId
+    platform: Platform
+    account: AccountName
+    symbol: Symbol
+    side: Side
+    state: LegState
+    quantity: Decimal
+    filled: Decimal
+    platform_order_id: PlatformOrderId = ""
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    avg_price: Decimal | None = None
+    replace_revision: Count = 0
+    code: RejectCode = RejectCode.NONE
+    text: Text = ""
+    ts_event_ns: TimeNs = 0
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+        check_signed_quantity("filled", self.filled)
+        if self.filled < 0:
+            raise ValueError(f"filled must not be negative, was {self.filled}")
+        check_price("limit_price", self.limit_price)
+        check_price("stop_price", self.stop_price)
+        check_price("avg_price", self.avg_price)
+
+
+class Fill(Struct, tag="fill", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One execution, keyed by (platform, account, exec_id); `fee` is a cost when positive.
+
+    `position_ticket`: the position it opened or reduced, on hedging accounts.
+    """
+
+    platform: Platform
+    account: AccountName
+    exec_id: ExecutionId
+    client_order_id: ClientOrderId
+    symbol: Symbol
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    ts_event_ns: TimeNs
+    platform_order_id: PlatformOrderId = ""
+    contract: Contract = ""
+    position_ticket: Ticket = ""
+    fee: Decimal = Decimal(0)
+    fee_currency: OptionalCurrency = ""
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+        check_price("price", self.price)
+        check_money("fee", self.fee)
+
+
+class Correction(Struct, tag="correction", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The platform takes an execution back (`bust`) or changes it (`correct`).
+
+    `revision` counts the corrections of one execution from 1: the highest wins, in whatever order they come.
+    """
+
+    platform: Platform
+    account: AccountName
+    exec_id: ExecutionId
+    kind: CorrectionKind
+    revision: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    quantity: Decimal | None = None
+    price: Decimal | None = None
+    ts_event_ns: TimeNs = 0
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+        check_price("price", self.price)
+        if (self.kind is CorrectionKind.CORRECT) != (self.quantity is not None and self.price is not None):
+            raise ValueError("a correction needs the new quantity and price, a bust neither")
+
+
+class Reject(Struct, tag="reject", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """No, with a code. From an adapter about an order, cancel or replace; from the gateway about a message.
+
+    `measured` and `limit` are texts, since a check may measure a number, a name or an age.
+    """
+
+    code: RejectCode
+    text: Text
+    client_order_id: ClientOrderId = ""
+    signal_id: Annotated[str, Meta(max_length=64)] = ""
+    platform: Annotated[str, Meta(max_length=16)] = ""
+    account: AccountName = ""
+    replace_revision: Count = 0
+    measured: Text = ""
+    limit: Text = ""
+    stage: Count = 0

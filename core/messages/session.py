@@ -1,0 +1,100 @@
+"""Opening a link, keeping it, and what the platform behind it can do."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from .codes import RejectCode
+from .fields import (
+    AccountName,
+    Contract,
+    Count,
+    Currency,
+    Name,
+    OptionalPlatform,
+    Sequence,
+    Symbol,
+    Text,
+    TimeNs,
+)
+from .terms import AccountMode, KillLevel, OrderType, Role, TimeInForce
+
+
+class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a platform can do. What it cannot is refused before sending, with a code, never converted.
+
+    `brackets`: the platform keeps stop loss and take profit with the entry. `oco`: it cancels the sibling
+    itself. `executions_history`: its snapshot lists past executions, so that "not there" means something.
+    """
+
+    order_types: tuple[OrderType, ...]
+    times_in_force: tuple[TimeInForce, ...]
+    replace: bool = False
+    brackets: bool = False
+    oco: bool = False
+    reduce_only: bool = False
+    close_by_ticket: bool = False
+    executions_history: bool = True
+
+
+class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A symbol as the platform describes it; compared with the catalog before anything is traded."""
+
+    symbol: Symbol
+    platform_symbol: Name
+    contract: Contract = ""
+    tick_size: Decimal | None = None
+    lot_step: Decimal | None = None
+    point_value: Decimal | None = None
+    currency: Annotated[str, Meta(max_length=5)] = ""
+    expiry_ns: TimeNs = 0
+
+
+class Hello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """First message on a link, from adapter, NEXUS or an admin tool. `boot_id` differs after each of its
+    restarts.
+    """
+
+    role: Role
+    name: Name
+    boot_id: Name
+    platform: OptionalPlatform = ""
+    account: AccountName = ""
+    account_mode: AccountMode = AccountMode.NETTING
+    account_currency: Currency = "USD"
+    capabilities: Capabilities | None = None
+    instruments: Annotated[tuple[Instrument, ...], Meta(max_length=500)] = ()
+    token: Annotated[str, Meta(max_length=256)] = ""
+    last_seq_received: Sequence = 0
+
+    def __post_init__(self) -> None:
+        if self.role is Role.ADAPTER and (not self.platform or self.capabilities is None):
+            raise ValueError("an adapter's hello needs its platform and its capabilities")
+
+
+class Welcome(Struct, tag="welcome", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateway's answer to a hello. `accepted` False: the link is closed after this, for `code`."""
+
+    accepted: bool
+    gateway_boot_id: Name
+    stage: Count
+    kill_level: KillLevel
+    heartbeat_ms: Count
+    last_seq_received: Sequence = 0
+    code: RejectCode = RejectCode.NONE
+    text: Text = ""
+
+
+class Heartbeat(Struct, tag="heartbeat", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Alive, and how far: the sequence numbers show a link that is connected but mute.
+
+    `platform_up`: the adapter's own link to its platform. `last_data_ns`: newest market data it has seen.
+    """
+
+    last_seq_sent: Sequence
+    last_seq_received: Sequence
+    platform_up: bool = True
+    last_data_ns: TimeNs = 0

@@ -1,0 +1,212 @@
+"""Between NEXUS and the gateway: a signal, what changes it later, and the report that comes back."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from .codes import RejectCode
+from .fields import (
+    AccountName,
+    ClientOrderId,
+    Count,
+    OptionalPlatform,
+    Platform,
+    SignalId,
+    Symbol,
+    Text,
+    TimeNs,
+    check_good_till,
+    check_money,
+    check_price,
+    check_prices,
+    check_quantity,
+)
+from .order_id import MAX_LEGS
+from .terms import Allocation, FanOutKind, LegState, OrderType, Protection, Side, SignalState, TimeInForce
+
+
+class Bracket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Protective prices of a signal, in quote units; one cancels the other."""
+
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        check_price("stop_loss", self.stop_loss)
+        check_price("take_profit", self.take_profit)
+        if self.stop_loss is None and self.take_profit is None:
+            raise ValueError("a bracket needs a stop_loss, a take_profit or both")
+
+
+class FanOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the legs owe each other.
+
+    `quorum`: legs that must fill, for `quorum` only. `decide_within_ms`: after this time legs that have not
+    filled are cancelled and the policy decides; 0 means it waits for ever.
+    """
+
+    kind: FanOutKind = FanOutKind.BEST_EFFORT
+    quorum: Annotated[int, Meta(ge=0, le=MAX_LEGS)] = 0
+    decide_within_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
+
+    def __post_init__(self) -> None:
+        if (self.quorum > 0) != (self.kind is FanOutKind.QUORUM):
+            raise ValueError(f"quorum was {self.quorum}, which does not fit policy {self.kind}")
+
+
+class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One platform of a signal. `account` empty: the platform's configured one. `quantity`: this leg's own
+    size.
+    """
+
+    platform: Platform
+    account: AccountName = ""
+    quantity: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+
+
+class Signal(Struct, tag="signal", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One idea of NEXUS, to be traded on each target.
+
+    Exactly one of `quantity` (lots; for each leg, or shared among them: `allocation`) and `risk_usd` (per
+    leg, turned into lots by the distance to the bracket's stop loss). `reduce_only` never opens or turns a
+    position. `created_ns` is when NEXUS decided, `tick_ns` the tick it decided on; both UTC ns.
+    """
+
+    signal_id: SignalId
+    symbol: Symbol
+    side: Side
+    created_ns: TimeNs
+    targets: Annotated[tuple[Target, ...], Meta(min_length=1, max_length=MAX_LEGS)]
+    quantity: Decimal | None = None
+    risk_usd: Decimal | None = None
+    allocation: Allocation = Allocation.EACH
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
+    good_till_ns: TimeNs = 0
+    bracket: Bracket | None = None
+    policy: FanOut = FanOut()
+    reduce_only: bool = False
+    tick_ns: TimeNs = 0
+    strategy: Text = ""
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+        check_money("risk_usd", self.risk_usd)
+        if (self.quantity is None) == (self.risk_usd is None):
+            raise ValueError("a signal needs exactly one of quantity and risk_usd")
+        if self.risk_usd is not None:
+            if self.risk_usd <= 0:
+                raise ValueError(f"risk_usd must be above zero, was {self.risk_usd}")
+            if self.bracket is None or self.bracket.stop_loss is None:
+                raise ValueError(
+                    "risk_usd needs a bracket with a stop_loss: without one the size has no measure"
+                )
+        check_prices(self.order_type, self.limit_price, self.stop_price)
+        check_good_till(self.time_in_force, self.good_till_ns)
+        if self.policy.quorum > len(self.targets):
+            raise ValueError(f"quorum was {self.policy.quorum} with {len(self.targets)} targets")
+        if self.policy.kind is FanOutKind.PRIMARY_THEN_HEDGE and len(self.targets) < 2:
+            raise ValueError("primary_then_hedge needs at least two targets: the primary and a hedge")
+        if len({(t.platform, t.account) for t in self.targets}) != len(self.targets):
+            raise ValueError("each (platform, account) may be a target once; use quantity for a larger leg")
+
+
+class SignalCancel(Struct, tag="signal_cancel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cancel the working orders of a signal, on one platform or (empty) on all. Positions stay."""
+
+    signal_id: SignalId
+    platform: OptionalPlatform = ""
+
+
+class SignalReplace(Struct, tag="signal_replace", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Change the working entry orders of a signal; `quantity` is the total including what has filled."""
+
+    signal_id: SignalId
+    platform: OptionalPlatform = ""
+    quantity: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        check_quantity("quantity", self.quantity)
+        check_price("limit_price", self.limit_price)
+        check_price("stop_price", self.stop_price)
+        if self.quantity is None and self.limit_price is None and self.stop_price is None:
+            raise ValueError("a replace needs a quantity, a limit_price or a stop_price")
+
+
+class SignalClose(Struct, tag="signal_close", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cancel what works of a signal and close what its own legs hold, leg by leg, each on its own account."""
+
+    signal_id: SignalId
+    platform: OptionalPlatform = ""
+
+
+class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One leg as the gateway knows it. Quantities in lots, prices in quote units, money in USD.
+
+    `open_quantity` is signed and is what the leg holds now. `missing_fills` is what the platform says it has
+    filled beyond the executions it has delivered. The `_ns` stamps are those of the entry order; 0 means not
+    yet.
+    """
+
+    leg: Count
+    platform: Platform
+    account: AccountName
+    client_order_id: ClientOrderId
+    side: Side
+    state: LegState
+    quantity: Decimal
+    filled: Decimal
+    open_quantity: Decimal
+    avg_price: Decimal | None
+    slippage_points: Decimal | None
+    notional_usd: Decimal | None
+    realized_usd: Decimal | None
+    fees_usd: Decimal | None
+    missing_fills: Decimal
+    protection: Protection
+    code: RejectCode
+    text: Text
+    sent_ns: TimeNs = 0
+    acked_ns: TimeNs = 0
+    first_fill_ns: TimeNs = 0
+    last_fill_ns: TimeNs = 0
+
+
+class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of a signal, sent each time something of it changes; `revision` counts up.
+
+    `avg_price` weighs the entry fills of all legs by quantity, `avg_price_usd` by point value in USD: legs of
+    different instruments cannot be averaged in points. `residual_quantity` is what the legs hold now, signed
+    and summed; `residual_usd` its value. Money is None when a currency rate was missing: never converted 1:1.
+    """
+
+    signal_id: SignalId
+    symbol: Symbol
+    side: Side
+    state: SignalState
+    revision: Count
+    code: RejectCode
+    text: Text
+    quantity: Decimal
+    filled: Decimal
+    avg_price: Decimal | None
+    avg_price_usd: Decimal | None
+    realized_usd: Decimal | None
+    fees_usd: Decimal | None
+    residual_quantity: Decimal
+    residual_usd: Decimal | None
+    unknown_legs: Count
+    duplicate: bool
+    legs: Annotated[tuple[LegReport, ...], Meta(max_length=MAX_LEGS)]
+    received_ns: TimeNs = 0
+    changed_ns: TimeNs = 0

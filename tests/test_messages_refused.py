@@ -1,0 +1,126 @@
+"""What must not come in: other versions, wrong numbers, unknown words, hostile bytes."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.messages import RejectCode
+
+from tests.golden.examples import EXAMPLES, envelope, kind
+
+BY_KIND = {kind(example): example for example in EXAMPLES}
+
+
+def refused(built: object) -> m.MessageError:
+    with pytest.raises(m.MessageError) as caught:
+        m.decode(msgspec.msgpack.encode(built))
+    return caught.value
+
+
+def plain(name: str, **changes: object) -> dict:
+    built = msgspec.to_builtins(envelope(BY_KIND[name]))
+    built["body"].update(changes)
+    return built
+
+
+@pytest.mark.parametrize("number", ["NaN", "sNaN", "Infinity", "-Infinity", float("nan"), float("inf")])
+def test_a_number_that_is_none_is_refused(number):
+    assert refused(plain("fill", price=number)).code is RejectCode.MALFORMED
+
+
+@pytest.mark.parametrize("number", ["1e400", "1000000001", "0.0000000000001", "-1000000001", "1e-400000"])
+def test_oversize_prices_are_refused(number):
+    assert "price" in str(refused(plain("fill", price=number)))
+
+
+@pytest.mark.parametrize("quantity", ["0", "-1", "1000001"])
+def test_quantities_are_above_zero_and_bounded(quantity):
+    assert "quantity" in str(refused(plain("fill", quantity=quantity)))
+
+
+def test_another_version_is_refused_by_name_even_when_its_body_is_unreadable():
+    built = plain("fill")
+    built["version"] = 2
+    built["body"] = {"type": "from_the_future"}
+    error = refused(built)
+    assert error.code is RejectCode.WRONG_VERSION
+    assert "was 2" in str(error)
+
+
+def test_too_large_is_refused_before_parsing():
+    with pytest.raises(m.MessageError) as caught:
+        m.decode(b"\x00" * (m.MAX_MESSAGE_BYTES + 1))
+    assert caught.value.code is RejectCode.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("signal", {"surprise": 1}),
+        ("signal", {"side": "hold"}),
+        ("signal", {"platform": "mt5"}),
+        ("signal", {"quantity": "1"}),  # beside risk_usd
+        ("signal", {"limit_price": None}),  # of a limit order
+        ("signal", {"stop_price": "1"}),  # of a limit order
+        ("signal", {"bracket": None}),  # risk_usd without a stop
+        ("signal", {"good_till_ns": 0}),  # of GTD
+        ("signal", {"targets": []}),
+        ("signal", {"targets": [{"platform": "mt5"}, {"platform": "mt5"}]}),
+        ("signal", {"signal_id": ""}),
+        ("signal", {"signal_id": "a b"}),
+        ("signal", {"created_ns": -1}),
+        ("signal", {"policy": {"kind": "quorum", "quorum": 3}}),
+        ("signal", {"policy": {"kind": "best_effort", "quorum": 1}}),
+        ("order", {"client_order_id": "short"}),
+        ("order", {"platform": "MT5!"}),
+        ("correction", {"kind": "bust"}),
+        ("correction", {"revision": 0}),
+        ("kill", {"level": 6}),
+        ("hello", {"capabilities": None}),
+        ("order_update", {"filled": "-1"}),
+    ],
+)
+def test_bad_fields_are_refused(name, changes):
+    assert refused(plain(name, **changes)).code is RejectCode.MALFORMED
+
+
+def test_the_constructor_refuses_what_the_decoder_refuses():
+    with pytest.raises(ValueError, match="exactly one"):
+        m.Signal(
+            signal_id="a",
+            symbol="NQ",
+            side=m.Side.BUY,
+            created_ns=1,
+            targets=(m.Target(platform="mt5"),),
+        )
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_give_a_message_or_a_message_error(data):
+    for read in (m.decode, m.decode_json):
+        try:
+            read(data)
+        except m.MessageError:
+            pass
+
+
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_damaged_messages_give_a_message_or_a_message_error(example, data):
+    damaged = bytearray(m.encode(envelope(example)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        m.decode(damaged)
+    except m.MessageError:
+        pass
+
+
+def test_deep_nesting_does_not_break_the_decoder():
+    for data in (b"\x91" * 100_000 + b"\x00", b"\x81\xa4body" * 50_000 + b"\x00"):
+        with pytest.raises(m.MessageError):
+            m.decode(data)
+    with pytest.raises(m.MessageError):
+        m.decode_json(b'{"body":' + b"[" * 100_000)
