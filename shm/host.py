@@ -1,0 +1,134 @@
+"""Everything that differs between Linux and Windows, in one place: folders, locks, processes, timers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+IS_WINDOWS: Final = sys.platform == "win32"
+_START_TOLERANCE_MS: Final = 5_000
+# Windows locks bytes against reading too, so the lock lies far beyond any file's end.
+_LOCK_OFFSET: Final = 1 << 40
+
+
+def default_run_folder() -> Path:
+    """Where this user's segments live: memory-backed on Linux, the local data folder elsewhere."""
+    if not IS_WINDOWS and os.path.isdir("/dev/shm"):
+        return Path("/dev/shm") / f"nexus-gateway-{os.getuid()}"
+    return local_data_folder() / "run"
+
+
+def local_data_folder() -> Path:
+    """Where this user's caches, logs and recordings live when the configuration names no folder."""
+    if IS_WINDOWS:
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        return Path(base) / "nexus-gateway"
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "nexus-gateway"
+
+
+def make_private_folder(path: Path) -> None:
+    """Create `path` with mode 0700 or check that an existing one is ours alone.
+
+    Raises:
+        PermissionError: it belongs to somebody else, is a link, or others may enter it. A shared folder would let
+            another user of the machine feed prices to NEXUS.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if IS_WINDOWS:
+        return  # the user's local data folder carries the user's own ACL
+    status = path.lstat()
+    if path.is_symlink() or status.st_uid != os.getuid():
+        raise PermissionError(f"run folder {path} is a link or not owned by this user; name another folder")
+    if status.st_mode & 0o077:
+        mode = oct(status.st_mode & 0o777)
+        raise PermissionError(f"run folder {path} has mode {mode}, allowed is 0o700; run: chmod 700 {path}")
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file without waiting; False when another process holds it.
+
+    The operating system drops it when the holder ends, kill -9 included, so it can never be stale.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, _LOCK_OFFSET, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lock_within(descriptor: int, timeout_s: float) -> bool:
+    """`try_lock`, repeated for at most `timeout_s` seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not try_lock(descriptor):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def started_ms(pid: int) -> int | None:
+    """UTC milliseconds at which process `pid` started, None when there is no such process."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return int(process.create_time() * 1000)
+    except psutil.NoSuchProcess:
+        return None
+    except psutil.AccessDenied:
+        return 0
+
+
+def is_alive(pid: int, process_started_ms: int) -> bool:
+    """Whether the very process that started then under this pid still runs; a reused pid is not it."""
+    now_started_ms = started_ms(pid)
+    if now_started_ms is None:
+        return False
+    return now_started_ms == 0 or abs(now_started_ms - process_started_ms) <= _START_TOLERANCE_MS
+
+
+def open_private(path: Path, *, create: bool = False, exclusive: bool = False) -> int:
+    """File descriptor for reading and writing, mode 0600, not inherited by children. The caller closes it.
+
+    Raises:
+        FileNotFoundError, FileExistsError: as asked for with `create` and `exclusive`.
+    """
+    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    if create:
+        flags |= os.O_CREAT
+    if exclusive:
+        flags |= os.O_EXCL
+    return os.open(path, flags, 0o600)
+
+
+def sharpen_timers() -> None:
+    """Make short sleeps short: Linux rounds them up by 50 us, Windows by 15.6 ms, unless the process asks.
+
+    Any process may call it once at its start; it lasts until the process ends.
+    """
+    if sys.platform == "win32":
+        import ctypes
+
+        ctypes.windll.winmm.timeBeginPeriod(1)
+    elif sys.platform == "linux":
+        import ctypes
+
+        set_timer_slack = 29
+        ctypes.CDLL(None).prctl(set_timer_slack, 1, 0, 0, 0)

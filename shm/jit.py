@@ -1,0 +1,83 @@
+"""The one place that compiles kernels, and the guard against numba's stale cache.
+
+`cache=True` stamps a kernel with its own file only: when a constant or a callee in another file changes, the old
+machine code is used silently, and a ring would be read at last week's offsets. So the cache folder is keyed by a hash
+over every source file in which kernels, layouts and constants live. An older release's folder is simply not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import numba
+from numba.core import config
+
+from . import host
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SHM: Final = Path(__file__).resolve().parent
+# Kernels may be written in these packages only; a test walks the tree and enforces it.
+HOT_FOLDERS: Final = (_SHM, _SHM.parent / "adapters", _SHM.parent / "nexus_link")
+
+
+def source_key() -> str:
+    """Hex hash over all Python files of the hot folders; changes when any kernel could."""
+    digest = hashlib.sha256()
+    for folder in HOT_FOLDERS:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(_SHM.parent).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("NUMBA_CACHE_DIR") or str(host.local_data_folder() / "kernels")
+    folder = Path(base) / source_key()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:  # a read-only home: compile in every process rather than never start
+        folder = Path(tempfile.gettempdir()) / f"nexus-gateway-kernels-{source_key()}-{os.getpid()}"
+        host.make_private_folder(folder)
+    return folder
+
+
+CACHE_FOLDER: Final = _cache_folder()
+
+
+def kernel(*signatures: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: compile for the signatures now, from the cache when it can, with the GIL released while it runs.
+
+    Args:
+        signatures: numba signature strings such as "int64(int64, int64)". None = compile at the first call.
+    """
+
+    def compile_(function: Callable[P, R]) -> Callable[P, R]:
+        # numba reads the cache folder at decoration. It is put back at once: NEXUS's own kernels are none of ours.
+        users_folder = config.CACHE_DIR
+        config.CACHE_DIR = str(CACHE_FOLDER)
+        try:
+            decorate: Any = numba.njit(list(signatures) or None, cache=True, nogil=True)
+            compiled: Callable[P, R] = decorate(function)
+        finally:
+            config.CACHE_DIR = users_folder
+        return compiled
+
+    return compile_
+
+
+def entry_point(compiled: Callable[P, R]) -> Callable[P, R]:
+    """The compiled code of a kernel with one signature, callable from Python without numba's dispatcher.
+
+    The dispatcher costs over a microsecond, this 0.3. Give it plain integers and floats only, positionally.
+    """
+    overloads: Any = compiled
+    (only,) = overloads.overloads.values()
+    entry: Callable[P, R] = only.entry_point
+    return entry

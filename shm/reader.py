@@ -1,0 +1,251 @@
+"""Reading one tick ring, in three ways, at any speed, without the writer noticing.
+
+A reader that is too slow is lapped: what was overwritten is counted exactly (`lost`) and it goes on at the newest
+record, because an old price is worth less than the loss of it costs. `read + lost` always equals the number of records
+published since the reader's start, once it has caught up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from . import fan_in_kernels, layout, ring_kernels, run_folder
+from .idle import Idle
+from .jit import entry_point
+from .segment import Segment, SegmentState
+from .tick import TICK_DTYPE, Platform, TickArray
+
+Start = Literal["new", "oldest", "first"]
+"""Where a reader begins: after the newest record, at the oldest still there, or at number 1 (what is gone is lost)."""
+
+AfterLap = Literal["newest", "oldest"]
+"""Where it goes on after having been lapped: at the newest record (freshness) or at old ones still safe (recorder)."""
+
+_count_ready: Final = entry_point(ring_kernels.count_ready)
+_finish_batch: Final = entry_point(ring_kernels.finish_batch)
+_publish_cursor: Final = entry_point(ring_kernels.publish_cursor)
+_drain_one: Final = entry_point(ring_kernels.drain_one)
+_spin_any: Final = entry_point(fan_in_kernels.spin_any)
+
+
+class TickReader:
+    """Reader of one ring; used by one thread. Any process may make any number of them.
+
+    Attributes:
+        name: of the ring.
+        platform: of the ring's writer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ring: str,
+        *,
+        start: Start = "new",
+        after_lap: AfterLap = "newest",
+        cursor: str | None = None,
+    ) -> None:
+        """
+        Args:
+            cursor: name under which to publish how far this reader is, for monitoring and for a replay at full speed;
+                None = stay invisible.
+
+        Raises:
+            SegmentError: the ring is not there, not ready, or of another version.
+        """
+        segment = Segment.attach(run_folder.ring_path(folder, ring), layout.RING)
+        capacity = segment.field("capacity")
+        self.name = ring
+        self.platform = Platform(segment.field("platform"))
+        self._segment = segment
+        self._slots: TickArray = segment.bytes[layout.RING.size_bytes :].view(TICK_DTYPE)
+        self._cursor = None if cursor is None else _open_cursor(folder, ring, cursor)
+
+        state = ring_kernels.make_state(ring_kernels.READER_STATE)
+        state["slots"] = segment.address + layout.RING.size_bytes
+        state["mask"] = capacity - 1
+        state["tail"] = segment.address + layout.RING.offset("tail")
+        state["keep"] = 1 if after_lap == "newest" else capacity * 3 // 4
+        state["next_seq"] = _first_seq(start, segment.field("tail"), capacity)
+        if self._cursor is not None:
+            state["cursor"] = self._cursor.address + layout.CURSOR.offset("next_seq")
+        self._bind(state)
+        _publish_cursor(self._state_address)
+        self._batch = 0
+        self._out: TickArray | None = None
+        self._out_address = 0
+        self._loops = RunLoops()
+
+    def ready(self) -> int:
+        """How many records can be read now; 0.3 us when there are none."""
+        return _count_ready(self._state_address)
+
+    def views(self, limit: int = 1 << 62) -> list[TickArray]:
+        """The next records where they lie in the ring: up to two read-only arrays, in order, nothing copied.
+
+        Use them, then call `confirm`. Values taken from them count only if it says True.
+
+        Args:
+            limit: at most this many records in all.
+        """
+        count = min(_count_ready(self._state_address), limit)
+        self._batch = count
+        if count == 0:
+            return []
+        start = (self.next_seq - 1) & (len(self._slots) - 1)
+        head = self._slots[start : start + count]
+        if len(head) == count:
+            return [head]
+        return [head, self._slots[: count - len(head)]]
+
+    def confirm(self) -> bool:
+        """End the use of the last `views` and move on.
+
+        Returns:
+            True: nothing was overwritten while in use. False: the writer came round, what was computed may be torn
+            and must be dropped; the batch is counted as lost (and `torn`).
+        """
+        count, self._batch = self._batch, 0
+        return count == 0 or _finish_batch(self._state_address, count) == 1
+
+    def drain(self, out: TickArray) -> int:
+        """Copy the next records into `out`: shape (n,), TICK_DTYPE, C-contiguous, yours. Returns how many; never waits."""
+        if out is not self._out:
+            check_out(out)
+            self._out, self._out_address = out, int(out.ctypes.data)
+        return _drain_one(self._state_address, self._out_address, len(out))
+
+    def run(self, kernel: Callable[[Any, Any], Any], state: Any, limit: int = 1 << 62) -> int:
+        """Call your `@numba.njit` function `kernel(tick, state)` on each waiting record in place; never waits.
+
+        A record overwritten during the call counts in `lost` and `torn`: if `torn` grew, `state` saw a torn record.
+
+        Args:
+            kernel: compiled into the loop at its first use here (some 0.3 s); must not keep `tick`.
+            state: anything numba can pass, such as a structured array; yours.
+
+        Returns:
+            Number of calls made.
+        """
+        if _count_ready(self._state_address) == 0:
+            return 0
+        return self._loops.run(kernel, self._state_address, 1, 0, limit, 0, state)
+
+    def wait(self, idle: Idle, timeout_s: float) -> bool:
+        """Block until a record is there (True) or `timeout_s` has passed (False); other threads keep running."""
+        return wait_any(self._state_address, 1, idle, timeout_s)
+
+    @property
+    def next_seq(self) -> int:
+        """Number of the record it waits for."""
+        return int(self._state["next_seq"][0])
+
+    @property
+    def read(self) -> int:
+        return int(self._state["read"][0])
+
+    @property
+    def lost(self) -> int:
+        return int(self._state["lost"][0])
+
+    @property
+    def torn(self) -> int:
+        return int(self._state["torn"][0])
+
+    @property
+    def tail(self) -> int:
+        """Number of the newest record in the ring."""
+        return self._segment.field("tail")
+
+    @property
+    def capacity(self) -> int:
+        return len(self._slots)
+
+    def state(self) -> SegmentState:
+        """LIVE, CLOSED or DEAD_WRITER."""
+        return self._segment.state()
+
+    def heartbeat_age_ns(self) -> int:
+        """Since the writer's last sign of life."""
+        return self._segment.heartbeat_age_ns()
+
+    def is_replaced(self) -> bool:
+        """Whether the writer has made a new segment (another capacity): make a new reader."""
+        return self._segment.is_replaced()
+
+    def close(self) -> None:
+        """Withdraw the published cursor. The mapping goes when this object and all views of it are gone."""
+        if self._cursor is not None:
+            self._cursor.unlink()
+            self._cursor.close_writer()
+            self._cursor = None
+            self._state["cursor"] = 0
+
+    def move_state(self, row: Any) -> None:
+        """Let the private state live in `row` (shape (1,), READER_STATE) from now on: a fan-in has all in line."""
+        row[:] = self._state
+        self._bind(row)
+
+    def _bind(self, state: Any) -> None:
+        self._state = state
+        self._state_address = int(state.ctypes.data)
+
+
+class RunLoops:
+    """The compiled run loops of one reader, one for each kernel of the user's."""
+
+    def __init__(self) -> None:
+        self._loops: dict[Any, Any] = {}
+
+    def run(self, kernel: Any, state: int, rings: int, wanted: int, limit: int, latency: int, user_state: Any) -> int:
+        loop = self._loops.get(kernel)
+        if loop is None:
+            loop = self._loops[kernel] = fan_in_kernels.make_run_loop(kernel)
+        handled: int = loop(state, rings, wanted, limit, latency, user_state)
+        return handled
+
+
+def wait_any(state: int, rings: int, idle: Idle, timeout_s: float) -> bool:
+    """Wait with an idle strategy until one of the rings behind `state` has something; False after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while _spin_any(state, rings, idle.spins) == 0:
+        if time.monotonic() >= deadline:
+            return False
+        idle.pause()
+    idle.reset()
+    return True
+
+
+def check_out(out: TickArray) -> None:
+    """Raises ValueError unless `out` can be filled by a kernel."""
+    if out.dtype != TICK_DTYPE or out.ndim != 1 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(
+            f"out was {out.ndim}-dimensional {out.dtype}, writeable {out.flags.writeable}; give one writeable "
+            "C-contiguous dimension of TICK_DTYPE"
+        )
+
+
+_cursor_numbers = itertools.count(1)
+
+
+def _open_cursor(folder: Path, ring: str, reader: str) -> Segment:
+    def fill(segment: Segment) -> None:
+        segment.set_field("ring", ring.encode())
+        segment.set_field("reader", reader.encode())
+
+    path = run_folder.cursor_path(folder, ring, reader, os.getpid(), next(_cursor_numbers))
+    return Segment.open_writer(path, layout.CURSOR, 0, fill, lambda segment: False)
+
+
+def _first_seq(start: Start, tail: int, capacity: int) -> int:
+    if start == "new":
+        return tail + 1
+    if start == "first":
+        return 1
+    # The oldest slots are the next to be overwritten: leave the writer some room.
+    return max(1, tail - capacity * 3 // 4 + 1)

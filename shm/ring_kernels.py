@@ -1,0 +1,249 @@
+"""Kernels of the broadcast ring: one writer, any number of readers, nobody ever waits for anybody.
+
+Ordering pairs (each release names its acquire):
+
+- SYNC slot.seq: the writer stores a record's number into its slot with release, last; a reader loads it with acquire
+  and, when it is the number it waits for, sees the whole record.
+- SYNC slot.zero: before it overwrites a slot the writer stores 0 there, then fences with release; a reader that saw
+  any byte of the new payload therefore sees, after its acquire fence, that `seq` is no longer its own number.
+- SYNC ring.tail: stored with release once a batch; a reader that loads it with acquire sees all records up to it.
+
+The writer goes through the slots in order, so when the first slot of a batch still holds its number after use, none
+of the batch was overwritten. Kernels take addresses and counts, check nothing and allocate nothing; the classes in
+`ring.py` and `fan_in.py` have checked once, when they were made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numba import carray
+
+from .atomics import (
+    as_pointer,
+    copy_payload,
+    copy_records,
+    fence_acquire,
+    fence_release,
+    load_acquire,
+    store_release,
+)
+from .clock import utc_ns
+from .jit import kernel
+from .layout import CURSOR, TICK, TICK_BYTES
+from .tick import TICK_DTYPE
+
+_CURSOR_READ: Final = CURSOR.offset("read") - CURSOR.offset("next_seq")
+_CURSOR_LOST: Final = CURSOR.offset("lost") - CURSOR.offset("next_seq")
+_CURSOR_TORN: Final = CURSOR.offset("torn") - CURSOR.offset("next_seq")
+_TS_RECV: Final = TICK.offset("ts_recv_ns")
+
+WRITER_STATE: Final = np.dtype(
+    [
+        ("slots", "<i8"),  # address of slot 0
+        ("mask", "<i8"),  # capacity - 1
+        ("next_seq", "<i8"),
+        ("tail", "<i8"),  # address of the tail word
+        ("board", "<i8"),  # address of row 0 of the quote board, 0 = none
+        ("board_rows", "<i8"),
+    ]
+)
+"""Private memory of the one writer."""
+
+READER_STATE: Final = np.dtype(
+    [
+        ("slots", "<i8"),
+        ("mask", "<i8"),
+        ("next_seq", "<i8"),  # number of the record it waits for
+        ("tail", "<i8"),
+        ("keep", "<i8"),  # how many of the newest records to go on with after having been lapped
+        ("read", "<i8"),
+        ("lost", "<i8"),
+        ("torn", "<i8"),  # of the lost ones, those overwritten while in use
+        ("cursor", "<i8"),  # address of the published cursor words, 0 = none
+        ("head_ns", "<i8"),  # ts_recv_ns of the awaited record, for fan-in; NOTHING_READY = not there
+    ]
+)
+"""Private memory of one reader of one ring."""
+
+
+@kernel("void(int64, int64)")
+def write_board_row(row: int, record: int) -> None:
+    """Replace a quote-board row by a record (addresses). SYNC slot.seq, slot.zero."""
+    seq = load_acquire(record)
+    store_release(row, 0)
+    fence_release()
+    copy_payload(row, record)
+    store_release(row, seq)
+
+
+@kernel("int64(int64, int64, int64, int64)")
+def publish_records(state: int, source: int, count: int, stamp: int) -> int:
+    """Publish `count` records that lie at address `source`; their `seq` is ignored.
+
+    Args:
+        stamp: 1 = set `ts_recv_ns` to now, one clock reading for the batch; 0 = keep each record's own.
+
+    Returns:
+        Number of the last record published.
+    """
+    writer = carray(as_pointer(state), 1, WRITER_STATE)[0]
+    slots, mask, seq = writer.slots, writer.mask, writer.next_seq
+    board, board_rows = writer.board, writer.board_rows
+    now_ns = utc_ns() if stamp else 0
+    for i in range(count):
+        slot = slots + ((seq - 1) & mask) * TICK_BYTES
+        store_release(slot, 0)
+        fence_release()
+        copy_payload(slot, source + i * TICK_BYTES)
+        if stamp:
+            carray(as_pointer(slot + _TS_RECV), 1, np.int64)[0] = now_ns
+        store_release(slot, seq)
+        if board:
+            symbol = np.int64(carray(as_pointer(slot), 1, TICK_DTYPE)[0].symbol)
+            if symbol < board_rows:
+                write_board_row(board + symbol * TICK_BYTES, slot)
+        seq += 1
+    writer.next_seq = seq
+    store_release(writer.tail, seq - 1)
+    return seq - 1
+
+
+@kernel("int64(int64, int64, int64, int64, float64, float64, float64, float64, float64, float64)")
+def publish_tick(
+    state: int,
+    packed: int,
+    ts_event_ns: int,
+    flags: int,
+    bid: float,
+    ask: float,
+    last: float,
+    bid_size: float,
+    ask_size: float,
+    last_size: float,
+) -> int:
+    """Publish one record given by its values, stamped now. `packed` = symbol | source << 16. Returns its number."""
+    writer = carray(as_pointer(state), 1, WRITER_STATE)[0]
+    seq = writer.next_seq
+    slot = writer.slots + ((seq - 1) & writer.mask) * TICK_BYTES
+    store_release(slot, 0)
+    fence_release()
+    record = carray(as_pointer(slot), 1, TICK_DTYPE)[0]
+    record.ts_event_ns = ts_event_ns
+    record.ts_recv_ns = utc_ns()
+    record.bid = bid
+    record.ask = ask
+    record.last = last
+    record.bid_size = bid_size
+    record.ask_size = ask_size
+    record.last_size = last_size
+    record.symbol = packed & 0xFFFF
+    record.source = packed >> 16
+    record.flags = flags
+    store_release(slot, seq)
+    symbol = packed & 0xFFFF
+    if writer.board and symbol < writer.board_rows:
+        write_board_row(writer.board + symbol * TICK_BYTES, slot)
+    writer.next_seq = seq + 1
+    store_release(writer.tail, seq)
+    return seq
+
+
+@kernel("int64(int64, int64, int64)")
+def find_tail(slots: int, mask: int, tail: int) -> int:
+    """Number of the last complete record of a ring whose writer may have died between a record and the tail word.
+
+    Args:
+        tail: the tail word's value; the truth is at it or after it, for it is stored once a batch.
+    """
+    while load_acquire(slots + (tail & mask) * TICK_BYTES) == tail + 1:
+        tail += 1
+    return tail
+
+
+@kernel("int64(int64)")
+def skip_lapped(state: int) -> int:
+    """Called when the awaited record is overwritten: go on at the newest, count what is lost exactly."""
+    reader = carray(as_pointer(state), 1, READER_STATE)[0]
+    tail = load_acquire(reader.tail)  # SYNC ring.tail
+    resume = max(tail - reader.keep + 1, reader.next_seq + 1)
+    lost = resume - reader.next_seq
+    reader.lost += lost
+    reader.next_seq = resume
+    return lost
+
+
+@kernel("int64(int64)")
+def count_ready(state: int) -> int:
+    """How many records wait to be read, in order, from the awaited one on; skips and counts when lapped."""
+    reader = carray(as_pointer(state), 1, READER_STATE)[0]
+    while True:
+        seq = reader.next_seq
+        found = load_acquire(reader.slots + ((seq - 1) & reader.mask) * TICK_BYTES)  # SYNC slot.seq
+        if found == seq:
+            # The tail may lag behind a batch that is being published, never run ahead of the slots. A writer that
+            # laps us right now can make the difference larger than the ring: no copy may go past its end.
+            ready = load_acquire(reader.tail) - seq + 1  # SYNC ring.tail
+            return min(max(ready, 1), reader.mask + 1)
+        tail = load_acquire(reader.tail)
+        if found < seq and tail < seq + reader.mask:
+            # An older number: not there yet. 0: being written, for the first time unless the tail says otherwise.
+            return 0
+        skip_lapped(state)
+
+
+@kernel("void(int64)")
+def publish_cursor(state: int) -> None:
+    """Let other processes see how far this reader is: next_seq, read, lost, torn."""
+    reader = carray(as_pointer(state), 1, READER_STATE)[0]
+    if reader.cursor:
+        store_release(reader.cursor + _CURSOR_READ, reader.read)
+        store_release(reader.cursor + _CURSOR_LOST, reader.lost)
+        store_release(reader.cursor + _CURSOR_TORN, reader.torn)
+        # Last: a replay at full speed may overwrite everything before it as soon as it sees this.
+        store_release(reader.cursor, reader.next_seq)
+
+
+@kernel("int64(int64, int64)")
+def finish_batch(state: int, count: int) -> int:
+    """After use of `count` records from the awaited one on: 1 when none was overwritten meanwhile, else 0.
+
+    Either way the cursor moves past them; overwritten ones are counted as lost and torn.
+    """
+    reader = carray(as_pointer(state), 1, READER_STATE)[0]
+    seq = reader.next_seq
+    fence_acquire()
+    intact = load_acquire(reader.slots + ((seq - 1) & reader.mask) * TICK_BYTES) == seq  # SYNC slot.zero
+    reader.next_seq = seq + count
+    if intact:
+        reader.read += count
+    else:
+        reader.lost += count
+        reader.torn += count
+    publish_cursor(state)
+    return 1 if intact else 0
+
+
+@kernel("int64(int64, int64, int64)")
+def drain_one(state: int, out: int, capacity: int) -> int:
+    """Copy up to `capacity` records of one ring to address `out`, whole batches at a time. Returns how many."""
+    reader = carray(as_pointer(state), 1, READER_STATE)[0]
+    slots, mask = reader.slots, reader.mask
+    filled = 0
+    while filled < capacity:
+        count = min(count_ready(state), capacity - filled)
+        if count == 0:
+            break
+        start = (reader.next_seq - 1) & mask
+        first = min(count, mask + 1 - start)
+        copy_records(out + filled * TICK_BYTES, slots + start * TICK_BYTES, first)
+        copy_records(out + (filled + first) * TICK_BYTES, slots, count - first)
+        if finish_batch(state, count):
+            filled += count
+    return filled
+
+
+def make_state(dtype: np.dtype[np.void], rows: int = 1) -> Any:
+    """Zeroed private state, C-contiguous, shape (rows,)."""
+    return np.zeros(rows, dtype)

@@ -1,0 +1,95 @@
+"""Names of the files in a run folder, and what is there. Any process may look; nothing here needs numba."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from . import host, layout
+from .segment import Segment, SegmentError, SegmentState
+
+RING_SUFFIX: Final = ".ticks"
+BOARD_SUFFIX: Final = ".board"
+COUNTERS_SUFFIX: Final = ".counters"
+CURSOR_SUFFIX: Final = ".cursor"
+SYMBOLS_FILE: Final = "directory.symbols"
+SEGMENT_SUFFIXES: Final = (RING_SUFFIX, BOARD_SUFFIX, COUNTERS_SUFFIX, CURSOR_SUFFIX, ".symbols")
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+def check_name(name: str) -> str:
+    """The name of a ring, process or reader, if it can be a file name on every system.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"name was {name!r}; use 1 to 32 of a-z, 0-9, '_' and '-', first a letter or digit")
+    return name
+
+
+def ring_path(folder: Path, ring: str) -> Path:
+    return folder / (check_name(ring) + RING_SUFFIX)
+
+
+def board_path(folder: Path, ring: str) -> Path:
+    return folder / (check_name(ring) + BOARD_SUFFIX)
+
+
+def counters_path(folder: Path, process: str) -> Path:
+    return folder / (check_name(process) + COUNTERS_SUFFIX)
+
+
+def cursor_path(folder: Path, ring: str, reader: str, pid: int, number: int) -> Path:
+    return folder / f"{check_name(ring)}~{check_name(reader)}-{pid}-{number}{CURSOR_SUFFIX}"
+
+
+def symbols_path(folder: Path) -> Path:
+    return folder / SYMBOLS_FILE
+
+
+def ring_names(folder: Path) -> list[str]:
+    """Names of the rings in a run folder, sorted; whatever their state."""
+    return sorted(path.name.removesuffix(RING_SUFFIX) for path in folder.glob("*" + RING_SUFFIX))
+
+
+def process_names(folder: Path) -> list[str]:
+    """Names of the processes that have a counters page, sorted."""
+    return sorted(path.name.removesuffix(COUNTERS_SUFFIX) for path in folder.glob("*" + COUNTERS_SUFFIX))
+
+
+def attach_cursors(folder: Path, ring: str) -> list[Segment]:
+    """The published cursors of a ring's live readers, mapped read-only."""
+    cursors = []
+    for path in sorted(folder.glob(f"{check_name(ring)}~*{CURSOR_SUFFIX}")):
+        try:
+            cursor = Segment.attach(path, layout.CURSOR)
+        except SegmentError:
+            continue  # just being created or removed
+        if cursor.state() is SegmentState.LIVE:
+            cursors.append(cursor)
+    return cursors
+
+
+def remove_stale_segments(folder: Path) -> list[Path]:
+    """Remove the segments that no live process writes; called by the owner of the run folder at its start.
+
+    Whether a writer lives is told by the file's lock, which the operating system drops with its holder.
+
+    Returns:
+        What was removed, sorted.
+    """
+    removed = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in SEGMENT_SUFFIXES:
+            continue
+        descriptor = host.open_private(path)
+        unused = host.try_lock(descriptor)
+        os.close(descriptor)
+        if unused:
+            path.unlink()
+            removed.append(path)
+    return removed

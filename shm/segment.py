@@ -1,0 +1,250 @@
+"""A segment: a plain file that several processes map; one writes, the others only read.
+
+Plain files and not `multiprocessing.shared_memory`, because before Python 3.13 the exit of a reader unlinks such
+memory under the writer's feet. The writer holds the file's lock for as long as it lives, so there is never a second
+one; readers map read-only, so they can neither damage nor unlink what they read.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from . import host
+from .layout import Layout
+
+_LOCK_PATIENCE_S: Final = 2.0
+
+
+class SegmentState(Enum):
+    """What a segment's file says about itself."""
+
+    NOT_THERE = "not there"
+    NOT_READY = "not ready"
+    OTHER_VERSION = "other version"
+    LIVE = "live"
+    CLOSED = "closed"
+    DEAD_WRITER = "dead writer"
+
+
+class SegmentError(Exception):
+    """A segment cannot be used; `state` says why."""
+
+    def __init__(self, text: str, state: SegmentState) -> None:
+        super().__init__(text)
+        self.state = state
+
+
+class SegmentInUseError(SegmentError):
+    """Another live process writes this segment."""
+
+
+class Segment:
+    """One mapped file. Make it with `open_writer` or `attach`.
+
+    Attributes:
+        bytes: uint8 view of the whole file; read-only for a reader. It keeps the mapping alive.
+        address: of byte 0, for kernels; valid as long as this object lives.
+    """
+
+    def __init__(self, path: Path, layout: Layout, mapping: mmap.mmap, descriptor: int | None) -> None:
+        self.path = path
+        self.layout = layout
+        self.bytes: npt.NDArray[np.uint8] = np.frombuffer(mapping, dtype=np.uint8)
+        self.address = int(self.bytes.ctypes.data)
+        self._fields = self.bytes[: layout.size_bytes].view(layout.dtype)[0]
+        self._descriptor = descriptor
+        self._inode = os.stat(path).st_ino
+
+    # -- writer ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open_writer(
+        cls,
+        path: Path,
+        layout: Layout,
+        body_bytes: int,
+        fill: Callable[[Segment], None],
+        fits: Callable[[Segment], bool],
+    ) -> Segment:
+        """Become the one writer of `path`: adopt what a predecessor left if it fits, else make it anew.
+
+        Args:
+            body_bytes: bytes after the layout's own.
+            fill: sets the layout's fields of a new segment; runs before the version word makes it ready.
+            fits: whether a predecessor's segment of the same version can be carried on (same capacity ...).
+
+        Raises:
+            SegmentInUseError: another process writes it.
+            PermissionError: on Windows, when an unfit predecessor's file is still mapped by a reader; stop the reader.
+        """
+        size = layout.size_bytes + body_bytes
+        descriptor = _open_locked(path, layout)
+        try:
+            found_bytes = os.fstat(descriptor).st_size
+            if found_bytes == size:
+                segment = cls._map(path, layout, descriptor, size)
+                if segment._is_ready() and fits(segment):
+                    segment._enter(first=False)
+                    return segment
+                del segment
+            if found_bytes:
+                # Never rewritten in place: readers of the old layout may still have it mapped.
+                path.unlink()
+                fresh = _open_locked(path, layout)
+                os.close(descriptor)
+                descriptor = fresh
+            os.ftruncate(descriptor, size)
+            segment = cls._map(path, layout, descriptor, size)
+            segment._fields["magic"] = layout.magic
+            segment._fields["segment_bytes"] = size
+            fill(segment)
+            segment._enter(first=True)
+            return segment
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def beat(self) -> None:
+        """Sign of life; the writer calls it several times a second."""
+        self._fields["heartbeat_ns"] = time.monotonic_ns()
+
+    def close_writer(self) -> None:
+        """A clean end: readers see CLOSED instead of DEAD_WRITER. The file and its data stay."""
+        if self._descriptor is not None:
+            self._fields["closed"] = 1
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def unlink(self) -> None:
+        """Remove the file. Only its writer may, before `close_writer`; processes that mapped it keep their view.
+
+        Raises:
+            PermissionError: called by a reader, or by a writer that has closed.
+        """
+        if self._descriptor is None:
+            raise PermissionError(f"{self.path}: only the writer of a segment may unlink it")
+        self.path.unlink(missing_ok=True)
+
+    # -- reader ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def attach(cls, path: Path, layout: Layout) -> Segment:
+        """Map read-only. A closed or dead writer's data can still be read: look at `state()`.
+
+        Raises:
+            SegmentError: with state NOT_THERE, NOT_READY or OTHER_VERSION.
+        """
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < layout.size_bytes:
+                    raise SegmentError(f"{path}: its writer is still creating it; try again", SegmentState.NOT_READY)
+                mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            raise SegmentError(f"{path}: no such segment; is its writer running?", SegmentState.NOT_THERE) from None
+        segment = cls(path, layout, mapping, None)
+        version = segment.version
+        if version == 0:
+            raise SegmentError(f"{path}: its writer is still creating it; try again", SegmentState.NOT_READY)
+        magic = bytes(segment._fields["magic"])
+        if version != layout.version or magic != layout.magic.rstrip(b"\0") or size != segment.field("segment_bytes"):
+            raise SegmentError(
+                f"{path}: layout was {magic!r} version {version}, {size} bytes; this program reads {layout.magic!r} "
+                f"version {layout.version}; run the same release on both sides",
+                SegmentState.OTHER_VERSION,
+            )
+        return segment
+
+    def state(self) -> SegmentState:
+        """LIVE, CLOSED or DEAD_WRITER of an attached segment. Any process may ask; costs some 20 us."""
+        if self.field("closed"):
+            return SegmentState.CLOSED
+        if host.is_alive(self.field("writer_pid"), self.field("writer_started_ms")):
+            return SegmentState.LIVE
+        return SegmentState.DEAD_WRITER
+
+    def is_replaced(self) -> bool:
+        """Whether the path now names another file: the reader must attach again to see what is written."""
+        try:
+            return os.stat(self.path).st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    # -- both -----------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        return self.field("version")
+
+    def field(self, name: str) -> int:
+        """Current value of one of the layout's integer fields."""
+        return int(self._fields[name])
+
+    def text(self, name: str) -> str:
+        """Current value of one of the layout's text fields."""
+        return bytes(self._fields[name]).decode()
+
+    def set_field(self, name: str, value: int | bytes) -> None:
+        """Writer only; a reader's mapping is read-only and numpy raises ValueError."""
+        self._fields[name] = value
+
+    def heartbeat_age_ns(self) -> int:
+        """Nanoseconds since the writer's last sign of life."""
+        return time.monotonic_ns() - self.field("heartbeat_ns")
+
+    @classmethod
+    def _map(cls, path: Path, layout: Layout, descriptor: int, size: int) -> Segment:
+        return cls(path, layout, mmap.mmap(descriptor, size), descriptor)
+
+    def _is_ready(self) -> bool:
+        magic = bytes(self._fields["magic"])
+        return self.version == self.layout.version and magic == self.layout.magic.rstrip(b"\0")
+
+    def _enter(self, *, first: bool) -> None:
+        pid = os.getpid()
+        self._fields["writer_pid"] = pid
+        self._fields["writer_started_ms"] = host.started_ms(pid) or 0
+        self._fields["incarnation"] = self.field("incarnation") + 1
+        self._fields["closed"] = 0
+        self.beat()
+        if first:
+            # The version makes the segment ready, so it must become visible last; a system call in between is a
+            # full barrier on every CPU, and this file must not need numba for one store.
+            os.fstat(self._descriptor or 0)
+            self._fields["version"] = self.layout.version
+
+
+def inspect(path: Path, layout: Layout) -> SegmentState:
+    """The named state of whatever lies at `path`. Any process may ask; nothing stays mapped."""
+    try:
+        return Segment.attach(path, layout).state()
+    except SegmentError as error:
+        return error.state
+
+
+def _open_locked(path: Path, layout: Layout) -> int:
+    """Descriptor of the file that `path` names now, with its lock held; created when missing."""
+    while True:
+        descriptor = host.open_private(path, create=True)
+        if not host.lock_within(descriptor, _LOCK_PATIENCE_S):
+            os.close(descriptor)
+            try:
+                holder = f"process {Segment.attach(path, layout).field('writer_pid')}"
+            except SegmentError:
+                holder = "another process"
+            raise SegmentInUseError(
+                f"{path} is being written by {holder}; stop it, or use another run folder", SegmentState.LIVE
+            )
+        # While we waited for the lock its holder may have replaced the file: then ours has no name any more.
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+        os.close(descriptor)

@@ -1,0 +1,156 @@
+"""The symbol directory: universal symbol id <-> name, its current contract and generation.
+
+Ids are given out once and never change within a run folder, so the two bytes in a tick mean the same to every process.
+Any process may add symbols; it holds the file's lock for that moment only. Readers never lock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from . import layout, run_folder
+from .layout import SYMBOL_NAME_BYTES
+from .segment import Segment
+
+CAPACITY: Final = 4096
+_ATTEMPTS: Final = 1000
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One entry. tick_size: quote units, NaN = unknown. generation: grows at each roll. rolled_ns: UTC, 0 = never."""
+
+    id: int
+    name: str
+    contract: str = ""
+    tick_size: float = math.nan
+    generation: int = 0
+    rolled_ns: int = 0
+
+
+class SymbolDirectory:
+    """Read side. Any process; sees symbols and rolls that others add, without being told."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._entries: Any = segment.bytes[layout.SYMBOLS.size_bytes :].view(layout.SYMBOL.dtype)
+        self._ids: dict[str, int] = {}
+
+    @classmethod
+    def attach(cls, folder: Path) -> SymbolDirectory:
+        """The directory of a run folder. Raises SegmentError when it has none yet."""
+        return cls(Segment.attach(run_folder.symbols_path(folder), layout.SYMBOLS))
+
+    def __len__(self) -> int:
+        return self._segment.field("count")
+
+    def id_of(self, name: str) -> int | None:
+        """Id of a universal name, None when nobody has added it."""
+        for new_id in range(len(self._ids) + 1, len(self) + 1):
+            self._ids[bytes(self._entries[new_id]["name"]).decode()] = new_id
+        return self._ids.get(name)
+
+    def entry(self, symbol_id: int) -> Symbol:
+        """The entry of an id as it is now. Raises KeyError for an id that was not given out."""
+        if not 1 <= symbol_id <= len(self):
+            raise KeyError(f"symbol id was {symbol_id}; the directory has 1 to {len(self)}")
+        row = self._entries[symbol_id]
+        for _ in range(_ATTEMPTS):
+            revision = int(row["revision"])
+            symbol = Symbol(
+                symbol_id,
+                bytes(row["name"]).decode(),
+                bytes(row["contract"]).decode(),
+                float(row["tick_size"]),
+                int(row["generation"]),
+                int(row["rolled_ns"]),
+            )
+            if revision % 2 == 0 and int(row["revision"]) == revision:
+                return symbol
+        raise RuntimeError(f"the entry of symbol {symbol_id} was left half written by a process that died; restart")
+
+    def entries(self) -> list[Symbol]:
+        """All entries, by id."""
+        return [self.entry(symbol_id) for symbol_id in range(1, len(self) + 1)]
+
+
+def add_symbols(folder: Path, symbols: Iterable[Symbol]) -> list[int]:
+    """Give ids to names that have none yet; known names keep theirs and everything that is known about them.
+
+    Args:
+        symbols: their `id` is ignored.
+
+    Returns:
+        The ids, in order.
+
+    Raises:
+        ValueError: a name is empty or too long, or the directory is full. Nothing was added then.
+        SegmentInUseError: another process held the directory for seconds.
+    """
+    wanted = list(symbols)
+    for symbol in wanted:
+        for text in (symbol.name, symbol.contract):
+            if len(text.encode()) > SYMBOL_NAME_BYTES:
+                raise ValueError(f"symbol name was {text!r}; at most {SYMBOL_NAME_BYTES} bytes in UTF-8")
+        if not symbol.name:
+            raise ValueError("symbol name was empty; give a universal name such as 'NQ'")
+    segment = _open(folder)
+    try:
+        directory = SymbolDirectory(segment)
+        new = {symbol.name: symbol for symbol in wanted if directory.id_of(symbol.name) is None}
+        count = len(directory)
+        if count + len(new) >= CAPACITY:
+            raise ValueError(f"symbol directory would hold {count + len(new)} symbols; at most {CAPACITY - 1}")
+        for symbol_id, symbol in enumerate(new.values(), start=count + 1):
+            row = directory._entries[symbol_id]
+            row["generation"], row["tick_size"], row["rolled_ns"] = (
+                symbol.generation,
+                symbol.tick_size,
+                symbol.rolled_ns,
+            )
+            row["name"], row["contract"] = symbol.name.encode(), symbol.contract.encode()
+            segment.set_field("count", symbol_id)
+        return [directory.id_of(symbol.name) or 0 for symbol in wanted]
+    finally:
+        segment.close_writer()
+
+
+def roll_symbol(folder: Path, name: str, contract: str, rolled_ns: int) -> Symbol:
+    """Give a symbol its next contract: the generation grows by one. Returns the new entry.
+
+    Raises:
+        KeyError: no such symbol.
+    """
+    segment = _open(folder)
+    try:
+        directory = SymbolDirectory(segment)
+        symbol_id = directory.id_of(name)
+        if symbol_id is None:
+            raise KeyError(f"symbol was {name!r}; the directory does not know it")
+        row = directory._entries[symbol_id]
+        row["revision"] += 1
+        row["contract"] = contract.encode()
+        row["generation"] += 1
+        row["rolled_ns"] = rolled_ns
+        row["revision"] += 1
+        return directory.entry(symbol_id)
+    finally:
+        segment.close_writer()
+
+
+def _open(folder: Path) -> Segment:
+    def fill(segment: Segment) -> None:
+        segment.set_field("capacity", CAPACITY)
+
+    body = CAPACITY * layout.SYMBOL.size_bytes
+    return Segment.open_writer(
+        run_folder.symbols_path(folder),
+        layout.SYMBOLS,
+        body,
+        fill,
+        lambda segment: segment.field("capacity") == CAPACITY,
+    )
