@@ -1,0 +1,223 @@
+"""The instruments the gateway knows, with exact tick, lot, point value and currency.
+
+A CFD or a currency pair is an instrument of its own, never "the future under another name": its point value
+and lot differ, and differ between brokers. The data ships as `catalog.yaml`; a user's own file of the same
+form adds instruments or replaces whole entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ..errors import ConfigError
+from .contract_code import FIRST_YEAR, LAST_YEAR, MONTH_LETTERS, Contract, month_of_letter
+from .data_file import read_packaged_yaml, read_yaml
+from .price_grid import Rounding, exact_steps, round_to_steps
+from .refusals import CONTRACT_NOT_LISTED, INSTRUMENT_UNKNOWN, OFF_GRID, InstrumentRefused
+
+Kind = Literal["future", "cfd", "fx"]
+
+ExpiryRuleName = Literal[
+    "third_friday",
+    "before_second_friday",
+    "last_friday",
+    "before_third_wednesday",
+    "before_25th_of_prior_month",
+    "before_first_of_month",
+    "last_business_days",
+    "last_business_day_of_prior_month",
+    "wednesday_nearest_15th",
+    "first_session_of_month",
+]
+RollRuleName = Literal["cme_index", "before_first_notice", "before_last_session", "maturity_day", "last_session_end"]
+
+
+class ExpiryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How last session and maturity follow from the contract month; `days` is the rule's own count."""
+
+    rule: ExpiryRuleName
+    holidays: str
+    days: int = 0
+
+
+class RollRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the next contract becomes the front one; `sessions` counts back from the rule's date."""
+
+    rule: RollRuleName
+    sessions: int = 0
+
+
+class FutureTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What only a dated contract has. Months are strings of month letters in calendar order.
+
+    months: the regular cycle. serial_months: also listed, thinly traded. roll_months: those that take turns
+    as front contract (default: `months`). first_notice: whether longs can be given delivery from the last
+    business day of the month before the contract month on.
+    """
+
+    months: str
+    expiry: ExpiryRule
+    roll: RollRule
+    serial_months: str = ""
+    roll_months: str = ""
+    first_notice: bool = False
+
+    def listed_months(self) -> tuple[int, ...]:
+        """All listed months as numbers 1-12, ascending."""
+        return tuple(sorted(month_of_letter(letter) for letter in set(self.months + self.serial_months)))
+
+    def front_months(self) -> tuple[int, ...]:
+        """The months that take turns as front contract, ascending."""
+        return tuple(month_of_letter(letter) for letter in self.roll_months or self.months)
+
+
+class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tradable thing, or for a future one root of contracts.
+
+    tick and price are in quote units, `point_value` is the money of `currency` per 1.0 of price for one lot.
+    `sessions` names a calendar of calendars.yaml.
+    """
+
+    symbol: str
+    kind: Kind
+    description: str
+    exchange: str
+    currency: str
+    tick: Decimal
+    point_value: Decimal
+    sessions: str
+    lot_step: Decimal = Decimal(1)
+    min_lots: Decimal = Decimal(1)
+    future: FutureTerms | None = None
+
+    @property
+    def tick_value(self) -> Decimal:
+        """Money of `currency` that one tick of one lot is worth."""
+        return self.tick * self.point_value
+
+    @property
+    def terms(self) -> FutureTerms:
+        """The futures terms. Raises InstrumentRefused for a CFD or pair, which has no contracts."""
+        if self.future is None:
+            raise InstrumentRefused(CONTRACT_NOT_LISTED, f"{self.symbol} is a {self.kind}: it has no contracts")
+        return self.future
+
+    def price_to_ticks(self, price: Decimal | int) -> int:
+        """Return `price` in whole ticks. Raises InstrumentRefused when it is not on the grid."""
+        return exact_steps(price, self.tick, f"{self.symbol} price")
+
+    def ticks_to_price(self, ticks: int) -> Decimal:
+        """Return the exact price of `ticks` ticks."""
+        return ticks * self.tick
+
+    def round_price(self, price: Decimal | int, rounding: Rounding = "nearest") -> Decimal:
+        """Return the nearest, next lower or next higher price on the tick grid."""
+        return round_to_steps(price, self.tick, rounding, f"{self.symbol} price") * self.tick
+
+    def lots_to_steps(self, lots: Decimal | int) -> int:
+        """Return a size in whole lot steps. Raises InstrumentRefused when it is between two steps."""
+        return exact_steps(lots, self.lot_step, f"{self.symbol} lots")
+
+    def round_lots(self, lots: Decimal | int, rounding: Rounding = "down") -> Decimal:
+        """Return a size on the lot grid, by default never larger; below the minimum it is 0."""
+        if lots < 0:
+            raise InstrumentRefused(OFF_GRID, f"{self.symbol} lots was {lots}; a size is not negative")
+        rounded = round_to_steps(lots, self.lot_step, rounding, f"{self.symbol} lots") * self.lot_step
+        return rounded if rounded >= self.min_lots else Decimal(0)
+
+
+class _CatalogFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    instruments: list[Instrument]
+
+
+class Catalog(Mapping[str, Instrument]):
+    """Read-only instruments by symbol; the key of a future is its root."""
+
+    def __init__(self, instruments: Mapping[str, Instrument]) -> None:
+        self._by_symbol = dict(instruments)
+
+    def __getitem__(self, symbol: str) -> Instrument:
+        """Return the instrument. Raises KeyError; `require` raises a refusal a person can read."""
+        return self._by_symbol[symbol]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_symbol)
+
+    def __len__(self) -> int:
+        return len(self._by_symbol)
+
+    def require(self, symbol: str) -> Instrument:
+        """Return the instrument or raise InstrumentRefused with the cure."""
+        found = self._by_symbol.get(symbol)
+        if found is None:
+            raise InstrumentRefused(
+                INSTRUMENT_UNKNOWN,
+                f"instrument was {symbol!r}, which is not in the catalog; add it to your own catalog file",
+            )
+        return found
+
+    def futures(self) -> tuple[Instrument, ...]:
+        """All futures roots, in file order."""
+        return tuple(each for each in self._by_symbol.values() if each.kind == "future")
+
+    def contract(self, root: str, year: int, month: int) -> Contract:
+        """Return the contract of a listed month. Raises InstrumentRefused for a month that is not listed."""
+        months = self.require(root).terms.listed_months()
+        if month not in months or not FIRST_YEAR <= year <= LAST_YEAR:
+            letters = "".join(MONTH_LETTERS[each - 1] for each in months)
+            raise InstrumentRefused(
+                CONTRACT_NOT_LISTED,
+                f"{root} of {year}-{month:02d} is not listed: its months are {letters}, {FIRST_YEAR}-{LAST_YEAR}",
+            )
+        return Contract(root, year, month)
+
+
+def load_catalog(user_file: Path | None = None) -> Catalog:
+    """Return the shipped catalog, with the user's own instruments added or replaced whole.
+
+    Raises ConfigError naming the file and the entry.
+    """
+    instruments = _checked(read_packaged_yaml("catalog.yaml", _CatalogFile).instruments, "catalog.yaml")
+    if user_file is not None:
+        instruments |= _checked(read_yaml(user_file, _CatalogFile).instruments, str(user_file))
+    return Catalog(instruments)
+
+
+def _checked(instruments: list[Instrument], origin: str) -> dict[str, Instrument]:
+    by_symbol: dict[str, Instrument] = {}
+    for each in instruments:
+        where = f"{origin}: {each.symbol}"
+        if each.symbol in by_symbol:
+            raise ConfigError(f"{where}: appears twice; keep one entry")
+        for name in ("tick", "point_value", "lot_step", "min_lots"):
+            value: Decimal = getattr(each, name)
+            if not value.is_finite() or value <= 0:
+                raise ConfigError(f"{where}: {name} was {value}; it must be a number above 0")
+        if each.min_lots % each.lot_step:
+            raise ConfigError(f"{where}: min_lots was {each.min_lots}, not a multiple of lot_step {each.lot_step}")
+        if len(each.currency) != 3 or not each.currency.isupper():
+            raise ConfigError(f"{where}: currency was {each.currency!r}; use an ISO code such as USD")
+        if (each.kind == "future") != (each.future is not None):
+            raise ConfigError(f"{where}: kind is {each.kind}; exactly futures have a 'future' section")
+        if each.future is not None:
+            _check_months(each.future, where)
+        by_symbol[each.symbol] = each
+    return by_symbol
+
+
+def _check_months(terms: FutureTerms, where: str) -> None:
+    for name in ("months", "serial_months", "roll_months"):
+        letters: str = getattr(terms, name)
+        if list(letters) != sorted(set(letters), key=MONTH_LETTERS.find) or set(letters) - set(MONTH_LETTERS):
+            raise ConfigError(f"{where}: {name} was {letters!r}; use letters of {MONTH_LETTERS}, in that order")
+    if not terms.months:
+        raise ConfigError(f"{where}: months is empty; a future has at least one month")
+    if set(terms.roll_months) - set(terms.months):
+        raise ConfigError(f"{where}: roll_months {terms.roll_months!r} has letters that months lacks")
+    if terms.roll.rule == "before_first_notice" and not terms.first_notice:
+        raise ConfigError(f"{where}: rolls before first notice, but first_notice is false")

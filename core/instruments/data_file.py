@@ -1,0 +1,56 @@
+"""Reading the YAML data of this package and of the user: strict, because money hangs on each value."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from ..errors import ConfigError
+
+T = TypeVar("T")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain YAML keeps the last of two equal keys without a word; a doubled root must be an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"key {key!r} appears twice, again in line {line}; keep one of them")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_packaged_yaml(name: str, shape: type[T]) -> T:
+    """Return the data file `name` that ships with this package, checked against `shape`.
+
+    Raises ConfigError.
+    """
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return convert_yaml(text, shape, name)
+
+
+def read_yaml(path: Path, shape: type[T]) -> T:
+    """Return a user's YAML file checked against `shape`. Raises ConfigError that names the file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
+    return convert_yaml(text, shape, str(path))
+
+
+def convert_yaml(text: str, shape: type[T], origin: str) -> T:
+    """Return YAML `text` as `shape`; unknown keys, doubled keys and wrong types raise ConfigError."""
+    try:
+        raw = yaml.load(text, Loader=_StrictLoader)
+        return msgspec.convert(raw, shape)
+    except (yaml.YAMLError, msgspec.ValidationError, ConfigError) as error:
+        raise ConfigError(f"{origin}: {error}") from error
