@@ -1,0 +1,1 @@
+"""What lives in NEXUS's own process: market data read straight from the rings."""

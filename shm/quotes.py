@@ -73,5 +73,9 @@ class QuoteBoard:
     def heartbeat_age_ns(self) -> int:
         return self._segment.heartbeat_age_ns()
 
+    def is_closed(self) -> bool:
+        """Whether the writer has ended cleanly; one load, unlike `state`."""
+        return self._segment.field("closed") == 1
+
     def is_replaced(self) -> bool:
         return self._segment.is_replaced()

@@ -45,6 +45,10 @@ class SymbolDirectory:
         """The directory of a run folder. Raises SegmentError when it has none yet."""
         return cls(Segment.attach(run_folder.symbols_path(folder), layout.SYMBOLS))
 
+    def is_replaced(self) -> bool:
+        """Whether the run folder has a new directory: attach again, ids may differ."""
+        return self._segment.is_replaced()
+
     def __len__(self) -> int:
         return self._segment.field("count")
 

@@ -1,0 +1,95 @@
+"""Where an adapter's ticks go: its ring and board, counted, and marked stale when the platform is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ..shm.counters import CountersPage
+from ..shm.symbols import Symbol
+from ..shm.tick import Platform, TickArray, TickFlag
+from ..shm.writer import TickWriter
+
+COUNTERS: Final = (
+    "ticks_published",
+    "last_publish_utc_ns",
+    "link_up",
+    "connects",
+    "connect_failures",
+    "links_lost",
+    "symbols_subscribed",
+    "stale_marks",
+    "silences",
+    "ticks_dropped_at_source",
+    "decode_errors",
+)
+"""Every adapter's page has these; an adapter may add its own after them."""
+
+
+class TickFeed:
+    """Publishes for one adapter. Made by the adapter's process, used by its thread.
+
+    Attributes:
+        name: of the ring and the process; a platform key for a real platform.
+        counters: the process's page.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        platform: Platform,
+        counters: CountersPage,
+        *,
+        capacity: int,
+        board_rows: int,
+    ) -> None:
+        """Raises SegmentInUseError when another live process feeds this ring."""
+        self.folder = folder
+        self.name = name
+        self.platform = platform
+        self.counters = counters
+        self.writer = TickWriter(folder, name, platform, capacity=capacity, board_rows=board_rows)
+        self._published = counters.counter("ticks_published")
+        self._last_publish = counters.counter("last_publish_utc_ns")
+        self._stale_marks = counters.counter("stale_marks")
+
+    def publish(self, ticks: TickArray, *, stamp: bool = True) -> None:
+        """Publish ticks (TICK_DTYPE, contiguous) in order; see `TickWriter.publish`."""
+        self.writer.publish(ticks, stamp=stamp)
+        self._count(len(ticks))
+
+    def publish_at(self, address: int, count: int, *, stamp: bool = True) -> None:
+        """`publish` for ticks at a memory address."""
+        self.writer.publish_at(address, count, stamp=stamp)
+        self._count(count)
+
+    def mark_stale(self, symbols: Sequence[Symbol]) -> None:
+        """Publish each symbol's last tick again with the flag STALE alone: nobody may take it for live any more.
+
+        Symbols that have had no tick, or are marked already, get none.
+        """
+        marks = [self.writer.board_row(symbol.id) for symbol in symbols]
+        seen = [mark for mark in marks if mark["seq"][0] and not mark["flags"][0] & TickFlag.STALE]
+        if not seen:
+            return
+        ticks = np.concatenate(seen)
+        ticks["flags"] = TickFlag.STALE
+        self.publish(ticks)
+        self._stale_marks.add(len(ticks))
+
+    def beat(self) -> None:
+        """Sign of life of the ring, for readers that must tell a quiet market from a dead adapter."""
+        self.writer.beat()
+
+    def close(self) -> None:
+        """Clean end; what was published stays readable."""
+        self.writer.close()
+
+    def _count(self, count: int) -> None:
+        self._published.add(count)
+        self._last_publish.set(time.time_ns())

@@ -1,0 +1,134 @@
+"""Keeps one adapter connected: connect, subscribe, poll; on failure close, mark stale, back off, again.
+
+One policy for all platforms. A reconnect counts as done when data flows, not when the subscription was sent: until then
+the pauses keep growing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ..shm.symbols import Symbol
+from .base import Adapter, LinkLostError
+
+
+class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How patient a session is.
+
+    Attributes:
+        first_backoff_s, longest_backoff_s: pause after a failed attempt; doubles from one to the other.
+        jitter: each pause is shortened at random by up to this fraction, so that six adapters do not knock in step.
+        silence_s: with no tick at all for so long the link counts as mute and is opened anew; None = never.
+    """
+
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 30.0
+    jitter: float = 0.5
+    silence_s: float | None = None
+
+
+class AdapterSession:
+    """Drives one adapter; call `step` for ever. Clock, sleep and randomness can be replaced by tests."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        symbols: Sequence[Symbol],
+        policy: SessionPolicy,
+        log: logging.Logger,
+        *,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        self._adapter = adapter
+        self._symbols = symbols
+        self._policy = policy
+        self._log = log
+        self._monotonic_s = monotonic_s
+        self._random_fraction = random_fraction
+        self._connected = False
+        self._failures = 0
+        self._retry_at_s = 0.0
+        self._last_tick_s = 0.0
+        counters = adapter.feed.counters
+        self._link_up = counters.counter("link_up")
+        self._connects = counters.counter("connects")
+        self._connect_failures = counters.counter("connect_failures")
+        self._links_lost = counters.counter("links_lost")
+        self._silences = counters.counter("silences")
+        self._subscribed = counters.counter("symbols_subscribed")
+        # Page and board outlive a crash, the link does not: what a dead predecessor left must not pass for live
+        # just because this process now beats.
+        self._link_up.set(0)
+        adapter.feed.mark_stale(symbols)
+
+    def step(self, timeout_s: float) -> int:
+        """One turn of at most about `timeout_s`; returns the number of ticks published.
+
+        Raises:
+            ConfigError: from the adapter; trying again would not help.
+        """
+        now_s = self._monotonic_s()
+        if not self._connected:
+            if now_s < self._retry_at_s:
+                time.sleep(min(timeout_s, self._retry_at_s - now_s))
+                return 0
+            self._connect()
+            return 0
+        try:
+            published = self._adapter.poll(timeout_s)
+        except LinkLostError as error:
+            self._links_lost.add()
+            self._drop(f"link lost: {error}")
+            return 0
+        if published:
+            self._failures = 0
+            self._last_tick_s = now_s
+        elif self._policy.silence_s is not None and now_s - self._last_tick_s > self._policy.silence_s:
+            self._silences.add()
+            self._drop(f"no tick for {self._policy.silence_s} s although connected")
+        return published
+
+    def close(self) -> None:
+        """End the session; the last quotes are marked stale, for nobody keeps them fresh from here on."""
+        if self._connected:
+            self._adapter.feed.mark_stale(self._symbols)
+        self._adapter.close()
+        self._connected = False
+        self._link_up.set(0)
+
+    def _connect(self) -> None:
+        try:
+            self._adapter.connect()
+            self._adapter.subscribe(self._symbols)
+        except LinkLostError as error:
+            self._connect_failures.add()
+            self._drop(f"cannot connect: {error}")
+            return
+        self._connected = True
+        self._connects.add()
+        self._link_up.set(1)
+        self._subscribed.set(len(self._symbols))
+        self._last_tick_s = self._monotonic_s()
+        self._log.info("connected, %d symbols subscribed", len(self._symbols))
+
+    def _drop(self, reason: str) -> None:
+        if self._connected:
+            self._adapter.feed.mark_stale(self._symbols)
+        self._adapter.close()
+        self._connected = False
+        self._link_up.set(0)
+        pause_s = self._pause_s()
+        self._failures += 1
+        self._retry_at_s = self._monotonic_s() + pause_s
+        self._log.warning("%s; next attempt in %.2f s", reason, pause_s)
+
+    def _pause_s(self) -> float:
+        doubled_s = self._policy.first_backoff_s * 2.0 ** min(self._failures, 30)
+        pause_s = min(doubled_s, self._policy.longest_backoff_s)
+        return pause_s * (1 - self._policy.jitter * self._random_fraction())

@@ -1,0 +1,76 @@
+"""Waiting for ticks in an asyncio program without a busy loop in its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import TracebackType
+
+from .market_view import MarketView
+
+
+class TickWaiter:
+    """Lets a coroutine wait until a MarketView has something to read.
+
+    One thread watches the rings (with the GIL released) while somebody waits, and sleeps otherwise. The view itself is
+    used by the event loop's thread only; the watching thread looks at slots and never consumes.
+
+        async with TickWaiter(view) as waiter:
+            while await waiter.wait(timeout_s=1.0):
+                count = view.drain(out)
+    """
+
+    def __init__(self, view: MarketView) -> None:
+        self._view = view
+        self._wanted = threading.Event()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[bool] | None = None
+        self._timeout_s = 0.0
+        self._thread = threading.Thread(target=self._watch, name="tick-waiter", daemon=True)
+
+    async def __aenter__(self) -> TickWaiter:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping = True
+        self._wanted.set()
+        await asyncio.to_thread(self._thread.join)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """True as soon as a record is there, False after `timeout_s`. One waiter at a time.
+
+        Raises:
+            RuntimeError: called while another `wait` of this object is pending, or outside `async with`.
+        """
+        if self._loop is None or (self._ready is not None and not self._ready.done()):
+            raise RuntimeError("TickWaiter.wait: enter `async with` first, and await one wait at a time")
+        self._view.refresh_if_due()
+        self._ready = self._loop.create_future()
+        self._timeout_s = timeout_s
+        self._wanted.set()
+        return await self._ready
+
+    def _watch(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._stopping:
+                return
+            found = False
+            remaining_s = self._timeout_s
+            while remaining_s > 0 and not self._stopping and not found:
+                # Short turns, so that leaving `async with` is not held up by a long silence.
+                turn_s = min(remaining_s, 0.1)
+                found = self._view.watch(turn_s)
+                remaining_s -= turn_s
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._answer, found)
+
+    def _answer(self, found: bool) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(found)

@@ -1,0 +1,251 @@
+"""NEXUS's view of the market: all rings of a run folder, by universal symbol name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..shm import host, run_folder
+from ..shm.fan_in import FanIn
+from ..shm.idle import Backoff, Idle
+from ..shm.quotes import QuoteBoard
+from ..shm.reader import Start, TickReader
+from ..shm.segment import SegmentError
+from ..shm.symbols import SymbolDirectory
+from ..shm.tick import TickArray, TickFlag
+
+DEAD_AFTER_S: Final = 2.0
+"""A writer that has given no sign of life for so long feeds nobody; it beats about ten times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The newest tick of one symbol on one platform, copied.
+
+    Attributes:
+        bid, ask, last: quote units; NaN = never seen.
+        age_s: since the adapter published it.
+        is_stale: its adapter has said so, is dead, hangs or was closed. A quiet market alone is not stale: see `age_s`.
+    """
+
+    symbol: str
+    platform: str
+    bid: float
+    ask: float
+    last: float
+    bid_size: float
+    ask_size: float
+    last_size: float
+    ts_event_ns: int
+    ts_recv_ns: int
+    age_s: float
+    is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BestQuote:
+    """Best bid and best offer across platforms; None where no live platform has one. `spread` can be negative."""
+
+    symbol: str
+    bid: Quote | None
+    offer: Quote | None
+
+    @property
+    def spread(self) -> float | None:
+        """Offer minus bid in quote units, None when a side is missing."""
+        if self.bid is None or self.offer is None:
+            return None
+        return self.offer.ask - self.bid.bid
+
+
+class MarketView:
+    """Attaches to the rings of a run folder and reads them; one thread of NEXUS uses it.
+
+    Nothing it does can slow, block or damage an adapter. Rings that appear later, or are made anew, are picked up by
+    `refresh`, which `wait` calls about once a second.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        symbols: Iterable[str] | None = None,
+        platforms: Sequence[str] | None = None,
+        reader: str = "nexus",
+        start: Start = "new",
+        latency: int = 0,
+        idle: Idle | None = None,
+    ) -> None:
+        """
+        Args:
+            folder: run folder; None = this user's default one.
+            symbols: universal names wanted from `drain` and `run`; None = all. Names nobody has added yet are taken in
+                as soon as they are.
+            platforms: ring names to attach to; None = all that there are.
+            reader: name under which the cursors are published (monitoring, full-speed replay).
+            start: where to begin in each ring, see `shm.reader.Start`.
+            latency: address of a histogram for publication-to-delivery times; 0 = not measured.
+        """
+        self.folder = host.default_run_folder() if folder is None else folder
+        self._symbols = None if symbols is None else tuple(symbols)
+        self._platforms = platforms
+        self._reader_name = reader
+        self._start: Start = start
+        self._latency = latency
+        self._idle = Backoff() if idle is None else idle
+        self._readers: dict[str, TickReader] = {}
+        self._boards: dict[str, QuoteBoard] = {}
+        self._directory: SymbolDirectory | None = None
+        self._directory_size = 0
+        self._fan_in = FanIn([])
+        self._retired_read = self._retired_lost = self._retired_torn = 0
+        self._next_refresh_s = 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Attach to rings that are new or were made anew, and take in new symbols; some 50 us when nothing changed."""
+        self._next_refresh_s = time.monotonic() + 1.0
+        if self._directory is None or self._directory.is_replaced():
+            try:
+                self._directory = SymbolDirectory.attach(self.folder)
+            except SegmentError:
+                self._directory = None
+        changed = False
+        names = run_folder.ring_names(self.folder) if self._platforms is None else self._platforms
+        for name in names:
+            changed |= self._attach(name)
+        size = 0 if self._directory is None else len(self._directory)
+        if changed or (self._symbols is not None and size != self._directory_size):
+            self._directory_size = size
+            self._fan_in = FanIn(list(self._readers.values()), symbols=self._wanted_ids(), latency=self._latency)
+
+    def latest(self, symbol: str, platform: str | None = None) -> Quote | None:
+        """Newest quote of a symbol, from one platform or the newest of all; None when there is none; 3 us a platform."""
+        if platform is not None:
+            board = self._boards.get(platform)
+            return None if board is None else self._quote(symbol, board)
+        quotes = self._quotes(symbol)
+        return max(quotes, key=lambda quote: quote.ts_recv_ns, default=None)
+
+    def best(self, symbol: str) -> BestQuote:
+        """Highest bid and lowest offer among the platforms that are not stale, each with its own age."""
+        live = [quote for quote in self._quotes(symbol) if not quote.is_stale]
+        # A NaN side compares false with itself and drops out here.
+        bids = [quote for quote in live if quote.bid == quote.bid]
+        offers = [quote for quote in live if quote.ask == quote.ask]
+        return BestQuote(
+            symbol,
+            max(bids, key=lambda quote: quote.bid, default=None),
+            min(offers, key=lambda quote: quote.ask, default=None),
+        )
+
+    def drain(self, out: TickArray) -> int:
+        """`FanIn.drain`: copy the next records of all rings into `out`, ordered by publication; never waits."""
+        return self._fan_in.drain(out)
+
+    def run(self, kernel: Callable[[Any, Any], Any], state: Any, limit: int = 1 << 62) -> int:
+        """`FanIn.run`: your `@njit` `kernel(tick, state)` on each waiting record in place; never waits."""
+        return self._fan_in.run(kernel, state, limit)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Block until a record is there (True) or `timeout_s` has passed (False), with the chosen idle strategy."""
+        self.refresh_if_due()
+        return self.watch(timeout_s)
+
+    def refresh_if_due(self) -> None:
+        """`refresh`, at most about once a second."""
+        if time.monotonic() >= self._next_refresh_s:
+            self.refresh()
+
+    def watch(self, timeout_s: float) -> bool:
+        """`wait` without `refresh`: changes nothing, so another thread may call it meanwhile; True may come too early."""
+        return self._fan_in.wait(self._idle, timeout_s)
+
+    def symbol_id(self, symbol: str) -> int | None:
+        """Id in the `symbol` field of ticks, None when no process has added the name yet."""
+        return None if self._directory is None else self._directory.id_of(symbol)
+
+    @property
+    def directory(self) -> SymbolDirectory | None:
+        """Names, contracts and tick sizes by id; None until a process has made it."""
+        return self._directory
+
+    @property
+    def platforms(self) -> list[str]:
+        """Rings attached to."""
+        return list(self._readers)
+
+    @property
+    def read(self) -> int:
+        """Records read from all rings since this object was made."""
+        return self._fan_in.read + self._retired_read
+
+    @property
+    def lost(self) -> int:
+        """Records overwritten before they were read."""
+        return self._fan_in.lost + self._retired_lost
+
+    @property
+    def torn(self) -> int:
+        """Of the lost ones, those overwritten while `run` had them in use: a state that saw one is to be dropped."""
+        return self._fan_in.torn + self._retired_torn
+
+    def close(self) -> None:
+        """Withdraw the published cursors."""
+        self._fan_in.close()
+
+    def _attach(self, name: str) -> bool:
+        reader = self._readers.get(name)
+        if reader is not None and not reader.is_replaced():
+            return False
+        try:
+            # A ring made anew holds nothing that we have read, so it is read from its first record.
+            start = self._start if reader is None else "first"
+            fresh = TickReader(self.folder, name, start=start, cursor=self._reader_name)
+            board = QuoteBoard(self.folder, name)
+        except SegmentError:
+            return False  # not there yet; the next refresh looks again
+        if reader is not None:
+            self._retired_read += reader.read
+            self._retired_lost += reader.lost
+            self._retired_torn += reader.torn
+            reader.close()
+        self._readers[name] = fresh
+        self._boards[name] = board
+        return True
+
+    def _wanted_ids(self) -> list[int] | None:
+        if self._symbols is None:
+            return None
+        ids = [self.symbol_id(name) for name in self._symbols]
+        return [symbol_id for symbol_id in ids if symbol_id is not None]
+
+    def _quotes(self, symbol: str) -> list[Quote]:
+        quotes = [self._quote(symbol, board) for board in self._boards.values()]
+        return [quote for quote in quotes if quote is not None]
+
+    def _quote(self, symbol: str, board: QuoteBoard) -> Quote | None:
+        symbol_id = self.symbol_id(symbol)
+        record = None if symbol_id is None or symbol_id >= board.rows else board.latest(symbol_id)
+        if record is None:
+            return None
+        is_stale = (
+            bool(record["flags"] & TickFlag.STALE) or board.heartbeat_age_ns() > DEAD_AFTER_S * 1e9 or board.is_closed()
+        )
+        return Quote(
+            symbol,
+            board.name,
+            float(record["bid"]),
+            float(record["ask"]),
+            float(record["last"]),
+            float(record["bid_size"]),
+            float(record["ask_size"]),
+            float(record["last_size"]),
+            int(record["ts_event_ns"]),
+            int(record["ts_recv_ns"]),
+            (time.time_ns() - int(record["ts_recv_ns"])) / 1e9,
+            is_stale,
+        )
