@@ -46,12 +46,13 @@ class TickReader:
         folder: Path,
         ring: str,
         *,
-        start: Start = "new",
+        start: Start | int = "new",
         after_lap: AfterLap = "newest",
         cursor: str | None = None,
     ) -> None:
         """
         Args:
+            start: where to begin, or the number of the first record wanted.
             cursor: name under which to publish how far this reader is, for monitoring and for a replay at full speed;
                 None = stay invisible.
 
@@ -114,7 +115,7 @@ class TickReader:
         return count == 0 or _finish_batch(self._state_address, count) == 1
 
     def drain(self, out: TickArray) -> int:
-        """Copy the next records into `out`: shape (n,), TICK_DTYPE, C-contiguous, yours. Returns how many; never waits."""
+        """Copy the next records into `out` (n,), TICK_DTYPE, C-contiguous, yours. Returns how many; never waits."""
         if out is not self._out:
             check_out(out)
             self._out, self._out_address = out, int(out.ctypes.data)
@@ -165,6 +166,11 @@ class TickReader:
     @property
     def capacity(self) -> int:
         return len(self._slots)
+
+    @property
+    def created_ns(self) -> int:
+        """When the ring's segment was made, UTC ns; a `seq` names one record for ever only together with it."""
+        return self._segment.field("created_ns")
 
     def state(self) -> SegmentState:
         """LIVE, CLOSED or DEAD_WRITER."""
@@ -242,7 +248,9 @@ def _open_cursor(folder: Path, ring: str, reader: str) -> Segment:
     return Segment.open_writer(path, layout.CURSOR, 0, fill, lambda segment: False)
 
 
-def _first_seq(start: Start, tail: int, capacity: int) -> int:
+def _first_seq(start: Start | int, tail: int, capacity: int) -> int:
+    if isinstance(start, int):
+        return start
     if start == "new":
         return tail + 1
     if start == "first":

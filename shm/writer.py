@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -160,6 +161,7 @@ def _open_table(path: Path, kind: layout.Layout, rows: int, platform: Platform) 
         segment.set_field("capacity", rows)
         segment.set_field("record_bytes", TICK_BYTES)
         segment.set_field("platform", int(platform))
+        segment.set_field("created_ns", time.time_ns())
         segment.bytes[kind.size_bytes :: 4096] = 0  # touch each page now, not at its first tick
 
     def fits(segment: Segment) -> bool:
