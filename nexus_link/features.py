@@ -92,7 +92,7 @@ def learn_tick_sizes(state: npt.NDArray[np.void], directory: SymbolDirectory) ->
 
 
 def summarize(state: npt.NDArray[np.void], directory: SymbolDirectory) -> dict[str, dict[str, Any]]:
-    """Figures by universal name, for symbols that had ticks. Sums of prices are exact decimals in text, None = unknown."""
+    """Figures by universal name, for symbols that had ticks. Sums of prices are exact decimal texts, None = unknown."""
     rows: dict[str, dict[str, Any]] = {}
     for symbol in directory.entries():
         row = state[symbol.id]

@@ -28,7 +28,7 @@ class Quote:
     Attributes:
         bid, ask, last: quote units; NaN = never seen.
         age_s: since the adapter published it.
-        is_stale: its adapter has said so, is dead, hangs or was closed. A quiet market alone is not stale: see `age_s`.
+        is_stale: its adapter has said so, is dead, hangs or was closed. Quiet markets are not stale: see `age_s`.
     """
 
     symbol: str
@@ -123,7 +123,7 @@ class MarketView:
             self._fan_in = FanIn(list(self._readers.values()), symbols=self._wanted_ids(), latency=self._latency)
 
     def latest(self, symbol: str, platform: str | None = None) -> Quote | None:
-        """Newest quote of a symbol, from one platform or the newest of all; None when there is none; 3 us a platform."""
+        """Newest quote of a symbol, from one platform or of all; None when there is none. Some 3 us a platform."""
         if platform is not None:
             board = self._boards.get(platform)
             return None if board is None else self._quote(symbol, board)
@@ -161,7 +161,7 @@ class MarketView:
             self.refresh()
 
     def watch(self, timeout_s: float) -> bool:
-        """`wait` without `refresh`: changes nothing, so another thread may call it meanwhile; True may come too early."""
+        """`wait` without `refresh`: changes nothing, so another thread may call it. True may come too early."""
         return self._fan_in.wait(self._idle, timeout_s)
 
     def symbol_id(self, symbol: str) -> int | None:

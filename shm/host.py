@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -73,6 +75,19 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def unlock(descriptor: int) -> None:
+    """Give the lock back. Closing is not enough on Linux: a mapping keeps a duplicate of the descriptor open."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, _LOCK_OFFSET, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def lock_within(descriptor: int, timeout_s: float) -> bool:
     """`try_lock`, repeated for at most `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
@@ -132,3 +147,93 @@ def sharpen_timers() -> None:
 
         set_timer_slack = 29
         ctypes.CDLL(None).prctl(set_timer_slack, 1, 0, 0, 0)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600 in one step: whoever reads `path` sees the old content or the new, never a part."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = open_private(fresh, create=True, exclusive=True)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.replace(fresh, path)
+
+
+def available_cores() -> tuple[int, ...]:
+    """The cores this process may run on, sorted; a container or service manager can leave it fewer than there are."""
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):
+        return tuple(sorted(process.cpu_affinity()))
+    return tuple(range(psutil.cpu_count() or 1))
+
+
+def pin_process(cores: Sequence[int]) -> bool:
+    """Keep this process, and the threads it starts from now on, on these cores; False where the system cannot.
+
+    Raises:
+        ValueError, OSError: there is no such core, or this process may not use it.
+    """
+    process = psutil.Process()
+    if not hasattr(process, "cpu_affinity"):
+        return False
+    process.cpu_affinity(list(cores))
+    return True
+
+
+def child_options() -> dict[str, Any]:
+    """Arguments for `subprocess.Popen` that keep the terminal's Ctrl-C from a child.
+
+    The launcher alone gets it and stops the children in order; without this all would stop at once.
+    """
+    if sys.platform == "win32":
+        import subprocess
+
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def on_stop_request(handler: Callable[[], None]) -> Callable[[], None]:
+    """Call `handler` whenever somebody asks this process to stop; main thread only.
+
+    That is SIGTERM, Ctrl-C and, by system, a closed terminal (SIGHUP) or Ctrl-Break.
+
+    Returns:
+        A function that puts back what was there before.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform == "win32":
+        numbers.append(signal.SIGBREAK)
+    else:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: handler()) for number in numbers}
+
+    def restore() -> None:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+    return restore
+
+
+def ask_to_stop(pid: int) -> None:
+    """Ask a child that was started with `child_options` to stop. Nothing happens when it has ended.
+
+    Windows delivers Ctrl-Break only within one console; without one the child is killed when its grace is over.
+    """
+    try:
+        os.kill(pid, signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
+    except (ProcessLookupError, PermissionError, OSError):
+        pass  # ended in the meantime; the caller waits for that and kills otherwise
+
+
+def kill_tree(pid: int) -> None:
+    """End a process and all that it started, at once and without a chance to object."""
+    try:
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            pass  # ended in the meantime

@@ -110,6 +110,7 @@ class Segment:
             segment._enter(first=True)
             return segment
         except BaseException:
+            host.unlock(descriptor)  # the mapping may outlive us in the traceback
             os.close(descriptor)
             raise
 
@@ -121,6 +122,7 @@ class Segment:
         """A clean end: readers see CLOSED instead of DEAD_WRITER. The file and its data stay."""
         if self._descriptor is not None:
             self._fields["closed"] = 1
+            host.unlock(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -1,0 +1,199 @@
+"""NEXUS's view: names, platforms, best quotes, honesty about staleness, rings that come and go, asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from nexus_gateway.nexus_link import features
+from nexus_gateway.nexus_link.async_ticks import TickWaiter
+from nexus_gateway.nexus_link.market_view import MarketView
+from nexus_gateway.shm.symbols import SymbolDirectory
+from nexus_gateway.shm.tick import Platform, TickFlag
+from nexus_gateway.shm.writer import empty_ticks
+
+from tests.support.feeds import close_feed, make_feed, make_symbols, publish_quote
+
+
+@pytest.fixture
+def feeds(tmp_path: Path):
+    make_symbols(tmp_path, "NQ", "ES")
+    made = [make_feed(tmp_path, "nt8", Platform.NT8), make_feed(tmp_path, "sierra", Platform.SIERRA)]
+    for feed in made:
+        feed.beat()
+    yield made
+    for feed in made:
+        close_feed(feed)
+
+
+def test_latest_and_best(feeds, tmp_path):
+    nt8, sierra = feeds
+    view = MarketView(tmp_path)
+    assert view.latest("NQ") is None
+    assert view.latest("UNKNOWN") is None
+    publish_quote(nt8, 1, 100.0, 100.5)
+    publish_quote(sierra, 1, 100.25, 100.75)
+    assert view.latest("NQ").platform == "sierra"
+    quote = view.latest("NQ", platform="nt8")
+    assert (quote.bid, quote.ask, quote.platform, quote.is_stale) == (100.0, 100.5, "nt8", False)
+    assert math.isnan(quote.last)
+    assert 0 <= quote.age_s < 60
+    assert view.latest("NQ", platform="bookmap") is None
+    best = view.best("NQ")
+    assert (best.bid.platform, best.offer.platform, best.spread) == ("sierra", "nt8", 0.25)
+    assert view.best("ES").bid is None
+    assert view.best("ES").spread is None
+    view.close()
+
+
+def test_a_stale_quote_is_never_the_best(feeds, tmp_path):
+    nt8, sierra = feeds
+    publish_quote(nt8, 1, 100.0, 100.5)
+    publish_quote(sierra, 1, 100.25, 100.75)
+    sierra.mark_stale(SymbolDirectory.attach(tmp_path).entries())
+    view = MarketView(tmp_path)
+    assert view.latest("NQ", platform="sierra").is_stale
+    assert view.best("NQ").bid.platform == "nt8"
+    nt8.close()
+    assert view.latest("NQ", platform="nt8").is_stale  # closed, whatever its flags say
+    assert view.best("NQ").bid is None
+    view.close()
+
+
+def test_a_writer_that_stopped_beating_is_stale(feeds, tmp_path, monkeypatch):
+    publish_quote(feeds[0], 1, 100.0, 100.5)
+    view = MarketView(tmp_path)
+    assert not view.latest("NQ", platform="nt8").is_stale
+    later_ns = time.monotonic_ns() + 3_000_000_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: later_ns)
+    assert view.latest("NQ", platform="nt8").is_stale
+    monkeypatch.undo()
+    view.close()
+
+
+def test_a_one_sided_market_has_one_side(feeds, tmp_path):
+    publish_quote(feeds[0], 2, 50.0, math.nan)
+    view = MarketView(tmp_path)
+    best = view.best("ES")
+    assert best.bid.bid == 50.0
+    assert best.offer is None
+    view.close()
+
+
+def test_only_wanted_symbols_and_platforms_are_delivered(feeds, tmp_path):
+    view = MarketView(tmp_path, symbols=["ES"], platforms=["nt8"])
+    publish_quote(feeds[0], 1, 1.0, 2.0)
+    publish_quote(feeds[0], 2, 3.0, 4.0)
+    publish_quote(feeds[1], 2, 5.0, 6.0)
+    out = empty_ticks(8)
+    assert view.drain(out) == 1
+    assert out[0]["bid"] == 3.0
+    assert view.read == 2  # the unwanted one was read and dropped, not lost
+    assert view.platforms == ["nt8"]
+    view.close()
+
+
+def test_a_symbol_added_later_is_taken_in(feeds, tmp_path):
+    view = MarketView(tmp_path, symbols=["YM"])
+    make_symbols(tmp_path, "YM")
+    view.refresh()
+    publish_quote(feeds[0], view.symbol_id("YM"), 1.0, 2.0)
+    assert view.drain(empty_ticks(8)) == 1
+    view.close()
+
+
+def test_rings_that_come_later_or_are_made_anew(feeds, tmp_path):
+    view = MarketView(tmp_path)
+    late = make_feed(tmp_path, "bookmap", Platform.BOOKMAP)
+    publish_quote(late, 1, 7.0, 8.0)
+    view.refresh()
+    out = empty_ticks(8)
+    publish_quote(late, 1, 7.0, 8.0)
+    assert view.drain(out) == 1  # a late ring is read from now on, as any other
+    close_feed(late)
+    bigger = make_feed(tmp_path, "bookmap", Platform.BOOKMAP, capacity=128)
+    publish_quote(bigger, 1, 9.0, 10.0)
+    view.refresh()
+    assert view.drain(out) == 1
+    assert out[0]["bid"] == 9.0
+    assert (view.read, view.lost, view.torn) == (2, 0, 0)
+    close_feed(bigger)
+    view.close()
+
+
+def test_an_empty_run_folder_is_no_error(tmp_path):
+    view = MarketView(tmp_path)
+    assert view.latest("NQ") is None
+    assert view.drain(empty_ticks(8)) == 0
+    assert not view.wait(0.0)
+    assert view.directory is None
+
+
+def test_run_calls_a_users_kernel_in_place(feeds, tmp_path):
+    @numba.njit
+    def count(tick, state):
+        state[tick.symbol] += tick.bid
+
+    view = MarketView(tmp_path)
+    for _ in range(5):
+        publish_quote(feeds[0], 1, 2.0, 3.0)
+        publish_quote(feeds[1], 2, 10.0, 11.0)
+    totals = np.zeros(8)
+    assert view.run(count, totals) == 10
+    assert list(totals[:3]) == [0.0, 10.0, 50.0]
+    view.close()
+
+
+def test_features_of_the_example(feeds, tmp_path):
+    view = MarketView(tmp_path)
+    state = features.make_features()
+    features.learn_tick_sizes(state, view.directory)
+    publish_quote(feeds[0], 1, 100.0, 100.5)
+    publish_quote(feeds[0], 1, 100.25, 100.75)
+    trade = empty_ticks(2)
+    trade["symbol"], trade["last"], trade["last_size"] = 1, [100.75, 100.25], [2, 3]
+    trade["flags"] = [TickFlag.TRADE | TickFlag.BUYER, TickFlag.TRADE | TickFlag.SELLER]
+    feeds[0].publish(trade)
+    feeds[0].mark_stale(view.directory.entries())
+    assert view.run(features.update_features, state) == 5
+    row = features.summarize(state, view.directory)["NQ"]
+    assert (row["ticks"], row["trades"], row["size_sum"], row["price_sum"], row["flow"]) == (4, 2, 5.0, "201.00", -1.0)
+    assert state[1]["stale_marks"] == 1
+    assert "ES" not in features.summarize(state, view.directory)
+    view.close()
+
+
+def test_asyncio_wait_wakes_up_and_times_out_without_blocking_the_loop(feeds, tmp_path):
+    view = MarketView(tmp_path)
+
+    async def scenario() -> None:
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0.001)
+
+        async with TickWaiter(view) as waiter:
+            counting = asyncio.create_task(count_turns())
+            assert not await waiter.wait(timeout_s=0.05)
+            assert turns > 5
+            threading.Timer(0.05, publish_quote, (feeds[0], 1, 1.0, 2.0)).start()
+            assert await waiter.wait(timeout_s=30)
+            assert view.drain(empty_ticks(8)) == 1
+            first = asyncio.create_task(waiter.wait(timeout_s=0.2))
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="one wait at a time"):
+                await waiter.wait(timeout_s=0.1)
+            assert not await first
+            counting.cancel()
+
+    asyncio.run(scenario())
+    view.close()
