@@ -29,8 +29,9 @@ from .holiday_calendar import (
 
 _DAY = timedelta(days=1)
 _SATURDAY = 5
-_SEARCH_DAYS = 15
-"""No market of the catalog stays shut longer; reaching the end means broken data, not a long holiday."""
+_SEARCH_DAYS = 22
+"""Days looked ahead: three weeks hold the next close and opening of any market of the catalog, one without
+daily breaks included. Reaching the end means broken data, not a long holiday."""
 _NEW_YORK = "America/New_York"
 
 
