@@ -1,0 +1,105 @@
+"""Files and archive members as a stream of byte blocks: bounded memory, damage named with its position."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ...core.errors import DataFormatError
+
+BLOCK_BYTES: Final = 1 << 20
+_COMPRESSED_BYTES: Final = 1 << 16
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_GZIP_WINDOW: Final = 31  # zlib's largest window with gzip framing: header and checksum are verified
+
+
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Content of a plain or gzip file (told by its first bytes) in blocks of at most BLOCK_BYTES.
+
+    Raises:
+        DataFormatError: truncated or damaged gzip, with the position in the compressed file; everything that could
+            be decompressed before it has been yielded.
+    """
+    with path.open("rb") as file:
+        magic = file.read(len(_GZIP_MAGIC))
+        file.seek(0)
+        if magic == _GZIP_MAGIC:
+            yield from _inflate(path, iter(lambda: file.read(_COMPRESSED_BYTES), b""))
+        else:
+            yield from iter(lambda: file.read(BLOCK_BYTES), b"")
+
+
+def _inflate(path: Path, compressed: Iterator[bytes]) -> Iterator[bytes]:
+    position = 0
+    member = zlib.decompressobj(_GZIP_WINDOW)
+    for block in compressed:
+        position += len(block)
+        while block:
+            if member.eof:  # several gzip members in one file are one text, as gzip itself has it
+                member = zlib.decompressobj(_GZIP_WINDOW)
+            try:
+                content = member.decompress(block, BLOCK_BYTES)
+            except zlib.error as error:
+                raise DataFormatError(f"{path}: gzip data damaged before byte {position}: {error}") from error
+            block = member.unused_data if member.eof else member.unconsumed_tail
+            if content:
+                yield content
+    if not member.eof:
+        raise DataFormatError(f"{path}: gzip file ends at byte {position}, before its end mark: it was cut")
+
+
+def read_lzma_blocks(path: Path) -> Iterator[bytes]:
+    """Content of an LZMA file in blocks of at most BLOCK_BYTES; an empty file has no content.
+
+    Raises:
+        DataFormatError: truncated, damaged, or followed by other data, with the position in the compressed file.
+    """
+    position = 0
+    stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE)
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(_COMPRESSED_BYTES), b""):
+            position += len(block)
+            if stream.eof:
+                raise DataFormatError(f"{path}: data follows the end of the LZMA stream before byte {position}")
+            while block or not (stream.needs_input or stream.eof):
+                try:
+                    content = stream.decompress(block, BLOCK_BYTES)
+                except lzma.LZMAError as error:
+                    raise DataFormatError(f"{path}: LZMA data damaged before byte {position}: {error}") from error
+                block = b""
+                if content:
+                    yield content
+    if position and not stream.eof:
+        raise DataFormatError(f"{path}: LZMA file ends at byte {position}, before its end mark: it was cut")
+
+
+def list_members(path: Path) -> list[str]:
+    """Names of a zip archive's files, in its order. Raises DataFormatError if it is no whole zip archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [each.filename for each in archive.infolist() if not each.is_dir()]
+    except zipfile.BadZipFile as error:
+        size = path.stat().st_size
+        raise DataFormatError(
+            f"{path}: no readable zip archive ({error}); its directory stands at its end, byte {size}: it was cut"
+        ) from error
+
+
+def read_member_blocks(path: Path, member: str) -> Iterator[bytes]:
+    """Content of one file of a zip archive in blocks of at most BLOCK_BYTES; its checksum is verified at the end.
+
+    Raises:
+        DataFormatError: damaged archive or member, with the position in the decompressed text.
+    """
+    position = 0
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            while content := file.read1(BLOCK_BYTES):
+                position += len(content)
+                yield content
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataFormatError(f"{path}!{member}: damaged after byte {position} of its text: {error}") from error

@@ -1,0 +1,205 @@
+"""A recording: a file of real market data, seen as a stream of tick arrays whatever its format.
+
+Decoders are pure: a path in, ticks out, in bounded memory. They publish nothing and know no clock but the file's.
+Two things they leave open, because only the caller knows them: the symbol id and the source of the ticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+
+from ...core.errors import DataFormatError
+from ...shm.tick import TICK_DTYPE, Platform, TickArray
+from .merge import merge_by_time
+from .oddities import Audit, Oddities
+
+CHUNK_TICKS: Final = 65_536
+"""Ticks in one array at most: 4 MB."""
+
+_PRICES_AND_SIZES: Final = ("bid", "ask", "last", "bid_size", "ask_size", "last_size")
+
+
+class Format(StrEnum):
+    """File formats that can be replayed. The values are those of the configuration and the command line."""
+
+    TRADE_CSV = "trade-csv"  # epoch_ms,price,size
+    QUOTE_ZIP = "quote-zip"  # Lean forex and CFD: ms since midnight, bid, ask
+    FUTURES_ZIP = "futures-zip"  # Lean futures trades, one member for each contract
+    DUKASCOPY_BI5 = "dukascopy-bi5"
+    DUKASCOPY_CSV = "dukascopy-csv"
+    DEPTH_FEED = "depth-feed"  # receive time and the exchange's JSON message
+    MT5_TICKS = "mt5-ticks"
+    NT8_TICKS = "nt8-ticks"
+    SCID = "scid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How to read a file where its name and content do not say, or say it wrongly. None = as the file says.
+
+    Attributes:
+        format: skip detection.
+        contract: the instrument's own name, such as "NQH0" or "EURUSD", instead of the one in the file's name.
+        only: contracts to read of an archive that holds several; the others are not opened.
+        base: the midnight (quote zips) or full hour (bi5) that the file's milliseconds count from, in the file's
+            own clock, without time zone.
+        add_s: seconds to add to the file's clock to get the clock of `zone`.
+        zone: IANA time zone of the file's clock once `add_s` is added; None = UTC.
+        price_decimals: decimals of a bi5 file's integer prices.
+        price_multiplier: what a .scid file's prices must be multiplied by, as in Sierra's symbol settings.
+        tick_size: price step on which a .scid file's float32 prices lie; without it they become the shortest decimal.
+        on_error: "raise" at the first broken line or damaged end, or "count" them and go on.
+    """
+
+    format: Format | None = None
+    contract: str | None = None
+    only: tuple[str, ...] | None = None
+    base: datetime | None = None
+    add_s: int | None = None
+    zone: str | None = None
+    price_decimals: int | None = None
+    price_multiplier: Decimal = Decimal(1)
+    tick_size: Decimal | None = None
+    on_error: Literal["raise", "count"] = "raise"
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What a file's ticks belong to.
+
+    Attributes:
+        contract: the file's own name, upper case: "NQH0", "GCZ13", "XAUUSD".
+        root: the universal name to expect, a guess from `contract`: "NQ", "GC", "XAUUSD".
+    """
+
+    contract: str
+    root: str
+
+
+Decoder: TypeAlias = Callable[[Oddities], Iterator[TickArray]]
+"""One pass over one file or archive member. Yields fresh arrays of at most CHUNK_TICKS ticks in file order with
+`symbol` and `source` zero and NaN in what a tick does not carry; raises DataFormatError."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One open-able file. Holds no file handle between passes; any number of passes may run at once.
+
+    Attributes:
+        instruments: what the file holds; several for a futures archive only.
+        clock: how the file's times become UTC, in words, for logs.
+    """
+
+    path: Path
+    format: Format
+    clock: str
+    options: ReadOptions
+    decoders: Mapping[Instrument, Decoder]
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        return tuple(self.decoders)
+
+    def chunks(
+        self,
+        symbol_ids: Mapping[str, int],
+        source: int = Platform.REPLAY,
+        start_ns: int | None = None,
+        oddities: Oddities | None = None,
+    ) -> Iterator[TickArray]:
+        """Decode the file from its beginning, one pass.
+
+        Args:
+            symbol_ids: symbol id for each contract in `instruments`.
+            source: platform id to put into the ticks.
+            start_ns: leave out the ticks before the first one with ts_recv_ns >= start_ns, UTC ns. They are decoded
+                and counted in `oddities`, chunk by chunk, but not kept.
+            oddities: counters to add to; they are complete when the iterator has ended.
+
+        Yields:
+            Fresh arrays of at most CHUNK_TICKS ticks (dtype TICK_DTYPE), in file order; the contracts of an archive
+            merged by time. `seq` is 0. `ts_recv_ns` is the recorded receive time, or `ts_event_ns` where there is
+            none. What a tick does not carry is NaN (see `carry_forward`).
+
+        Raises:
+            ValueError: a contract has no symbol id.
+            DataFormatError: broken line or damaged file, when `options.on_error` is "raise"; every tick before it
+                has been yielded.
+        """
+        missing = [each.contract for each in self.instruments if each.contract not in symbol_ids]
+        if missing:
+            raise ValueError(f"{self.path}: no symbol id for {', '.join(missing)}; give one for each contract")
+        counted = Oddities() if oddities is None else oddities
+        streams = [
+            self._stream(decoder, symbol_ids[each.contract], source, counted) for each, decoder in self.decoders.items()
+        ]
+        merged = streams[0] if len(streams) == 1 else merge_by_time(streams)
+        return merged if start_ns is None else _skip_before(merged, start_ns)
+
+    @cached_property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First and last `ts_recv_ns` (UTC ns) of the file, None if it holds no ticks.
+
+        The first use decodes the whole file once, in bounded memory: compressed text tells its end in no other way.
+        Raises DataFormatError as `chunks` does.
+        """
+        first, last = None, None
+        for ticks in self.chunks({each.contract: 0 for each in self.instruments}):
+            lowest, highest = int(ticks["ts_recv_ns"].min()), int(ticks["ts_recv_ns"].max())
+            first = lowest if first is None else min(first, lowest)
+            last = highest if last is None else max(last, highest)
+        return None if first is None or last is None else (first, last)
+
+    def _stream(self, decoder: Decoder, symbol_id: int, source: int, oddities: Oddities) -> Iterator[TickArray]:
+        audit = Audit(oddities)
+        try:
+            for ticks in decoder(oddities):
+                ticks["symbol"] = symbol_id
+                ticks["source"] = source
+                audit.add(ticks)
+                yield ticks
+        except DataFormatError as error:
+            if self.options.on_error == "raise":
+                raise
+            oddities.damaged_ends += 1
+            oddities.add_problem(str(error))
+
+
+def new_ticks(count: int) -> TickArray:
+    """Fresh ticks, shape (count,): zero, with NaN in every price and size."""
+    ticks = np.zeros(count, TICK_DTYPE)
+    for name in _PRICES_AND_SIZES:
+        ticks[name] = np.nan
+    return ticks
+
+
+def _skip_before(chunks: Iterator[TickArray], start_ns: int) -> Iterator[TickArray]:
+    """Leave out everything before the first tick at or after `start_ns`; later steps back in time stay in."""
+    for ticks in chunks:
+        reached = ticks["ts_recv_ns"] >= start_ns
+        if reached.any():
+            yield ticks[int(reached.argmax()) :]
+            break
+    yield from chunks
+
+
+def pick_contracts(
+    decoders: Sequence[tuple[Instrument, Decoder]], options: ReadOptions, path: Path
+) -> dict[Instrument, Decoder]:
+    """Reduce an archive to `options.only`. Raises DataFormatError for a contract that the archive does not hold."""
+    by_contract = {instrument.contract: (instrument, decoder) for instrument, decoder in decoders}
+    if options.only is None:
+        return dict(decoders)
+    unknown = [each for each in options.only if each not in by_contract]
+    if unknown:
+        raise DataFormatError(f"{path}: holds no contract {', '.join(unknown)}; it has {', '.join(by_contract)}")
+    return dict(by_contract[each] for each in options.only)
