@@ -13,7 +13,6 @@ from typing import Any, Final
 import psutil
 
 IS_WINDOWS: Final = sys.platform == "win32"
-_START_TOLERANCE_MS: Final = 5_000
 # Windows locks bytes against reading too, so the lock lies far beyond any file's end.
 _LOCK_OFFSET: Final = 1 << 40
 
@@ -88,6 +87,33 @@ def unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+def remove_open(path: Path, descriptor: int) -> None:
+    """Remove the file behind an open, locked descriptor, and close that.
+
+    Raises:
+        PermissionError: on Windows, when another process has the file open or mapped.
+    """
+    if IS_WINDOWS:  # an open file cannot be removed there, which also keeps a new writer's file safe from us
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        return
+    # Under the lock: without it a writer that starts right now would lose its new file.
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def reserve(descriptor: int, size_bytes: int) -> None:
+    """Give a new file its size, zeroed, with the memory behind it.
+
+    Raises:
+        OSError: not enough space. A sparse file would kill its writer with SIGBUS at the first touch instead.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    else:
+        os.ftruncate(descriptor, size_bytes)
+
+
 def lock_within(descriptor: int, timeout_s: float) -> bool:
     """`try_lock`, repeated for at most `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
@@ -99,7 +125,19 @@ def lock_within(descriptor: int, timeout_s: float) -> bool:
 
 
 def started_ms(pid: int) -> int | None:
-    """UTC milliseconds at which process `pid` started, None when there is no such process."""
+    """When process `pid` started, None when there is no such process, 0 when the system will not say.
+
+    Milliseconds, good for nothing but comparing: on Linux since the boot, because there the UTC time of a start moves
+    with every step of the system clock, and a live writer would look dead after it; elsewhere UTC.
+    """
+    if sys.platform == "linux":
+        try:
+            status = Path(f"/proc/{pid}/stat").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        fields = status[status.rindex(b")") + 2 :].split()  # before it stands the name, which may hold anything
+        state, start = fields[0], int(fields[19])
+        return None if state in (b"Z", b"X") else start * 1000 // os.sysconf("SC_CLK_TCK")
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -116,7 +154,7 @@ def is_alive(pid: int, process_started_ms: int) -> bool:
     now_started_ms = started_ms(pid)
     if now_started_ms is None:
         return False
-    return now_started_ms == 0 or abs(now_started_ms - process_started_ms) <= _START_TOLERANCE_MS
+    return now_started_ms in (0, process_started_ms)
 
 
 def open_private(path: Path, *, create: bool = False, exclusive: bool = False) -> int:
@@ -221,7 +259,7 @@ def ask_to_stop(pid: int) -> None:
     """
     try:
         os.kill(pid, signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
-    except (ProcessLookupError, PermissionError, OSError):
+    except OSError:
         pass  # ended in the meantime; the caller waits for that and kills otherwise
 
 
@@ -229,7 +267,7 @@ def kill_tree(pid: int) -> None:
     """End a process and all that it started, at once and without a chance to object."""
     try:
         process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
+        family = [process, *process.children(recursive=True)]  # the parent first: it could start more
     except psutil.NoSuchProcess:
         return
     for member in family:

@@ -92,7 +92,7 @@ HEADER_FIELDS: Final = (
     Field("version", "<u8", "layout version; 0 until the creator has finished"),
     Field("segment_bytes", "<u8", "size of the file"),
     Field("writer_pid", "<u8", "process that writes, or wrote last"),
-    Field("writer_started_ms", "<i8", "when that process started, UTC ms: tells a reused pid"),
+    Field("writer_started_ms", "<i8", "when that process started, ms by host.started_ms: tells a reused pid"),
     Field("heartbeat_ns", "<i8", "last sign of life, system-wide monotonic clock"),
     Field("incarnation", "<u8", "how many writers have opened this segment"),
     Field("closed", "<u8", "1 after a clean end of the writer"),

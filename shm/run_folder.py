@@ -17,7 +17,8 @@ CURSOR_SUFFIX: Final = ".cursor"
 SYMBOLS_FILE: Final = "directory.symbols"
 SEGMENT_SUFFIXES: Final = (RING_SUFFIX, BOARD_SUFFIX, COUNTERS_SUFFIX, CURSOR_SUFFIX, ".symbols")
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+# Windows keeps some names for devices, whatever follows the dot.
+_NAME: Final = re.compile(r"(?!(?:con|nul|aux|prn|com\d|lpt\d)$)[a-z0-9][a-z0-9_-]{0,31}")
 
 
 def check_name(name: str) -> str:
@@ -27,7 +28,9 @@ def check_name(name: str) -> str:
         ValueError: it cannot.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"name was {name!r}; use 1 to 32 of a-z, 0-9, '_' and '-', first a letter or digit")
+        raise ValueError(
+            f"name was {name!r}; use 1 to 32 of a-z, 0-9, '_', '-', first a letter or digit; no device of Windows"
+        )
     return name
 
 
@@ -77,19 +80,35 @@ def attach_cursors(folder: Path, ring: str) -> list[Segment]:
 def remove_stale_segments(folder: Path) -> list[Path]:
     """Remove the segments that no live process writes; called by the owner of the run folder at its start.
 
-    Whether a writer lives is told by the file's lock, which the operating system drops with its holder.
+    Whether a writer lives is told by the file's lock, which the operating system drops with its holder. While one
+    does, the symbol directory stays too: ids given out anew would name other symbols than those it publishes.
 
     Returns:
         What was removed, sorted.
     """
-    removed = []
+    removed, live = [], False
     for path in sorted(folder.iterdir()):
-        if path.suffix not in SEGMENT_SUFFIXES:
+        if path.suffix not in SEGMENT_SUFFIXES or path == symbols_path(folder):
             continue
-        descriptor = host.open_private(path)
-        unused = host.try_lock(descriptor)
-        os.close(descriptor)
-        if unused:
-            path.unlink()
+        if _remove_unlocked(path):
             removed.append(path)
-    return removed
+        else:
+            live = True
+    if not live and _remove_unlocked(symbols_path(folder)):
+        removed.append(symbols_path(folder))
+    return sorted(removed)
+
+
+def _remove_unlocked(path: Path) -> bool:
+    try:
+        descriptor = host.open_private(path)
+    except FileNotFoundError:
+        return False
+    if not host.try_lock(descriptor):
+        os.close(descriptor)
+        return False
+    try:
+        host.remove_open(path, descriptor)
+    except PermissionError:  # Windows: a reader still has it mapped
+        return False
+    return True

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import host
-from .layout import Layout
+from .layout import HEADER, Layout
 
 _LOCK_PATIENCE_S: Final = 2.0
 
@@ -55,14 +55,17 @@ class Segment:
         address: of byte 0, for kernels; valid as long as this object lives.
     """
 
-    def __init__(self, path: Path, layout: Layout, mapping: mmap.mmap, descriptor: int | None) -> None:
+    def __init__(
+        self, path: Path, layout: Layout, mapping: mmap.mmap, status: os.stat_result, descriptor: int | None
+    ) -> None:
         self.path = path
         self.layout = layout
         self.bytes: npt.NDArray[np.uint8] = np.frombuffer(mapping, dtype=np.uint8)
         self.address = int(self.bytes.ctypes.data)
         self._fields = self.bytes[: layout.size_bytes].view(layout.dtype)[0]
         self._descriptor = descriptor
-        self._inode = os.stat(path).st_ino
+        # Of the opened file, never of the path: that may name a successor by now.
+        self._status = status
 
     # -- writer ---------------------------------------------------------------------------------------------
 
@@ -98,11 +101,10 @@ class Segment:
                 del segment
             if found_bytes:
                 # Never rewritten in place: readers of the old layout may still have it mapped.
-                path.unlink()
-                fresh = _open_locked(path, layout)
-                os.close(descriptor)
-                descriptor = fresh
-            os.ftruncate(descriptor, size)
+                unfit, descriptor = descriptor, -1
+                host.remove_open(path, unfit)
+                descriptor = _open_locked(path, layout)
+            host.reserve(descriptor, size)
             segment = cls._map(path, layout, descriptor, size)
             segment._fields["magic"] = layout.magic
             segment._fields["segment_bytes"] = size
@@ -110,8 +112,9 @@ class Segment:
             segment._enter(first=True)
             return segment
         except BaseException:
-            host.unlock(descriptor)  # the mapping may outlive us in the traceback
-            os.close(descriptor)
+            if descriptor != -1:
+                host.unlock(descriptor)  # the mapping may outlive us in the traceback
+                os.close(descriptor)
             raise
 
     def beat(self) -> None:
@@ -130,7 +133,8 @@ class Segment:
         """Remove the file. Only its writer may, before `close_writer`; processes that mapped it keep their view.
 
         Raises:
-            PermissionError: called by a reader, or by a writer that has closed.
+            PermissionError: called by a reader, or by a writer that has closed; or on Windows, where a file that is
+                mapped cannot be removed (`run_folder.remove_stale_segments` does it at the next start).
         """
         if self._descriptor is None:
             raise PermissionError(f"{self.path}: only the writer of a segment may unlink it")
@@ -147,24 +151,25 @@ class Segment:
         """
         try:
             with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < layout.size_bytes:
+                status = os.fstat(file.fileno())
+                size = status.st_size
+                if size < HEADER.size_bytes:
                     raise SegmentError(f"{path}: its writer is still creating it; try again", SegmentState.NOT_READY)
                 mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise SegmentError(f"{path}: no such segment; is its writer running?", SegmentState.NOT_THERE) from None
-        segment = cls(path, layout, mapping, None)
-        version = segment.version
+        # All releases share the header, so what is too short for today's layout can still say what it is.
+        header = np.frombuffer(mapping, HEADER.dtype, count=1)[0]
+        version, magic = int(header["version"]), bytes(header["magic"])
         if version == 0:
             raise SegmentError(f"{path}: its writer is still creating it; try again", SegmentState.NOT_READY)
-        magic = bytes(segment._fields["magic"])
-        if version != layout.version or magic != layout.magic.rstrip(b"\0") or size != segment.field("segment_bytes"):
+        if version != layout.version or magic != layout.magic.rstrip(b"\0") or size != int(header["segment_bytes"]):
             raise SegmentError(
                 f"{path}: layout was {magic!r} version {version}, {size} bytes; this program reads {layout.magic!r} "
                 f"version {layout.version}; run the same release on both sides",
                 SegmentState.OTHER_VERSION,
             )
-        return segment
+        return cls(path, layout, mapping, status, None)
 
     def state(self) -> SegmentState:
         """LIVE, CLOSED or DEAD_WRITER of an attached segment. Any process may ask; costs some 20 us."""
@@ -177,7 +182,7 @@ class Segment:
     def is_replaced(self) -> bool:
         """Whether the path now names another file: the reader must attach again to see what is written."""
         try:
-            return os.stat(self.path).st_ino != self._inode
+            return not os.path.samestat(os.stat(self.path), self._status)
         except FileNotFoundError:
             return True
 
@@ -205,7 +210,7 @@ class Segment:
 
     @classmethod
     def _map(cls, path: Path, layout: Layout, descriptor: int, size: int) -> Segment:
-        return cls(path, layout, mmap.mmap(descriptor, size), descriptor)
+        return cls(path, layout, mmap.mmap(descriptor, size), os.fstat(descriptor), descriptor)
 
     def _is_ready(self) -> bool:
         magic = bytes(self._fields["magic"])
@@ -247,6 +252,9 @@ def _open_locked(path: Path, layout: Layout) -> int:
                 f"{path} is being written by {holder}; stop it, or use another run folder", SegmentState.LIVE
             )
         # While we waited for the lock its holder may have replaced the file: then ours has no name any more.
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
+        try:
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass  # removed, not replaced
         os.close(descriptor)

@@ -1,0 +1,29 @@
+"""What the other processes of the shared-memory tests do. Each function is the whole life of one process."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from pathlib import Path
+
+from nexus_gateway.shm import layout
+from nexus_gateway.shm.segment import Segment
+
+
+def hold_segment(path: Path) -> None:
+    """Open a ring-shaped segment as its writer and live until killed."""
+    Segment.open_writer(path, layout.RING, 4096, lambda segment: segment.set_field("capacity", 64), lambda _: True)
+    time.sleep(600)
+
+
+def attach_and_exit(path: Path) -> None:
+    Segment.attach(path, layout.RING)
+
+
+def poke_mapping(path: Path) -> None:
+    """Store through the raw address of a reader's mapping; the processor must refuse it."""
+    import faulthandler
+
+    faulthandler.disable()  # the fault is expected: no stack dump in the test's output
+    segment = Segment.attach(path, layout.RING)
+    ctypes.memset(segment.address + layout.RING.offset("tail"), 1, 8)
