@@ -127,13 +127,22 @@ def test_a_missing_user_file_is_an_error(tmp_path):
         load_catalog(tmp_path / "absent.yaml")
 
 
-def test_bad_month_letters_are_refused(tmp_path):
-    text = GOOD.replace("kind: cfd", "kind: future") + (
-        "    future: {months: MH, expiry: {rule: third_friday, holidays: b3}, roll: {rule: cme_index}}\n"
-    )
+@pytest.mark.parametrize(
+    ("terms", "complaint"),
+    [
+        ("months: MH, expiry: {rule: third_friday, holidays: b3}, roll: {rule: cme_index}", "in that order"),
+        ("months: HA, expiry: {rule: third_friday, holidays: b3}, roll: {rule: cme_index}", "in that order"),
+        ("months: '', expiry: {rule: third_friday, holidays: b3}, roll: {rule: cme_index}", "months is empty"),
+        ("months: H, expiry: {rule: third_friday, holidays: mars}, roll: {rule: cme_index}", "mars"),
+        ("months: H, expiry: {rule: third_sunday, holidays: b3}, roll: {rule: cme_index}", "third_sunday"),
+        ("months: H, roll_months: Z, expiry: {rule: third_friday, holidays: b3}, roll: {rule: cme_index}", "lacks"),
+        ("months: H, expiry: {rule: third_friday, holidays: b3}, roll: {rule: before_first_notice}", "first_notice"),
+    ],
+)
+def test_bad_terms_of_a_future_are_refused(tmp_path, terms, complaint):
     path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match="in that order"):
+    path.write_text(GOOD.replace("kind: cfd", "kind: future") + f"    future: {{{terms}}}\n")
+    with pytest.raises(ConfigError, match=complaint):
         load_catalog(path)
 
 

@@ -157,3 +157,14 @@ def test_an_override_after_the_last_session_is_refused():
 def test_an_instrument_without_contracts_has_no_front():
     with pytest.raises(InstrumentRefused, match="no contracts"):
         front("NAS100", datetime(2026, 1, 5, tzinfo=UTC))
+
+
+def test_an_instrument_with_an_unknown_session_calendar_is_told_at_once(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("""
+instruments:
+  - {symbol: XX, kind: cfd, description: test, exchange: OTC, currency: USD, tick: "1", point_value: "1",
+     sessions: mars}
+""")
+    with pytest.raises(ConfigError, match="XX: session calendar was 'mars'"):
+        Rollover(load_catalog(path), SESSIONS)

@@ -17,6 +17,7 @@ import msgspec
 from ..errors import ConfigError
 from .contract_code import FIRST_YEAR, LAST_YEAR, MONTH_LETTERS, Contract, month_of_letter
 from .data_file import read_packaged_yaml, read_yaml
+from .holiday_calendar import holiday_calendar
 from .price_grid import Rounding, exact_steps, round_to_steps
 from .refusals import CONTRACT_NOT_LISTED, INSTRUMENT_UNKNOWN, OFF_GRID, InstrumentRefused
 
@@ -205,12 +206,16 @@ def _checked(instruments: list[Instrument], origin: str) -> dict[str, Instrument
         if (each.kind == "future") != (each.future is not None):
             raise ConfigError(f"{where}: kind is {each.kind}; exactly futures have a 'future' section")
         if each.future is not None:
-            _check_months(each.future, where)
+            _check_terms(each.future, where)
         by_symbol[each.symbol] = each
     return by_symbol
 
 
-def _check_months(terms: FutureTerms, where: str) -> None:
+def _check_terms(terms: FutureTerms, where: str) -> None:
+    try:
+        holiday_calendar(terms.expiry.holidays)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     for name in ("months", "serial_months", "roll_months"):
         letters: str = getattr(terms, name)
         if list(letters) != sorted(set(letters), key=MONTH_LETTERS.find) or set(letters) - set(MONTH_LETTERS):

@@ -74,6 +74,7 @@ class Rollover:
     """Roll dates and front contracts under one set of overrides. Immutable, safe to share."""
 
     def __init__(self, catalog: Catalog, sessions: Sessions, overrides: RollOverrides = NO_OVERRIDES) -> None:
+        sessions.check_instruments(catalog.values())
         for root in overrides.rules:
             catalog.require(root).terms  # noqa: B018 # raises for an unknown root or one without contracts
         self._catalog = catalog

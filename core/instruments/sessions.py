@@ -6,7 +6,7 @@ must carry a time zone; times returned are UTC. Hours come from calendars.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,6 @@ from .data_file import read_packaged_yaml, read_yaml
 from .holiday_calendar import (
     CME_CLOSED,
     GOOD_FRIDAY,
-    HolidayCalendar,
     ash_wednesday,
     holiday_calendar,
     us_exchange_holidays,
@@ -130,6 +129,14 @@ class Sessions:
         """Return the trading stretches of the session day `day`; empty when closed."""
         return self._day(self._calendar(market), day)
 
+    def check_instruments(self, instruments: Iterable[Instrument]) -> None:
+        """Check at start that each instrument has its calendar. Raises ConfigError."""
+        for instrument in instruments:
+            try:
+                self._calendar(instrument)
+            except ConfigError as error:
+                raise ConfigError(f"{instrument.symbol}: {error}") from error
+
     def _calendar(self, market: Instrument | str) -> SessionCalendar:
         name = market if isinstance(market, str) else market.sessions
         calendar = self._calendars.get(name)
@@ -197,7 +204,7 @@ def _open_and_close(calendar: SessionCalendar, day: date) -> tuple[Hours, time, 
         if early == "closed":
             return None
         closing = early or closing
-    elif not _day_calendar(calendar).is_business_day(day):
+    elif not holiday_calendar(calendar.holidays).is_business_day(day):
         return None
     if calendar.ash_wednesday_open is not None and day == ash_wednesday(day.year):
         opening = calendar.ash_wednesday_open
@@ -221,10 +228,6 @@ def _cme_close(calendar: SessionCalendar, day: date) -> time | Literal["closed"]
     if day_after_thanksgiving or christmas_eve or before_independence_day:
         return calendar.early_close
     return None
-
-
-def _day_calendar(calendar: SessionCalendar) -> HolidayCalendar:
-    return holiday_calendar(calendar.holidays)
 
 
 @lru_cache(maxsize=1024)
