@@ -1,0 +1,118 @@
+"""Reading the configuration folder: all or nothing, every fault at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ..errors import ConfigError
+from .conversion import Converter
+from .schema import LAUNCHER_NAME, PLATFORM_KEYS, GatewayConfig, GatewayFile, PlatformConfig
+from .yaml_file import KeyPath, YamlFile, read_yaml, show_path
+
+GATEWAY_FILE: Final = "gateway_config.yaml"
+PLATFORMS_FILE: Final = "platform_configs.yaml"
+
+
+def load_config(folder: Path | None = None) -> GatewayConfig:
+    """The checked configuration. Any process; it only reads.
+
+    Args:
+        folder: holds gateway_config.yaml and platform_configs.yaml; None = the embedded default. When one of the files
+            is missing, its part of the default holds. A key that a file leaves out has its default; a platform that
+            platform_configs.yaml leaves out does not run.
+
+    Raises:
+        ConfigError: one line for each fault: file and line, key path, value, limit, cure. Nothing was applied.
+    """
+    if folder is None:
+        return GatewayConfig()
+    if not folder.is_dir():
+        raise ConfigError(f"configuration folder was {folder}, must be an existing folder; correct the path")
+    files = {name: folder / name for name in (GATEWAY_FILE, PLATFORMS_FILE) if (folder / name).exists()}
+    if not files:
+        raise ConfigError(
+            f"configuration folder {folder} has neither {GATEWAY_FILE} nor {PLATFORMS_FILE}; "
+            "name the folder that holds them, or none for the embedded default"
+        )
+    read, problems = {}, []
+    for name, path in files.items():
+        try:
+            read[name] = read_yaml(path)
+        except ConfigError as error:
+            problems.append(str(error))
+    gateway, platforms = GatewayFile(), GatewayConfig().platforms
+    gateway_known = True
+    if GATEWAY_FILE in files:
+        file = read.get(GATEWAY_FILE)
+        converted = _convert_gateway(file, problems) if file else None
+        gateway_known = converted is not None
+        gateway = converted or gateway
+    if PLATFORMS_FILE in read:
+        known = {symbol.name for symbol in gateway.symbols} if gateway_known else None
+        platforms = _convert_platforms(read[PLATFORMS_FILE], known, problems)
+    elif gateway_known and PLATFORMS_FILE not in files:
+        problems += _describe_default_conflicts(files[GATEWAY_FILE], gateway, platforms)
+    problems += [
+        f"{files[GATEWAY_FILE]}: cores.{process} is not allowed: {_CORES_CURES[process]}"
+        for process in gateway.cores
+        if process in _CORES_CURES
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return GatewayConfig(
+        **{name: getattr(gateway, name) for name in GatewayFile.__struct_fields__}, platforms=platforms
+    )
+
+
+_CORES_CURES: Final = {
+    LAUNCHER_NAME: "the launcher needs no core of its own; remove it",
+    **{key: f"write `cores` under {key} in {PLATFORMS_FILE}" for key in PLATFORM_KEYS},
+}
+
+
+def _converter(file: YamlFile) -> Converter:
+    def place(path: KeyPath) -> str:
+        return f"{file.place(path)}: {show_path(path)}".removesuffix(": ")
+
+    return Converter(place)
+
+
+def _convert_gateway(file: YamlFile, problems: list[str]) -> GatewayFile | None:
+    converter = _converter(file)
+    gateway = converter.convert_struct(file.content, GatewayFile, ())
+    problems += converter.problems
+    return gateway if isinstance(gateway, GatewayFile) else None
+
+
+def _convert_platforms(file: YamlFile, known: set[str] | None, problems: list[str]) -> dict[str, PlatformConfig]:
+    """`known`: the configured symbols, None when their file is faulty: then nothing is said about unknown ones."""
+    converter = _converter(file)
+    platforms = {}
+    for key, value in file.content.items():
+        if key not in PLATFORM_KEYS:
+            converter.refuse_key((key,), list(PLATFORM_KEYS))
+            continue
+        platform = converter.convert_struct(value, PlatformConfig, (key,))
+        if not isinstance(platform, PlatformConfig):
+            continue
+        platforms[key] = platform
+        converter.problems += [
+            f"{file.place((key, 'symbols', index))}: {key}.symbols[{index}] was {name!r}, must be one of the symbols "
+            f"in {GATEWAY_FILE}; add it there, with its tick size"
+            for index, name in enumerate(platform.symbols)
+            if known is not None and name not in known
+        ]
+    problems += converter.problems
+    return platforms
+
+
+def _describe_default_conflicts(path: Path, gateway: GatewayFile, platforms: dict[str, PlatformConfig]) -> list[str]:
+    known = {symbol.name for symbol in gateway.symbols}
+    missing = sorted({name for platform in platforms.values() for name in platform.symbols} - known)
+    if not missing:
+        return []
+    return [
+        f"{path}: symbols leaves out {', '.join(missing)}, which the default platforms use; "
+        f"write {PLATFORMS_FILE} beside it with the symbols of each platform"
+    ]

@@ -1,0 +1,213 @@
+"""The configuration's types, ranges and defaults. A key's unit is the end of its name; each default stands here only.
+
+With no file at all these defaults run: six simulated platforms on one machine.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+
+from ...shm import host
+from ...shm.layout import SYMBOL_NAME_BYTES
+from ...shm.run_folder import check_name
+from ...shm.tick import Platform
+from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_TICK_SIZES
+
+SIMULATOR: Final = "nexus_gateway.adapters.simulator:SimulatorAdapter"
+PLATFORM_KEYS: Final = ("mt5", "mt5_br", "nt8", "sierra", "bookmap", "quantower")
+LAUNCHER_NAME: Final = "launcher"
+RECORDER_NAME: Final = "recorder"
+
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+CoreList: TypeAlias = tuple[Annotated[int, Meta(ge=0, le=4095)], ...]
+IdleName: TypeAlias = Literal["busy_spin", "yield", "backoff"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+_ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _folder_or(folder: str | None, default: Path) -> Path:
+    return default if folder is None else Path(folder).expanduser()
+
+
+def _check_folder(key: str, folder: str | None) -> None:
+    # Never relative: what a trading process reads and writes must not depend on where it was started.
+    if folder is not None and not Path(folder).expanduser().is_absolute():
+        raise ValueError(f"{key} was {folder!r}, must be an absolute path or begin with ~; write null for the default")
+
+
+def _first_repeated(names: tuple[str, ...]) -> str | None:
+    return next((name for index, name in enumerate(names) if name in names[:index]), None)
+
+
+class SymbolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A universal symbol. `contract`: empty = spot, CFD, or not known yet. `tick_size`: exact, in quote units."""
+
+    name: str
+    contract: str = ""
+    tick_size: Decimal
+
+    def __post_init__(self) -> None:
+        for key, text in (("name", self.name), ("contract", self.contract)):
+            if len(text.encode()) > SYMBOL_NAME_BYTES:
+                raise ValueError(f"{key} was {text!r}, must be at most {SYMBOL_NAME_BYTES} bytes; shorten it")
+        if not self.name:
+            raise ValueError("name was empty, must be a universal name; write one such as NQ")
+        if not self.tick_size > 0:
+            raise ValueError(f"tick_size was {self.tick_size}, must be above 0; see the contract's specification")
+
+
+class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Supervision of the child processes.
+
+    `heartbeat_timeout_s`: a running process that gives no sign of life for this long is killed and restarted; too low
+    and a busy machine kills healthy feeds. `start_timeout_s`: the same from its start to its first sign of life, since
+    the very first start compiles kernels. `max_restarts` within `restart_window_s`, then the process stays down.
+    `stop_grace_s`: from the request to stop until the kill.
+    """
+
+    heartbeat_timeout_s: Seconds = 10.0
+    start_timeout_s: Seconds = 120.0
+    max_restarts: Annotated[int, Meta(ge=0, le=1000)] = 5
+    restart_window_s: Seconds = 300.0
+    backoff_first_s: Seconds = 0.5
+    backoff_max_s: Seconds = 30.0
+    stop_grace_s: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        if self.backoff_max_s < self.backoff_first_s:
+            raise ValueError(
+                f"backoff_max_s was {self.backoff_max_s}, must be at least backoff_first_s {self.backoff_first_s}; "
+                "raise the one or lower the other"
+            )
+
+
+class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The recorder. `folder` None = `recordings` in the user's local data folder. A file ends at whichever of
+    `rotate_bytes` and `rotate_s` comes first; at most `flush_ms` of ticks are lost when the machine loses power.
+    """
+
+    enabled: bool = False
+    folder: str | None = None
+    rotate_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 << 20
+    rotate_s: Seconds = 3600.0
+    flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
+    idle: IdleName = "backoff"
+
+    def __post_init__(self) -> None:
+        _check_folder("folder", self.folder)
+
+    @property
+    def path(self) -> Path:
+        """Where recordings go."""
+        return _folder_or(self.folder, host.local_data_folder() / "recordings")
+
+
+class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One platform. `adapter` and `symbols` have no default: a platform that somebody listed must not be simulated
+    by omission. `settings` belong to the adapter's class, which checks them with `convert_settings`.
+    """
+
+    enabled: bool = True
+    adapter: str
+    symbols: tuple[str, ...]
+    cores: CoreList = ()
+    settings: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not _ENTRY.fullmatch(self.adapter):
+            raise ValueError(
+                f"adapter was {self.adapter!r}, must be 'module:Class'; for a simulation write {SIMULATOR}"
+            )
+        repeated = _first_repeated(self.symbols)
+        if repeated is not None:
+            raise ValueError(f"symbols was given {repeated!r} twice, allowed is once; remove one of the two")
+
+
+class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What gateway_config.yaml may say.
+
+    `run_folder` None = `host.default_run_folder()`; `log_folder` None = `logs` in the user's local data folder.
+    `ring_capacity`: slots of 64 bytes, a power of two; a reader that falls further behind loses ticks (counted).
+    `board_rows`: symbol ids below it have a row on each quote board. `idle`: what readers do while nothing comes.
+    `cores`: process name -> cores it may use; a process that is not named runs anywhere.
+    """
+
+    run_folder: str | None = None
+    log_folder: str | None = None
+    log_level: LogLevel = "info"
+    symbols: tuple[SymbolConfig, ...] = tuple(
+        SymbolConfig(name=name, tick_size=Decimal(tick_size)) for name, tick_size in DEFAULT_TICK_SIZES.items()
+    )
+    # The ranges are TickWriter's; stated again here because that module needs numba and this one must not.
+    ring_capacity: Annotated[int, Meta(ge=8, le=1 << 28)] = 1 << 16
+    board_rows: Annotated[int, Meta(ge=0, le=65_536)] = 4096
+    idle: IdleName = "backoff"
+    launcher: LauncherConfig = LauncherConfig()
+    cores: dict[str, CoreList] = {}
+    recorder: RecorderConfig = RecorderConfig()
+
+    def __post_init__(self) -> None:
+        _check_folder("run_folder", self.run_folder)
+        _check_folder("log_folder", self.log_folder)
+        if self.ring_capacity & (self.ring_capacity - 1):
+            near = 1 << self.ring_capacity.bit_length()
+            raise ValueError(f"ring_capacity was {self.ring_capacity}, must be a power of two; write {near}")
+        repeated = _first_repeated(tuple(symbol.name for symbol in self.symbols))
+        if repeated is not None:
+            raise ValueError(f"symbols was given {repeated!r} twice, allowed is once; remove one of the two")
+        if self.board_rows and len(self.symbols) >= self.board_rows:
+            raise ValueError(
+                f"board_rows was {self.board_rows}, must exceed the {len(self.symbols)} symbols; raise it, "
+                "or write 0 for no quote boards"
+            )
+        for process in self.cores:
+            try:
+                check_name(process)
+            except ValueError as error:
+                raise ValueError(f"cores: process {error}") from None
+
+
+def _simulate_platforms() -> dict[str, PlatformConfig]:
+    return {key: PlatformConfig(adapter=SIMULATOR, symbols=DEFAULT_PLATFORM_SYMBOLS[key]) for key in PLATFORM_KEYS}
+
+
+class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration, checked. `platforms`: by platform key, in the order of starting."""
+
+    platforms: dict[str, PlatformConfig] = field(default_factory=_simulate_platforms)
+
+    @property
+    def run_path(self) -> Path:
+        """The run folder in force."""
+        return _folder_or(self.run_folder, host.default_run_folder())
+
+    @property
+    def log_path(self) -> Path:
+        """The log folder in force."""
+        return _folder_or(self.log_folder, host.local_data_folder() / "logs")
+
+    def cores_of(self, process: str) -> tuple[int, ...]:
+        """Cores that a process is pinned to; empty = anywhere."""
+        if process in self.platforms:
+            return self.platforms[process].cores
+        return self.cores.get(process, ())
+
+    def symbol(self, name: str) -> SymbolConfig:
+        """The entry of a universal name. Raises KeyError."""
+        for symbol in self.symbols:
+            if symbol.name == name:
+                return symbol
+        raise KeyError(f"symbol was {name!r}; gateway_config.yaml does not list it")
+
+
+def platform_of(key: str) -> Platform:
+    """The platform id of a configuration key. Raises ValueError, listing the keys."""
+    if key not in PLATFORM_KEYS:
+        raise ValueError(f"platform was {key!r}; use one of {', '.join(PLATFORM_KEYS)}")
+    return Platform.parse(key)

@@ -1,0 +1,149 @@
+"""Structured logs: JSON lines in a rotating file of each process, short text for people on stderr.
+
+One line of the file is one event: `ts_ns` (UTC), `level`, `process`, `pid`, `event` and the event's own fields, with
+units in their names. Stdout stays free: with `--json` it carries one object and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from .errors import ConfigError
+from .secrecy import HIDDEN, is_secret
+
+LOG_SUFFIX: Final = ".jsonl"
+_ROTATE_BYTES: Final = 10 << 20
+_KEPT_FILES: Final = 5
+_RESERVED: Final = frozenset({"ts_ns", "level", "process", "pid", "logger", "event", "traceback"})
+
+
+class Log:
+    """Writes events with fields: `log.info("ring opened", capacity=65536)`. Any thread.
+
+    A field whose name says that it is a secret is written as "(hidden)".
+    """
+
+    def __init__(self, logger: logging.Logger, **fields: Any) -> None:
+        self._logger = logger
+        self._fields = fields
+
+    def bind(self, **fields: Any) -> Log:
+        """A log that adds these fields to every event."""
+        return Log(self._logger, **{**self._fields, **fields})
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._write(logging.ERROR, event, fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """An error with the traceback of the exception that is being handled."""
+        self._write(logging.ERROR, event, fields, traceback=True)
+
+    def _write(self, level: int, event: str, fields: dict[str, Any], *, traceback: bool = False) -> None:
+        if self._logger.isEnabledFor(level):
+            shown = {key: HIDDEN if is_secret(key) else value for key, value in {**self._fields, **fields}.items()}
+            self._logger.log(level, "%s", event, extra={"fields": shown}, exc_info=traceback)
+
+
+def set_up_logs(process: str, folder: Path, level: str, *, console: bool = True) -> Log:
+    """Send everything this process logs to `<folder>/<process>.jsonl`, and as text to stderr if `console`.
+
+    Once at the start of a process; a second call replaces the first. Events of other libraries go the same way. A file
+    is rotated at 10 MiB and five old ones are kept. When the disk is full events are lost, and the process goes on.
+
+    Args:
+        level: debug, info, warning or error.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    path = folder / (process + LOG_SUFFIX)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = logging.handlers.RotatingFileHandler(
+            path, maxBytes=_ROTATE_BYTES, backupCount=_KEPT_FILES, encoding="utf-8"
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"log file {path} cannot be written: {error.strerror}; correct log_folder or its permissions"
+        ) from error
+    file.setFormatter(JsonFormatter(process))
+    handlers: list[logging.Handler] = [file]
+    if console:
+        text = logging.StreamHandler(sys.stderr)
+        text.setFormatter(TextFormatter(process))
+        handlers.append(text)
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    return process_log(process)
+
+
+def process_log(process: str) -> Log:
+    """The log of a process, whether or not it has been set up."""
+    return Log(logging.getLogger(f"nexus_gateway.{process}"))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; NaN and infinity become null, what JSON has no form for becomes text."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "ts_ns": time.time_ns(),  # the record's own time is a float, exact to a microsecond only
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "pid": os.getpid(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        for key, value in _fields_of(record).items():
+            line[f"{key}_" if key in _RESERVED else key] = value
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-03-02T14:30:00.125Z WARNING nt8: reconnecting attempt=3`"""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        fields = "".join(f" {key}={value}" for key, value in _fields_of(record).items())
+        text = f"{moment}.{int(record.msecs):03d}Z {record.levelname} {self._process}: {record.getMessage()}{fields}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    return fields

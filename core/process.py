@@ -1,0 +1,261 @@
+"""What every child process of the launcher runs inside: its context, its entry, its exit code.
+
+`python -m nexus_gateway.core.process NAME --run-folder FOLDER` reads `launch.json`, which the launcher wrote there, and
+calls the `module:function` that it names for NAME, with the process's context.
+
+Exit codes: 0 clean end (not restarted), 1 failure (restarted), 2 configuration error (never restarted: it would fail in
+the same way again). Any other, such as that of a signal, is restarted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from ..shm import host
+from ..shm.counters import CountersPage
+from .config import GatewayConfig
+from .errors import ConfigError, GatewayError
+from .logs import Log, process_log, set_up_logs
+
+EXIT_CLEAN: Final = 0
+EXIT_FAILURE: Final = 1
+EXIT_CONFIG: Final = 2
+
+LAUNCH_FILE: Final = "launch.json"
+_BEAT_NS: Final = 100_000_000
+_LAUNCHER_CHECK_NS: Final = 500_000_000
+_NAP_S: Final = 0.05
+
+
+class ProcessSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A process to be launched. `entry`: "module:function", called with the ProcessContext, returns the exit code.
+    `arguments`: anything that JSON can hold, for the entry alone. `cores`: empty = anywhere.
+    """
+
+    name: str
+    entry: str
+    arguments: dict[str, Any] = {}
+    cores: tuple[int, ...] = ()
+
+
+class ProcessId(Struct, frozen=True, forbid_unknown_fields=True):
+    """One very process: a pid alone may be given to another one later."""
+
+    pid: int
+    started_ms: int
+
+    @classmethod
+    def own(cls) -> ProcessId:
+        return cls(os.getpid(), host.started_ms(os.getpid()) or 0)
+
+    def is_alive(self) -> bool:
+        """Some 20 us."""
+        return host.is_alive(self.pid, self.started_ms)
+
+
+class LaunchFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `launch.json` holds. It may contain tokens of platforms: mode 0600, removed at a clean stop."""
+
+    launcher: ProcessId
+    console: bool
+    config: GatewayConfig
+    processes: dict[str, ProcessSpec]
+
+    def write(self, run_folder: Path) -> None:
+        host.replace_private(run_folder / LAUNCH_FILE, msgspec.json.encode(self))
+
+    @classmethod
+    def read(cls, run_folder: Path) -> LaunchFile:
+        """Raises ConfigError when the folder has none or that of another release."""
+        path = run_folder / LAUNCH_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise ConfigError(f"{path} does not exist; the launcher writes it and starts the processes") from None
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{path} was written by another release: {error}; restart the launcher") from error
+
+
+class ProcessContext:
+    """Everything a supervised process is given. Used by the main thread of that process.
+
+    Attributes:
+        name: of the process, as in the configuration, in the run folder's file names and in the logs.
+        arguments: its own part of the launcher's order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run_folder: Path,
+        config: GatewayConfig,
+        arguments: dict[str, Any] | None = None,
+        *,
+        log: Log | None = None,
+        launcher: ProcessId | None = None,
+    ) -> None:
+        """`launcher`: the process goes when that one is gone; None = it stands alone, as in a test."""
+        self.name = name
+        self.run_folder = run_folder
+        self.config = config
+        self.arguments = arguments or {}
+        self.log = log or process_log(name)
+        self._launcher = launcher
+        self._counters: CountersPage | None = None
+        self._stopping = False
+        self._next_beat_ns = 0
+        self._next_launcher_check_ns = time.monotonic_ns() + _LAUNCHER_CHECK_NS
+
+    def open_counters(self, counters: Sequence[str], histograms: Sequence[str] = ()) -> CountersPage:
+        """Make this process's counters page, once, before the first `beat`. Counts of a predecessor are carried on.
+
+        Raises:
+            SegmentInUseError: a live process of this name has it.
+        """
+        assert self._counters is None, "counters are opened once"
+        self._counters = CountersPage.create(self.run_folder, self.name, counters, histograms)
+        return self._counters
+
+    @property
+    def counters(self) -> CountersPage:
+        """The page that `open_counters` made."""
+        assert self._counters is not None, "open_counters comes first"
+        return self._counters
+
+    def beat(self) -> None:
+        """Sign of life; call it in every turn of the loop. Written ten times a second at most, else some 100 ns.
+
+        The first one ends the start phase: from then on a silence of `heartbeat_timeout_s` gets the process killed.
+        """
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._next_beat_ns:
+            self._next_beat_ns = now_ns + _BEAT_NS
+            self.counters.beat()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether to end now: asked to, or the launcher is gone. Looks for the launcher twice a second.
+
+        No orphan may go on feeding data or orders with nobody watching it.
+        """
+        if not self._stopping and self._launcher is not None:
+            now_ns = time.monotonic_ns()
+            if now_ns >= self._next_launcher_check_ns:
+                self._next_launcher_check_ns = now_ns + _LAUNCHER_CHECK_NS
+                if not self._launcher.is_alive():
+                    self.log.warning("launcher is gone, stopping", launcher_pid=self._launcher.pid)
+                    self._stopping = True
+        return self._stopping
+
+    def request_stop(self) -> None:
+        """Make `stopping` true; safe in a signal handler and from any thread."""
+        self._stopping = True
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep with signs of life; ends early when the process is to stop. Returns whether it is."""
+        deadline = time.monotonic() + seconds
+        while not self.stopping:
+            self.beat()
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(left_s, _NAP_S))
+        return True
+
+    def close(self) -> None:
+        """Clean end: the counters stay readable and say "closed" instead of "dead writer"."""
+        if self._counters is not None:
+            self._counters.close()
+
+
+def load_entry(entry: str, where: str) -> Any:
+    """The object that "module:name" names.
+
+    Args:
+        where: opens the message, such as "platform_configs.yaml: nt8.adapter".
+
+    Raises:
+        ConfigError: no such module, or nothing of that name in it.
+    """
+    module_name, _, name = entry.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except ModuleNotFoundError as error:
+        cure = "correct the name or install it"
+        raise ConfigError(f"{where} was {entry!r}: no module named {error.name!r}; {cure}") from error
+    except AttributeError as error:
+        if not hasattr(sys.modules.get(module_name), name):
+            raise ConfigError(f"{where} was {entry!r}: {module_name} has no {name!r}; correct the name") from error
+        raise
+
+
+def run_process(name: str, run_folder: Path) -> int:
+    """Run one process of the launcher's order to its end, in this process; returns the exit code."""
+    try:
+        launch = LaunchFile.read(run_folder)
+        spec = launch.processes.get(name)
+        if spec is None:
+            raise ConfigError(f"process was {name!r}; {LAUNCH_FILE} has {', '.join(launch.processes)}")
+        log = set_up_logs(name, launch.config.log_path, launch.config.log_level, console=launch.console)
+    except ConfigError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    context = ProcessContext(name, run_folder, launch.config, spec.arguments, log=log, launcher=launch.launcher)
+    restore = host.on_stop_request(context.request_stop)
+    try:
+        if spec.cores:
+            # Before the entry is imported: threads that libraries start take over the pinning.
+            _pin(spec.cores, log)
+        entry: Callable[[ProcessContext], int] = load_entry(spec.entry, f"entry of {name}")
+        log.debug("process starts", entry=spec.entry, cores=list(spec.cores))
+        code = int(entry(context))
+        context.close()
+    except ConfigError as error:
+        log.error("configuration error, will not be restarted", reason=str(error))
+        code = EXIT_CONFIG
+    except GatewayError as error:
+        log.error("process failed", reason=str(error))
+        code = EXIT_FAILURE
+    except Exception:
+        log.exception("process failed")
+        code = EXIT_FAILURE
+    finally:
+        restore()
+    log.debug("process ends", exit_code=code)
+    return code
+
+
+def _pin(cores: Sequence[int], log: Log) -> None:
+    try:
+        if not host.pin_process(cores):
+            log.warning("this system cannot pin processes to cores", cores=list(cores))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cores was {list(cores)}, this process may use {list(host.available_cores())}; correct `cores`"
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of a child process; the launcher writes it."""
+    parser = argparse.ArgumentParser(prog="nexus_gateway.core.process", description="One process of the launcher.")
+    parser.add_argument("name")
+    parser.add_argument("--run-folder", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    faulthandler.enable()
+    host.sharpen_timers()
+    return run_process(options.name, options.run_folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
