@@ -166,6 +166,12 @@ def test_ticks_and_prices_round_trip(symbol, ticks):
     assert instrument.price_to_ticks(instrument.ticks_to_price(ticks)) == ticks
 
 
+@given(st.sampled_from(sorted(CATALOG)), st.integers(-(10**6), 10**6), st.sampled_from(["nearest", "down", "up"]))
+def test_a_price_on_the_grid_stays(symbol, ticks, rounding):
+    price = CATALOG[symbol].ticks_to_price(ticks)
+    assert CATALOG[symbol].round_price(price, rounding) == price
+
+
 def test_a_price_between_two_ticks_names_both():
     with pytest.raises(InstrumentRefused, match=r"18000\.25 and 18000\.50") as refused:
         CATALOG["NQ"].price_to_ticks(Decimal("18000.30"))

@@ -192,11 +192,8 @@ def test_an_undated_name_with_two_meanings_is_refused_with_both(tmp_path):
     assert refused.value.candidates == ("XAGUSD", "XAUUSD")
 
 
-def test_longest_root_wins(tmp_path):
-    user = tmp_path / "mine.yaml"
-    user.write_text("""
-instruments:
-  - symbol: "M2"
+EXTRA_ROOT = """
+  - symbol: "{root}"
     kind: future
     description: test
     exchange: CME
@@ -204,10 +201,24 @@ instruments:
     tick: "1"
     point_value: "1"
     sessions: cme_equity
-    future: {months: FGHJKMNQUVXZ, expiry: {rule: third_friday, holidays: us_stocks}, roll: {rule: cme_index}}
-""")
+    future: {{months: FGHJKMNQUVXZ, expiry: {{rule: third_friday, holidays: us_stocks}}, roll: {{rule: cme_index}}}}
+"""
+
+
+def test_longest_root_wins(tmp_path):
+    """A12 + 03 + 25 also reads as A + 12 + the year 0325; M2K + H5 begins like M2."""
+    user = tmp_path / "mine.yaml"
+    user.write_text("instruments:" + "".join(EXTRA_ROOT.format(root=root) for root in ("A", "A12", "M2")))
     catalog = load_catalog(user)
-    book = SymbolFile(MAPPING, catalog).book
+
+    def change(raw):
+        raw["platforms"]["quantower"]["forms"]["digits"] = {"name": "{root}{MM}{YY}", "exchanges": ["CME"]}
+
+    path = tmp_path / "symbols.json"
+    path.write_text(json.dumps(book_with(change)))
+    book = SymbolFile(path, catalog).book
+    assert book.parse("A120325", "quantower", ON).contract == Contract("A12", 2025, 3)
+    assert book.parse("A0325", "quantower", ON).contract == Contract("A", 2025, 3)
     assert book.parse("M2KH5", "quantower", ON).contract == Contract("M2K", 2025, 3)
     assert book.parse("M2K5", "quantower", ON).contract == Contract("M2", 2025, 5)
 
