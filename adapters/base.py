@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.errors import GatewayError
 from ..shm.symbols import Symbol
@@ -21,6 +21,9 @@ class LinkLostError(GatewayError):
 
 class Adapter(ABC):
     """One platform. A subclass converts `settings` to a typed struct in `__init__`; ConfigError if it is wrong."""
+
+    OWN_COUNTERS: ClassVar[tuple[str, ...]] = ()
+    """Names of the counters that this adapter adds to those of `feed.COUNTERS`."""
 
     def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
         self.feed = feed

@@ -29,6 +29,8 @@ COUNTERS: Final = (
 )
 """Every adapter's page has these; an adapter may add its own after them."""
 
+_BEAT_NS: Final = 100_000_000
+
 
 class TickFeed:
     """Publishes for one adapter. Made by the adapter's process, used by its thread.
@@ -54,6 +56,7 @@ class TickFeed:
         self.platform = platform
         self.counters = counters
         self.writer = TickWriter(folder, name, platform, capacity=capacity, board_rows=board_rows)
+        self._next_beat_ns = 0
         self._published = counters.counter("ticks_published")
         self._last_publish = counters.counter("last_publish_utc_ns")
         self._stale_marks = counters.counter("stale_marks")
@@ -82,9 +85,20 @@ class TickFeed:
         self.publish(ticks)
         self._stale_marks.add(len(ticks))
 
+    @property
+    def stale_marks(self) -> int:
+        """Ticks in the ring that are stale marks, by this process and its predecessors."""
+        return self._stale_marks.value
+
     def beat(self) -> None:
-        """Sign of life of the ring, for readers that must tell a quiet market from a dead adapter."""
-        self.writer.beat()
+        """Sign of life of the ring, for readers that must tell a quiet market from a dead adapter.
+
+        Call it in every turn of the loop; written ten times a second at most.
+        """
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._next_beat_ns:
+            self._next_beat_ns = now_ns + _BEAT_NS
+            self.writer.beat()
 
     def close(self) -> None:
         """Clean end; what was published stays readable."""

@@ -6,13 +6,13 @@ the pauses keep growing.
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ..core.logs import Log
 from ..shm.symbols import Symbol
 from .base import Adapter, LinkLostError
 
@@ -40,7 +40,7 @@ class AdapterSession:
         adapter: Adapter,
         symbols: Sequence[Symbol],
         policy: SessionPolicy,
-        log: logging.Logger,
+        log: Log,
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
         random_fraction: Callable[[], float] = random.random,
@@ -115,7 +115,7 @@ class AdapterSession:
         self._link_up.set(1)
         self._subscribed.set(len(self._symbols))
         self._last_tick_s = self._monotonic_s()
-        self._log.info("connected, %d symbols subscribed", len(self._symbols))
+        self._log.info("connected", symbols=len(self._symbols))
 
     def _drop(self, reason: str) -> None:
         if self._connected:
@@ -126,7 +126,7 @@ class AdapterSession:
         pause_s = self._pause_s()
         self._failures += 1
         self._retry_at_s = self._monotonic_s() + pause_s
-        self._log.warning("%s; next attempt in %.2f s", reason, pause_s)
+        self._log.warning("not connected", reason=reason, next_attempt_s=round(pause_s, 2))
 
     def _pause_s(self) -> float:
         doubled_s = self._policy.first_backoff_s * 2.0 ** min(self._failures, 30)

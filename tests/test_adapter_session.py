@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from nexus_gateway.adapters.feed import TickFeed
 from nexus_gateway.adapters.session import AdapterSession, SessionPolicy
 from nexus_gateway.core.errors import ConfigError
+from nexus_gateway.core.logs import process_log
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import TickFlag
@@ -17,7 +17,7 @@ from nexus_gateway.shm.writer import empty_ticks
 
 from tests.support.feeds import ScriptedAdapter, close_feed, lost, make_feed, make_symbols, publish_quote
 
-LOG = logging.getLogger("test")
+LOG = process_log("test")
 
 
 class Clock:
