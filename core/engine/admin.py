@@ -1,0 +1,108 @@
+"""The operator's other commands: resume, acknowledge, change the stage, and the automatic step down on a
+breach.
+"""
+
+from __future__ import annotations
+
+from ..messages import Acknowledge, AdminResult, Kill, KillLevel, RejectCode, Resume, StageChange
+from .effects import AnswerAdmin
+from .kill import apply_kill, blocking_orders
+from .state import KillRecord
+from .turn import Turn
+
+
+def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
+    """Back to normal trading, if nothing is unknown, unreconciled or mismatched; else refuse and say what."""
+    state = turn.state
+    names = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
+    lines = []
+    for name in names:
+        route = state.routes[name]
+        unknown = blocking_orders(state, name)
+        if unknown:
+            lines.append(f"{name}: {len(unknown)} orders with an unknown outcome")
+        if not route.severed and not (route.up and route.ready):
+            lines.append(f"{name}: not connected and reconciled")
+        for symbol, position in route.positions.items():
+            if position.blocked or position.mismatches:
+                lines.append(f"{name}: position of {symbol} differed from the platform's; acknowledge it first")
+    if lines:
+        _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, "not resumed", lines)
+        return
+    if not command.platform:
+        state.kill = KillLevel.NORMAL
+    for name in names:
+        state.kills[name] = KillRecord()
+        state.routes[name].severed = False
+    text = "" if not state.kill else f"the ladder for all platforms still stands at {state.kill.name.lower()}"
+    turn.alert(RejectCode.NONE, f"resumed by {command.by}: {command.reason}", command.platform)
+    _answer(turn, peer, command.request_id, RejectCode.NONE, text, [f"{name}: normal" for name in names])
+
+
+def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
+    """The operator has seen that a position was not as believed; new orders on it are allowed again."""
+    found = []
+    for name, route in turn.state.routes.items():
+        position = route.positions.get(command.symbol)
+        if command.platform in ("", route.platform) and position is not None and position.blocked:
+            position.blocked = False
+            found.append(f"{name}: {command.symbol} holds {position.net}")
+    code = RejectCode.NONE if found else RejectCode.NOT_ALLOWED
+    text = "" if found else f"no blocked position of {command.symbol}"
+    _answer(turn, peer, command.request_id, code, text, found)
+
+
+def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
+    """Down at once; up one stage at a time, with evidence and that stage's sentence typed out."""
+    state = turn.state
+    wanted = state.limits.stages.get(command.stage)
+    refusal = ""
+    if wanted is None:
+        refusal = f"stage was {command.stage}, described are {sorted(state.limits.stages)}"
+    elif command.stage > state.stage + 1:
+        refusal = f"stage was {command.stage}, from {state.stage} only {state.stage + 1} is next"
+    elif command.stage > state.stage:
+        if command.confirmation != wanted.confirmation:
+            refusal = f'type this sentence to go up: "{wanted.confirmation}"'
+        elif not command.evidence:
+            refusal = "going up needs evidence: name the report it rests on"
+        elif state.day.breached or state.kill > KillLevel.NORMAL:
+            refusal = "a limit was breached today, or the kill switch is on"
+    if refusal:
+        _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, refusal, [])
+        return
+    turn.alert(RejectCode.NONE, f"stage {state.stage} -> {command.stage} by {command.by}: {command.evidence}")
+    state.stage = command.stage
+    _answer(turn, peer, command.request_id, RejectCode.NONE, f"stage is {command.stage}", [])
+
+
+def watch_limits(turn: Turn) -> None:
+    """A loss limit is hit: no new risk today, one stage down. Once a day, and by itself."""
+    state = turn.state
+    limits = state.limits
+    if state.day.breached:
+        return
+    loss, drawdown = state.day.loss_usd(), state.day.drawdown_usd()
+    reason = ""
+    if limits.max_daily_loss_usd is not None and loss >= limits.max_daily_loss_usd:
+        reason = f"daily loss {loss} USD reached the limit of {limits.max_daily_loss_usd}"
+    elif limits.max_drawdown_usd is not None and drawdown >= limits.max_drawdown_usd:
+        reason = f"drawdown {drawdown} USD reached the limit of {limits.max_drawdown_usd}"
+    if not reason:
+        return
+    state.day.breached = True
+    state.stage = max((number for number in limits.stages if number < state.stage), default=state.stage)
+    turn.count("limit_breached")
+    apply_kill(
+        turn,
+        Kill(request_id=0, level=KillLevel.REDUCE_ONLY, reason=reason, by="gateway", own_only=True),
+        "",
+    )
+
+
+def _answer(turn: Turn, peer: str, request_id: int, code: RejectCode, text: str, lines: list[str]) -> None:
+    done = code is RejectCode.NONE
+    result = AdminResult(
+        request_id=request_id, accepted=done, done=done, code=code, text=text, lines=tuple(lines[:500])
+    )
+    turn.effects.append(AnswerAdmin(result, peer))

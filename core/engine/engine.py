@@ -1,0 +1,203 @@
+"""The engine: one event in, effects out. Pure: the same events at the same times give the same bytes, always."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from ..errors import GatewayError
+from ..messages import (
+    Account,
+    Acknowledge,
+    Correction,
+    Fill,
+    Kill,
+    OrderUpdate,
+    Query,
+    Reject,
+    Resume,
+    Snapshot,
+    StageChange,
+)
+from ..risk import Limits, MarketContext
+from .admin import apply_acknowledge, apply_resume, apply_stage, watch_limits
+from .changes import apply_change
+from .effects import Effect
+from .events import (
+    AdapterSaid,
+    AdminAsked,
+    ClockTicked,
+    Event,
+    LinkDown,
+    LinkUp,
+    MarketMoved,
+    NexusAsked,
+    SignalArrived,
+    Started,
+)
+from .executions import apply_correction, apply_fill
+from .fanout import settle
+from .kill import apply_kill, cancel_orphans, drive_kill
+from .lifecycle import mark_unknown
+from .links import apply_account, link_down, link_up
+from .queries import apply_query
+from .reconciliation import apply_snapshot
+from .reports import is_done, publish
+from .retention import forget_finished
+from .settings import EngineSettings
+from .signals import apply_signal, release_unused
+from .state import EngineState
+from .timers import next_due_ns, run_timers
+from .turn import Turn, live_orders
+from .updates import apply_reject, apply_update
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(EngineState)
+
+
+class Engine:
+    """Owned by the one process that owns the journal. Not thread-safe; nothing else may change `state`."""
+
+    def __init__(self, settings: EngineSettings, limits: Limits) -> None:
+        self.state = EngineState(settings=settings, limits=limits, stage=limits.stage)
+
+    def handle(self, event: Event, now_ns: int) -> list[Effect]:
+        """Take in one event at UTC time `now_ns`; time never runs backwards, an earlier `now_ns` is taken as
+        the last.
+
+        Returns the effects to carry out, in order, once the event is on disk. Never raises for what a peer
+        has sent.
+        """
+        state = self.state
+        state.now_ns = max(state.now_ns, now_ns)
+        turn = Turn(state, state.now_ns)
+        state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+        self._dispatch(turn, event)
+        self._settle(turn)
+        return turn.effects
+
+    def next_due_ns(self) -> int | None:
+        """When the next `ClockTicked` is needed, UTC ns; None while nothing waits."""
+        return next_due_ns(self.state)
+
+    def _dispatch(self, turn: Turn, event: Event) -> None:
+        if isinstance(event, AdapterSaid):
+            self._adapter_said(turn, event)
+        elif isinstance(event, SignalArrived):
+            apply_signal(turn, event.signal, event.markets, event.peer)
+            note_markets(turn, event.markets)
+        elif isinstance(event, ClockTicked):
+            run_timers(turn)
+            forget_finished(turn)
+        elif isinstance(event, NexusAsked):
+            apply_change(turn, event.request, event.peer)
+        elif isinstance(event, LinkUp):
+            link_up(turn, event.hello)
+        elif isinstance(event, LinkDown):
+            link_down(turn, event.platform, event.account)
+        elif isinstance(event, MarketMoved):
+            note_markets(turn, event.markets)
+        elif isinstance(event, AdminAsked):
+            self._admin_asked(turn, event)
+        else:
+            self._start(turn, event)
+
+    def _adapter_said(self, turn: Turn, event: AdapterSaid) -> None:
+        message = event.message
+        if isinstance(message, Fill):
+            apply_fill(turn, message)
+        elif isinstance(message, OrderUpdate):
+            apply_update(turn, message)
+        elif isinstance(message, Snapshot):
+            apply_snapshot(turn, message)
+        elif isinstance(message, Correction):
+            apply_correction(turn, message)
+        elif isinstance(message, Reject):
+            apply_reject(turn, message)
+        else:
+            assert isinstance(message, Account)
+            apply_account(turn, message)
+
+    def _admin_asked(self, turn: Turn, event: AdminAsked) -> None:
+        request = event.request
+        if isinstance(request, Kill):
+            apply_kill(turn, request, event.peer)
+        elif isinstance(request, Resume):
+            apply_resume(turn, request, event.peer)
+        elif isinstance(request, Acknowledge):
+            apply_acknowledge(turn, request, event.peer)
+        elif isinstance(request, StageChange):
+            apply_stage(turn, request, event.peer)
+        else:
+            assert isinstance(request, Query)
+            apply_query(turn, request, event.peer)
+
+    def _start(self, turn: Turn, event: Started) -> None:
+        """After every start all links are down and whatever was never answered is unknown."""
+        state = turn.state
+        state.settings, state.limits = event.settings, event.limits
+        state.boot_id = event.boot_id
+        if state.stage not in event.limits.stages:
+            state.stage = min(event.limits.stages)
+        state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+        for route in state.routes.values():
+            route.up = route.ready = route.request_pending = False
+            for order in live_orders(state, route):
+                if not order.acked_ns:
+                    mark_unknown(turn, order, "the gateway restarted before an answer")
+
+    def _settle(self, turn: Turn) -> None:
+        """Let every touched signal and route take its next step, then publish what is new."""
+        state = turn.state
+        for name in list(turn.dirty_routes):
+            drive_kill(turn, name)
+            cancel_orphans(turn, name)
+        for signal_id in list(turn.dirty):
+            settle(turn, state.signals[signal_id])
+        for signal_id in list(turn.dirty):
+            record = state.signals[signal_id]
+            publish(turn, record)
+            if not is_done(turn, record):
+                state.active[signal_id] = None
+                record.done_ns = 0
+            elif signal_id in state.active:
+                state.active.pop(signal_id)
+                record.done_ns = turn.now_ns
+                release_unused(turn, record)
+        watch_limits(turn)
+
+    def save(self) -> bytes:
+        """The whole state as bytes, for a checkpoint; `load` gives it back."""
+        return _encoder.encode(self.state)
+
+    def digest(self) -> str:
+        """A short hash of the state: equal states have equal digests."""
+        return hashlib.blake2b(self.save(), digest_size=16).hexdigest()
+
+    @classmethod
+    def load(cls, data: bytes) -> Engine:
+        """An engine with the state that `save` wrote.
+
+        Raises: GatewayError when the bytes are damaged or were written by a version with another state.
+        """
+        try:
+            state = _decoder.decode(data)
+        except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+            raise GatewayError(f"checkpoint cannot be read: {error}; rebuild from the journal's events") from error
+        engine = cls(state.settings, state.limits)
+        engine.state = state
+        return engine
+
+
+def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
+    """Remember rates, and value open legs at the newest quote."""
+    for market in markets:
+        if market.usd_rate is not None and market.usd_rate.is_finite() and market.usd_rate > 0:
+            turn.state.usd_rates[market.currency] = market.usd_rate
+    for signal_id in turn.state.active:
+        for leg in turn.state.signals[signal_id].legs:
+            if leg.open:
+                for market in markets:
+                    if (market.platform, market.symbol) == (leg.platform, leg.symbol):
+                        leg.market = market

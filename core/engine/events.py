@@ -1,0 +1,96 @@
+"""What can happen to the engine. Each event is journaled before its effects leave; replaying them rebuilds
+the state.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from ..messages import (
+    Account,
+    Acknowledge,
+    Correction,
+    Fill,
+    Hello,
+    Kill,
+    OrderUpdate,
+    Query,
+    Reject,
+    Resume,
+    Signal,
+    SignalCancel,
+    SignalClose,
+    SignalReplace,
+    Snapshot,
+    StageChange,
+)
+from ..risk import Limits, MarketContext
+from .settings import EngineSettings
+
+
+class Started(Struct, tag="started", frozen=True, kw_only=True):
+    """The process has started, with these settings and limits. Nothing is believed until platforms have
+    answered.
+    """
+
+    boot_id: str
+    settings: EngineSettings
+    limits: Limits
+
+
+class LinkUp(Struct, tag="link_up", frozen=True, kw_only=True):
+    """An adapter has said hello (its `role` is adapter) and was accepted."""
+
+    hello: Hello
+
+
+class LinkDown(Struct, tag="link_down", frozen=True, kw_only=True):
+    """An adapter, or its platform, is gone or mute."""
+
+    platform: str
+    account: str
+    reason: str = ""
+
+
+class SignalArrived(Struct, tag="signal_arrived", frozen=True, kw_only=True):
+    """NEXUS wants to trade. `markets`: one context per target platform, as read when the signal came in."""
+
+    signal: Signal
+    markets: tuple[MarketContext, ...]
+    peer: str = ""
+
+
+class NexusAsked(Struct, tag="nexus_asked", frozen=True, kw_only=True):
+    """NEXUS changes a signal that it has sent."""
+
+    request: SignalCancel | SignalReplace | SignalClose
+    peer: str = ""
+
+
+class AdapterSaid(Struct, tag="adapter_said", frozen=True, kw_only=True):
+    """An adapter reports something of its platform."""
+
+    message: OrderUpdate | Fill | Correction | Reject | Snapshot | Account
+    account: str = ""
+
+
+class AdminAsked(Struct, tag="admin_asked", frozen=True, kw_only=True):
+    """The operator commands. `peer` is where the answer goes."""
+
+    request: Kill | Resume | Acknowledge | StageChange | Query
+    peer: str = ""
+
+
+class MarketMoved(Struct, tag="market_moved", frozen=True, kw_only=True):
+    """Fresh rates and quotes for what is open, now and then: results and residuals are valued with them."""
+
+    markets: tuple[MarketContext, ...]
+
+
+class ClockTicked(Struct, tag="clock_ticked", frozen=True, kw_only=True):
+    """Time has passed a deadline (`Engine.next_due_ns`). Needed only then, so that an idle journal stays
+    small.
+    """
+
+
+Event = Started | LinkUp | LinkDown | SignalArrived | NexusAsked | AdapterSaid | AdminAsked | MarketMoved | ClockTicked

@@ -1,0 +1,112 @@
+"""Closing what a leg holds: its own lots, on its own account, by ticket where the account is hedging.
+
+A loop towards flat, one step per turn: cancel what still works, wait until that is certain, close what is
+open, look again. It never has two closing orders in flight for the same lots, and never closes more than the
+account holds.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ..messages import AccountMode, LegState, OrderRole, RejectCode, Side
+from .attribution import absorb_lost_tickets
+from .placement import place_for_leg, want_cancel
+from .settings import NS_PER_MS
+from .state import ZERO, LegRecord, SignalRecord
+from .turn import Turn, leg_orders
+
+
+def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Take the next step towards flat for a leg that is closing."""
+    leg = signal.legs[leg_number]
+    busy = False
+    for record in leg_orders(turn.state, leg):
+        if record.live:
+            busy = True
+            if record.role is not OrderRole.EXIT:
+                want_cancel(turn, record)
+        elif record.missing:
+            busy = True  # its executions are on their way: what is open is not known yet
+    route = turn.state.routes[leg.route]
+    if busy or not leg.open or not route.up or not route.ready or turn.now_ns < leg.retry_ns:
+        return
+    hedging = route.hello.account_mode is AccountMode.HEDGING
+    tickets = leg_tickets(turn, leg) if hedging else {}
+    if hedging and not _tickets_known(turn, leg):
+        _give_up(turn, signal, leg, "an execution came without its position ticket; close it by hand")
+        return
+    if hedging:
+        absorb_lost_tickets(turn, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
+    if not leg.open:
+        return
+    if leg.exit_failures >= turn.state.settings.max_exit_attempts:
+        _give_up(turn, signal, leg, f"still open after {leg.exit_failures} closing orders; close it by hand")
+        return
+    leg.exit_failures += 1
+    leg.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
+    side = Side.SELL if leg.open > 0 else Side.BUY
+    if not hedging:
+        net = turn.position(leg.route, leg.symbol).net
+        # Two signals may stand against each other on one account: then closing one of them does not reduce the account.
+        reduces = net * leg.open > 0 and abs(net) >= abs(leg.open)
+        place_for_leg(turn, signal, leg_number, OrderRole.EXIT, side, abs(leg.open), reduce_only=reduces)
+        return
+    for ticket, lots in tickets.items():
+        place_for_leg(
+            turn,
+            signal,
+            leg_number,
+            OrderRole.EXIT,
+            Side.SELL if lots > 0 else Side.BUY,
+            abs(lots),
+            reduce_only=True,
+            close_ticket=ticket,
+        )
+
+
+def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
+    """Open lots per position ticket of a leg, from its executions; what the platform no longer lists is left
+    out.
+    """
+    lots: dict[str, Decimal] = {}
+    for key in leg.executions:
+        execution = turn.state.executions[key]
+        if execution.ticket:
+            lots[execution.ticket] = lots.get(execution.ticket, ZERO) + execution.signed
+    held = turn.state.routes[leg.route].tickets.get(leg.symbol, {})
+    return {ticket: open_lots for ticket, open_lots in lots.items() if open_lots and held.get(ticket)}
+
+
+def _tickets_known(turn: Turn, leg: LegRecord) -> bool:
+    return all(turn.state.executions[key].ticket for key in leg.executions)
+
+
+def _give_up(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> None:
+    if leg.text != text:
+        leg.code, leg.text = RejectCode.OUTCOME_UNKNOWN, text
+        turn.alert(leg.code, f"{signal.signal.signal_id} {leg.platform}: {text}", leg.platform)
+
+
+def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Start closing a leg. It ends flat, or says why not."""
+    leg = signal.legs[leg_number]
+    if not leg.closing:
+        leg.closing = True
+        leg.exit_failures = 0
+        leg.retry_ns = 0
+    turn.touch(signal.signal.signal_id)
+
+
+def leg_busy(turn: Turn, leg: LegRecord) -> bool:
+    """True while any order of the leg may still trade, or an execution is known to be missing."""
+    return any(record.live or record.missing for record in leg_orders(turn.state, leg))
+
+
+def entry_state(turn: Turn, leg: LegRecord) -> LegState | None:
+    """State of the leg's newest opening order, None when none was sent."""
+    state: LegState | None = None
+    for record in leg_orders(turn.state, leg):
+        if record.role in (OrderRole.ENTRY, OrderRole.HEDGE):
+            state = record.state
+    return state

@@ -1,0 +1,211 @@
+"""What the legs of a signal owe each other. The only place that decides to send, cancel or flatten legs
+together.
+
+`settle` runs once at the end of every turn that touched a signal: it looks at where the legs stand and takes
+the next step. It keeps no memory but `decision`, so it gives the same answer after a restart.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ..messages import Allocation, FanOutKind, LegState, OrderRole, OrderType, Protection, RejectCode, Side, TimeInForce
+from .exits import close_leg, drive_exit
+from .placement import place_for_leg, want_cancel
+from .protection import guard_leg
+from .settings import NS_PER_MS
+from .state import ZERO, LegRecord, OrderRecord, SignalRecord
+from .turn import Turn, leg_orders
+
+
+def not_enough_legs(record: SignalRecord) -> tuple[RejectCode, str]:
+    """Whether the legs that passed their checks are enough to start at all; the first refused leg's code if
+    not.
+    """
+    refused = [leg for leg in record.legs if leg.code is not RejectCode.NONE]
+    if not refused:
+        return RejectCode.NONE, ""
+    able = len(record.legs) - len(refused)
+    policy = record.signal.policy
+    needed = 1
+    if policy.kind is FanOutKind.ALL_OR_FLATTEN:
+        needed = len(record.legs)
+    elif policy.kind is FanOutKind.QUORUM:
+        needed = policy.quorum
+    elif policy.kind is FanOutKind.PRIMARY_THEN_HEDGE:
+        primary_able = record.legs[0].code is RejectCode.NONE
+        needed = 2 if primary_able else len(record.legs) + 1
+    if able >= needed:
+        return RejectCode.NONE, ""
+    first = refused[0]
+    return first.code, f"{able} of {len(record.legs)} legs may trade, {policy.kind} needs {needed}; {first.text}"
+
+
+def begin_fanout(turn: Turn, record: SignalRecord) -> None:
+    """Send the entries of the legs that may trade; hedges wait for their primary."""
+    wait_ms = record.signal.policy.decide_within_ms
+    if wait_ms:
+        record.deadline_ns = turn.now_ns + wait_ms * NS_PER_MS
+    room = parent_quantity(record)
+    for number, leg in enumerate(record.legs):
+        if leg.code is not RejectCode.NONE or leg.hedge:
+            continue
+        if leg.quantity > room:
+            leg.code = RejectCode.PARENT_EXCEEDED
+            leg.text = f"leg of {leg.quantity} exceeds what the signal has left, {room}"
+            continue
+        room -= leg.quantity
+        _send_entry(turn, record, number, leg)
+
+
+def parent_quantity(record: SignalRecord) -> Decimal:
+    """Lots that all legs of a signal together may open: what it asked for, and no sum of children can exceed
+    it.
+    """
+    signal = record.signal
+    if signal.quantity is not None and signal.allocation is Allocation.SPLIT:
+        return signal.quantity
+    return sum((leg.quantity for leg in record.legs if not leg.hedge), ZERO)
+
+
+def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
+    signal = record.signal
+    native = leg.protection is Protection.PLATFORM and signal.bracket is not None
+    place_for_leg(
+        turn,
+        record,
+        number,
+        OrderRole.ENTRY,
+        Side.BUY if leg.sign > 0 else Side.SELL,
+        leg.quantity,
+        order_type=signal.order_type,
+        limit_price=signal.limit_price,
+        stop_price=signal.stop_price,
+        time_in_force=signal.time_in_force,
+        good_till_ns=signal.good_till_ns,
+        stop_loss=signal.bracket.stop_loss if native and signal.bracket is not None else None,
+        take_profit=signal.bracket.take_profit if native and signal.bracket is not None else None,
+        reduce_only=signal.reduce_only,
+    )
+
+
+def settle(turn: Turn, record: SignalRecord) -> None:
+    """Take a signal's next step: policy, hedges, exits, protection."""
+    if record.decision == "rejected":
+        return
+    if not record.decision:
+        _decide(turn, record)
+    if record.decision == "flatten":
+        for number in range(len(record.legs)):
+            close_leg(turn, record, number)
+    for number, leg in enumerate(record.legs):
+        if leg.closing:
+            drive_exit(turn, record, number)
+        elif leg.hedge:
+            _drive_hedge(turn, record, number)
+        elif leg.protection is Protection.GATEWAY:
+            guard_leg(turn, record, number)
+
+
+def _decide(turn: Turn, record: SignalRecord) -> None:
+    policy = record.signal.policy
+    late = 0 < record.deadline_ns <= turn.now_ns
+    if policy.kind in (FanOutKind.BEST_EFFORT, FanOutKind.PRIMARY_THEN_HEDGE):
+        if late:
+            _cancel_entries(turn, record)
+            record.decision = "kept"
+        return
+    needed = len(record.legs) if policy.kind is FanOutKind.ALL_OR_FLATTEN else policy.quorum
+    filled = sum(_entry_filled(turn, leg) for leg in record.legs)
+    if filled >= needed:
+        record.decision = "kept"
+        return
+    failed = sum(_entry_failed(turn, leg) for leg in record.legs)
+    if late or len(record.legs) - failed < needed:
+        # An unknown leg counts as failed once time is up: should it turn out filled, it is flattened then.
+        record.decision = "flatten"
+        record.text = f"{policy.kind}: {filled} of {needed} legs filled, {failed} failed" + (
+            ", time is up" if late else ""
+        )
+
+
+def _entry(turn: Turn, leg: LegRecord) -> OrderRecord | None:
+    for order in leg_orders(turn.state, leg):
+        if order.role is OrderRole.ENTRY:
+            return order
+    return None
+
+
+def _entry_filled(turn: Turn, leg: LegRecord) -> bool:
+    entry = _entry(turn, leg)
+    return entry is not None and entry.state is LegState.FILLED
+
+
+def _entry_failed(turn: Turn, leg: LegRecord) -> bool:
+    """Certain not to fill in full: refused, or over at the platform with all its executions in."""
+    entry = _entry(turn, leg)
+    if entry is None:
+        return True
+    return entry.state.final and entry.state is not LegState.FILLED and not entry.missing
+
+
+def _cancel_entries(turn: Turn, record: SignalRecord) -> None:
+    for leg in record.legs:
+        for order in leg_orders(turn.state, leg):
+            if order.role is OrderRole.ENTRY:
+                want_cancel(turn, order)
+
+
+def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
+    """Bring the hedges up to what the primary holds, on the first hedge leg that can trade. Never more than
+    that.
+    """
+    leg = record.legs[number]
+    if leg.code is not RejectCode.NONE or any(order.live or order.missing for order in leg_orders(turn.state, leg)):
+        return
+    if record.legs[0].closing or turn.now_ns < leg.retry_ns:
+        return
+    needed = abs(record.legs[0].open) - _hedged(turn, record)
+    if needed <= 0:
+        return
+    if _hedge_failures(turn, leg) >= 3:
+        leg.code, leg.text = RejectCode.PLATFORM_REJECTED, "three hedges were refused; the next leg hedges"
+        return
+    route = turn.state.routes[leg.route]
+    if not route.up or not route.ready:
+        return
+    lots = min(needed, leg.quantity - abs(leg.open))
+    if lots <= 0:
+        return
+    leg.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
+    place_for_leg(
+        turn,
+        record,
+        number,
+        OrderRole.HEDGE,
+        Side.BUY if leg.sign > 0 else Side.SELL,
+        lots,
+        order_type=OrderType.MARKET,
+        time_in_force=_market_tif(turn, leg),
+    )
+
+
+def _market_tif(turn: Turn, leg: LegRecord) -> TimeInForce:
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    assert capabilities is not None
+    known = capabilities.times_in_force
+    return TimeInForce.DAY if TimeInForce.DAY in known or not known else known[0]
+
+
+def _hedged(turn: Turn, record: SignalRecord) -> Decimal:
+    """Lots that hedge legs hold, may still get, or have got without the execution having come."""
+    lots = ZERO
+    for leg in record.legs:
+        if leg.hedge:
+            lots += abs(leg.open)
+            lots += sum((order.remaining + order.missing for order in leg_orders(turn.state, leg)), ZERO)
+    return lots
+
+
+def _hedge_failures(turn: Turn, leg: LegRecord) -> int:
+    return sum(order.state is LegState.REJECTED for order in leg_orders(turn.state, leg))

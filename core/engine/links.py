@@ -1,0 +1,101 @@
+"""Links to the platforms: up, down, and asking what is true. A link that is up is not yet one to trade on."""
+
+from __future__ import annotations
+
+from ..messages import Account, Hello, LegState, SnapshotRequest
+from .effects import CutLink, SendToPlatform
+from .lifecycle import mark_unknown
+from .settings import NS_PER_MS
+from .state import RouteRecord, route_of
+from .turn import Turn, live_orders
+
+
+def link_up(turn: Turn, hello: Hello) -> None:
+    """An adapter is there. Whatever was believed of its platform waits for the answer to the snapshot
+    request.
+    """
+    name = route_of(hello.platform, hello.account)
+    route = turn.state.routes.get(name)
+    if route is None:
+        route = turn.state.routes[name] = RouteRecord(platform=hello.platform, account=hello.account, hello=hello)
+    if route.severed:
+        turn.count("link_refused_severed")
+        turn.effects.append(CutLink(route.platform, route.account))
+        return
+    route.hello = hello
+    route.up = True
+    route.ready = False
+    request_snapshot(turn, route)
+    turn.touch_route(name)
+
+
+def link_down(turn: Turn, platform: str, account: str) -> None:
+    """An adapter is gone. An order that was never answered is unknown from now on; a known one stays as it
+    was.
+    """
+    name = route_of(platform, account)
+    route = turn.state.routes.get(name)
+    if route is None:
+        return
+    route.up = False
+    route.ready = False
+    route.request_pending = False
+    for record in live_orders(turn.state, route):
+        if record.state is LegState.SENT:
+            mark_unknown(turn, record, "the link went down before an answer")
+    turn.touch_route(name)
+
+
+def request_snapshot(turn: Turn, route: RouteRecord) -> None:
+    """Ask a platform what is true. One question at a time; a lost one is asked again by the clock."""
+    if not route.up:
+        return
+    route.request_id += 1
+    route.request_sent_ns = turn.now_ns
+    route.request_pending = True
+    route.snapshot_due_ns = 0
+    turn.effects.append(
+        SendToPlatform(
+            SnapshotRequest(
+                request_id=route.request_id,
+                platform=route.platform,
+                account=route.account,
+                executions_from_ns=executions_from_ns(turn, route),
+            )
+        )
+    )
+
+
+def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
+    """How far back executions are wanted: the day's start, or the oldest order still open if that is older."""
+    oldest = turn.state.day.started_ns
+    for record in live_orders(turn.state, route):
+        oldest = min(oldest, record.sent_ns)
+    return max(oldest - turn.state.settings.settle_ms * NS_PER_MS, 0)
+
+
+def want_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
+    """Have a snapshot asked for, at once or in a while; an earlier wish stands."""
+    due_ns = turn.now_ns + in_ms * NS_PER_MS
+    if not route.request_pending and (not route.snapshot_due_ns or due_ns < route.snapshot_due_ns):
+        route.snapshot_due_ns = due_ns
+
+
+def apply_account(turn: Turn, funds: Account) -> None:
+    """Note an account's money for the loss limits. Without a currency rate the loss is unknown, which blocks."""
+    route = turn.state.routes.get(route_of(funds.platform, funds.account))
+    if route is None:
+        turn.count("account_from_unknown_route")
+        return
+    if route.funds is not None and funds.as_of_ns < route.funds.as_of_ns:
+        turn.count("stale_update")
+        return
+    route.funds = funds
+    rate = 1 if funds.currency == "USD" else turn.state.usd_rates.get(funds.currency)
+    if rate is None:
+        turn.count("account_without_rate")
+        return
+    start = funds.day_start_equity
+    turn.state.day.set_equity(
+        route_of(funds.platform, funds.account), funds.equity * rate, None if start is None else start * rate
+    )

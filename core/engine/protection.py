@@ -1,0 +1,102 @@
+"""Stops and targets that the gateway keeps itself, for platforms that cannot attach them to the entry.
+
+A loop towards "one stop and one target for exactly what is open": after every change it compares what works
+with what is open and takes one step. So a partial entry, a partial exit, a late OCO sibling and a restart
+need no case of their own.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ..messages import LegState, OrderRole, OrderType, Side, TimeInForce
+from .exits import close_leg
+from .placement import place_for_leg, send_replace, want_cancel
+from .settings import NS_PER_MS
+from .state import ZERO, LegRecord, OrderRecord, SignalRecord
+from .turn import Turn, leg_orders
+
+_ROLES = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
+
+
+def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Take the next step towards protecting exactly what the leg holds."""
+    leg = signal.legs[leg_number]
+    if leg.open * leg.sign < 0:
+        # Stop and target both filled before either could be cancelled: the leg has turned over.
+        turn.count("oco_both_filled")
+        leg.text = "stop and target both filled; the excess is closed"
+        close_leg(turn, signal, leg_number)
+        return
+    route = turn.state.routes[leg.route]
+    bracket = signal.signal.bracket
+    if bracket is None or not route.up or not route.ready:
+        return
+    protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]
+    if any(order.missing for order in protective):
+        return
+    for role, price in zip(_ROLES, (bracket.stop_loss, bracket.take_profit), strict=True):
+        if price is not None:
+            mine = [order for order in protective if order.role is role and order.live]
+            _balance(turn, signal, leg_number, role, price, mine)
+
+
+def _balance(
+    turn: Turn,
+    signal: SignalRecord,
+    leg_number: int,
+    role: OrderRole,
+    price: Decimal,
+    orders: list[OrderRecord],
+) -> None:
+    leg = signal.legs[leg_number]
+    if any(_in_flux(order) for order in orders):
+        return
+    working = sum((order.remaining for order in orders), ZERO)
+    excess = working - abs(leg.open)
+    if excess > 0:
+        _reduce(turn, leg, orders[-1], excess)
+    elif excess < 0 and turn.now_ns >= leg.retry_ns:
+        if sum(order.state is LegState.REJECTED for order in leg_orders(turn.state, leg)) >= 3:
+            # A position that cannot be protected is not kept.
+            leg.text = f"the platform refused the {role.name.lower()}; the leg is closed"
+            close_leg(turn, signal, leg_number)
+            return
+        leg.retry_ns = turn.now_ns + (turn.state.settings.retry_ms * NS_PER_MS if orders else 0)
+        _place(turn, signal, leg_number, role, price, -excess)
+
+
+def _in_flux(order: OrderRecord) -> bool:
+    """An answer is due; until it comes, what works is not known."""
+    return order.cancel_wanted or order.replace is not None or order.state in (LegState.SENT, LegState.UNKNOWN)
+
+
+def _reduce(turn: Turn, leg: LegRecord, order: OrderRecord, excess: Decimal) -> None:
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    if excess < order.remaining and capabilities is not None and capabilities.replace:
+        send_replace(turn, order, order.quantity - excess, order.limit_price, order.stop_price)
+    else:
+        want_cancel(turn, order)
+
+
+def _place(
+    turn: Turn, signal: SignalRecord, leg_number: int, role: OrderRole, price: Decimal, quantity: Decimal
+) -> None:
+    leg = signal.legs[leg_number]
+    stop = role is OrderRole.STOP_LOSS
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    lasting = capabilities is not None and TimeInForce.GTC in capabilities.times_in_force
+    place_for_leg(
+        turn,
+        signal,
+        leg_number,
+        role,
+        Side.SELL if leg.open > 0 else Side.BUY,
+        quantity,
+        order_type=OrderType.STOP if stop else OrderType.LIMIT,
+        stop_price=price if stop else None,
+        limit_price=None if stop else price,
+        time_in_force=TimeInForce.GTC if lasting else TimeInForce.DAY,
+        reduce_only=True,
+        oco_group=f"{signal.key}-{leg_number}",
+    )

@@ -1,0 +1,303 @@
+"""A signal arrives: recognised, checked, turned into legs. From here on the fan-out policy leads it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ..messages import (
+    AccountMode,
+    Allocation,
+    KillLevel,
+    OrderType,
+    Protection,
+    RejectCode,
+    Side,
+    Signal,
+    signal_key,
+)
+from ..risk import (
+    Finding,
+    MarketContext,
+    Proposal,
+    check_entry,
+    first_failure,
+    floor_to_lot,
+    is_multiple,
+    lots_for_risk,
+)
+from .effects import RiskChecked, TellNexus
+from .fanout import begin_fanout, not_enough_legs
+from .reports import make_report, report_of_orphans
+from .settings import NS_PER_MS
+from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
+from .turn import Turn, live_orders, position_after, unknown_order
+
+
+def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...], peer: str) -> None:
+    """Answer a known signal with its report; trade a new one, or refuse it with a code."""
+    known = turn.state.signals.get(signal.signal_id)
+    if known is not None:
+        turn.count("duplicate_signal")
+        known.peer = peer
+        turn.effects.append(TellNexus(make_report(turn, known, duplicate=True), peer))
+        return
+    key = signal_key(signal.signal_id)
+    if key in turn.state.seen_keys or key in turn.state.keys:
+        turn.count("duplicate_signal")
+        turn.effects.append(TellNexus(report_of_orphans(turn, signal, key), peer))
+        return
+    record = SignalRecord(signal=signal, key=key, peer=peer, received_ns=turn.now_ns, legs=[])
+    turn.state.signals[signal.signal_id] = record
+    turn.state.keys[key] = signal.signal_id
+    turn.state.active[signal.signal_id] = None
+    turn.touch(signal.signal_id)
+    _build_legs(turn, record, markets)
+    code, text = _refuse_whole(turn, signal)
+    if code is RejectCode.NONE:
+        for number, leg in enumerate(record.legs):
+            _check_leg(turn, record, number, leg)
+        code, text = not_enough_legs(record)
+    if code is not RejectCode.NONE:
+        record.code, record.text = code, text
+        record.decision = "rejected"
+        for leg in record.legs:
+            if leg.code is RejectCode.NONE:
+                leg.code, leg.text = code, text
+        turn.count(f"rejected_{code}")
+        return
+    if not signal.reduce_only:
+        _reserve(turn, record)
+    begin_fanout(turn, record)
+
+
+def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
+    limits = turn.state.limits
+    age_ms = (turn.now_ns - signal.created_ns) // NS_PER_MS
+    if abs(age_ms) > limits.max_signal_age_ms:
+        return RejectCode.STALE_SIGNAL, f"signal is {age_ms} ms old, limit {limits.max_signal_age_ms} ms"
+    if turn.state.kill >= (KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW):
+        return RejectCode.KILL_SWITCH, f"kill switch is at {turn.state.kill.name.lower()}; resume first"
+    if signal.reduce_only:
+        return RejectCode.NONE, ""
+    last = turn.state.last_entries.get(f"{signal.symbol}|{signal.side}")
+    window_ms = limits.lookalike_window_ms
+    if last is not None and turn.now_ns - last[0] < window_ms * NS_PER_MS:
+        return (
+            RejectCode.LOOKALIKE_SIGNAL,
+            f"{signal.side} {signal.symbol} was signalled {(turn.now_ns - last[0]) // NS_PER_MS} ms ago as "
+            f"{last[1]}, limit one in {window_ms} ms",
+        )
+    return RejectCode.NONE, ""
+
+
+def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, ...]) -> None:
+    """Bind each target to its account, market and size, once and for good."""
+    signal = record.signal
+    by_route = {(m.platform, m.account): m for m in markets if m.symbol == signal.symbol}
+    for number, target in enumerate(signal.targets):
+        account = target.account or _only_account(turn, target.platform)
+        market = by_route.get((target.platform, account)) or by_route.get((target.platform, ""))
+        hedge = record.hedged and number > 0
+        leg = LegRecord(
+            platform=target.platform,
+            account=account,
+            route=route_of(target.platform, account),
+            symbol=signal.symbol,
+            sign=-signal.side.sign if hedge else signal.side.sign,
+            quantity=target.quantity or signal.quantity or ZERO,
+            market=market,
+            hedge=hedge,
+        )
+        record.legs.append(leg)
+        route = turn.state.routes.get(leg.route)
+        if route is None:
+            leg.code = RejectCode.PLATFORM_UNKNOWN
+            leg.text = f"no adapter for platform {target.platform}, account {account or '(any)'} has connected"
+        elif market is None:
+            leg.code = RejectCode.NO_MARKET_CONTEXT
+            leg.text = f"no instrument or quote for {signal.symbol} on {target.platform}"
+        else:
+            _size_leg(record, number, leg, market)
+            leg.protection = _protection(signal, leg, route)
+
+
+def _only_account(turn: Turn, platform: str) -> str:
+    for route in turn.state.routes.values():
+        if route.platform == platform:
+            return route.account
+    return ""
+
+
+def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketContext) -> None:
+    signal = record.signal
+    values = (market.lot_step, market.tick_size, market.point_value)
+    if not all(value.is_finite() and value > 0 for value in values):
+        leg.code, leg.text = RejectCode.NOT_FINITE, f"lot step, tick and point value were {values}"
+        return
+    target = signal.targets[number]
+    if target.quantity is not None:
+        leg.quantity = target.quantity
+    elif signal.risk_usd is not None:
+        leg.quantity = _lots_at_risk(signal, leg, market) or ZERO
+    elif signal.quantity is not None and signal.allocation is Allocation.SPLIT:
+        share = signal.quantity / len(signal.targets)
+        leg.quantity = floor_to_lot(share, market.lot_step)
+    if leg.quantity <= 0:
+        leg.code = RejectCode.SIZE_BELOW_LOT
+        leg.text = f"size on {leg.platform} is below one lot step of {market.lot_step}"
+
+
+def _lots_at_risk(signal: Signal, leg: LegRecord, market: MarketContext) -> Decimal | None:
+    assert signal.risk_usd is not None
+    assert signal.bracket is not None
+    assert signal.bracket.stop_loss is not None
+    reference = _reference(signal, leg, market)
+    if reference is None or not reference.is_finite():
+        return None
+    distance = (reference - signal.bracket.stop_loss) * leg.sign
+    return lots_for_risk(signal.risk_usd, distance, market)
+
+
+def _reference(signal: Signal, leg: LegRecord, market: MarketContext) -> Decimal | None:
+    own = signal.limit_price if signal.limit_price is not None else signal.stop_price
+    if own is not None:
+        return own
+    return market.ask if leg.sign > 0 else market.bid
+
+
+def _protection(signal: Signal, leg: LegRecord, route: RouteRecord) -> Protection:
+    if signal.bracket is None or leg.hedge or signal.reduce_only:
+        return Protection.NONE
+    capabilities = route.hello.capabilities
+    return Protection.PLATFORM if capabilities is not None and capabilities.brackets else Protection.GATEWAY
+
+
+def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
+    """Refuse a leg that its platform cannot carry or that a limit forbids."""
+    if leg.code is not RejectCode.NONE or leg.market is None:
+        return
+    route = turn.state.routes[leg.route]
+    leg.code, leg.text = _refuse_route(turn, record.signal, leg, route)
+    if leg.code is not RejectCode.NONE or record.signal.reduce_only:
+        if leg.code is RejectCode.NONE:
+            _bound_reduction(turn, record.signal, leg, route)
+        return
+    signal = record.signal
+    prices = () if leg.hedge else tuple(p for p in (signal.limit_price, signal.stop_price) if p is not None)
+    stop = signal.bracket.stop_loss if signal.bracket is not None else None
+    proposal = Proposal(
+        key=record.key,
+        route=leg.route,
+        platform=leg.platform,
+        symbol=leg.symbol,
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        quantity=leg.quantity,
+        prices=prices,
+        stop_loss=stop,
+        position_after=position_after(turn.state, route, leg.symbol, leg.quantity * leg.sign),
+        reduces_risk=leg.hedge,
+    )
+    findings = check_entry(proposal, leg.market, turn.state.limits, turn.state.stage, turn.state.day, turn.now_ns)
+    turn.effects.append(RiskChecked(signal.signal_id, leg.platform, "", tuple(findings)))
+    failure = first_failure(findings)
+    if failure is not None:
+        leg.code, leg.text = failure.code, explain(failure)
+
+
+def explain(finding: Finding) -> str:
+    """A refused check in words: rule, measured value, limit, and how to change it."""
+    return (
+        f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; "
+        "change the signal, or the limit in config/risk_limits.yaml"
+    )
+
+
+def _refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
+    kill = turn.state.kills.get(leg.route)
+    barred = KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW
+    if kill is not None and kill.level >= barred:
+        return RejectCode.KILL_SWITCH, f"kill switch of {leg.platform} is at {kill.level.name.lower()}; resume first"
+    if not route.up or not route.ready:
+        return RejectCode.PLATFORM_NOT_READY, f"{leg.platform} is not connected and reconciled"
+    unknown = unknown_order(turn.state, route, leg.symbol)
+    if unknown is not None:
+        return (
+            RejectCode.OUTCOME_UNKNOWN,
+            f"order {unknown.order.client_order_id} on {leg.platform} {leg.symbol} has an unknown outcome",
+        )
+    position = route.positions.get(leg.symbol)
+    if position is not None and (position.blocked or position.mismatches) and not signal.reduce_only:
+        return (
+            RejectCode.POSITION_MISMATCH,
+            f"position of {leg.symbol} on {leg.platform} differed from the platform's; acknowledge it first",
+        )
+    return _refuse_capability(signal, leg, route)
+
+
+def _refuse_capability(signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
+    capabilities = route.hello.capabilities
+    assert capabilities is not None
+    if signal.reduce_only and route.hello.account_mode is AccountMode.HEDGING:
+        text = f"{leg.platform} is a hedging account: an opposite order opens a second position; use signal_close"
+        return RejectCode.UNSUPPORTED_TYPE, text
+    kind = OrderType.MARKET if leg.hedge else signal.order_type
+    if kind not in capabilities.order_types:
+        return RejectCode.UNSUPPORTED_TYPE, f"{leg.platform} has no {kind} orders"
+    if not leg.hedge and signal.time_in_force not in capabilities.times_in_force:
+        return RejectCode.UNSUPPORTED_TIF, f"{leg.platform} has no time in force {signal.time_in_force}"
+    if leg.protection is Protection.GATEWAY:
+        if route.hello.account_mode is AccountMode.HEDGING:
+            return (
+                RejectCode.UNSUPPORTED_BRACKET,
+                f"{leg.platform} keeps no brackets, and a separate stop on a hedging account opens a second position",
+            )
+        needed = {OrderType.STOP, OrderType.LIMIT}
+        if not needed <= set(capabilities.order_types):
+            return RejectCode.UNSUPPORTED_BRACKET, f"{leg.platform} has no stop and limit orders to build a bracket"
+    return RejectCode.NONE, ""
+
+
+def _bound_reduction(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> None:
+    """A reducing leg never exceeds the position it reduces, working reductions counted."""
+    position = route.positions.get(leg.symbol)
+    net = position.net if position is not None else ZERO
+    working = sum(
+        (
+            order.remaining
+            for order in live_orders(turn.state, route)
+            if order.order.symbol == leg.symbol and order.order.side.sign == leg.sign
+        ),
+        ZERO,
+    )
+    room = max(-net * leg.sign - working, ZERO)
+    if room < leg.quantity:
+        leg.quantity = room
+    market = leg.market
+    assert market is not None
+    if leg.quantity <= 0 or not is_multiple(leg.quantity, market.lot_step):
+        leg.code = RejectCode.NOTHING_TO_CLOSE
+        leg.text = f"{leg.platform} holds {net} {leg.symbol}, which a reduce-only {signal.side} cannot reduce"
+
+
+def _reserve(turn: Turn, record: SignalRecord) -> None:
+    """Count the trade before anything leaves; given back only if no leg traded (`release_unused`)."""
+    signal = record.signal
+    state = turn.state
+    state.day.trades[record.key] = turn.now_ns
+    state.last_entries[f"{signal.symbol}|{signal.side}"] = (turn.now_ns, signal.signal_id)
+    window_ns = state.limits.same_side_window_ms * NS_PER_MS
+    for leg in record.legs:
+        if leg.code is RejectCode.NONE:
+            side = Side.BUY if leg.sign > 0 else Side.SELL
+            state.day.count_entry(f"{leg.route}|{leg.symbol}|{side}", turn.now_ns, window_ns)
+
+
+def release_unused(turn: Turn, record: SignalRecord) -> None:
+    """Give the day's trade back when every order ended without a lot and none can still answer."""
+    orders = [turn.state.orders[order_id] for leg in record.legs for order_id in leg.orders]
+    if all(_certainly_unused(order) for order in orders):
+        turn.state.day.trades.pop(record.key, None)
+
+
+def _certainly_unused(order: OrderRecord) -> bool:
+    return order.state.final and not (order.done or order.inferred_end or order.executions)

@@ -1,0 +1,283 @@
+"""All that the engine knows, as plain mutable structs: written to a checkpoint and read back without loss.
+
+Dicts keep their insertion order and stand in for sets, since the order in which orders leave must not depend
+on hashing: the same journal has to give the same bytes.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec import Struct, field
+
+from ..messages import (
+    Account,
+    FanOutKind,
+    Hello,
+    Kill,
+    KillLevel,
+    LegState,
+    Order,
+    OrderRole,
+    Protection,
+    RejectCode,
+    Replace,
+    Report,
+    Signal,
+    WorkingOrder,
+)
+from ..risk import DayCounters, Limits, MarketContext
+from .settings import EngineSettings
+
+ZERO = Decimal(0)
+
+
+def route_of(platform: str, account: str) -> str:
+    """The key of one account on one platform."""
+    return f"{platform}|{account}"
+
+
+class ExecutionRecord(Struct, kw_only=True):
+    """One execution, counted once. `revision` 0 is as first reported; `seen` is False while only a correction
+    came.
+
+    `absent`: snapshots in a row that should have listed it and did not; `bust_inferred`: it was dropped for
+    that.
+    """
+
+    route: str
+    symbol: str = ""
+    order_id: str = ""
+    signal_id: str = ""
+    leg: int = -1
+    sign: int = 0
+    quantity: Decimal = ZERO
+    price: Decimal = ZERO
+    fee: Decimal = ZERO
+    fee_currency: str = ""
+    ticket: str = ""
+    ts_event_ns: int = 0
+    revision: int = 0
+    seen: bool = False
+    busted: bool = False
+    absent: int = 0
+    bust_inferred: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """True when its quantity is part of position and money."""
+        return self.seen and not self.busted
+
+    @property
+    def signed(self) -> Decimal:
+        """Lots it adds to the position; zero when it does not count."""
+        return self.quantity * self.sign if self.counts else ZERO
+
+
+class OrderRecord(Struct, kw_only=True):
+    """One order that left, or may have left. `filled` is the sum of its executions, `reported` the platform's
+    figure.
+    """
+
+    order: Order
+    signal_id: str
+    leg: int
+    role: OrderRole
+    attempt: int
+    state: LegState
+    sent_ns: int
+    quantity: Decimal
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    filled: Decimal = ZERO
+    reported: Decimal = ZERO
+    executions: dict[str, None] = field(default_factory=dict)
+    platform_order_id: str = ""
+    acked_ns: int = 0
+    first_fill_ns: int = 0
+    last_fill_ns: int = 0
+    unknown_since_ns: int = 0
+    absent: int = 0
+    inferred_end: bool = False
+    missing_confirmed: int = 0
+    cancel_wanted: bool = False
+    cancel_sent_ns: int = 0
+    cancels: int = 0
+    replace: Replace | None = None
+    replace_sent_ns: int = 0
+    revision: int = 0
+    replaced_revision: int = 0
+    code: RejectCode = RejectCode.NONE
+    text: str = ""
+    ended_ns: int = 0
+
+    @property
+    def live(self) -> bool:
+        """May still trade."""
+        return not self.state.final
+
+    @property
+    def done(self) -> Decimal:
+        """Lots traded by the higher of both figures: a bound must hold even while executions are on their
+        way.
+        """
+        return max(self.filled, self.reported)
+
+    @property
+    def remaining(self) -> Decimal:
+        """Lots that may still trade; the larger size counts while a replace is on its way."""
+        if self.state.final:
+            return ZERO
+        size = self.quantity if self.replace is None else max(self.quantity, self.replace.quantity)
+        return max(size - self.done, ZERO)
+
+    @property
+    def missing(self) -> Decimal:
+        """Lots that the platform says have traded and for which no execution has come."""
+        return max(self.reported - self.filled, ZERO)
+
+
+class LegRecord(Struct, kw_only=True):
+    """A signal on one account. `quantity` bounds every entry of it. `adjusted`: lots closed by somebody
+    else's hand.
+    """
+
+    platform: str
+    account: str
+    route: str
+    symbol: str
+    sign: int
+    quantity: Decimal
+    market: MarketContext | None
+    protection: Protection = Protection.NONE
+    hedge: bool = False
+    orders: dict[str, None] = field(default_factory=dict)
+    executions: dict[str, None] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    open: Decimal = ZERO
+    adjusted: Decimal = ZERO
+    realized_usd: Decimal | None = ZERO
+    closing: bool = False
+    exit_failures: int = 0
+    retry_ns: int = 0
+    code: RejectCode = RejectCode.NONE
+    text: str = ""
+
+
+class SignalRecord(Struct, kw_only=True):
+    """One signal and all that came of it. `decision`: what the fan-out policy has settled on, empty while
+    open.
+    """
+
+    signal: Signal
+    key: str
+    peer: str
+    received_ns: int
+    legs: list[LegRecord]
+    code: RejectCode = RejectCode.NONE
+    text: str = ""
+    decision: str = ""
+    deadline_ns: int = 0
+    revision: int = 0
+    report: Report | None = None
+    done_ns: int = 0
+
+    @property
+    def hedged(self) -> bool:
+        """True for primary_then_hedge, whose later legs trade the other way."""
+        return self.signal.policy.kind is FanOutKind.PRIMARY_THEN_HEDGE
+
+
+class PositionRecord(Struct, kw_only=True):
+    """Net lots of one symbol. `net` is what should be there, `external` the part that no leg of ours
+    explains.
+    """
+
+    net: Decimal = ZERO
+    external: Decimal = ZERO
+    mismatch: Decimal = ZERO
+    mismatches: int = 0
+    blocked: bool = False
+    contract: str = ""
+
+
+class RouteRecord(Struct, kw_only=True):
+    """One account on one platform. `ready`: its snapshot has been reconciled since the link came up."""
+
+    platform: str
+    account: str
+    hello: Hello
+    up: bool = False
+    ready: bool = False
+    known_before: bool = False
+    request_id: int = 0
+    request_sent_ns: int = 0
+    request_pending: bool = False
+    snapshot_due_ns: int = 0
+    proof_ns: int = 0
+    snapshots: int = 0
+    positions: dict[str, PositionRecord] = field(default_factory=dict)
+    tickets: dict[str, dict[str, Decimal]] = field(default_factory=dict)
+    external_orders: list[WorkingOrder] = field(default_factory=list)
+    live: dict[str, None] = field(default_factory=dict)
+    unsettled: dict[str, None] = field(default_factory=dict)
+    executions: dict[str, None] = field(default_factory=dict)
+    ticket_owner: dict[str, tuple[str, int]] = field(default_factory=dict)
+    funds: Account | None = None
+    severed: bool = False
+
+
+class OrphanRecord(Struct, kw_only=True):
+    """An order with our prefix that the journal does not know: its record was lost with a torn or missing
+    journal.
+    """
+
+    route: str
+    key: str
+    leg: int
+    role: OrderRole
+    row: WorkingOrder | None = None
+    symbol: str = ""
+    since_ns: int = 0
+    cancel_sent_ns: int = 0
+
+
+class KillRecord(Struct, kw_only=True):
+    """A rung of the ladder on one route. `proof_request`: the first snapshot that may prove it."""
+
+    level: KillLevel = KillLevel.NORMAL
+    own_only: bool = True
+    asked_ns: int = 0
+    verified: bool = True
+    proof_request: int = 0
+    attempts: int = 0
+    retry_ns: int = 0
+    text: str = ""
+    command: Kill | None = None
+    peer: str = ""
+
+
+class EngineState(Struct, kw_only=True):
+    """The whole. `counts` are for people: duplicates, late answers, stale updates and so on."""
+
+    settings: EngineSettings
+    limits: Limits
+    stage: int
+    now_ns: int = 0
+    boot_id: str = ""
+    forgotten_ns: int = 0
+    signals: dict[str, SignalRecord] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    seen_keys: dict[str, int] = field(default_factory=dict)
+    active: dict[str, None] = field(default_factory=dict)
+    orders: dict[str, OrderRecord] = field(default_factory=dict)
+    orphans: dict[str, OrphanRecord] = field(default_factory=dict)
+    executions: dict[str, ExecutionRecord] = field(default_factory=dict)
+    routes: dict[str, RouteRecord] = field(default_factory=dict)
+    day: DayCounters = field(default_factory=DayCounters)
+    kill: KillLevel = KillLevel.NORMAL
+    kills: dict[str, KillRecord] = field(default_factory=dict)
+    kill_number: int = 0
+    last_entries: dict[str, tuple[int, str]] = field(default_factory=dict)
+    usd_rates: dict[str, Decimal] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)

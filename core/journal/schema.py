@@ -1,0 +1,82 @@
+"""The journal's tables, and how an older file becomes a newer one. The only file that knows SQL that changes
+tables.
+
+events       every event the engine has taken in, in order; replaying them rebuilds its state
+intents      every order, cancel and replace that was about to leave, written in the same commit as its event
+notes        alerts and risk findings, for people and reports; not needed to rebuild
+checkpoints  the engine's whole state after an event, so that a start replays only what came after it
+meta         schema version and the like
+
+`chain` is a running hash over all payloads: a missing or altered row in the middle is found by `verify`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ..errors import GatewayError
+
+SCHEMA_VERSION = 2
+
+
+class JournalError(GatewayError):
+    """The journal is damaged, foreign, or of a newer version. Nothing was written."""
+
+
+_VERSION_1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL, chain BLOB NOT NULL);
+CREATE TABLE intents (
+    event_seq INTEGER NOT NULL, ordinal INTEGER NOT NULL, kind TEXT NOT NULL, platform TEXT NOT NULL,
+    client_order_id TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (event_seq, ordinal)) WITHOUT ROWID;
+CREATE INDEX intents_by_order ON intents (client_order_id);
+CREATE TABLE checkpoints (seq INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, state BLOB NOT NULL, digest TEXT NOT NULL);
+"""
+
+_VERSION_2 = """
+CREATE TABLE notes (
+    event_seq INTEGER NOT NULL, ordinal INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (event_seq, ordinal)) WITHOUT ROWID;
+"""
+
+_STEPS = {1: _VERSION_1, 2: _VERSION_2}
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Version of an open file; 0 for an empty one.
+
+    Raises: JournalError when it is a database of something else.
+    """
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return 0
+    if not {"meta", "events"} <= tables:
+        raise JournalError(f"this SQLite file is no journal: its tables are {sorted(tables)}; name another file")
+    row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+    if row is None:
+        raise JournalError("this journal has no schema version; restore it from a backup")
+    return int(row[0])
+
+
+def migrate(connection: sqlite3.Connection, target: int = SCHEMA_VERSION) -> tuple[int, int]:
+    """Bring a file up to `target`, all steps in one transaction. Returns (version before, version after).
+
+    Raises: JournalError when the file is newer than this program.
+    """
+    before = schema_version(connection)
+    if before > SCHEMA_VERSION:
+        raise JournalError(
+            f"journal schema version was {before}, this program knows {SCHEMA_VERSION}; update the program"
+        )
+    if before >= target:
+        return before, before
+    script = "BEGIN IMMEDIATE;" + "".join(_STEPS[step] for step in range(before + 1, target + 1))
+    script += f"INSERT OR REPLACE INTO meta VALUES ('schema_version', '{target}');COMMIT;"
+    try:
+        connection.executescript(script)
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.rollback()
+        raise
+    return before, target

@@ -1,0 +1,172 @@
+"""Writing the journal. One commit per turn of the process, however many events it held; nothing leaves before
+it.
+
+    journal.append(event, now_ns, effects)   ...once per event of the turn
+    journal.commit()                         ...then the effects may be carried out
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+
+from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform
+from ..messages import SnapshotRequest
+from .schema import JournalError, migrate
+
+Durability = Literal["power", "process"]
+
+_encoder = msgspec.msgpack.Encoder()
+GENESIS = b"\x00" * 8
+
+
+def chain_hash(previous: bytes, at_ns: int, payload: bytes) -> bytes:
+    """The running hash after one more event: 8 bytes."""
+    return hashlib.blake2b(previous + at_ns.to_bytes(8, "little") + payload, digest_size=8).digest()
+
+
+def encode_event(event: Event) -> bytes:
+    """An event as it lies in the journal."""
+    return _encoder.encode(event)
+
+
+class Journal:
+    """The one writer of a journal file; owned by the gateway process and one thread.
+
+    `durability` power: a commit is on disk before it returns (synchronous=FULL), so that even a power cut
+    loses nothing that has left. process: it survives the death of the process, not of the machine.
+    """
+
+    def __init__(self, path: Path, durability: Durability = "power") -> None:
+        """Open or create the file, migrating an older one.
+
+        Raises: JournalError when the file is damaged, foreign, newer, or in use by another gateway.
+        """
+        self.path = path
+        self._connection = open_database(path)
+        try:
+            # Held until close: two gateways on one journal would each trade on half of the truth.
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+            self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            self.migrated_from, _ = migrate(self._connection)
+            last = self._connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise _explain(path, error) from error
+        except JournalError:
+            self._connection.close()
+            raise
+        self.last_seq: int = last[0] if last is not None else 0
+        self._chain: bytes = last[1] if last is not None else GENESIS
+        self._events: list[tuple[int, int, str, bytes, bytes]] = []
+        self._intents: list[tuple[int, int, str, str, str, bytes]] = []
+        self._notes: list[tuple[int, int, str, bytes]] = []
+
+    def append(self, event: Event, now_ns: int, effects: Iterable[Effect] = ()) -> int:
+        """Hold an event and what it caused for the next commit. Returns the event's number."""
+        self.last_seq += 1
+        seq = self.last_seq
+        payload = _encoder.encode(event)
+        self._chain = chain_hash(self._chain, now_ns, payload)
+        self._events.append((seq, now_ns, str(event.__struct_config__.tag), payload, self._chain))
+        for ordinal, effect in enumerate(effects):
+            if isinstance(effect, SendToPlatform):
+                message = effect.message
+                if isinstance(message, SnapshotRequest):
+                    continue
+                kind, name = str(message.__struct_config__.tag), message.client_order_id
+                self._intents.append((seq, ordinal, kind, message.platform, name, _encoder.encode(message)))
+            elif isinstance(effect, RiskChecked | Alert):
+                self._notes.append((seq, ordinal, str(effect.__struct_config__.tag), _encoder.encode(effect)))
+        return seq
+
+    def commit(self) -> None:
+        """Put everything held on disk in one transaction; does nothing when nothing is held.
+
+        Raises: JournalError when the disk refuses (full, gone). The events are still held, nothing of them
+        may leave.
+        """
+        if not self._events:
+            return
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO events VALUES (?,?,?,?,?)", self._events)
+            if self._intents:
+                connection.executemany("INSERT INTO intents VALUES (?,?,?,?,?,?)", self._intents)
+            if self._notes:
+                connection.executemany("INSERT INTO notes VALUES (?,?,?,?)", self._notes)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise _explain(self.path, error) from error
+        self._events.clear()
+        self._intents.clear()
+        self._notes.clear()
+
+    def checkpoint(self, state: bytes, now_ns: int, keep: int = 3) -> None:
+        """Save the engine's state after the last committed event, so that a start need not replay from the
+        beginning.
+
+        Raises: JournalError when events are held uncommitted, or the disk refuses.
+        """
+        if self._events:
+            raise JournalError("checkpoint with uncommitted events; commit first")
+        digest = hashlib.blake2b(state, digest_size=16).hexdigest()
+        try:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO checkpoints VALUES (?,?,?,?)", (self.last_seq, now_ns, state, digest)
+            )
+            self._connection.execute(
+                "DELETE FROM checkpoints WHERE seq NOT IN (SELECT seq FROM checkpoints ORDER BY seq DESC LIMIT ?)",
+                (keep,),
+            )
+        except sqlite3.Error as error:
+            raise _explain(self.path, error) from error
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For `recovery` and `archive`, which read this file while it is open here."""
+        return self._connection
+
+    def close(self) -> None:
+        """Commit what is held and release the file."""
+        self.commit()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:
+    """Open a journal file; transactions are explicit.
+
+    Raises: JournalError when the file cannot be opened.
+    """
+    try:
+        if read_only:
+            return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
+        return sqlite3.connect(path, isolation_level=None, timeout=5)
+    except sqlite3.Error as error:
+        raise _explain(path, error) from error
+
+
+def _explain(path: Path, error: sqlite3.Error) -> JournalError:
+    return JournalError(
+        f"journal {path}: {error}; if it is locked, stop the other gateway; if it is damaged, run "
+        "`nexus-gateway journal verify` and restore the last backup; if the disk is full, make room"
+    )

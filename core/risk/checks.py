@@ -1,0 +1,234 @@
+"""Every check that an opening order passes. Each leaves a finding: code, measured value, limit, stage,
+passed.
+
+Pure functions of the order, the market, the limits and the counters. All findings of an order are journaled,
+the passed ones too, so that "why was this allowed" has an answer. Orders that only reduce are not checked
+here: a limit must never keep somebody in a position.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..messages import RejectCode, Side
+from .day import DayCounters
+from .limits import Limits
+from .market import MarketContext
+from .sizing import is_multiple, risk_usd
+
+_MS = 1_000_000
+
+
+class Finding(Struct, frozen=True):
+    """The outcome of one check. `measured` and `limit` are texts: a number, an age or a name."""
+
+    code: RejectCode
+    passed: bool
+    measured: str
+    limit: str
+    stage: int
+
+
+class Proposal(Struct, frozen=True, kw_only=True):
+    """An opening order that wants to leave.
+
+    `position_after`: net lots of the platform and symbol if everything that works there filled, this order
+    included. `reference`: the entry price to measure with: the order's own, or the quote for a market order.
+    """
+
+    key: str
+    route: str
+    platform: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    prices: tuple[Decimal, ...]
+    stop_loss: Decimal | None
+    position_after: Decimal
+    reduces_risk: bool = False
+
+
+def check_entry(
+    proposal: Proposal,
+    market: MarketContext,
+    limits: Limits,
+    stage_number: int,
+    day: DayCounters,
+    now_ns: int,
+) -> list[Finding]:
+    """Run every check on an opening order and return all findings, in a fixed order; refuse it if one has
+    failed.
+    """
+    findings: list[Finding] = []
+
+    def note(code: RejectCode, passed: bool, measured: object, limit: object) -> None:
+        findings.append(Finding(code, passed, str(measured), str(limit), stage_number))
+
+    # First and alone: a NaN would make every later comparison raise, or pass.
+    finite = _all_finite(proposal, market)
+    note(RejectCode.NOT_FINITE, finite, "finite" if finite else "NaN or infinite", "finite")
+    if not finite:
+        return findings
+    _check_stage(note, proposal, market, limits, stage_number, day)
+    _check_market(note, proposal, market, limits, now_ns)
+    _check_exposure(note, proposal, market, limits, day)
+    _check_rates(note, proposal, limits, day, now_ns)
+    return findings
+
+
+def first_failure(findings: list[Finding]) -> Finding | None:
+    """The finding to refuse with, or None when all passed."""
+    for finding in findings:
+        if not finding.passed:
+            return finding
+    return None
+
+
+class _Note(Protocol):
+    """Type of the recording callback."""
+
+    def __call__(self, code: RejectCode, passed: bool, measured: object, limit: object) -> None: ...
+
+
+def reference_price(proposal: Proposal, market: MarketContext) -> Decimal | None:
+    """The worst of the order's own prices, else the far side of the quote."""
+    if proposal.prices:
+        return max(proposal.prices) if proposal.side is Side.BUY else min(proposal.prices)
+    return market.ask if proposal.side is Side.BUY else market.bid
+
+
+def _all_finite(proposal: Proposal, market: MarketContext) -> bool:
+    numbers = [market.tick_size, market.lot_step, market.point_value, proposal.quantity, *proposal.prices]
+    optional = (market.bid, market.ask, market.usd_rate, proposal.stop_loss)
+    numbers += [number for number in optional if number is not None]
+    return all(number.is_finite() for number in numbers)
+
+
+def _check_stage(
+    note: _Note,
+    proposal: Proposal,
+    market: MarketContext,
+    limits: Limits,
+    stage_number: int,
+    day: DayCounters,
+) -> None:
+    stage = limits.stages[stage_number]
+    root = limits.root_of(proposal.symbol)
+    note(
+        RejectCode.STAGE_PLATFORM,
+        proposal.platform in stage.platforms,
+        proposal.platform,
+        "|".join(stage.platforms),
+    )
+    note(RejectCode.STAGE_SYMBOL, root in stage.symbols, proposal.symbol, "|".join(stage.symbols))
+    size: Decimal | None = proposal.quantity
+    if stage.size_unit == "micro":
+        size = _micro_contracts(proposal.quantity, root, market, limits)
+    measured = "not measurable" if size is None else f"{size.normalize():f} {stage.size_unit}"
+    note(
+        RejectCode.MAX_SIZE,
+        size is not None and size <= stage.max_size,
+        measured,
+        f"{stage.max_size} {stage.size_unit}",
+    )
+    trades = len(day.trades) + (0 if proposal.key in day.trades else 1)
+    note(RejectCode.MAX_TRADES_PER_DAY, trades <= stage.max_trades_per_day, trades, stage.max_trades_per_day)
+    if not proposal.reduces_risk:
+        _check_risk_per_trade(note, proposal, market, stage.risk_per_trade_usd)
+
+
+def _micro_contracts(quantity: Decimal, root: str, market: MarketContext, limits: Limits) -> Decimal | None:
+    micro = limits.micro_contracts.get(root)
+    value = market.to_usd(market.point_value)
+    return None if micro is None or value is None else quantity * value / micro.point_value_usd
+
+
+def _check_risk_per_trade(note: _Note, proposal: Proposal, market: MarketContext, limit_usd: Decimal) -> None:
+    reference = reference_price(proposal, market)
+    if proposal.stop_loss is None or reference is None:
+        note(RejectCode.RISK_NOT_MEASURABLE, False, "no stop loss" if reference is not None else "no price", limit_usd)
+        return
+    distance = (reference - proposal.stop_loss) * proposal.side.sign
+    note(RejectCode.BRACKET_INVALID, distance > 0, f"stop {distance} points on the losing side", "above 0")
+    risk = risk_usd(proposal.quantity, max(distance, Decimal(0)), market)
+    note(RejectCode.RISK_PER_TRADE, risk is not None and risk <= limit_usd, risk, limit_usd)
+
+
+def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits: Limits, now_ns: int) -> None:
+    note(RejectCode.IDENTITY_MISMATCH, not market.identity_error, market.identity_error or "same", "same as catalog")
+    note(
+        RejectCode.NOT_ON_LOT_STEP,
+        is_multiple(proposal.quantity, market.lot_step),
+        proposal.quantity,
+        f"multiple of {market.lot_step}",
+    )
+    on_tick = all(is_multiple(price, market.tick_size) for price in proposal.prices)
+    note(RejectCode.NOT_ON_TICK, on_tick, ",".join(map(str, proposal.prices)), f"multiple of {market.tick_size}")
+    expired = 0 < market.expiry_ns <= now_ns
+    note(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {now_ns}")
+    note(RejectCode.SESSION_CLOSED, market.session_open, "open" if market.session_open else "closed", "open")
+    age_ms = (now_ns - market.quote_ns) // _MS
+    note(RejectCode.STALE_QUOTE, age_ms <= limits.max_quote_age_ms, f"{age_ms} ms", f"{limits.max_quote_age_ms} ms")
+    if market.bid is None or market.ask is None:
+        note(RejectCode.BAD_QUOTE, False, f"bid {market.bid} ask {market.ask}", "both sides")
+        return
+    spread = (market.ask - market.bid) / market.tick_size
+    widest = limits.max_spread_ticks
+    note(
+        RejectCode.BAD_QUOTE,
+        spread >= 0 and (widest is None or spread <= widest),
+        f"spread {spread:f} ticks",
+        f"0 to {widest} ticks",
+    )
+    if limits.collar_ticks is not None:
+        quote = market.ask if proposal.side is Side.BUY else market.bid
+        far = max((abs(price - quote) / market.tick_size for price in proposal.prices), default=Decimal(0))
+        note(RejectCode.PRICE_COLLAR, far <= limits.collar_ticks, f"{far:f} ticks", f"{limits.collar_ticks} ticks")
+    if market.currency != "USD":
+        age_ms = (now_ns - market.usd_rate_ns) // _MS
+        fresh = market.usd_rate is not None and market.usd_rate > 0 and age_ms <= limits.max_rate_age_ms
+        measured = f"{market.usd_rate} USD/{market.currency}, {age_ms} ms"
+        note(RejectCode.STALE_RATE, fresh, measured, f"{limits.max_rate_age_ms} ms")
+
+
+def _check_exposure(note: _Note, proposal: Proposal, market: MarketContext, limits: Limits, day: DayCounters) -> None:
+    limit = limits.max_position.get(proposal.symbol, limits.max_position_default)
+    after = abs(proposal.position_after)
+    note(RejectCode.MAX_POSITION, after <= limit, after, limit)
+    if limits.max_notional_usd is not None:
+        reference = reference_price(proposal, market)
+        notional = None
+        if reference is not None:
+            notional = market.to_usd(abs(reference) * proposal.quantity * market.point_value)
+        note(
+            RejectCode.MAX_NOTIONAL,
+            notional is not None and notional <= limits.max_notional_usd,
+            notional,
+            limits.max_notional_usd,
+        )
+    if day.unpriced:
+        note(RejectCode.STALE_RATE, False, "a result of today has no USD value", "all results priced")
+    if limits.max_daily_loss_usd is not None:
+        loss = day.loss_usd()
+        note(RejectCode.DAILY_LOSS, loss < limits.max_daily_loss_usd, loss, limits.max_daily_loss_usd)
+    if limits.max_drawdown_usd is not None:
+        drawdown = day.drawdown_usd()
+        note(RejectCode.DRAWDOWN, drawdown < limits.max_drawdown_usd, drawdown, limits.max_drawdown_usd)
+
+
+def _check_rates(note: _Note, proposal: Proposal, limits: Limits, day: DayCounters, now_ns: int) -> None:
+    everywhere = day.sent_in_last_second("", now_ns)
+    if limits.max_orders_per_s is not None:
+        passed = everywhere < limits.max_orders_per_s
+        note(RejectCode.ORDER_RATE, passed, f"{everywhere} in 1 s", f"{limits.max_orders_per_s} in 1 s")
+    if limits.max_orders_per_s_per_platform is not None:
+        here = day.sent_in_last_second(proposal.route, now_ns)
+        limit = limits.max_orders_per_s_per_platform
+        note(RejectCode.ORDER_RATE, here < limit, f"{here} in 1 s on {proposal.route}", f"{limit} in 1 s")
+    if limits.max_same_side_entries is not None:
+        name = f"{proposal.route}|{proposal.symbol}|{proposal.side}"
+        entries = day.entries_in_window(name, now_ns, limits.same_side_window_ms * _MS)
+        note(RejectCode.REPEATED_ENTRIES, entries < limits.max_same_side_entries, entries, limits.max_same_side_entries)

@@ -1,0 +1,128 @@
+"""Counters of the trading day. They live in the journaled state, so a restart cannot reset them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct, field
+
+_NS = 1_000_000_000
+
+
+class Equity(Struct, kw_only=True):
+    """One account's equity in USD: at the day's start, now, and the highest ever seen."""
+
+    day_start_usd: Decimal
+    now_usd: Decimal
+    peak_usd: Decimal
+
+
+class DayCounters(Struct, kw_only=True):
+    """What has been used of the day's limits. Reserved before sending, given back only when nothing was
+    traded.
+
+    `trades`: signal keys that opened, or may have opened, risk today. A set as dict keys, so that the order
+    is fixed. `unpriced`: some result of today could not be turned into USD, so the loss is not known.
+    """
+
+    started_ns: int = 0
+    ends_ns: int = 0
+    trades: dict[str, int] = field(default_factory=dict)
+    realized_usd: Decimal = Decimal(0)
+    unpriced: bool = False
+    equity: dict[str, Equity] = field(default_factory=dict)
+    sent_ns: dict[str, list[int]] = field(default_factory=dict)
+    entries_ns: dict[str, list[int]] = field(default_factory=dict)
+    breached: bool = False
+
+    def roll(self, now_ns: int, day_zone: str, day_starts: str) -> bool:
+        """Start a new day when the old one has ended; True when it did. Equity peaks and rates live on."""
+        if now_ns < self.ends_ns:
+            return False
+        self.started_ns, self.ends_ns = day_bounds(now_ns, day_zone, day_starts)
+        self.trades.clear()
+        self.realized_usd = Decimal(0)
+        self.unpriced = False
+        self.breached = False
+        for equity in self.equity.values():
+            equity.day_start_usd = equity.now_usd
+        return True
+
+    def count_sent(self, route: str, now_ns: int) -> None:
+        """Count one order on its way, for the rate limits. Times older than a second are dropped."""
+        for name in (route, ""):
+            times = self.sent_ns.setdefault(name, [])
+            times.append(now_ns)
+            _drop_before(times, now_ns - _NS)
+
+    def sent_in_last_second(self, route: str, now_ns: int) -> int:
+        """Orders sent in the last second to `route`, or to all when it is empty."""
+        times = self.sent_ns.get(route)
+        return 0 if times is None else _count_from(times, now_ns - _NS + 1)
+
+    def count_entry(self, name: str, now_ns: int, window_ns: int) -> None:
+        """Count one accepted entry of `name` (symbol and side)."""
+        times = self.entries_ns.setdefault(name, [])
+        times.append(now_ns)
+        _drop_before(times, now_ns - window_ns)
+
+    def entries_in_window(self, name: str, now_ns: int, window_ns: int) -> int:
+        """Entries of `name` in the window that ends now."""
+        times = self.entries_ns.get(name)
+        return 0 if times is None else _count_from(times, now_ns - window_ns + 1)
+
+    def set_equity(self, route: str, equity_usd: Decimal, platform_day_start_usd: Decimal | None) -> None:
+        """Note an account's equity. The day's start is never lowered: a restart must not forgive a loss."""
+        known = self.equity.get(route)
+        start = equity_usd if platform_day_start_usd is None else platform_day_start_usd
+        if known is None:
+            self.equity[route] = Equity(day_start_usd=start, now_usd=equity_usd, peak_usd=max(start, equity_usd))
+            return
+        known.now_usd = equity_usd
+        known.peak_usd = max(known.peak_usd, equity_usd)
+        if platform_day_start_usd is not None:
+            known.day_start_usd = max(known.day_start_usd, platform_day_start_usd)
+
+    def loss_usd(self) -> Decimal:
+        """Today's loss, positive: the worse of the own books and of what the accounts show."""
+        by_accounts = sum((e.day_start_usd - e.now_usd for e in self.equity.values()), Decimal(0))
+        return max(-self.realized_usd, by_accounts, Decimal(0))
+
+    def drawdown_usd(self) -> Decimal:
+        """How far the accounts are below their highest equity, summed."""
+        return sum((e.peak_usd - e.now_usd for e in self.equity.values()), Decimal(0))
+
+
+def day_bounds(now_ns: int, day_zone: str, day_starts: str) -> tuple[int, int]:
+    """Start and end (UTC ns) of the trading day that holds `now_ns`; 23 or 25 hours long when clocks
+    change.
+    """
+    zone = ZoneInfo(day_zone)
+    hour, minute = (int(part) for part in day_starts.split(":"))
+    local = datetime.fromtimestamp(now_ns // _NS, UTC).astimezone(zone)
+    start = local.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+    if _utc_ns(start) > now_ns:
+        start -= timedelta(days=1)
+    return _utc_ns(start), _utc_ns(start + timedelta(days=1))
+
+
+def _utc_ns(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp()) * _NS
+
+
+def _drop_before(times: list[int], first_ns: int) -> None:
+    cut = 0
+    while cut < len(times) and times[cut] < first_ns:
+        cut += 1
+    del times[:cut]
+
+
+def _count_from(times: list[int], first_ns: int) -> int:
+    count = 0
+    for at_ns in reversed(times):
+        if at_ns < first_ns:
+            break
+        count += 1
+    return count

@@ -1,0 +1,46 @@
+"""What the risk checks know of the market: plain values that the caller read from rings, catalog and rates.
+
+The engine never looks at a ring or a clock; the values travel inside the event that they belong to, so that
+a replay of the journal decides exactly as the first run did.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec import Struct
+
+
+class MarketContext(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One instrument at one platform, at the moment of the event that carries this.
+
+    `point_value`: money of `currency` per 1.0 of price and 1 lot. `usd_rate`: USD per 1 unit of `currency`,
+    None when there is none; `usd_rate_ns` and `quote_ns`: when they were true, UTC ns. `expiry_ns`: end of
+    the contract's last session, 0 for none. `identity_error`: why the platform's instrument is not the
+    catalog's, empty when it is.
+    """
+
+    platform: str
+    symbol: str
+    tick_size: Decimal
+    lot_step: Decimal
+    point_value: Decimal
+    currency: str = "USD"
+    contract: str = ""
+    usd_rate: Decimal | None = None
+    usd_rate_ns: int = 0
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    quote_ns: int = 0
+    expiry_ns: int = 0
+    session_open: bool = True
+    identity_error: str = ""
+    account: str = ""
+
+    def to_usd(self, amount: Decimal) -> Decimal | None:
+        """An amount of `currency` in USD, or None when the rate is missing. Never 1:1 for another
+        currency.
+        """
+        if self.currency == "USD":
+            return amount
+        return None if self.usd_rate is None else amount * self.usd_rate

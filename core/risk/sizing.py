@@ -1,0 +1,33 @@
+"""From money at risk to lots. Exact decimals; always rounded down, never up to the first lot."""
+
+from __future__ import annotations
+
+from decimal import ROUND_FLOOR, Decimal
+
+from .market import MarketContext
+
+
+def floor_to_lot(quantity: Decimal, lot_step: Decimal) -> Decimal:
+    """The largest multiple of `lot_step` that is not above `quantity` (zero when below one step)."""
+    return (quantity / lot_step).to_integral_value(ROUND_FLOOR) * lot_step
+
+
+def is_multiple(value: Decimal, step: Decimal) -> bool:
+    """True when `value` lies on the grid of `step`."""
+    return value % step == 0
+
+
+def risk_usd(quantity: Decimal, distance: Decimal, market: MarketContext) -> Decimal | None:
+    """USD lost when `quantity` lots go `distance` points the wrong way; None without a currency rate."""
+    return market.to_usd(quantity * distance * market.point_value)
+
+
+def lots_for_risk(budget_usd: Decimal, distance: Decimal, market: MarketContext) -> Decimal | None:
+    """Lots whose loss over `distance` points is at most `budget_usd`, floored to the lot step; may be zero.
+
+    None when it cannot be measured: no currency rate, or no distance.
+    """
+    per_lot = risk_usd(Decimal(1), distance, market)
+    if per_lot is None or per_lot <= 0:
+        return None
+    return floor_to_lot(budget_usd / per_lot, market.lot_step)
