@@ -90,6 +90,14 @@ def bucket_bounds(bucket: int) -> tuple[int, int]:
     return low, low + (1 << shift)
 
 
+def _check_names(names: Sequence[str]) -> None:
+    # A name that the page would cut does not equal itself after a restart: the counts would silently begin anew.
+    longest = layout.COUNTER.dtype["name"].itemsize
+    for name in names:
+        if not 1 <= len(name) <= longest or not (name.isascii() and name.isprintable()) or names.count(name) > 1:
+            raise ValueError(f"name was {name!r}; use 1 to {longest} printable ASCII characters, each name once")
+
+
 class CountersPage:
     """A process's page. The process itself makes it with `create`, any other with `attach`."""
 
@@ -111,7 +119,10 @@ class CountersPage:
 
         Raises:
             SegmentInUseError: a live process of that name has it.
+            ValueError: a name is empty, twice, longer than 56 bytes or not plain ASCII.
         """
+        _check_names(counters)
+        _check_names(histograms)
         body = len(counters) * layout.COUNTER.size_bytes + len(histograms) * layout.HISTOGRAM.size_bytes
 
         def fill(segment: Segment) -> None:

@@ -7,6 +7,7 @@ Any process may add symbols; it holds the file's lock for that moment only. Read
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from .layout import SYMBOL_NAME_BYTES
 from .segment import Segment
 
 CAPACITY: Final = 4096
-_ATTEMPTS: Final = 1000
+# A process that changes an entry can lose its core in the middle, so a reader gives it far more than the microsecond.
+_PATIENCE_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class SymbolDirectory:
         if not 1 <= symbol_id <= len(self):
             raise KeyError(f"symbol id was {symbol_id}; the directory has 1 to {len(self)}")
         row = self._entries[symbol_id]
-        for _ in range(_ATTEMPTS):
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
             revision = int(row["revision"])
             symbol = Symbol(
                 symbol_id,
@@ -75,7 +78,10 @@ class SymbolDirectory:
             )
             if revision % 2 == 0 and int(row["revision"]) == revision:
                 return symbol
-        raise RuntimeError(f"the entry of symbol {symbol_id} was left half written by a process that died; restart")
+            time.sleep(0.0005)
+        raise RuntimeError(
+            f"the entry of symbol {symbol_id} was left half written by a process that died; roll it again"
+        )
 
     def entries(self) -> list[Symbol]:
         """All entries, by id."""
@@ -97,9 +103,8 @@ def add_symbols(folder: Path, symbols: Iterable[Symbol]) -> list[int]:
     """
     wanted = list(symbols)
     for symbol in wanted:
-        for text in (symbol.name, symbol.contract):
-            if len(text.encode()) > SYMBOL_NAME_BYTES:
-                raise ValueError(f"symbol name was {text!r}; at most {SYMBOL_NAME_BYTES} bytes in UTF-8")
+        _check_text(symbol.name)
+        _check_text(symbol.contract)
         if not symbol.name:
             raise ValueError("symbol name was empty; give a universal name such as 'NQ'")
     segment = _open(folder)
@@ -128,7 +133,9 @@ def roll_symbol(folder: Path, name: str, contract: str, rolled_ns: int) -> Symbo
 
     Raises:
         KeyError: no such symbol.
+        ValueError: the contract's name is too long.
     """
+    _check_text(contract)
     segment = _open(folder)
     try:
         directory = SymbolDirectory(segment)
@@ -136,7 +143,7 @@ def roll_symbol(folder: Path, name: str, contract: str, rolled_ns: int) -> Symbo
         if symbol_id is None:
             raise KeyError(f"symbol was {name!r}; the directory does not know it")
         row = directory._entries[symbol_id]
-        row["revision"] += 1
+        row["revision"] |= 1  # odd already when a predecessor died in the middle
         row["contract"] = contract.encode()
         row["generation"] += 1
         row["rolled_ns"] = rolled_ns
@@ -144,6 +151,13 @@ def roll_symbol(folder: Path, name: str, contract: str, rolled_ns: int) -> Symbo
         return directory.entry(symbol_id)
     finally:
         segment.close_writer()
+
+
+def _check_text(text: str) -> None:
+    if len(text.encode()) > SYMBOL_NAME_BYTES:
+        raise ValueError(f"symbol name was {text!r}; at most {SYMBOL_NAME_BYTES} bytes in UTF-8")
+    if text.endswith("\0"):
+        raise ValueError(f"symbol name was {text!r}, which ends with a zero byte; fields are padded with these")
 
 
 def _open(folder: Path) -> Segment:

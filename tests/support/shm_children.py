@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from nexus_gateway.shm import layout
+from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import Segment
+from nexus_gateway.shm.symbols import Symbol, add_symbols, roll_symbol
 
 
 def hold_segment(path: Path) -> None:
@@ -27,3 +29,22 @@ def poke_mapping(path: Path) -> None:
     faulthandler.disable()  # the fault is expected: no stack dump in the test's output
     segment = Segment.attach(path, layout.RING)
     ctypes.memset(segment.address + layout.RING.offset("tail"), 1, 8)
+
+
+def add_symbols_one_by_one(folder: Path, worker: int, count: int) -> None:
+    """Add names of its own and names that all workers add; check that each keeps its id."""
+    for i in range(count):
+        own, shared = add_symbols(folder, [Symbol(0, f"W{worker}-{i}"), Symbol(0, f"SHARED-{i}")])
+        assert own != shared
+        assert add_symbols(folder, [Symbol(0, f"SHARED-{i}")]) == [shared]
+
+
+def roll_many_times(folder: Path, count: int) -> None:
+    for generation in range(1, count + 1):
+        roll_symbol(folder, "NQ", f"C{generation}", generation)
+
+
+def count_for_ever(folder: Path) -> None:
+    done = CountersPage.create(folder, "counting", ["done"]).counter("done")
+    while True:
+        done.add()
