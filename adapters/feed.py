@@ -82,8 +82,9 @@ class TickFeed:
             return
         ticks = np.concatenate(seen)
         ticks["flags"] = TickFlag.STALE
-        self.publish(ticks)
+        # Counted apart and first: a mark is no tick of the market, and a successor must not take one for a tick.
         self._stale_marks.add(len(ticks))
+        self.writer.publish(ticks)
 
     @property
     def stale_marks(self) -> int:

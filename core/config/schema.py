@@ -46,11 +46,11 @@ def _first_repeated(names: tuple[str, ...]) -> str | None:
 
 
 class SymbolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A universal symbol. `contract`: empty = spot, CFD, or not known yet. `tick_size`: exact, in quote units."""
+    """A universal symbol. `contract`: empty = spot, CFD, or not known yet. `tick_size`: exact, in quote units; null = unknown."""
 
     name: str
     contract: str = ""
-    tick_size: Decimal
+    tick_size: Decimal | None
 
     def __post_init__(self) -> None:
         for key, text in (("name", self.name), ("contract", self.contract)):
@@ -58,7 +58,7 @@ class SymbolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 raise ValueError(f"{key} was {text!r}, must be at most {SYMBOL_NAME_BYTES} bytes; shorten it")
         if not self.name:
             raise ValueError("name was empty, must be a universal name; write one such as NQ")
-        if not self.tick_size > 0:
+        if self.tick_size is not None and not self.tick_size > 0:
             raise ValueError(f"tick_size was {self.tick_size}, must be above 0; see the contract's specification")
 
 

@@ -1,0 +1,320 @@
+"""The command line `nexus-gateway`.
+
+Exit codes, of every command: 0 done as asked; 1 it ran, but something is wrong (a process failed, ticks were lost
+in a replay, `status` found something not live); 2 wrong options, configuration or recording; 3 there is no running
+gateway; 4 another launcher uses the run folder.
+
+With `--json` stdout carries exactly one JSON object; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as package_version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from ..shm import host
+from .config import GatewayConfig, load_config
+from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
+
+EXIT_OK: Final = 0
+EXIT_TROUBLE: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NOT_RUNNING: Final = 3
+EXIT_IN_USE: Final = 4
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Connects one trading AI to six trading platforms.",
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+ConfigFolder = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Folder with gateway_config.yaml and platform_configs.yaml; none = defaults."),
+]
+RunFolder = Annotated[Path | None, typer.Option("--run-folder", help="Run folder; none = the configuration's.")]
+Recordings = Annotated[list[Path], typer.Argument(help="Recordings: files of any supported format.")]
+
+
+def parse_speed(text: str) -> float:
+    """Replay speed: a number above 0, or "max" (0)."""
+    if text == "max":
+        return 0.0
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = float("nan")
+    if not 0 < speed <= 1_000_000:
+        raise typer.BadParameter(f"speed was {text!r}; give a number above 0 and up to 1000000, or max")
+    return speed
+
+
+Speed = Annotated[
+    float, typer.Option("--speed", parser=parse_speed, metavar="N|max", help="Times recorded speed, or max.")
+]
+
+
+@contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turn our own errors into a line on stderr and an exit code; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except (ConfigError, DataFormatError, FileNotFoundError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except RunFolderError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_IN_USE) from None
+    except GatewayError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_TROUBLE) from None
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+class StopSignals:
+    """Remembers that Ctrl-C, SIGTERM or Ctrl-Break has come."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+            number = getattr(signal, name, None)
+            if number is not None:
+                signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def with_run_folder(config: GatewayConfig, folder: Path | None) -> GatewayConfig:
+    """The configuration with another run folder, if one is given."""
+    return config if folder is None else msgspec.structs.replace(config, run_folder=str(folder.resolve()))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=0.5, help="How long; none = 15, or the whole replay.")] = None,
+    replay: Annotated[list[Path] | None, typer.Option(help="Play recordings instead of a simulation.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(help="More recordings, so that a shell's * works.")] = None,
+    speed: Speed = 1.0,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Six simulated platforms, or recordings, read by NEXUS's example, with a live table and a summary."""
+    from .demo import demo_folder, run_demo
+    from .plan import configure_replay, simulate_platforms
+
+    with explained_errors():
+        paths = [*(replay or []), *(more or [])]
+        if more and not replay:
+            raise ConfigError(f"recordings were given without --replay: {more[0]}; write --replay {more[0]}")
+        chosen = with_run_folder(load_config(config), run_folder or demo_folder())
+        if paths:
+            chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
+        else:
+            chosen = simulate_platforms(chosen)
+        stop_asked = StopSignals()
+        with _live_table(as_json) as show:
+            result = run_demo(chosen, seconds, show, stop_asked)
+    if as_json:
+        print_json(result)
+    else:
+        from .demo_view import print_demo
+
+        print_demo(result)
+    if not result.is_complete or (paths and speed == 0 and result.ticks_lost):
+        raise typer.Exit(EXIT_TROUBLE)
+
+
+@contextmanager
+def _live_table(as_json: bool) -> Iterator[Callable[[Any, str], None]]:
+    """A function that redraws the table on a terminal, and does nothing elsewhere."""
+    if as_json or not sys.stdout.isatty():
+        yield lambda snapshot, title: None
+        return
+    from rich.live import Live
+
+    from .status_view import render_snapshot
+
+    with Live(refresh_per_second=4, transient=True) as live:
+        yield lambda snapshot, title: live.update(render_snapshot(snapshot, title))
+
+
+@app.command()
+def run(config: ConfigFolder = None, run_folder: RunFolder = None) -> None:
+    """Start all configured processes and supervise them until Ctrl-C or SIGTERM."""
+    from .launcher import Launcher
+    from .plan import plan_processes
+
+    with explained_errors():
+        chosen = with_run_folder(load_config(config), run_folder)
+        _supervise(Launcher(chosen, plan_processes(chosen)), StopSignals(), lambda: False)
+
+
+@app.command()
+def replay(
+    paths: Recordings,
+    speed: Speed = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    start: Annotated[str | None, typer.Option(help="ISO time to begin at, UTC unless it says otherwise.")] = None,
+    wait_for_readers: Annotated[int, typer.Option(min=0, help="Hold until so many readers have attached.")] = 0,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+) -> None:
+    """Play recordings into the run folder as platform "replay", for a NEXUS that reads there; ends with them."""
+    from .launcher import Launcher
+    from .plan import configure_replay, plan_processes
+    from .snapshot import Monitor
+
+    with explained_errors():
+        chosen = configure_replay(
+            with_run_folder(load_config(config), run_folder),
+            paths,
+            speed=speed,
+            loop=loop,
+            start=start,
+            wait_for_readers=wait_for_readers,
+        )
+        monitor = Monitor(chosen.run_path)
+        finished = _at_most_every(
+            0.25, lambda: any(process.counters.get("replay_finished") for process in monitor.take().processes)
+        )
+        _supervise(Launcher(chosen, plan_processes(chosen)), StopSignals(), finished)
+
+
+def _supervise(launcher: Any, stop_asked: Callable[[], bool], finished: Callable[[], bool]) -> None:
+    """Step a launcher until a signal or `finished`; exit code 1 when a process had failed for good."""
+    with launcher:
+        while not stop_asked() and not finished():
+            launcher.step()
+            time.sleep(0.1)
+        failed = [child.name for child in launcher.describe() if child.state == "failed"]
+    if failed:
+        raise GatewayError(f"process {', '.join(failed)} failed and was not restarted; see its log")
+
+
+def _at_most_every(seconds: float, ask: Callable[[], bool]) -> Callable[[], bool]:
+    """`ask`, but only so often; False in between."""
+    next_s = 0.0
+
+    def asked_rarely() -> bool:
+        nonlocal next_s
+        now_s = time.monotonic()
+        if now_s < next_s:
+            return False
+        next_s = now_s + seconds
+        return ask()
+
+    return asked_rarely
+
+
+@app.command()
+def record(
+    folder: Annotated[Path | None, typer.Option(help="Where to; none = the configuration's folder.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long; none = until Ctrl-C.")] = None,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Record every tick of a running gateway to disk; a process of its own, beside the gateway's."""
+    from .recorder import record_until
+
+    with explained_errors():
+        chosen = with_run_folder(load_config(config), run_folder)
+        target = folder.resolve() if folder else chosen.recorder.path
+        host.sharpen_timers()
+        stop_asked = StopSignals()
+        deadline = None if seconds is None else time.monotonic() + seconds
+        counts = record_until(
+            chosen, target, lambda: stop_asked() or (deadline is not None and time.monotonic() >= deadline)
+        )
+    if as_json:
+        print_json(counts)
+    else:
+        typer.echo(f"{counts['ticks_recorded']:,} ticks recorded to {target}, {counts['ticks_lost']:,} lost")
+
+
+@app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")] = False,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What all processes of a run folder say about themselves. Exit code 0 = everything is live."""
+    from .snapshot import Monitor
+
+    with explained_errors():
+        folder = run_folder or load_config(config).run_path
+        monitor = Monitor(folder)
+        snapshot = monitor.take()
+        if not snapshot.rings and not snapshot.processes:
+            typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
+            raise typer.Exit(EXIT_NOT_RUNNING)
+        if not watch:
+            time.sleep(0.1)  # the least that gives a rate
+            snapshot = monitor.take()
+    if as_json:
+        print_json({**msgspec.to_builtins(snapshot), "is_healthy": snapshot.is_healthy})
+    elif watch:
+        _watch(monitor)
+    else:
+        from rich.console import Console
+
+        from .status_view import render_snapshot
+
+        Console().print(render_snapshot(snapshot))
+    if not snapshot.is_healthy:
+        raise typer.Exit(EXIT_TROUBLE)
+
+
+def _watch(monitor: Any) -> None:
+    from rich.live import Live
+
+    from .status_view import render_snapshot
+
+    stop_asked = StopSignals()
+    with Live(refresh_per_second=4) as live:
+        while not stop_asked():
+            live.update(render_snapshot(monitor.take()))
+            time.sleep(0.25)
+
+
+@app.command()
+def version(as_json: JsonFlag = False) -> None:
+    """The release, and the versions of what decides about its kernels."""
+    parts = {name: package_version(name) for name in ("nexus-gateway", "numpy", "numba", "pyzmq", "msgspec")}
+    parts["python"] = sys.version.split()[0]
+    if as_json:
+        print_json(parts)
+    else:
+        for name, number in parts.items():
+            typer.echo(f"{name} {number}")
+
+
+def main() -> None:
+    """Entry of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The demo: simulated platforms or recordings, NEXUS's example, a live table, an account of every tick at the end."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ..shm import host
+from ..shm.counters import CountersPage
+from .config import GatewayConfig
+from .errors import GatewayError
+from .launcher import Launcher
+from .plan import NEXUS_NAME, REPLAY_NAME, plan_processes
+from .snapshot import Monitor, Snapshot, describe_latency
+
+DEFAULT_SECONDS: Final = 15.0
+# Written by nexus_link.nexus_ai, which core may not import.
+_NEXUS_REPORT: Final = "nexus-report.json"
+_STEP_S: Final = 0.1
+_LATENCY: Final = "tick_to_nexus_ns"
+
+
+class DemoResult(msgspec.Struct, frozen=True):
+    """What `demo --json` prints.
+
+    Attributes:
+        platforms: by name; ticks published and, for a replay, what was odd in the recordings.
+        symbols: by universal name, as NEXUS counted them: ticks, trades, size_sum, price_sum ...
+        ticks_published, ticks_read, ticks_lost: of all platforms; stale marks are not counted.
+        is_complete: every tick published was read or counted as lost.
+        tick_to_nexus_us: publication to NEXUS's kernel; at full replay speed it is mostly time in the queue.
+    """
+
+    platforms: dict[str, dict[str, int]]
+    symbols: dict[str, dict[str, Any]]
+    ticks_published: int
+    ticks_read: int
+    ticks_lost: int
+    is_complete: bool
+    tick_to_nexus_us: dict[str, float | None]
+    seconds: float
+    restarts: int
+
+
+def demo_folder() -> Path:
+    """The demo's own run folder, so that it never meets a gateway that trades."""
+    default = host.default_run_folder()
+    return default.with_name(default.name + "-demo")
+
+
+def run_demo(
+    config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None], stop_asked: Callable[[], bool]
+) -> DemoResult:
+    """Run it to its end and clean up.
+
+    Args:
+        seconds: None = 15 s for a simulation, to the end of the recordings for a replay.
+        show: called some four times a second with what is going on.
+        stop_asked: whether the user wants to end it now.
+
+    Raises:
+        GatewayError: the run folder is in use, or a process failed for good; the text says which and why.
+    """
+    replays = REPLAY_NAME in config.platforms
+    limit_s = seconds if seconds is not None else (None if replays else DEFAULT_SECONDS)
+    folder = config.run_path
+    monitor = Monitor(folder)
+    launcher = Launcher(config, plan_processes(config, with_nexus=True))
+    launcher.start()
+    try:
+        began_s = time.monotonic()
+        first_tick_s: float | None = None
+        show_at_s = began_s
+        while not stop_asked():
+            launcher.step()
+            _raise_failures(launcher)
+            now_s = time.monotonic()
+            if now_s >= show_at_s:
+                show_at_s = now_s + 0.25
+                snapshot = monitor.take()
+                if first_tick_s is None and any(ring.published for ring in snapshot.rings):
+                    first_tick_s = now_s
+                show(snapshot, _title(first_tick_s, now_s, limit_s))
+                if replays and _replay_is_read(snapshot):
+                    break
+            if limit_s is not None and first_tick_s is not None and now_s - first_tick_s >= limit_s:
+                break
+            time.sleep(_STEP_S)
+        elapsed_s = time.monotonic() - (first_tick_s or began_s)
+    finally:
+        launcher.stop()
+    try:
+        return _account(config, elapsed_s, sum(child.restarts for child in launcher.describe()))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _title(first_tick_s: float | None, now_s: float, limit_s: float | None) -> str:
+    if first_tick_s is None:
+        return "demo: processes are starting (the first start compiles the kernels, later ones take a second)"
+    limit = "" if limit_s is None else f" of {limit_s:.0f} s"
+    return f"demo: {now_s - first_tick_s:.0f} s{limit}; Ctrl-C ends it"
+
+
+def _raise_failures(launcher: Launcher) -> None:
+    failed = [child.name for child in launcher.describe() if child.state == "failed"]
+    if failed:
+        raise GatewayError(f"process {', '.join(failed)} failed; its log lines say why")
+
+
+def _replay_is_read(snapshot: Snapshot) -> bool:
+    finished = any(process.counters.get("replay_finished") for process in snapshot.processes)
+    readers = [reader for ring in snapshot.rings for reader in ring.readers]
+    return finished and bool(readers) and all(reader.lag == 0 for reader in readers)
+
+
+def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult:
+    """Read what the stopped processes left in the run folder."""
+    folder = config.run_path
+    platforms = {name: _platform_figures(folder, name) for name, each in config.platforms.items() if each.enabled}
+    nexus = CountersPage.attach(folder, NEXUS_NAME)
+    counted = nexus.values()
+    latency = describe_latency(nexus, _LATENCY)
+    report = msgspec.json.decode((folder / _NEXUS_REPORT).read_bytes())
+    published = sum(figures["ticks_published"] for figures in platforms.values())
+    return DemoResult(
+        platforms=platforms,
+        symbols=report["symbols"],
+        ticks_published=published,
+        ticks_read=counted["ticks_read"],
+        ticks_lost=counted["ticks_lost"],
+        is_complete=published == counted["ticks_read"] + counted["ticks_lost"],
+        tick_to_nexus_us={"p50": latency.p50, "p99": latency.p99, "p999": latency.p999, "max": latency.max},
+        seconds=round(seconds, 3),
+        restarts=restarts,
+    )
+
+
+def _platform_figures(folder: Path, name: str) -> dict[str, int]:
+    figures = CountersPage.attach(folder, name).values()
+    # Oddities that did not occur would only hide those that did.
+    return {key: value for key, value in figures.items() if value or key == "ticks_published"}

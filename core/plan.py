@@ -1,0 +1,56 @@
+"""Which processes a configuration makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from .config import RECORDER_NAME, SIMULATOR, GatewayConfig, PlatformConfig
+from .process import ProcessSpec, load_entry
+
+ADAPTER_ENTRY: Final = "nexus_gateway.adapters.runner:main"
+RECORDER_ENTRY: Final = "nexus_gateway.core.recorder:main"
+NEXUS_ENTRY: Final = "nexus_gateway.nexus_link.nexus_ai:run_supervised"
+REPLAY_ADAPTER: Final = "nexus_gateway.adapters.replay:ReplayAdapter"
+_REPLAY_PLANNER: Final = "nexus_gateway.adapters.replay_plan:plan_replay"
+REPLAY_NAME: Final = "replay"
+NEXUS_NAME: Final = "nexus"
+
+
+def plan_processes(config: GatewayConfig, *, with_nexus: bool = False) -> list[ProcessSpec]:
+    """The processes in the order of starting; they are stopped in the opposite one, so that readers outlive writers."""
+    specs = []
+    if config.recorder.enabled:
+        specs.append(ProcessSpec(name=RECORDER_NAME, entry=RECORDER_ENTRY, cores=config.cores_of(RECORDER_NAME)))
+    if with_nexus:
+        specs.append(ProcessSpec(name=NEXUS_NAME, entry=NEXUS_ENTRY, cores=config.cores_of(NEXUS_NAME)))
+    for name, platform in config.platforms.items():
+        if platform.enabled:
+            specs.append(ProcessSpec(name=name, entry=ADAPTER_ENTRY, cores=platform.cores))
+    return specs
+
+
+def configure_replay(config: GatewayConfig, paths: Sequence[Path], **options: Any) -> GatewayConfig:
+    """The configuration with one platform, "replay", that plays these recordings; `options`: see `plan_replay`.
+
+    Raises:
+        DataFormatError, FileNotFoundError: a recording cannot be opened.
+    """
+    # By name: core may not import adapters, and only this command needs them.
+    symbols, settings = load_entry(_REPLAY_PLANNER, "replay planner")(paths, **options)
+    platform = PlatformConfig(
+        adapter=REPLAY_ADAPTER, symbols=tuple(symbol.name for symbol in symbols), settings=settings
+    )
+    return msgspec.structs.replace(config, symbols=tuple(symbols), platforms={REPLAY_NAME: platform})
+
+
+def simulate_platforms(config: GatewayConfig) -> GatewayConfig:
+    """The configuration with a simulation in place of every adapter: nothing real is touched."""
+    platforms = {
+        name: msgspec.structs.replace(platform, adapter=SIMULATOR, settings={})
+        for name, platform in config.platforms.items()
+    }
+    return msgspec.structs.replace(config, platforms=platforms)
