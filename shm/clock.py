@@ -64,7 +64,7 @@ def utc_ns(typingctx: Any) -> Any:
     return types.int64(), codegen
 
 
-@kernel("int64()")
+@kernel("int64()", brief=True)
 def _read_utc_ns() -> int:
     return utc_ns()
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import fan_in_kernels, ring_kernels
 from .idle import Idle
 from .jit import entry_point
-from .reader import RunLoops, TickReader, check_out, wait_any
+from .reader import TickReader, check_out, wait_any
 from .tick import TickArray
 
 _drain_many: Final = entry_point(fan_in_kernels.drain_many)
@@ -41,12 +41,14 @@ class FanIn:
         self._wanted_address = 0
         if symbols is not None:
             self._wanted = np.zeros(_SYMBOLS, np.uint8)
-            self._wanted[list(symbols)] = 1
+            for symbol in symbols:
+                if not 0 <= symbol < _SYMBOLS:
+                    raise ValueError(f"symbol id was {symbol}; use 0 to {_SYMBOLS - 1}")
+                self._wanted[symbol] = 1
             self._wanted_address = int(self._wanted.ctypes.data)
         self._latency = latency
         self._out: TickArray | None = None
         self._out_address = 0
-        self._loops = RunLoops()
 
     def drain(self, out: TickArray) -> int:
         """Copy the next records of all rings into `out`, ordered by `ts_recv_ns`. Returns how many; never waits.
@@ -63,9 +65,9 @@ class FanIn:
 
     def run(self, kernel: Callable[[Any, Any], Any], state: Any, limit: int = 1 << 62) -> int:
         """`TickReader.run` over all rings, in the order of `drain`, for the wanted symbols."""
-        return self._loops.run(
-            kernel, self._address, len(self.readers), self._wanted_address, limit, self._latency, state
-        )
+        run_loop = fan_in_kernels.make_run_loop(kernel)
+        handled: int = run_loop(self._address, len(self.readers), self._wanted_address, limit, self._latency, state)
+        return handled
 
     def wait(self, idle: Idle, timeout_s: float) -> bool:
         """Block until any ring has something (True) or `timeout_s` has passed (False)."""

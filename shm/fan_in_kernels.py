@@ -7,6 +7,7 @@ choice: a slower adapter's older stamp can still come after, because waiting for
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import numba
@@ -32,7 +33,7 @@ def refresh_head(state: int) -> None:
     if count_ready(state):
         slot = reader.slots + ((reader.next_seq - 1) & reader.mask) * TICK_BYTES
         # It may be overwritten while we look: then only the order suffers, for the copy is checked on its own.
-        reader.head_ns = carray(as_pointer(slot), 1, TICK_DTYPE)[0].ts_recv_ns
+        reader.head_ns = min(carray(as_pointer(slot), 1, TICK_DTYPE)[0].ts_recv_ns, NOTHING_READY - 1)
     else:
         reader.head_ns = NOTHING_READY
 
@@ -72,7 +73,7 @@ def advance_one(state: int) -> int:
     return 0
 
 
-@kernel("int64(int64, int64, int64, int64, int64, int64)")
+@kernel("int64(int64, int64, int64, int64, int64, int64)", brief=True)
 def drain_many(state: int, rings: int, wanted: int, out: int, capacity: int, latency: int) -> int:
     """Copy up to `capacity` records of all rings to address `out`.
 
@@ -108,6 +109,10 @@ def drain_many(state: int, rings: int, wanted: int, out: int, capacity: int, lat
 def spin_any(state: int, rings: int, spins: int) -> int:
     """Watch the awaited slots of all rings for at most `spins` rounds; 1 as soon as one has something, else 0."""
     readers = carray(as_pointer(state), rings, READER_STATE)
+    for i in range(rings):
+        # Sees what the loop below cannot: lapped, and the writer died in the middle of the awaited slot.
+        if count_ready(state + i * _STATE_BYTES):
+            return 1
     for _ in range(spins):
         for i in range(rings):
             reader = readers[i]
@@ -118,8 +123,9 @@ def spin_any(state: int, rings: int, spins: int) -> int:
     return 0
 
 
+@cache
 def make_run_loop(user_kernel: Callable[[Any, Any], Any]) -> Any:
-    """Compile the loop that calls a user's `@njit` function `(tick, state)` on each record in place.
+    """The loop that calls a user's `@njit` function `(tick, state)` on each record in place; one for each function.
 
     The loop is specialised for that function, so the call is inlined; it is compiled at first use (some 0.3 s), since
     a cached copy could not tell when the user's function changes.

@@ -14,7 +14,7 @@ _HISTOGRAM: Final = HISTOGRAM.dtype
 _SUB: Final = 1 << HISTOGRAM_SUB_BITS
 
 
-@kernel("void(int64, int64)")
+@kernel("void(int64, int64)", brief=True)
 def observe(histogram: int, value: int) -> None:
     """Count one value in the histogram at that address. Its one writer calls it; below 0 counts as 0.
 

@@ -130,23 +130,23 @@ def started_ms(pid: int) -> int | None:
     Milliseconds, good for nothing but comparing: on Linux since the boot, because there the UTC time of a start moves
     with every step of the system clock, and a live writer would look dead after it; elsewhere UTC.
     """
-    if sys.platform == "linux":
+    if sys.platform != "linux":
         try:
-            status = Path(f"/proc/{pid}/stat").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return int(process.create_time() * 1000)
+        except psutil.NoSuchProcess:
             return None
-        fields = status[status.rindex(b")") + 2 :].split()  # before it stands the name, which may hold anything
-        state, start = fields[0], int(fields[19])
-        return None if state in (b"Z", b"X") else start * 1000 // os.sysconf("SC_CLK_TCK")
+        except psutil.AccessDenied:
+            return 0
     try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return int(process.create_time() * 1000)
-    except psutil.NoSuchProcess:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
         return None
-    except psutil.AccessDenied:
-        return 0
+    fields = status[status.rindex(b")") + 2 :].split()  # before it stands the name, which may hold anything
+    state, start = fields[0], int(fields[19])
+    return None if state in (b"Z", b"X") else start * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def is_alive(pid: int, process_started_ms: int) -> bool:
@@ -257,8 +257,12 @@ def ask_to_stop(pid: int) -> None:
 
     Windows delivers Ctrl-Break only within one console; without one the child is killed when its grace is over.
     """
+    if sys.platform == "win32":
+        request = signal.CTRL_BREAK_EVENT
+    else:
+        request = signal.SIGTERM
     try:
-        os.kill(pid, signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
+        os.kill(pid, request)
     except OSError:
         pass  # ended in the meantime; the caller waits for that and kills otherwise
 

@@ -16,7 +16,7 @@ from .segment import Segment, SegmentState
 from .tick import TICK_DTYPE, Platform, TickArray
 
 
-@kernel("int64(int64, int64)")
+@kernel("int64(int64, int64)", brief=True)
 def read_board_row(row: int, out: int) -> int:
     """Copy a board row to a record of ours (addresses); returns its seq, 0 = this symbol has had no tick.
 
@@ -55,7 +55,7 @@ class QuoteBoard:
         self._row_address = int(self._row.ctypes.data)
 
     def latest(self, symbol: int) -> np.void | None:
-        """Newest record of a symbol id, a copy of yours; None when it has had none. Some 0.5 us.
+        """Newest record of a symbol id, a read-only copy; None when it has had none. Some 0.5 us.
 
         Raises:
             IndexError: the id is beyond the board.
@@ -64,7 +64,8 @@ class QuoteBoard:
             raise IndexError(f"symbol id was {symbol}; the board of {self.name!r} has rows 0 to {self.rows - 1}")
         if _read_board_row(self._rows_address + symbol * TICK_BYTES, self._row_address) == 0:
             return None
-        record: np.void = self._row[0].copy()
+        # By way of bytes: numpy's own copy of a structured record goes field by field and takes 2 us.
+        record: np.void = np.frombuffer(self._row.tobytes(), TICK_DTYPE)[0]
         return record
 
     def state(self) -> SegmentState:

@@ -58,7 +58,10 @@ class TickReader:
 
         Raises:
             SegmentError: the ring is not there, not ready, or of another version.
+            ValueError: start or after_lap is none of those named.
         """
+        if after_lap not in ("newest", "oldest"):
+            raise ValueError(f"after_lap was {after_lap!r}; use 'newest' or 'oldest'")
         segment = Segment.attach(run_folder.ring_path(folder, ring), layout.RING)
         capacity = segment.field("capacity")
         self.name = ring
@@ -80,7 +83,6 @@ class TickReader:
         self._batch = 0
         self._out: TickArray | None = None
         self._out_address = 0
-        self._loops = RunLoops()
 
     def ready(self) -> int:
         """How many records can be read now; 0.3 us when there are none."""
@@ -93,7 +95,12 @@ class TickReader:
 
         Args:
             limit: at most this many records in all.
+
+        Raises:
+            ValueError: limit is negative.
         """
+        if limit < 0:
+            raise ValueError(f"limit was {limit}; use 0 or more")
         count = min(_count_ready(self._state_address), limit)
         self._batch = count
         if count == 0:
@@ -111,7 +118,7 @@ class TickReader:
             True: nothing was overwritten while in use. False: the writer came round, what was computed may be torn
             and must be dropped; the batch is counted as lost (and `torn`).
         """
-        count, self._batch = self._batch, 0
+        count, self._batch = self._batch, 0  # reading otherwise gives the views up, too
         return count == 0 or _finish_batch(self._state_address, count) == 1
 
     def drain(self, out: TickArray) -> int:
@@ -119,6 +126,7 @@ class TickReader:
         if out is not self._out:
             check_out(out)
             self._out, self._out_address = out, int(out.ctypes.data)
+        self._batch = 0
         return _drain_one(self._state_address, self._out_address, len(out))
 
     def run(self, kernel: Callable[[Any, Any], Any], state: Any, limit: int = 1 << 62) -> int:
@@ -127,15 +135,18 @@ class TickReader:
         A record overwritten during the call counts in `lost` and `torn`: if `torn` grew, `state` saw a torn record.
 
         Args:
-            kernel: compiled into the loop at its first use here (some 0.3 s); must not keep `tick`.
+            kernel: compiled into the loop at its first use (some 0.3 s). It must not keep `tick`, and must not store
+                into it: that memory is read-only, and the processor ends the whole process.
             state: anything numba can pass, such as a structured array; yours.
 
         Returns:
             Number of calls made.
         """
+        self._batch = 0
         if _count_ready(self._state_address) == 0:
             return 0
-        return self._loops.run(kernel, self._state_address, 1, 0, limit, 0, state)
+        handled: int = fan_in_kernels.make_run_loop(kernel)(self._state_address, 1, 0, limit, 0, state)
+        return handled
 
     def wait(self, idle: Idle, timeout_s: float) -> bool:
         """Block until a record is there (True) or `timeout_s` has passed (False); other threads keep running."""
@@ -202,20 +213,6 @@ class TickReader:
         self._state_address = int(state.ctypes.data)
 
 
-class RunLoops:
-    """The compiled run loops of one reader, one for each kernel of the user's."""
-
-    def __init__(self) -> None:
-        self._loops: dict[Any, Any] = {}
-
-    def run(self, kernel: Any, state: int, rings: int, wanted: int, limit: int, latency: int, user_state: Any) -> int:
-        loop = self._loops.get(kernel)
-        if loop is None:
-            loop = self._loops[kernel] = fan_in_kernels.make_run_loop(kernel)
-        handled: int = loop(state, rings, wanted, limit, latency, user_state)
-        return handled
-
-
 def wait_any(state: int, rings: int, idle: Idle, timeout_s: float) -> bool:
     """Wait with an idle strategy until one of the rings behind `state` has something; False after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
@@ -249,11 +246,13 @@ def _open_cursor(folder: Path, ring: str, reader: str) -> Segment:
 
 
 def _first_seq(start: Start | int, tail: int, capacity: int) -> int:
-    if isinstance(start, int):
+    if isinstance(start, int) and start >= 1:
         return start
     if start == "new":
         return tail + 1
     if start == "first":
         return 1
-    # The oldest slots are the next to be overwritten: leave the writer some room.
-    return max(1, tail - capacity * 3 // 4 + 1)
+    if start == "oldest":
+        # The oldest slots are the next to be overwritten: leave the writer some room.
+        return max(1, tail - capacity * 3 // 4 + 1)
+    raise ValueError(f"start was {start!r}; use 'new', 'oldest', 'first' or a record's number from 1")

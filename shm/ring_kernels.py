@@ -10,7 +10,7 @@ Ordering pairs (each release names its acquire):
 
 The writer goes through the slots in order, so when the first slot of a batch still holds its number after use, none
 of the batch was overwritten. Kernels take addresses and counts, check nothing and allocate nothing; the classes in
-`ring.py` and `fan_in.py` have checked once, when they were made.
+`writer.py`, `reader.py` and `fan_in.py` have checked once, when they were made.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _CURSOR_READ: Final = CURSOR.offset("read") - CURSOR.offset("next_seq")
 _CURSOR_LOST: Final = CURSOR.offset("lost") - CURSOR.offset("next_seq")
 _CURSOR_TORN: Final = CURSOR.offset("torn") - CURSOR.offset("next_seq")
 _TS_RECV: Final = TICK.offset("ts_recv_ns")
+# What a copy loses when the writer comes round meanwhile; a quarter of a level-1 cache, so checking costs nothing.
+_DRAIN_CHUNK: Final = 256
 
 WRITER_STATE: Final = np.dtype(
     [
@@ -78,7 +80,7 @@ def write_board_row(row: int, record: int) -> None:
     store_release(row, seq)
 
 
-@kernel("int64(int64, int64, int64, int64)")
+@kernel("int64(int64, int64, int64, int64)", brief=True)
 def publish_records(state: int, source: int, count: int, stamp: int) -> int:
     """Publish `count` records that lie at address `source`; their `seq` is ignored.
 
@@ -110,7 +112,7 @@ def publish_records(state: int, source: int, count: int, stamp: int) -> int:
     return seq - 1
 
 
-@kernel("int64(int64, int64, int64, int64, float64, float64, float64, float64, float64, float64)")
+@kernel("int64(int64, int64, int64, int64, float64, float64, float64, float64, float64, float64)", brief=True)
 def publish_tick(
     state: int,
     packed: int,
@@ -150,50 +152,57 @@ def publish_tick(
     return seq
 
 
-@kernel("int64(int64, int64, int64)")
-def find_tail(slots: int, mask: int, tail: int) -> int:
-    """Number of the last complete record of a ring whose writer may have died between a record and the tail word.
+@kernel("int64(int64, int64)")
+def find_tail(slots: int, mask: int) -> int:
+    """Number of the newest complete record in a ring's slots, 0 = none.
 
-    Args:
-        tail: the tail word's value; the truth is at it or after it, for it is stored once a batch.
+    A writer that died in a batch left the tail word any number behind, even more than the ring has slots.
     """
-    while load_acquire(slots + (tail & mask) * TICK_BYTES) == tail + 1:
-        tail += 1
+    tail = 0
+    for i in range(mask + 1):
+        tail = max(tail, load_acquire(slots + i * TICK_BYTES))
     return tail
 
 
-@kernel("int64(int64)")
-def skip_lapped(state: int) -> int:
-    """Called when the awaited record is overwritten: go on at the newest, count what is lost exactly."""
+@kernel("void(int64, int64)")
+def skip_lapped(state: int, found: int) -> None:
+    """Called when the awaited record is overwritten: go on at the newest, count what is lost exactly.
+
+    Args:
+        found: the number in its slot; in the middle of a batch it is newer than the tail word.
+    """
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
-    tail = load_acquire(reader.tail)  # SYNC ring.tail
-    resume = max(tail - reader.keep + 1, reader.next_seq + 1)
-    lost = resume - reader.next_seq
-    reader.lost += lost
+    newest = max(load_acquire(reader.tail), found)  # SYNC ring.tail
+    resume = max(newest - reader.keep + 1, reader.next_seq + 1)
+    reader.lost += resume - reader.next_seq
     reader.next_seq = resume
-    return lost
 
 
-@kernel("int64(int64)")
+@kernel("int64(int64)", brief=True)
 def count_ready(state: int) -> int:
     """How many records wait to be read, in order, from the awaited one on; skips and counts when lapped."""
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
     while True:
         seq = reader.next_seq
-        found = load_acquire(reader.slots + ((seq - 1) & reader.mask) * TICK_BYTES)  # SYNC slot.seq
+        slot = reader.slots + ((seq - 1) & reader.mask) * TICK_BYTES
+        found = load_acquire(slot)  # SYNC slot.seq
+        if found == 0:
+            if load_acquire(reader.tail) < seq:  # SYNC ring.tail
+                return 0  # never written, or being written
+            # It has been published: either between these two looks, or it is being overwritten and stays 0. Without
+            # the second look a reader that lost its core in between counts a record as lost that is there.
+            found = load_acquire(slot)
+        elif found < seq:
+            return 0
         if found == seq:
             # The tail may lag behind a batch that is being published, never run ahead of the slots. A writer that
             # laps us right now can make the difference larger than the ring: no copy may go past its end.
             ready = load_acquire(reader.tail) - seq + 1  # SYNC ring.tail
             return min(max(ready, 1), reader.mask + 1)
-        tail = load_acquire(reader.tail)
-        if found < seq and tail < seq + reader.mask:
-            # An older number: not there yet. 0: being written, for the first time unless the tail says otherwise.
-            return 0
-        skip_lapped(state)
+        skip_lapped(state, found)
 
 
-@kernel("void(int64)")
+@kernel("void(int64)", brief=True)
 def publish_cursor(state: int) -> None:
     """Let other processes see how far this reader is: next_seq, read, lost, torn."""
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
@@ -205,7 +214,7 @@ def publish_cursor(state: int) -> None:
         store_release(reader.cursor, reader.next_seq)
 
 
-@kernel("int64(int64, int64)")
+@kernel("int64(int64, int64)", brief=True)
 def finish_batch(state: int, count: int) -> int:
     """After use of `count` records from the awaited one on: 1 when none was overwritten meanwhile, else 0.
 
@@ -225,22 +234,26 @@ def finish_batch(state: int, count: int) -> int:
     return 1 if intact else 0
 
 
-@kernel("int64(int64, int64, int64)")
+@kernel("int64(int64, int64, int64)", brief=True)
 def drain_one(state: int, out: int, capacity: int) -> int:
-    """Copy up to `capacity` records of one ring to address `out`, whole batches at a time. Returns how many."""
+    """Copy up to `capacity` records of one ring to address `out`. Returns how many.
+
+    It ends early when the writer came round during a copy: a faster writer could keep it here for ever otherwise.
+    """
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
     slots, mask = reader.slots, reader.mask
     filled = 0
     while filled < capacity:
-        count = min(count_ready(state), capacity - filled)
+        count = min(count_ready(state), capacity - filled, _DRAIN_CHUNK)
         if count == 0:
             break
         start = (reader.next_seq - 1) & mask
         first = min(count, mask + 1 - start)
         copy_records(out + filled * TICK_BYTES, slots + start * TICK_BYTES, first)
         copy_records(out + (filled + first) * TICK_BYTES, slots, count - first)
-        if finish_batch(state, count):
-            filled += count
+        if not finish_batch(state, count):
+            break
+        filled += count
     return filled
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 
@@ -55,8 +54,12 @@ class TickWriter:
         self.platform = platform
         self._ring = _open_table(run_folder.ring_path(folder, name), layout.RING, capacity, platform)
         self._board = None
-        if board_rows:
-            self._board = _open_table(run_folder.board_path(folder, name), layout.BOARD, board_rows, platform)
+        try:
+            if board_rows:
+                self._board = _open_table(run_folder.board_path(folder, name), layout.BOARD, board_rows, platform)
+        except BaseException:
+            self._ring.close_writer()
+            raise
 
         state = ring_kernels.make_state(ring_kernels.WRITER_STATE)
         state["slots"] = self._ring.address + layout.RING.size_bytes
@@ -65,14 +68,13 @@ class TickWriter:
         if self._board is not None:
             state["board"] = self._board.address + layout.BOARD.size_bytes
             state["board_rows"] = board_rows
-        tail = _find_tail(int(state["slots"][0]), capacity - 1, self._ring.field("tail"))
+        tail = _find_tail(int(state["slots"][0]), capacity - 1)
         state["next_seq"] = tail + 1
         self._ring.set_field("tail", tail)
         self._state = state  # kernels hold its address
         self._state_address = int(state.ctypes.data)
         self._bound: TickArray | None = None
         self._bound_address = 0
-        self._publish_one: Callable[..., int] = _publish_tick
 
     def publish(self, records: TickArray, *, stamp: bool = True) -> int:
         """Publish records in order; they are copied, `records` may be reused at once.
@@ -90,11 +92,11 @@ class TickWriter:
             _check_records(records)
             self._bound = records
             self._bound_address = int(records.ctypes.data)
-        return _publish_records(self._state_address, self._bound_address, len(records), 1 if stamp else 0)
+        return self.publish_at(self._bound_address, len(records), stamp=stamp)
 
     def publish_at(self, address: int, count: int, *, stamp: bool = True) -> int:
         """`publish` for records that lie at a memory address, for decoders that fill memory of their own."""
-        return _publish_records(self._state_address, address, count, 1 if stamp else 0)
+        return _publish_records(self._state_address or self._refuse_closed(), address, count, 1 if stamp else 0)
 
     def publish_tick(
         self,
@@ -110,8 +112,17 @@ class TickWriter:
     ) -> int:
         """Publish one tick by its values, stamped now; NaN = never seen. Returns its number; some 0.4 us."""
         packed = symbol | self.platform << 16
-        return self._publish_one(
-            self._state_address, packed, ts_event_ns, flags, bid, ask, last, bid_size, ask_size, last_size
+        return _publish_tick(
+            self._state_address or self._refuse_closed(),
+            packed,
+            ts_event_ns,
+            flags,
+            bid,
+            ask,
+            last,
+            bid_size,
+            ask_size,
+            last_size,
         )
 
     @property
@@ -143,9 +154,13 @@ class TickWriter:
 
     def close(self) -> None:
         """Clean end: readers see the state CLOSED. The records stay until the run folder's owner cleans up."""
+        self._state_address = 0  # the lock is given back: a store after this would mix with a successor's
         self._ring.close_writer()
         if self._board is not None:
             self._board.close_writer()
+
+    def _refuse_closed(self) -> NoReturn:
+        raise ValueError(f"ring {self.name!r} was closed by this writer; make a new TickWriter to publish")
 
     def unlink(self) -> None:
         """Remove both files; before `close`. Attached readers keep what they mapped."""
@@ -165,7 +180,7 @@ def _open_table(path: Path, kind: layout.Layout, rows: int, platform: Platform) 
         segment.bytes[kind.size_bytes :: 4096] = 0  # touch each page now, not at its first tick
 
     def fits(segment: Segment) -> bool:
-        return segment.field("capacity") == rows and segment.field("record_bytes") == TICK_BYTES
+        return (segment.field("capacity"), segment.field("platform")) == (rows, platform)
 
     return Segment.open_writer(path, kind, rows * TICK_BYTES, fill, fits)
 

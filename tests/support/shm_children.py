@@ -8,8 +8,11 @@ from pathlib import Path
 
 from nexus_gateway.shm import layout
 from nexus_gateway.shm.counters import CountersPage
+from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.segment import Segment
 from nexus_gateway.shm.symbols import Symbol, add_symbols, roll_symbol
+from nexus_gateway.shm.tick import Platform
+from nexus_gateway.shm.writer import TickWriter, empty_ticks
 
 
 def hold_segment(path: Path) -> None:
@@ -48,3 +51,18 @@ def count_for_ever(folder: Path) -> None:
     done = CountersPage.create(folder, "counting", ["done"]).counter("done")
     while True:
         done.add()
+
+
+def publish_later(folder: Path, delay_s: float) -> None:
+    writer = TickWriter(folder, "later", Platform.SIM, capacity=8, board_rows=0)
+    time.sleep(delay_s)
+    writer.publish(empty_ticks(1))
+    time.sleep(600)
+
+
+def read_with_cursor(folder: Path, ring: str) -> None:
+    """Drain for ever with a published cursor."""
+    reader = TickReader(folder, ring, start="first", cursor="victim")
+    out = empty_ticks(64)
+    while True:
+        reader.drain(out)
