@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from ...core.errors import DataFormatError
+from .oddities import Oddities
 
 BLOCK_BYTES: Final = 1 << 20
+_FIRST_LINE_BYTES: Final = 200
 _COMPRESSED_BYTES: Final = 1 << 16
+_MEMBER_BYTES: Final = 1 << 16  # zipfile drops the read in which it finds damage: little is lost
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31  # zlib's largest window with gzip framing: header and checksum are verified
 
@@ -38,13 +41,15 @@ def _inflate(path: Path, compressed: Iterator[bytes]) -> Iterator[bytes]:
     member = zlib.decompressobj(_GZIP_WINDOW)
     for block in compressed:
         position += len(block)
-        while block:
+        full = False  # a full output may leave some behind that needs no further input
+        while block or (full and not member.eof):
             if member.eof:  # several gzip members in one file are one text, as gzip itself has it
                 member = zlib.decompressobj(_GZIP_WINDOW)
             try:
                 content = member.decompress(block, BLOCK_BYTES)
             except zlib.error as error:
                 raise DataFormatError(f"{path}: gzip data damaged before byte {position}: {error}") from error
+            full = len(content) == BLOCK_BYTES
             block = member.unused_data if member.eof else member.unconsumed_tail
             if content:
                 yield content
@@ -90,7 +95,7 @@ def list_members(path: Path) -> list[str]:
 
 
 def read_member_blocks(path: Path, member: str) -> Iterator[bytes]:
-    """Content of one file of a zip archive in blocks of at most BLOCK_BYTES; its checksum is verified at the end.
+    """Content of one file of a zip archive in blocks; its checksum is verified at the end.
 
     Raises:
         DataFormatError: damaged archive or member, with the position in the decompressed text.
@@ -98,8 +103,37 @@ def read_member_blocks(path: Path, member: str) -> Iterator[bytes]:
     position = 0
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            while content := file.read1(BLOCK_BYTES):
+            while content := file.read(_MEMBER_BYTES):
                 position += len(content)
                 yield content
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataFormatError(f"{path}!{member}: damaged after byte {position} of its text: {error}") from error
+
+
+def split_whole_lines(name: str, blocks: Iterator[bytes], oddities: Oddities) -> Iterator[bytes]:
+    """Regroup blocks of text so that each ends with a line end; a missing last one is counted and added.
+
+    Raises:
+        DataFormatError: a line longer than a block.
+    """
+    rest = b""
+    for block in blocks:
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            yield rest + block[:cut]
+            rest = block[cut:]
+        else:
+            rest += block
+            if len(rest) > BLOCK_BYTES:
+                raise DataFormatError(f"{name}: no line end in {len(rest)} bytes: this is no text of lines")
+    if rest:
+        oddities.unended_lines += 1
+        yield rest + b"\n"
+
+
+def read_first_line(path: Path) -> str:
+    """First line of a plain or gzip text without its line end, its first 200 bytes at most; "" if there is none."""
+    for block in read_blocks(path):
+        line = block.split(b"\n", 1)[0][:_FIRST_LINE_BYTES]
+        return line.decode("utf-8", "backslashreplace").removeprefix("\ufeff").rstrip("\r")
+    return ""

@@ -31,9 +31,14 @@ def carry_forward(ticks: TickArray, state: TickArray) -> None:
         ticks: dtype TICK_DTYPE, in the order of publication, chunk after chunk.
         state: from `make_carry_state`, larger than every symbol id in `ticks`; updated. Keep it across chunks and
             files; make a new one where time begins anew.
+
+    Raises:
+        IndexError: a symbol id that has no row in `state`.
     """
     for i in range(ticks.size):
         tick = ticks[i]
+        if tick.symbol >= state.size:
+            raise IndexError("symbol id beyond the carry state: make it larger")
         known = state[tick.symbol]
         if tick.flags & _BID or not np.isnan(tick.bid):
             known.bid = tick.bid

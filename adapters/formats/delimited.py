@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from ...core.errors import DataFormatError
 from ...shm.jit import kernel
-from ...shm.tick import TickArray
-from .byte_blocks import BLOCK_BYTES
+from .batch import Batch, report_broken
+from .byte_blocks import split_whole_lines
 from .oddities import Oddities
 from .recording import CHUNK_TICKS
 
@@ -42,6 +42,11 @@ class Kind(IntEnum):
     TEXT = 2  # not looked at
 
 
+_EXPECTED: Final = {
+    Kind.NUMBER: "a decimal number of at most 17 digits",
+    Kind.OPTIONAL: "a decimal number of at most 17 digits, or nothing,",
+    Kind.TEXT: "text",
+}
 _OPTIONAL: Final = int(Kind.OPTIONAL)
 _TEXT: Final = int(Kind.TEXT)
 
@@ -122,7 +127,7 @@ def parse_rows(
     return row, position, -1
 
 
-class Rows:
+class Rows(Batch):
     """Some consecutive lines, parsed. Values that a format cannot have are refused by line."""
 
     def __init__(
@@ -132,18 +137,19 @@ class Rows:
         mantissas: npt.NDArray[np.int64],
         scales: npt.NDArray[np.int8],
     ) -> None:
+        super().__init__(table.strict, table.oddities)
         self._table = table
         self._first_line = first_line
         self._mantissas = mantissas
         self._scales = scales
-        self._bad: npt.NDArray[np.bool_] = np.zeros(len(mantissas), np.bool_)
 
     def __len__(self) -> int:
         return len(self._mantissas)
 
     def blank(self, column: int) -> npt.NDArray[np.bool_]:
         """Where an optional column is empty."""
-        return self._scales[:, column] == BLANK
+        blank: npt.NDArray[np.bool_] = self._scales[:, column] == BLANK
+        return blank
 
     def decimals(self, column: int) -> npt.NDArray[np.float64]:
         """The float64 nearest to each decimal; NaN where the column is blank."""
@@ -170,16 +176,8 @@ class Rows:
         self.refuse(~fits | (values < lowest) | (values > highest), f"{name} from {lowest}{unit} to {highest}{unit}")
         return values
 
-    def refuse(self, bad: npt.NDArray[np.bool_], expected: str) -> None:
-        """Refuse lines whose values the format cannot have. Raises DataFormatError, or counts them."""
-        new = bad & ~self._bad
-        for i in np.flatnonzero(new):
-            self._table.report(f"line {self._first_line + int(i)}: expected {expected}")
-        self._bad |= bad
-
-    def accepted(self, ticks: TickArray) -> TickArray:
-        """The ticks of the lines that were not refused."""
-        return ticks[~self._bad] if self._bad.any() else ticks
+    def describe(self, index: int) -> str:
+        return f"{self._table.name}: line {self._first_line + index}"
 
 
 @dataclass(frozen=True)
@@ -199,13 +197,6 @@ class Table:
     strict: bool
     oddities: Oddities
 
-    def report(self, text: str) -> None:
-        """Raise, or count a bad line."""
-        if self.strict:
-            raise DataFormatError(f"{self.name}: {text}")
-        self.oddities.bad_lines += 1
-        self.oddities.add_problem(f"{self.name}: {text}")
-
     def read(self, blocks: Iterator[bytes]) -> Iterator[Rows]:
         """Parse a text that comes in blocks. Yields at most CHUNK_TICKS lines at a time.
 
@@ -216,8 +207,7 @@ class Table:
         ends = np.frombuffer("".join(each.end for each in self.columns).encode(), np.uint8).copy()
         kinds = np.array([each.kind for each in self.columns], np.uint8)
         line, base = 1, 0  # number of the next line; position in the text of the buffer's first byte
-        tail = b""
-        for block in _whole_lines(self.name, blocks, self.oddities):
+        for block in split_whole_lines(self.name, blocks, self.oddities):
             data = np.frombuffer(bytearray(block), np.uint8)
             position = 0
             if line == 1 and self.header is not None:
@@ -237,6 +227,8 @@ class Table:
                     position += len(tail) + 1
                     line += 1
             base += len(block)
+        if line == 1 and self.header is not None:
+            self._check_header(b"")
 
     def _check_header(self, line: bytes) -> None:
         text = line.decode("utf-8", "backslashreplace").removeprefix("\ufeff").rstrip("\r\n")
@@ -245,25 +237,10 @@ class Table:
 
     def _report_broken(self, line: int, position: int, column: int, content: bytes) -> None:
         text = content[:_LINE_SHOWN].decode("utf-8", "backslashreplace")
-        name, end = self.columns[column].name, self.columns[column].end
-        self.report(
-            f"line {line} (byte {position} of the text): was {text!r}; expected a decimal number of at most 17 digits"
-            f" as {name}, column {column + 1}, ended by {end!r}"
+        broken = self.columns[column]
+        report_broken(
+            f"{self.name}: line {line} (byte {position} of the text): was {text!r}; expected {_EXPECTED[broken.kind]}"
+            f" as {broken.name}, column {column + 1}, ended by {broken.end!r}",
+            self.strict,
+            self.oddities,
         )
-
-
-def _whole_lines(name: str, blocks: Iterator[bytes], oddities: Oddities) -> Iterator[bytes]:
-    """Regroup blocks so that each ends with a line end; a missing last one is counted and added."""
-    rest = b""
-    for block in blocks:
-        cut = block.rfind(b"\n") + 1
-        if cut:
-            yield rest + block[:cut]
-            rest = block[cut:]
-        else:
-            rest += block
-            if len(rest) > BLOCK_BYTES:
-                raise DataFormatError(f"{name}: no line end in {len(rest)} bytes: this is no text of lines")
-    if rest:
-        oddities.unended_lines += 1
-        yield rest + b"\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,8 +19,6 @@ NS_PER_DAY: Final = 86_400 * NS_PER_S
 # Every zone changes its offset on a quarter of an hour of its own clock.
 _STEP_NS: Final = 900 * NS_PER_S
 _EPOCH: Final = datetime(1970, 1, 1)
-FIRST_YEAR, LAST_YEAR = 1970, 2261
-"""Years whose nanoseconds fit a signed 64-bit stamp."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,3 @@ def _offset_ns(zone: str, step: int) -> int:
 def ns_of(base: datetime) -> int:
     """Ns from 1970 of a date and time without zone, taken as it stands."""
     return round((base.replace(tzinfo=UTC) - _EPOCH.replace(tzinfo=UTC)).total_seconds()) * NS_PER_S
-
-
-def days_of_civil(
-    years: npt.NDArray[np.int64], months: npt.NDArray[np.int64], days: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Days from 1970-01-01, and which dates exist (the days of the others mean nothing)."""
-    exist = (years >= FIRST_YEAR) & (years <= LAST_YEAR) & (months >= 1) & (months <= 12) & (days >= 1)
-    month_index = np.where(exist, (years - FIRST_YEAR) * 12 + months - 1, 0)
-    first_day = month_index.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-    next_first = (month_index + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-    exist &= first_day + days <= next_first
-    return first_day + days - 1, exist

@@ -132,8 +132,8 @@ class Recording:
 
         Raises:
             ValueError: a contract has no symbol id.
-            DataFormatError: broken line or damaged file, when `options.on_error` is "raise"; every tick before it
-                has been yielded.
+            DataFormatError: broken line or damaged file, when `options.on_error` is "raise"; the file's ticks before a
+                broken line have been yielded.
         """
         missing = [each.contract for each in self.instruments if each.contract not in symbol_ids]
         if missing:

@@ -33,6 +33,6 @@ def open_trade_csv(path: Path, options: ReadOptions) -> Recording:
             ticks["last"] = rows.decimals(1)
             set_sizes(ticks, "last_size", rows.decimals(2), oddities)
             ticks["flags"] = TickFlag.TRADE
-            yield rows.accepted(ticks)
+            yield from rows.accepted(ticks)
 
     return Recording(path, Format.TRADE_CSV, str(clock), options, {name_of_file(path, options): decode})
