@@ -85,8 +85,8 @@ class Engine:
         if isinstance(event, AdapterSaid):
             self._adapter_said(turn, event)
         elif isinstance(event, SignalArrived):
+            note_rates(turn, event.markets)
             apply_signal(turn, event.signal, event.markets, event.peer)
-            note_markets(turn, event.markets)
         elif isinstance(event, ClockTicked):
             run_timers(turn)
             forget_finished(turn)
@@ -153,7 +153,7 @@ class Engine:
         for name in list(turn.dirty_routes):
             drive_kill(turn, name)
             cancel_orphans(turn, name)
-        for signal_id in list(turn.dirty):
+        for signal_id in list(turn.review):
             settle(turn, state.signals[signal_id])
         for signal_id in list(turn.dirty):
             record = state.signals[signal_id]
@@ -190,11 +190,16 @@ class Engine:
         return engine
 
 
-def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
-    """Remember rates, and value open legs at the newest quote."""
+def note_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
+    """Remember the currency rates that came with an event."""
     for market in markets:
         if market.usd_rate is not None and market.usd_rate.is_finite() and market.usd_rate > 0:
             turn.state.usd_rates[market.currency] = market.usd_rate
+
+
+def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
+    """Remember rates, and value open legs at the newest quote."""
+    note_rates(turn, markets)
     for signal_id in turn.state.active:
         for leg in turn.state.signals[signal_id].legs:
             if leg.open:

@@ -28,8 +28,8 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
                 want_cancel(turn, record)
         elif record.missing:
             busy = True  # its executions are on their way: what is open is not known yet
-    route = turn.state.routes[leg.route]
-    if busy or not leg.open or not route.up or not route.ready or turn.now_ns < leg.retry_ns:
+    route = turn.state.routes.get(leg.route)
+    if route is None or busy or not leg.open or not route.up or not route.ready or turn.now_ns < leg.retry_ns:
         return
     hedging = route.hello.account_mode is AccountMode.HEDGING
     tickets = leg_tickets(turn, leg) if hedging else {}
@@ -85,6 +85,7 @@ def _tickets_known(turn: Turn, leg: LegRecord) -> bool:
 def _give_up(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> None:
     if leg.text != text:
         leg.code, leg.text = RejectCode.OUTCOME_UNKNOWN, text
+        turn.touch(signal.signal.signal_id)
         turn.alert(leg.code, f"{signal.signal.signal_id} {leg.platform}: {text}", leg.platform)
 
 

@@ -95,6 +95,8 @@ def settle(turn: Turn, record: SignalRecord) -> None:
         return
     if not record.decision:
         _decide(turn, record)
+        if record.decision:
+            turn.touch(record.signal.signal_id)
     if record.decision == "flatten":
         for number in range(len(record.legs)):
             close_leg(turn, record, number)
@@ -103,7 +105,7 @@ def settle(turn: Turn, record: SignalRecord) -> None:
             drive_exit(turn, record, number)
         elif leg.hedge:
             _drive_hedge(turn, record, number)
-        elif leg.protection is Protection.GATEWAY:
+        elif leg.protection is Protection.GATEWAY and leg.orders:
             guard_leg(turn, record, number)
 
 
@@ -165,16 +167,17 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
         return
     if record.legs[0].closing or turn.now_ns < leg.retry_ns:
         return
-    needed = abs(record.legs[0].open) - _hedged(turn, record)
+    needed = abs(record.legs[0].open) - sum((_hedge_lots(turn, other) for other in record.legs if other.hedge), ZERO)
     if needed <= 0:
         return
     if _hedge_failures(turn, leg) >= 3:
         leg.code, leg.text = RejectCode.PLATFORM_REJECTED, "three hedges were refused; the next leg hedges"
+        turn.touch(record.signal.signal_id)
         return
     route = turn.state.routes[leg.route]
     if not route.up or not route.ready:
         return
-    lots = min(needed, leg.quantity - abs(leg.open))
+    lots = min(needed, leg.quantity - _hedge_lots(turn, leg))
     if lots <= 0:
         return
     leg.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
@@ -197,14 +200,11 @@ def _market_tif(turn: Turn, leg: LegRecord) -> TimeInForce:
     return TimeInForce.DAY if TimeInForce.DAY in known or not known else known[0]
 
 
-def _hedged(turn: Turn, record: SignalRecord) -> Decimal:
-    """Lots that hedge legs hold, may still get, or have got without the execution having come."""
-    lots = ZERO
-    for leg in record.legs:
-        if leg.hedge:
-            lots += abs(leg.open)
-            lots += sum((order.remaining + order.missing for order in leg_orders(turn.state, leg)), ZERO)
-    return lots
+def _hedge_lots(turn: Turn, leg: LegRecord) -> Decimal:
+    """Lots that a hedge leg has traded or may still trade. What was closed since is not hedged a second time."""
+    return sum(
+        (order.done + order.remaining for order in leg_orders(turn.state, leg) if order.role is OrderRole.HEDGE), ZERO
+    )
 
 
 def _hedge_failures(turn: Turn, leg: LegRecord) -> int:

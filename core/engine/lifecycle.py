@@ -93,6 +93,9 @@ def confirm_working(turn: Turn, record: OrderRecord) -> None:
     """The platform knows the order and it is alive."""
     record.unknown_since_ns = 0
     record.absent = 0
+    state = LegState.PARTIALLY_FILLED if record.filled else LegState.WORKING
+    if record.acked_ns and record.state is state:
+        return
     record.acked_ns = record.acked_ns or turn.now_ns
-    record.state = LegState.PARTIALLY_FILLED if record.filled else LegState.WORKING
+    record.state = state
     turn.touch(record.signal_id)

@@ -53,7 +53,7 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
     turn.touch_route(name)
     for signal_id in turn.state.active:
         if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
-            turn.touch(signal_id)
+            turn.look_at(signal_id)
 
 
 def _mark_proven(turn: Turn, name: str, request_id: int) -> None:
@@ -104,7 +104,7 @@ def _take_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns:
         if record.replace_sent_ns > settled_ns and record.replace is None:
             # The row may be older than a replace that has been answered since; only the regular proof corrects it.
             row = _with_current_terms(record, row)
-        apply_row(turn, record, row, in_snapshot=True)
+        apply_row(turn, record, row, in_snapshot=True, settled_ns=settled_ns)
         if record.cancel_wanted and record.live and record.cancel_sent_ns <= settled_ns:
             record.cancels = 0  # still there after its cancel: the clock sends another
         if record.missing and snapshot.complete:

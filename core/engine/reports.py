@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from msgspec import structs
+
 from ..messages import (
     FanOutKind,
     LegReport,
@@ -31,13 +33,12 @@ def publish(turn: Turn, record: SignalRecord) -> None:
     if record.report is not None and _same(record.report, report):
         return
     record.revision += 1
-    record.report = make_report(turn, record)
+    record.report = structs.replace(report, revision=record.revision)
     turn.effects.append(TellNexus(record.report, record.peer))
 
 
 def _same(old: Report, new: Report) -> bool:
-    names = [name for name in Report.__struct_fields__ if name not in ("revision", "changed_ns")]
-    return all(getattr(old, name) == getattr(new, name) for name in names)
+    return old == structs.replace(new, revision=old.revision, changed_ns=old.changed_ns)
 
 
 def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Report:

@@ -71,7 +71,7 @@ def run_timers(turn: Turn) -> None:
             _ask(turn, route)
         turn.touch_route(name)
     for signal_id in state.active:
-        turn.touch(signal_id)
+        turn.look_at(signal_id)
 
 
 def _time_out_orders(turn: Turn, route: RouteRecord) -> None:

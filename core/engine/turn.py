@@ -15,13 +15,14 @@ from .state import EngineState, LegRecord, OrderRecord, PositionRecord, RouteRec
 class Turn:
     """Short-lived; `effects` are in the order in which they must be carried out."""
 
-    __slots__ = ("dirty", "dirty_routes", "effects", "now_ns", "state")
+    __slots__ = ("dirty", "dirty_routes", "effects", "now_ns", "review", "state")
 
     def __init__(self, state: EngineState, now_ns: int) -> None:
         self.state = state
         self.now_ns = now_ns
         self.effects: list[Effect] = []
         self.dirty: dict[str, None] = {}
+        self.review: dict[str, None] = {}
         self.dirty_routes: dict[str, None] = {}
 
     def count(self, name: str) -> None:
@@ -34,9 +35,14 @@ class Turn:
         self.effects.append(Alert(code, text, platform))
 
     def touch(self, signal_id: str) -> None:
-        """Have this signal's policy and report looked at before the turn ends."""
+        """Something of this signal has changed: look at its policy and its report before the turn ends."""
         if signal_id in self.state.signals:
             self.dirty[signal_id] = None
+            self.review[signal_id] = None
+
+    def look_at(self, signal_id: str) -> None:
+        """Time has passed for this signal, or its route is ready again: look at its policy before the turn ends."""
+        self.review[signal_id] = None
 
     def touch_route(self, route: str) -> None:
         """Have this route's signals and its kill rung looked at before the turn ends."""

@@ -53,6 +53,7 @@ def apply_row(
     text: str = "",
     *,
     in_snapshot: bool,
+    settled_ns: int = 0,
 ) -> None:
     """Bring a record up to a platform's row. An old row cannot undo an end, except one that was only
     inferred.
@@ -62,9 +63,10 @@ def apply_row(
         record.reported = row.filled
         record.missing_confirmed = 0
         note_unsettled(turn, record)
-    turn.touch(record.signal_id)
+        turn.touch(record.signal_id)
     if not record.live:
-        if record.inferred_end and not row.state.final:
+        contradicted = in_snapshot and record.ended_ns <= settled_ns
+        if (record.inferred_end or contradicted) and not row.state.final:
             revive_order(turn, record, LegState.WORKING)
         elif record.inferred_end and row.state is LegState.FILLED:
             turn.count("late_answer")
@@ -90,6 +92,7 @@ def apply_row(
             end_order(turn, record, LegState.FILLED)
         else:
             # Done at the platform; it stays open here until its executions have come.
+            turn.touch(record.signal_id)
             record.state = LegState.PARTIALLY_FILLED if record.filled else LegState.WORKING
     elif row.state is LegState.UNKNOWN:
         mark_unknown(turn, record, text or "the platform does not know the state of its own order")

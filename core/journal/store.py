@@ -49,20 +49,19 @@ class Journal:
         Raises: JournalError when the file is damaged, foreign, newer, or in use by another gateway.
         """
         self.path = path
+        self._lock = _take_lock(path)
         self._connection = open_database(path)
         try:
-            # Held until close: two gateways on one journal would each trade on half of the truth.
-            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
             self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
             self.migrated_from, _ = migrate(self._connection)
             last = self._connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         except sqlite3.DatabaseError as error:
-            self._connection.close()
+            self._release()
             raise _explain(path, error) from error
         except JournalError:
-            self._connection.close()
+            self._release()
             raise
         self.last_seq: int = last[0] if last is not None else 0
         self._chain: bytes = last[1] if last is not None else GENESIS
@@ -140,8 +139,14 @@ class Journal:
 
     def close(self) -> None:
         """Commit what is held and release the file."""
-        self.commit()
+        try:
+            self.commit()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         self._connection.close()
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +155,19 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _take_lock(path: Path) -> sqlite3.Connection:
+    """Keep other gateways off this journal, by an open transaction on a file beside it: readers stay free, and the
+    operating system lets go of it when the process dies.
+    """
+    lock = sqlite3.connect(path.with_name(path.name + "-lock"), isolation_level=None, timeout=0)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        lock.close()
+        raise JournalError(f"journal {path} is in use by another gateway; stop that one first") from error
+    return lock
 
 
 def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:

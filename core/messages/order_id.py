@@ -12,6 +12,7 @@ Order.Name 50).
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import re
 from base64 import b32encode
@@ -47,6 +48,7 @@ class OrderIdParts(Struct, frozen=True):
     attempt: int
 
 
+@functools.lru_cache(maxsize=65_536)  # pure, and asked again with each message about an order
 def _base32(text: str, length: int) -> str:
     digest = hashlib.blake2b(text.encode(), digest_size=10).digest()
     return b32encode(digest)[:length].decode()
@@ -70,6 +72,7 @@ def client_order_id(key: str, leg: int, role: OrderRole, attempt: int) -> str:
     return f"{PREFIX}{body}{_base32(body, 2)}"
 
 
+@functools.lru_cache(maxsize=65_536)
 def find_client_order_id(text: str) -> OrderIdParts | None:
     """The client order id inside a platform's field, or None when the order is not ours.
 

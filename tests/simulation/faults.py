@@ -1,0 +1,54 @@
+"""How badly a run is treated. Drawn from the seed; all zero once the storm is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+
+@dataclass
+class Faults:
+    lost: float = 0.0
+    doubled: float = 0.0
+    late: float = 0.0
+    reject: float = 0.0
+    unsolicited_cancel: float = 0.0
+    fill_during_cancel: float = 0.0
+    bust: float = 0.0
+    incomplete_snapshot: float = 0.0
+    link_break: float = 0.0
+    crash: float = 0.0
+    torn: float = 0.0
+    missing: float = 0.0
+    by_hand: float = 0.0
+    lists_ended_orders: bool = True
+
+    def calm(self) -> None:
+        """End of the storm: only what a platform does by right goes on."""
+        self.lost = self.doubled = self.late = self.incomplete_snapshot = 0.0
+        self.reject = self.unsolicited_cancel = self.fill_during_cancel = self.bust = 0.0
+        self.link_break = self.crash = self.torn = self.missing = self.by_hand = 0.0
+
+
+def draw_faults(rng: Random) -> Faults:
+    """Each kind of fault is absent in some runs: faults that hide each other are then seen alone."""
+
+    def some(most: float) -> float:
+        return rng.uniform(0, most) if rng.random() < 0.7 else 0.0
+
+    return Faults(
+        lost=some(0.10),
+        doubled=some(0.10),
+        late=some(0.15),
+        reject=some(0.15),
+        unsolicited_cancel=some(0.10),
+        fill_during_cancel=some(0.5),
+        bust=some(0.06),
+        incomplete_snapshot=some(0.2),
+        link_break=some(0.02),
+        crash=some(0.01),
+        torn=some(0.4),
+        missing=some(0.15),
+        by_hand=some(0.02),
+        lists_ended_orders=rng.random() < 0.7,
+    )

@@ -1,0 +1,175 @@
+"""What must be true when the storm is over, whatever happened in it. Each violated one is a sentence."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine.engine import Engine
+from nexus_gateway.core.engine.reports import make_report
+from nexus_gateway.core.engine.turn import Turn
+
+from tests.simulation.gateway import Gateway
+from tests.simulation.nexus import Nexus
+from tests.simulation.platform import LIVE, SYMBOL, FakePlatform
+
+ZERO = Decimal(0)
+
+
+def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
+    engine = gateway.engine
+    if engine is None:
+        return ["the gateway is not running"]
+    found: list[str] = []
+    for platform in platforms:
+        found += _check_position(engine, platform)
+        found += _check_executions(engine, platform)
+        found += _check_orders(engine, platform, gateway)
+    found += _check_parents(gateway, nexus, platforms)
+    found += _check_unknown(engine)
+    found += _check_policies(engine)
+    found += _check_limits(gateway, nexus, platforms)
+    found += _check_replay(gateway, engine)
+    return found
+
+
+def _route(engine: Engine, platform: FakePlatform):
+    return engine.state.routes[f"{platform.name}|{platform.account}"]
+
+
+def _check_position(engine: Engine, platform: FakePlatform) -> list[str]:
+    route = _route(engine, platform)
+    position = route.positions.get(SYMBOL)
+    net = position.net if position is not None else ZERO
+    found = []
+    if not route.ready:
+        found.append(f"{platform.name} was not reconciled in the calm")
+    if net != platform.net:
+        found.append(f"{platform.name}: gateway believes {net}, platform holds {platform.net}")
+    legs = sum(
+        (leg.open for s in engine.state.signals.values() for leg in s.legs if leg.platform == platform.name), ZERO
+    )
+    if position is not None and legs + position.external != net:
+        found.append(f"{platform.name}: legs {legs} and external {position.external} do not add up to {net}")
+    return found
+
+
+def _check_executions(engine: Engine, platform: FakePlatform) -> list[str]:
+    found = []
+    counted = {
+        key.rsplit("|", 1)[1]: (record.quantity, record.price)
+        for key, record in engine.state.executions.items()
+        if record.counts and key.startswith(f"{platform.name}|")
+    }
+    true = {exec_id: (x.fill.quantity, x.fill.price) for exec_id, x in platform.executions.items() if not x.busted}
+    for exec_id in sorted(counted.keys() | true.keys()):
+        if counted.get(exec_id) != true.get(exec_id):
+            found.append(
+                f"{platform.name} execution {exec_id}: counted {counted.get(exec_id)}, true {true.get(exec_id)}"
+            )
+    return found[:3]
+
+
+def _check_orders(engine: Engine, platform: FakePlatform, gateway: Gateway) -> list[str]:
+    found = []
+    for name, held in platform.orders.items():
+        record = engine.state.orders.get(name)
+        working = held.state in LIVE
+        if record is None:
+            if name not in engine.state.orphans and (working or held.filled):
+                found.append(f"{platform.name} {name} is at the platform, and not shown at all")
+            elif working and name in engine.state.orphans and engine.state.orphans[name].row is None:
+                found.append(f"{platform.name} {name} works at the platform, the orphan does not show it")
+        elif working != record.live:
+            found.append(f"{platform.name} {name} is {held.state}, the gateway says {record.state}")
+    for name in _route(engine, platform).live:
+        if name not in platform.orders and engine.state.orders[name].state is not m.LegState.UNKNOWN:
+            found.append(f"{platform.name} never had {name}, the gateway says {engine.state.orders[name].state}")
+    return found[:3]
+
+
+def _check_parents(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
+    """From the platforms' own books, without asking the engine."""
+    entries: dict[tuple[str, str], list[Decimal]] = {}
+    keys = {m.signal_key(signal_id): signal for signal_id, signal in nexus.signals.items()}
+    found = []
+    for platform in platforms:
+        for name, held in platform.orders.items():
+            parts = m.find_client_order_id(name)
+            assert parts is not None
+            if parts.role in (m.OrderRole.ENTRY, m.OrderRole.HEDGE) and parts.key in keys:
+                entries.setdefault((parts.key, platform.name), []).append(held.filled)
+                if parts.role is m.OrderRole.ENTRY and parts.attempt > 0:
+                    found.append(f"signal {keys[parts.key].signal_id} was entered twice on {platform.name}")
+    for (key, name), fills in entries.items():
+        size = keys[key].quantity
+        assert size is not None
+        if sum(fills, ZERO) > size:
+            found.append(f"signal {keys[key].signal_id} filled {sum(fills, ZERO)} of {size} on {name}")
+    return found[:3]
+
+
+def _check_unknown(engine: Engine) -> list[str]:
+    turn = Turn(engine.state, engine.state.now_ns)
+    found = []
+    for record in engine.state.orders.values():
+        if record.state is m.LegState.UNKNOWN and record.signal_id:
+            report = make_report(turn, engine.state.signals[record.signal_id])
+            if not report.unknown_legs:
+                found.append(f"{record.order.client_order_id} is unknown and its report hides it")
+        if record.missing:
+            found.append(f"{record.order.client_order_id} misses {record.missing} lots in the calm")
+    return found[:3]
+
+
+def _check_policies(engine: Engine) -> list[str]:
+    found = []
+    for signal_id, signal in engine.state.signals.items():
+        if signal.decision == "rejected":
+            continue
+        for leg in signal.legs:
+            orders = [engine.state.orders[name] for name in leg.orders]
+            if leg.closing and leg.open and leg.exit_failures < engine.state.settings.max_exit_attempts:
+                found.append(f"{signal_id} {leg.platform} should be flat and holds {leg.open}")
+            protective = [o for o in orders if o.role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT)]
+            stops = sum((o.remaining for o in protective if o.role is m.OrderRole.STOP_LOSS), ZERO)
+            settled = not any(o.cancel_wanted or o.replace for o in protective if o.live)
+            if leg.protection is m.Protection.GATEWAY and not leg.closing and settled and stops != abs(leg.open):
+                found.append(f"{signal_id} {leg.platform} holds {leg.open}, its stops cover {stops}")
+        if signal.signal.policy.kind is m.FanOutKind.ALL_OR_FLATTEN and signal.decision == "kept":
+            entries = [engine.state.orders[n] for leg in signal.legs for n in leg.orders if n[16] == "E"]
+            busted = any(not engine.state.executions[k].counts for o in entries for k in o.executions)
+            if any(o.state is not m.LegState.FILLED for o in entries) and not busted:
+                found.append(f"{signal_id} was kept with an unfilled leg")
+    return found[:3]
+
+
+def _check_limits(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
+    stage = gateway.limits.stages[gateway.limits.stage]
+    found = []
+    traded = set()
+    for platform in platforms:
+        if platform.largest > stage.max_size * len(nexus.signals):
+            found.append(f"{platform.name} was sent {platform.largest} lots at once")
+        for name, held in platform.orders.items():
+            parts = m.find_client_order_id(name)
+            assert parts is not None
+            if parts.role is m.OrderRole.ENTRY:
+                if held.filled or held.state in LIVE:
+                    traded.add(parts.key)
+                if held.order.quantity > stage.max_size:
+                    found.append(f"{name} was {held.order.quantity} lots, limit {stage.max_size}")
+    if len(traded) > stage.max_trades_per_day:
+        found.append(f"{len(traded)} signals traded, limit {stage.max_trades_per_day} a day")
+    return found[:3]
+
+
+def _check_replay(gateway: Gateway, engine: Engine) -> list[str]:
+    if any(vars(gateway.plants).values()):
+        return []
+    found = []
+    for use_checkpoint in (True, False):
+        again = gateway.journal.rebuild(gateway.settings, gateway.limits, use_checkpoint)
+        if again.digest() != engine.digest():
+            found.append(f"replay (checkpoint {use_checkpoint}) differs from the running engine")
+    return found

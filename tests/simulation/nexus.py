@@ -1,0 +1,106 @@
+"""A fake NEXUS: sends signals, repeats them until it has a report, changes its mind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from nexus_gateway.core import engine as e
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.risk import MarketContext
+
+from tests.simulation.faults import Faults
+from tests.simulation.platform import SYMBOL, FakePlatform
+from tests.simulation.schedule import MS, Schedule
+
+KINDS = list(m.FanOutKind)
+
+
+class Nexus:
+    """`send` gives the gateway an event; lost, doubled and late ones are the link's business."""
+
+    def __init__(
+        self, schedule: Schedule, faults: Faults, platforms: list[FakePlatform], send: Callable[[e.Event], None]
+    ) -> None:
+        self.schedule, self.faults, self.platforms, self.send = schedule, faults, platforms, send
+        self.signals: dict[str, m.Signal] = {}
+        self.reports: dict[str, m.Report] = {}
+        self.revisions: dict[str, int] = {}
+
+    def receive(self, message: object) -> None:
+        if isinstance(message, m.Report):
+            old = self.reports.get(message.signal_id)
+            if old is None or message.revision >= old.revision:
+                self.reports[message.signal_id] = message
+
+    def invent_signal(self) -> None:
+        rng = self.schedule.rng
+        number = len(self.signals)
+        targets = rng.sample(self.platforms, rng.randrange(1, len(self.platforms) + 1))
+        kind = rng.choice(KINDS if len(targets) > 1 else KINDS[:3])
+        side = rng.choice([m.Side.BUY, m.Side.SELL])
+        price = Decimal(21_000) - 2 * side.sign
+        order_type = rng.choice([m.OrderType.MARKET, m.OrderType.MARKET, m.OrderType.LIMIT, m.OrderType.STOP])
+        stop = Decimal(21_000) - 10 * side.sign
+        target = Decimal(21_000) + 10 * side.sign if rng.random() < 0.5 else None
+        signal = m.Signal(
+            signal_id=f"s{number}",
+            symbol=SYMBOL,
+            side=side,
+            created_ns=self.schedule.now_ns,
+            targets=tuple(m.Target(platform=p.name) for p in targets),
+            quantity=Decimal(rng.randrange(1, 4)),
+            order_type=order_type,
+            limit_price=price if order_type is m.OrderType.LIMIT else None,
+            stop_price=price + 4 * side.sign if order_type is m.OrderType.STOP else None,
+            bracket=m.Bracket(stop_loss=stop, take_profit=target),
+            policy=m.FanOut(
+                kind=kind,
+                quorum=rng.randrange(1, len(targets) + 1) if kind is m.FanOutKind.QUORUM else 0,
+                decide_within_ms=rng.choice([0, 3_000]),
+            ),
+        )
+        self.signals[signal.signal_id] = signal
+        self._repeat(signal, 0)
+        self.schedule.at(rng.randrange(500, 20_000) * MS, lambda: self._change(signal))
+
+    def _repeat(self, signal: m.Signal, tries: int) -> None:
+        """At least once: the same id again until the gateway has answered."""
+        if signal.signal_id in self.reports or tries > 40:
+            return
+        self.send(e.SignalArrived(signal=signal, markets=self._markets(), peer="nexus"))
+        self.schedule.at(700 * MS, lambda: self._repeat(signal, tries + 1))
+
+    def _markets(self) -> tuple[MarketContext, ...]:
+        return tuple(
+            MarketContext(
+                platform=platform.name,
+                symbol=SYMBOL,
+                tick_size=Decimal("0.25"),
+                lot_step=Decimal(1),
+                point_value=Decimal(2),
+                bid=Decimal("20999.75"),
+                ask=Decimal(21_000),
+                quote_ns=self.schedule.now_ns,
+            )
+            for platform in self.platforms
+        )
+
+    def _change(self, signal: m.Signal) -> None:
+        rng = self.schedule.rng
+        what = rng.random()
+        name = signal.signal_id
+        if what < 0.25:
+            self.send(e.NexusAsked(request=m.SignalCancel(signal_id=name), peer="nexus"))
+        elif what < 0.4 and signal.order_type is m.OrderType.LIMIT:
+            assert signal.limit_price is not None
+            assert signal.quantity is not None
+            quantity = Decimal(rng.randrange(1, int(signal.quantity) + 1))
+            request = m.SignalReplace(
+                signal_id=name, quantity=quantity, limit_price=signal.limit_price + Decimal("0.25")
+            )
+            self.send(e.NexusAsked(request=request, peer="nexus"))
+        elif what < 0.9:
+            self.send(e.NexusAsked(request=m.SignalClose(signal_id=name), peer="nexus"))
+        elif what < 0.95:
+            self.send(e.SignalArrived(signal=signal, markets=self._markets(), peer="nexus"))

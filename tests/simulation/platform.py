@@ -1,0 +1,355 @@
+"""A fake platform with its adapter: the truth that the gateway has to find out. It misbehaves as real ones do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from nexus_gateway.core import messages as m
+from tests.simulation.faults import Faults
+from tests.simulation.schedule import MS, Schedule
+
+SYMBOL = "NQ"
+ZERO = Decimal(0)
+LIVE = (m.LegState.WORKING, m.LegState.PARTIALLY_FILLED)
+
+
+@dataclass
+class HeldOrder:
+    order: m.Order
+    platform_id: str
+    state: m.LegState = m.LegState.WORKING
+    quantity: Decimal = ZERO
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    filled: Decimal = ZERO
+
+
+@dataclass
+class Execution:
+    fill: m.Fill
+    revision: int = 0
+    busted: bool = False
+
+
+@dataclass
+class FakePlatform:
+    """`send` hands a message to the link towards the gateway."""
+
+    name: str
+    mode: m.AccountMode
+    capabilities: m.Capabilities
+    schedule: Schedule
+    faults: Faults
+    send: object
+    orders: dict[str, HeldOrder] = field(default_factory=dict)
+    executions: dict[str, Execution] = field(default_factory=dict)
+    tickets: dict[str, Decimal] = field(default_factory=dict)
+    refused: dict[str, m.RejectCode] = field(default_factory=dict)
+    largest: Decimal = ZERO
+    number: int = 0
+    boots: int = 0
+
+    @property
+    def account(self) -> str:
+        return f"A-{self.name}"
+
+    @property
+    def net(self) -> Decimal:
+        return sum((e.fill.quantity * e.fill.side.sign for e in self.executions.values() if not e.busted), ZERO)
+
+    def hello(self) -> m.Hello:
+        self.boots += 1
+        return m.Hello(
+            role=m.Role.ADAPTER,
+            name=f"{self.name}-adapter",
+            boot_id=f"b{self.boots}",
+            platform=self.name,
+            account=self.account,
+            account_mode=self.mode,
+            capabilities=self.capabilities,
+        )
+
+    def receive(self, message: object) -> None:
+        if isinstance(message, m.Order):
+            self._place(message)
+        elif isinstance(message, m.Cancel):
+            self._cancel(message)
+        elif isinstance(message, m.Replace):
+            self._replace(message)
+        elif isinstance(message, m.SnapshotRequest):
+            self.send(self._snapshot(message))
+
+    def _place(self, order: m.Order) -> None:
+        held = self.orders.get(order.client_order_id)
+        if held is not None:
+            self.send(self._update(held))
+            return
+        if order.client_order_id in self.refused:
+            self._refuse(order, self.refused[order.client_order_id])
+            return
+        if self.schedule.now_ns > order.not_after_ns:
+            self._refuse(order, m.RejectCode.TOO_LATE_TO_SEND)
+            return
+        if order.close_ticket and self.tickets.get(order.close_ticket, ZERO) * order.side.sign >= 0:
+            self._refuse(order, m.RejectCode.PLATFORM_REJECTED)
+            return
+        if self.schedule.chance(self.faults.reject):
+            self._refuse(order, m.RejectCode.PLATFORM_REJECTED)
+            return
+        self.number += 1
+        self.largest = max(self.largest, order.quantity)
+        held = HeldOrder(
+            order=order,
+            platform_id=f"{self.name}{self.number}",
+            quantity=order.quantity,
+            limit_price=order.limit_price,
+            stop_price=order.stop_price,
+        )
+        self.orders[order.client_order_id] = held
+        self.send(self._update(held))
+        self._plan_fill(held)
+        if self.schedule.chance(self.faults.unsolicited_cancel):
+            self._later(3_000, lambda: self._end(held, m.LegState.CANCELLED))
+        if order.time_in_force is m.TimeInForce.DAY and self.schedule.chance(self.faults.unsolicited_cancel):
+            self._later(5_000, lambda: self._end(held, m.LegState.EXPIRED))
+
+    def _later(self, within_ms: int, call: object) -> None:
+        self.schedule.at(self.schedule.rng.randrange(1, within_ms) * MS, call)
+
+    def _refuse(self, order: m.Order, code: m.RejectCode) -> None:
+        self.refused[order.client_order_id] = code
+        self.send(
+            m.Reject(
+                code=code,
+                text="the platform says no",
+                client_order_id=order.client_order_id,
+                platform=self.name,
+                account=self.account,
+            )
+        )
+
+    def _plan_fill(self, held: HeldOrder) -> None:
+        market = held.order.order_type is m.OrderType.MARKET
+        if market or self.schedule.chance(0.6):
+            self._later(150 if market else 4_000, lambda: self._trade(held))
+
+    def _trade(self, held: HeldOrder) -> None:
+        left = held.quantity - held.filled
+        if held.state not in LIVE or left <= 0:
+            return
+        lots = left
+        if left > 1 and self.schedule.chance(0.5):
+            lots = Decimal(self.schedule.rng.randrange(1, int(left)))
+        ticket = self._book_ticket(held, lots)
+        if ticket is None:
+            self._end(held, m.LegState.CANCELLED)
+            return
+        held.filled += lots
+        fill = self._execution(
+            lots, held.order.side, held.order.client_order_id, held.platform_id, ticket, self._price(held)
+        )
+        full = held.filled >= held.quantity
+        held.state = m.LegState.FILLED if full else m.LegState.PARTIALLY_FILLED
+        # Executions and updates are independent streams: either may come first.
+        both = [fill, self._update(held)]
+        if self.schedule.chance(0.5):
+            both.reverse()
+        for message in both:
+            self.send(message)
+        if not full:
+            self._plan_fill(held)
+        if self.schedule.chance(self.faults.bust):
+            self._later(6_000, lambda: self._correct(fill.exec_id))
+
+    def _book_ticket(self, held: HeldOrder, lots: Decimal) -> str | None:
+        """On a hedging account: the position opened or reduced; None when the ticket has been closed meanwhile."""
+        if self.mode is m.AccountMode.NETTING:
+            return ""
+        ticket = held.order.close_ticket or f"T{held.platform_id}"
+        signed = lots * held.order.side.sign
+        have = self.tickets.get(ticket, ZERO)
+        if held.order.close_ticket and abs(have) < lots:
+            return None
+        self.tickets[ticket] = have + signed
+        return ticket
+
+    def _price(self, held: HeldOrder) -> Decimal:
+        own = held.limit_price if held.limit_price is not None else held.stop_price
+        return own if own is not None else Decimal(21_000) + Decimal(self.schedule.rng.randrange(-8, 9)) / 4
+
+    def _execution(
+        self, lots: Decimal, side: m.Side, client: str, platform_id: str, ticket: str, price: Decimal
+    ) -> m.Fill:
+        self.number += 1
+        fill = m.Fill(
+            platform=self.name,
+            account=self.account,
+            exec_id=f"E{self.number}",
+            client_order_id=client,
+            symbol=SYMBOL,
+            side=side,
+            quantity=lots,
+            price=price,
+            ts_event_ns=self.schedule.now_ns,
+            platform_order_id=platform_id,
+            position_ticket=ticket,
+            fee=Decimal("0.35"),
+            fee_currency="USD",
+        )
+        self.executions[fill.exec_id] = Execution(fill)
+        return fill
+
+    def _correct(self, exec_id: str) -> None:
+        execution = self.executions[exec_id]
+        held = self.orders[execution.fill.client_order_id]
+        if execution.busted:
+            return
+        execution.revision += 1
+        if self.schedule.chance(0.5) and self.mode is m.AccountMode.NETTING:
+            execution.busted = True
+            held.filled -= execution.fill.quantity
+            if held.state is m.LegState.FILLED:
+                held.state = m.LegState.CANCELLED
+            kind, quantity, price = m.CorrectionKind.BUST, None, None
+        else:
+            kind, quantity = m.CorrectionKind.CORRECT, execution.fill.quantity
+            price = execution.fill.price + Decimal("0.25")
+            execution.fill = _with(execution.fill, price=price)
+        self.send(
+            m.Correction(
+                platform=self.name,
+                account=self.account,
+                exec_id=exec_id,
+                kind=kind,
+                revision=execution.revision,
+                quantity=quantity,
+                price=price,
+                ts_event_ns=self.schedule.now_ns,
+            )
+        )
+
+    def _end(self, held: HeldOrder, state: m.LegState) -> None:
+        if held.state in LIVE:
+            held.state = state
+            self.send(self._update(held))
+
+    def _cancel(self, cancel: m.Cancel) -> None:
+        held = self.orders.get(cancel.client_order_id)
+        if held is not None and held.state in LIVE:
+            if self.schedule.chance(self.faults.fill_during_cancel):
+                self._trade(held)
+            self._end(held, m.LegState.CANCELLED)
+            if held.state is m.LegState.CANCELLED:
+                return
+        self.send(
+            m.Reject(
+                code=m.RejectCode.CANCEL_REJECTED,
+                text="not working",
+                client_order_id=cancel.client_order_id,
+                platform=self.name,
+                account=self.account,
+            )
+        )
+
+    def _replace(self, replace: m.Replace) -> None:
+        held = self.orders.get(replace.client_order_id)
+        if held is not None and held.state in LIVE and self.schedule.chance(self.faults.fill_during_cancel):
+            self._trade(held)
+        refused = self.schedule.chance(self.faults.reject)
+        if held is None or held.state not in LIVE or refused or replace.quantity <= held.filled:
+            self.send(
+                m.Reject(
+                    code=m.RejectCode.REPLACE_REJECTED,
+                    text="cannot change",
+                    client_order_id=replace.client_order_id,
+                    platform=self.name,
+                    account=self.account,
+                    replace_revision=replace.revision,
+                )
+            )
+            return
+        held.quantity, held.limit_price, held.stop_price = replace.quantity, replace.limit_price, replace.stop_price
+        self.send(self._update(held, replace.revision))
+
+    def trade_by_hand(self) -> None:
+        """Somebody trades at the platform itself: a new position, or (hedging) closing one of ours."""
+        side = self.schedule.rng.choice([m.Side.BUY, m.Side.SELL])
+        ticket, lots = "", Decimal(1)
+        if self.mode is m.AccountMode.HEDGING:
+            open_tickets = [ticket for ticket, held in self.tickets.items() if held]
+            if open_tickets and self.schedule.chance(0.5):
+                ticket = self.schedule.rng.choice(open_tickets)
+                lots = abs(self.tickets[ticket])
+                side = m.Side.SELL if self.tickets[ticket] > 0 else m.Side.BUY
+            else:
+                self.number += 1
+                ticket = f"TH{self.number}"
+            self.tickets[ticket] = self.tickets.get(ticket, ZERO) + lots * side.sign
+        self.send(self._execution(lots, side, "by hand", "", ticket, Decimal(21_000)))
+
+    def _update(self, held: HeldOrder, revision: int = 0) -> m.OrderUpdate:
+        return m.OrderUpdate(
+            client_order_id=held.order.client_order_id,
+            platform=self.name,
+            account=self.account,
+            symbol=SYMBOL,
+            side=held.order.side,
+            state=held.state,
+            quantity=held.quantity,
+            filled=held.filled,
+            platform_order_id=held.platform_id,
+            order_type=held.order.order_type,
+            limit_price=held.limit_price,
+            stop_price=held.stop_price,
+            replace_revision=revision,
+            ts_event_ns=self.schedule.now_ns,
+        )
+
+    def _snapshot(self, request: m.SnapshotRequest) -> m.Snapshot:
+        now = self.schedule.now_ns
+        rows = [
+            m.WorkingOrder(
+                client_order_id=held.order.client_order_id,
+                symbol=SYMBOL,
+                side=held.order.side,
+                state=held.state,
+                quantity=held.quantity,
+                filled=held.filled,
+                platform_order_id=held.platform_id,
+                order_type=held.order.order_type,
+                limit_price=held.limit_price,
+                stop_price=held.stop_price,
+            )
+            for held in self.orders.values()
+            if held.state in LIVE or self.faults.lists_ended_orders
+        ]
+        if self.mode is m.AccountMode.HEDGING:
+            positions = [m.Position(symbol=SYMBOL, quantity=q, ticket=t) for t, q in self.tickets.items() if q]
+        else:
+            positions = [m.Position(symbol=SYMBOL, quantity=self.net)] if self.net else []
+        fills = [
+            e.fill
+            for e in self.executions.values()
+            if not e.busted and e.fill.ts_event_ns >= request.executions_from_ns
+        ]
+        return m.Snapshot(
+            request_id=request.request_id,
+            platform=self.name,
+            account=self.account,
+            positions=m.Positions(platform=self.name, account=self.account, rows=tuple(positions), as_of_ns=now),
+            working_orders=m.WorkingOrders(platform=self.name, account=self.account, rows=tuple(rows), as_of_ns=now),
+            executions=m.Executions(
+                platform=self.name,
+                account=self.account,
+                rows=tuple(fills),
+                from_ns=request.executions_from_ns,
+                as_of_ns=now,
+            ),
+            complete=not self.schedule.chance(self.faults.incomplete_snapshot),
+        )
+
+
+def _with(fill: m.Fill, **changes: object) -> m.Fill:
+    values = {name: getattr(fill, name) for name in m.Fill.__struct_fields__}
+    return m.Fill(**{**values, **changes})

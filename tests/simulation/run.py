@@ -1,0 +1,213 @@
+"""One run: a storm of a few simulated minutes, then calm, then the invariants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from nexus_gateway.core import engine as e
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.risk import Limits, Stage
+
+from tests.simulation.faults import Faults, draw_faults
+from tests.simulation.gateway import Gateway, Plants
+from tests.simulation.invariants import find_violations
+from tests.simulation.nexus import Nexus
+from tests.simulation.platform import FakePlatform
+from tests.simulation.schedule import MS, SECOND, START_NS, Schedule
+
+STORM_NS = 90 * SECOND
+CALM_NS = 120 * SECOND
+ALL_TYPES = tuple(m.OrderType)
+SETTINGS = e.EngineSettings()
+
+
+@dataclass
+class Outcome:
+    seed: int
+    digest: str
+    violations: list[str]
+    orders: int
+    events: int
+    crashes: int
+    signals: int
+    fills: int
+    counts: dict[str, int]
+    lines: list[str] | None
+
+
+class World:
+    """Everything of one run, wired together."""
+
+    def __init__(self, seed: int, plants: Plants | None = None, faults: Faults | None = None, keep_lines: bool = False):
+        self.schedule = Schedule(seed)
+        if keep_lines:
+            self.schedule.lines = []
+        rng = self.schedule.rng
+        drawn = draw_faults(rng)
+        self.faults = faults if faults is not None else drawn
+        self.platforms = [self._platform(number) for number in range(rng.randrange(1, 5))]
+        self.by_name = {platform.name: platform for platform in self.platforms}
+        self.link_up = {platform.name: False for platform in self.platforms}
+        self.sessions = {platform.name: 0 for platform in self.platforms}
+        self.limits = _limits(tuple(self.by_name), rng.choice([4, 15, 1_000]))
+        self.gateway = Gateway(
+            self.schedule,
+            self.faults,
+            SETTINGS,
+            self.limits,
+            plants or Plants(),
+            self._to_platform,
+            lambda message: self._hop(lambda: self.nexus.receive(message)),
+        )
+        self.gateway.on_start = self._connect_all
+        self.nexus = Nexus(
+            self.schedule, self.faults, self.platforms, lambda event: self._hop(lambda: self.gateway.handle(event))
+        )
+
+    def _platform(self, number: int) -> FakePlatform:
+        rng = self.schedule.rng
+        hedging = rng.random() < 0.3
+        capabilities = m.Capabilities(
+            order_types=ALL_TYPES,
+            times_in_force=(m.TimeInForce.DAY, m.TimeInForce.GTC),
+            replace=rng.random() < 0.6,
+            brackets=hedging or rng.random() < 0.3,
+            close_by_ticket=hedging,
+        )
+        mode = m.AccountMode.HEDGING if hedging else m.AccountMode.NETTING
+        name = f"p{number}"
+        return FakePlatform(
+            name, mode, capabilities, self.schedule, self.faults, lambda message: self._to_gateway(name, message)
+        )
+
+    def _hop(self, arrive) -> None:
+        """A message on its way: lost, doubled, late, and so out of order."""
+        faults, rng = self.faults, self.schedule.rng
+        if self.schedule.chance(faults.lost):
+            return
+        for _ in range(2 if self.schedule.chance(faults.doubled) else 1):
+            delay_ns = rng.randrange(MS // 5, 3 * MS)
+            if self.schedule.chance(faults.late):
+                delay_ns = rng.randrange(MS, 4_000 * MS)
+            self.schedule.at(delay_ns, arrive)
+
+    def _to_platform(self, name: str, message: object) -> None:
+        session = self.sessions[name]
+        if self.link_up[name]:
+            self._hop(lambda: self.sessions[name] == session and self.by_name[name].receive(message))
+
+    def _to_gateway(self, name: str, message) -> None:
+        session = self.sessions[name]
+        event = e.AdapterSaid(message=message)
+        if self.link_up[name]:
+            self._hop(lambda: self.sessions[name] == session and self.gateway.handle(event))
+
+    def _connect_all(self) -> None:
+        for platform in self.platforms:
+            self._break_link(platform.name)
+
+    def _break_link(self, name: str) -> None:
+        """Messages of the old session are lost; a new one begins a little later."""
+        self.sessions[name] += 1
+        session = self.sessions[name]
+        if self.link_up[name]:
+            self.link_up[name] = False
+            self.gateway.handle(e.LinkDown(platform=name, account=self.by_name[name].account))
+        self.schedule.at(self.schedule.rng.randrange(10, 2_000) * MS, lambda: self._connect(name, session))
+
+    def _connect(self, name: str, session: int) -> None:
+        if self.sessions[name] == session and self.gateway.engine is not None:
+            self.link_up[name] = True
+            self.gateway.handle(e.LinkUp(hello=self.by_name[name].hello()))
+
+    def _weather(self) -> None:
+        for platform in self.platforms:
+            if self.schedule.chance(self.faults.link_break * 5):
+                self._break_link(platform.name)
+            if self.schedule.chance(self.faults.by_hand * 5):
+                platform.trade_by_hand()
+        rng = self.schedule.rng
+        if self.gateway.engine is not None:
+            for name, route in self.gateway.engine.state.routes.items():
+                for symbol, position in route.positions.items():
+                    if position.blocked and rng.random() < 0.3:
+                        request = m.Acknowledge(request_id=1, platform=name.split("|")[0], symbol=symbol, by="sim")
+                        self.gateway.handle(e.AdminAsked(request=request))
+                        break
+        if self.schedule.now_ns < START_NS + STORM_NS:
+            self.schedule.at(SECOND, self._weather)
+
+    def run(self) -> Outcome:
+        rng = self.schedule.rng
+        self.gateway.start()
+        self._weather()
+        gap_ms = rng.choice([300, 1_000, 3_000])
+        at_ns = 2_500 * MS
+        while at_ns < STORM_NS:
+            self.schedule.at(at_ns, self.nexus.invent_signal)
+            at_ns += rng.randrange(1, 2 * gap_ms) * MS
+        self.schedule.run_until(START_NS + STORM_NS)
+        self.faults.calm()
+        if self.gateway.engine is not None:
+            for platform in self.platforms:
+                self._break_link(platform.name)
+        self.schedule.run_until(START_NS + STORM_NS + CALM_NS)
+        gateway = self.gateway
+        violations = list(dict.fromkeys(gateway.broken)) + find_violations(gateway, self.nexus, self.platforms)
+        state = gateway.engine.state if gateway.engine is not None else None
+        self.schedule.trace("end", gateway.engine.digest() if gateway.engine is not None else "")
+        return Outcome(
+            seed=0,
+            digest=self.schedule.digest(),
+            violations=violations,
+            orders=gateway.orders,
+            events=gateway.events,
+            crashes=gateway.crashes,
+            signals=len(self.nexus.signals),
+            fills=sum(len(platform.executions) for platform in self.platforms),
+            counts=dict(state.counts) if state is not None else {},
+            lines=self.schedule.lines,
+        )
+
+
+def run_seed(
+    seed: int, plants: Plants | None = None, faults: Faults | None = None, keep_lines: bool = False
+) -> Outcome:
+    outcome = World(seed, plants, faults, keep_lines).run()
+    outcome.seed = seed
+    return outcome
+
+
+def _limits(platforms: tuple[str, ...], trades: int) -> Limits:
+    stage = Stage(
+        name="simulation",
+        platforms=platforms,
+        symbols=("NQ",),
+        max_size=Decimal(3),
+        max_trades_per_day=trades,
+        risk_per_trade_usd=Decimal(200),
+        confirmation="simulation",
+    )
+    return Limits(
+        stage=1,
+        stages={1: stage},
+        micro_contracts={},
+        day_zone="America/Chicago",
+        day_starts="17:00",
+        max_position={},
+        max_position_default=Decimal(12),
+        max_notional_usd=None,
+        max_daily_loss_usd=Decimal(1_000_000),
+        max_drawdown_usd=None,
+        max_orders_per_s=None,
+        max_orders_per_s_per_platform=None,
+        max_same_side_entries=None,
+        same_side_window_ms=60_000,
+        collar_ticks=200,
+        max_spread_ticks=40,
+        max_quote_age_ms=5_000,
+        max_rate_age_ms=60_000,
+        lookalike_window_ms=0,
+        max_signal_age_ms=10_000,
+    )
