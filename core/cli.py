@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,9 @@ import msgspec
 import typer
 
 from ..shm import host
-from .config import GatewayConfig, load_config
+from ..shm.run_folder import ring_names
+from ..shm.segment import SegmentInUseError
+from .config import RECORDER_NAME, GatewayConfig, load_config
 from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
 
 EXIT_OK: Final = 0
@@ -74,7 +77,7 @@ def explained_errors() -> Iterator[None]:
     except (ConfigError, DataFormatError, FileNotFoundError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
-    except RunFolderError as error:
+    except (RunFolderError, SegmentInUseError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_IN_USE) from None
     except GatewayError as error:
@@ -236,21 +239,44 @@ def record(
     as_json: JsonFlag = False,
 ) -> None:
     """Record every tick of a running gateway to disk; a process of its own, beside the gateway's."""
-    from .recorder import record_until
+    from .logs import set_up_logs
+    from .process import ProcessContext
+    from .recorder import main as run_recorder
 
     with explained_errors():
         chosen = with_run_folder(load_config(config), run_folder)
-        target = folder.resolve() if folder else chosen.recorder.path
+        if folder is not None:
+            recorder = msgspec.structs.replace(chosen.recorder, folder=str(folder.resolve()))
+            chosen = msgspec.structs.replace(chosen, recorder=recorder)
+        _require_gateway(chosen.run_path)
         host.sharpen_timers()
-        stop_asked = StopSignals()
-        deadline = None if seconds is None else time.monotonic() + seconds
-        counts = record_until(
-            chosen, target, lambda: stop_asked() or (deadline is not None and time.monotonic() >= deadline)
-        )
+        log = set_up_logs(RECORDER_NAME, chosen.log_path, chosen.log_level)
+        context = ProcessContext(RECORDER_NAME, chosen.run_path, chosen, log=log)
+        restore = host.on_stop_request(context.request_stop)
+        timer = None if seconds is None else threading.Timer(seconds, context.request_stop)
+        if timer is not None:
+            timer.start()
+        try:
+            run_recorder(context)
+        finally:
+            restore()
+            if timer is not None:
+                timer.cancel()
+        counts = context.counters.values()
+        context.close()
     if as_json:
-        print_json(counts)
+        print_json({**counts, "folder": str(chosen.recorder.path)})
     else:
-        typer.echo(f"{counts['ticks_recorded']:,} ticks recorded to {target}, {counts['ticks_lost']:,} lost")
+        typer.echo(
+            f"{counts['ticks_recorded']:,} ticks recorded to {chosen.recorder.path}, {counts['ticks_lost']:,} lost"
+        )
+
+
+def _require_gateway(folder: Path) -> None:
+    """Exit code 3 when the run folder has no rings."""
+    if not folder.is_dir() or not ring_names(folder):
+        typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
+        raise typer.Exit(EXIT_NOT_RUNNING)
 
 
 @app.command()

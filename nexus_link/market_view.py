@@ -76,7 +76,6 @@ class MarketView:
         platforms: Sequence[str] | None = None,
         reader: str = "nexus",
         start: Start = "new",
-        latency: int = 0,
         idle: Idle | None = None,
     ) -> None:
         """
@@ -87,14 +86,13 @@ class MarketView:
             platforms: ring names to attach to; None = all that there are.
             reader: name under which the cursors are published (monitoring, full-speed replay).
             start: where to begin in each ring, see `shm.reader.Start`.
-            latency: address of a histogram for publication-to-delivery times; 0 = not measured.
         """
         self.folder = host.default_run_folder() if folder is None else folder
         self._symbols = None if symbols is None else tuple(symbols)
         self._platforms = platforms
         self._reader_name = reader
         self._start: Start = start
-        self._latency = latency
+        self._latency = 0
         self._idle = Backoff() if idle is None else idle
         self._readers: dict[str, TickReader] = {}
         self._boards: dict[str, QuoteBoard] = {}
@@ -149,6 +147,14 @@ class MarketView:
     def run(self, kernel: Callable[[Any, Any], Any], state: Any, limit: int = 1 << 62) -> int:
         """`FanIn.run`: your `@njit` `kernel(tick, state)` on each waiting record in place; never waits."""
         return self._fan_in.run(kernel, state, limit)
+
+    def measure_latency(self, histogram: int) -> None:
+        """From now on record publication-to-delivery times, in ns, of all ticks that `drain` and `run` hand over.
+
+        Args:
+            histogram: its address, `CountersPage.histogram_address`; 0 = stop measuring.
+        """
+        self._latency = self._fan_in.latency = histogram
 
     def wait(self, timeout_s: float) -> bool:
         """Block until a record is there (True) or `timeout_s` has passed (False), with the chosen idle strategy."""

@@ -46,7 +46,9 @@ def _first_repeated(names: tuple[str, ...]) -> str | None:
 
 
 class SymbolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A universal symbol. `contract`: empty = spot, CFD, or not known yet. `tick_size`: exact, in quote units; null = unknown."""
+    """A universal symbol. `contract`: empty = spot, CFD, or not known yet. `tick_size`: exact, in quote units; None =
+    unknown.
+    """
 
     name: str
     contract: str = ""
