@@ -6,13 +6,16 @@ import ctypes
 import time
 from pathlib import Path
 
-from nexus_gateway.shm import layout
+import numpy as np
+from nexus_gateway.shm import layout, run_folder
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.segment import Segment
 from nexus_gateway.shm.symbols import Symbol, add_symbols, roll_symbol
-from nexus_gateway.shm.tick import Platform
+from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickArray
 from nexus_gateway.shm.writer import TickWriter, empty_ticks
+
+from tests.support import shm_kernels
 
 
 def hold_segment(path: Path) -> None:
@@ -66,3 +69,52 @@ def read_with_cursor(folder: Path, ring: str) -> None:
     out = empty_ticks(64)
     while True:
         reader.drain(out)
+
+
+def write_when_watched(folder: Path, capacity: int, last_seq: int, batch: int, pause: int, readers: int) -> None:
+    """Publish derived records up to `last_seq` once that many readers have published a cursor."""
+    writer, records = _open_derived(folder, capacity)
+    _await_cursors(folder, readers)
+    shm_kernels.write_derived(writer.state_address, int(records.ctypes.data), last_seq, batch, pause)
+    writer.close()
+
+
+def write_as_fast_as_read(folder: Path, capacity: int, last_seq: int, batch: int) -> None:
+    """As `write_when_watched`, but never ahead of the one reader by more than the ring."""
+    writer, records = _open_derived(folder, capacity)
+    cursor = _await_cursors(folder, 1)[0]
+    address = cursor.address + layout.CURSOR.offset("next_seq")
+    shm_kernels.write_lossless(writer.state_address, int(records.ctypes.data), address, last_seq, batch)
+    writer.close()
+
+
+def write_until_killed(folder: Path, capacity: int, batch: int) -> None:
+    """Publish derived records from the predecessor's number on, for ever."""
+    writer, records = _open_derived(folder, capacity)
+    shm_kernels.write_derived(writer.state_address, int(records.ctypes.data), 1 << 62, batch, 0)
+
+
+def write_board_until_killed(folder: Path) -> None:
+    writer = TickWriter(folder, "sim", Platform.SIM, capacity=8, board_rows=8)
+    row = writer._board.address + layout.BOARD.size_bytes + 5 * layout.TICK_BYTES
+    record = np.zeros(1, TICK_DTYPE)
+    first = int(writer.board_row(5)["seq"][0]) + 1
+    shm_kernels.write_rows(row, int(record.ctypes.data), first, 1 << 62)
+
+
+def read_until_killed(folder: Path, number: int) -> None:
+    """Drain as fast as possible; the file `reading-<number>` says that it has begun."""
+    reader = TickReader(folder, "sim", cursor="victim")
+    out = empty_ticks(shm_kernels.BATCH)
+    (folder / f"reading-{number}").touch()
+    shm_kernels.drain_derived(reader._state_address, int(out.ctypes.data), len(out), 1 << 62, 0, 1 << 62)
+
+
+def _open_derived(folder: Path, capacity: int) -> tuple[TickWriter, TickArray]:
+    return TickWriter(folder, "sim", Platform.SIM, capacity=capacity, board_rows=0), empty_ticks(shm_kernels.BATCH)
+
+
+def _await_cursors(folder: Path, count: int) -> list[Segment]:
+    while len(cursors := run_folder.attach_cursors(folder, "sim")) < count:
+        time.sleep(0.0005)
+    return cursors
