@@ -112,7 +112,7 @@ class RingStream:
         return min(self._reader.capacity // 16, BUFFER_TICKS // 2)
 
     def drain(self, now_s: float) -> int:
-        """Copy waiting records into the own buffer. Returns how many; never waits, never raises."""
+        """Copy waiting records into the own buffer; `now_s` is `time.monotonic`. Returns how many; never waits."""
         if self._end == BUFFER_TICKS or self._reader.ready() == 0:
             return 0
         if self._begin == self._end:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
-
+from nexus_gateway.core.config import GatewayConfig
+from nexus_gateway.core.config.schema import RecorderConfig
 from nexus_gateway.core.errors import RunFolderError
+from nexus_gateway.core.process import ProcessContext
+from nexus_gateway.core.recorder import main
 from nexus_gateway.shm.recording import open_recorded
 from nexus_gateway.shm.recording_file import Follows
 from nexus_gateway.shm.run_folder import attach_cursors
 from nexus_gateway.shm.symbols import Symbol, add_symbols, roll_symbol
 from nexus_gateway.shm.tick import Platform
 from nexus_gateway.shm.writer import TickWriter
-from tests.support.recordings import assert_numbered, make_recorder, poll_now, publish_numbered, recorded
+
+from tests.support.recordings import assert_numbered, make_recorder, poll_now, publish_numbered, recorded, wait_until
 
 
 @pytest.fixture
@@ -289,3 +295,20 @@ def test_recording_published_again_is_the_same_recording(run_dir, folder, tmp_pa
     with recorder:
         recorder.step()
     assert recorded(open_recorded(page_folder), "again").tobytes() == first.tobytes()
+
+
+def test_process_records_until_it_is_asked_to_stop(run_dir, folder):
+    recorder_config = RecorderConfig(enabled=True, folder=str(folder), flush_ms=1)
+    context = ProcessContext("recorder", run_dir, msgspec.structs.replace(GatewayConfig(), recorder=recorder_config))
+    writer = make_writer(run_dir)
+    publish_numbered(writer, 100)
+    process = threading.Thread(target=main, args=(context,))
+    process.start()
+    wait_until(lambda: (folder / "sim").exists() and list((folder / "sim").glob("*.nxticks")))
+    publish_numbered(writer, 100)
+    context.request_stop()
+    process.join()
+    context.close()
+    assert_numbered(recorded(open_recorded(folder), "sim"))
+    counted = context.counters.values()
+    assert (counted["ticks_recorded"], counted["ticks_lost"], counted["disk_full_alarm"]) == (200, 0, 0)

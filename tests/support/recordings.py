@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.core.recorder import COUNTERS, Recorder
 from nexus_gateway.shm.counters import CountersPage
-from nexus_gateway.shm.recording import Recording, open_recorded
+from nexus_gateway.shm.recording import Recording
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform
 from nexus_gateway.shm.writer import TickWriter
 
@@ -72,7 +71,11 @@ def recorded(recording: Recording, ring: str) -> np.ndarray:
 def spawn(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A Python process with this code; `sys.argv[1:]` are the arguments."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -92,16 +95,30 @@ writer.close()
 """
 
 RECORD = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from tests.support.recordings import make_recorder
 run_folder, folder, rotate_bytes = sys.argv[1:]
-recorder, page = make_recorder(Path(run_folder), Path(folder), rotate_bytes=int(rotate_bytes))
+
+def record():
+    recorder, page = make_recorder(Path(run_folder), Path(folder), rotate_bytes=int(rotate_bytes))
+    while True:
+        page.beat()
+        if not recorder.step():
+            time.sleep(0.001)
+
 print("ready", flush=True)
-while True:
-    page.beat()
-    if not recorder.step():
-        time.sleep(0.001)
+# Forked from one that has imported everything: a new life takes milliseconds, so kills hit start-up and mending too.
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        try:
+            record()
+        finally:
+            os._exit(1)
+    print(child, flush=True)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
@@ -110,5 +127,3 @@ def wait_until(condition, timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)
-
-
