@@ -9,7 +9,6 @@ With `--json` stdout carries exactly one JSON object; everything else goes to st
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -17,8 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -28,6 +26,10 @@ from ..shm.run_folder import ring_names
 from ..shm.segment import SegmentInUseError
 from .config import RECORDER_NAME, GatewayConfig, load_config
 from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
+
+if TYPE_CHECKING:
+    from .launcher import Launcher
+    from .snapshot import Monitor
 
 EXIT_OK: Final = 0
 EXIT_TROUBLE: Final = 1
@@ -90,23 +92,6 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
-class StopSignals:
-    """Remembers that Ctrl-C, SIGTERM or Ctrl-Break has come."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-            number = getattr(signal, name, None)
-            if number is not None:
-                signal.signal(number, self._ask)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-
-    def __call__(self) -> bool:
-        return self.asked
-
-
 def with_run_folder(config: GatewayConfig, folder: Path | None) -> GatewayConfig:
     """The configuration with another run folder, if one is given."""
     return config if folder is None else msgspec.structs.replace(config, run_folder=str(folder.resolve()))
@@ -135,9 +120,8 @@ def demo(
             chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
         else:
             chosen = simulate_platforms(chosen)
-        stop_asked = StopSignals()
         with _live_table(as_json) as show:
-            result = run_demo(chosen, seconds, show, stop_asked)
+            result = run_demo(chosen, seconds, show)
     if as_json:
         print_json(result)
     else:
@@ -170,7 +154,7 @@ def run(config: ConfigFolder = None, run_folder: RunFolder = None) -> None:
 
     with explained_errors():
         chosen = with_run_folder(load_config(config), run_folder)
-        _supervise(Launcher(chosen, plan_processes(chosen)), StopSignals(), lambda: False)
+        _supervise(Launcher(chosen, plan_processes(chosen)))
 
 
 @app.command()
@@ -198,36 +182,20 @@ def replay(
             wait_for_readers=wait_for_readers,
         )
         monitor = Monitor(chosen.run_path)
-        finished = _at_most_every(
-            0.25, lambda: any(process.counters.get("replay_finished") for process in monitor.take().processes)
-        )
-        _supervise(Launcher(chosen, plan_processes(chosen)), StopSignals(), finished)
+
+        def finished() -> bool:
+            return any(process.counters.get("replay_finished") for process in monitor.take().processes)
+
+        _supervise(Launcher(chosen, plan_processes(chosen)), finished)
 
 
-def _supervise(launcher: Any, stop_asked: Callable[[], bool], finished: Callable[[], bool]) -> None:
-    """Step a launcher until a signal or `finished`; exit code 1 when a process had failed for good."""
+def _supervise(launcher: Launcher, finished: Callable[[], bool] | None = None) -> None:
+    """Run a launcher until a signal, or `finished`, or no child is left; an error when one had failed for good."""
     with launcher:
-        while not stop_asked() and not finished():
-            launcher.step()
-            time.sleep(0.1)
+        launcher.run(finished)
         failed = [child.name for child in launcher.describe() if child.state == "failed"]
     if failed:
         raise GatewayError(f"process {', '.join(failed)} failed and was not restarted; see its log")
-
-
-def _at_most_every(seconds: float, ask: Callable[[], bool]) -> Callable[[], bool]:
-    """`ask`, but only so often; False in between."""
-    next_s = 0.0
-
-    def asked_rarely() -> bool:
-        nonlocal next_s
-        now_s = time.monotonic()
-        if now_s < next_s:
-            return False
-        next_s = now_s + seconds
-        return ask()
-
-    return asked_rarely
 
 
 @app.command()
@@ -313,16 +281,18 @@ def status(
         raise typer.Exit(EXIT_TROUBLE)
 
 
-def _watch(monitor: Any) -> None:
+def _watch(monitor: Monitor) -> None:
     from rich.live import Live
 
     from .status_view import render_snapshot
 
-    stop_asked = StopSignals()
     with Live(refresh_per_second=4) as live:
-        while not stop_asked():
-            live.update(render_snapshot(monitor.take()))
-            time.sleep(0.25)
+        try:
+            while True:
+                live.update(render_snapshot(monitor.take()))
+                time.sleep(0.25)
+        except KeyboardInterrupt:
+            pass
 
 
 @app.command()

@@ -21,7 +21,6 @@ from .snapshot import Monitor, Snapshot, describe_latency
 DEFAULT_SECONDS: Final = 15.0
 # Written by nexus_link.nexus_ai, which core may not import.
 _NEXUS_REPORT: Final = "nexus-report.json"
-_STEP_S: Final = 0.1
 _LATENCY: Final = "tick_to_nexus_ns"
 
 
@@ -53,64 +52,61 @@ def demo_folder() -> Path:
     return default.with_name(default.name + "-demo")
 
 
-def run_demo(
-    config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None], stop_asked: Callable[[], bool]
-) -> DemoResult:
-    """Run it to its end and clean up.
+def run_demo(config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None]) -> DemoResult:
+    """Run it to its end, or until Ctrl-C, and clean up.
 
     Args:
         seconds: None = 15 s for a simulation, to the end of the recordings for a replay.
         show: called some four times a second with what is going on.
-        stop_asked: whether the user wants to end it now.
 
     Raises:
         GatewayError: the run folder is in use, or a process failed for good; the text says which and why.
     """
-    replays = REPLAY_NAME in config.platforms
-    limit_s = seconds if seconds is not None else (None if replays else DEFAULT_SECONDS)
-    folder = config.run_path
-    monitor = Monitor(folder)
+    watch = _DemoWatch(config, seconds, show)
     launcher = Launcher(config, plan_processes(config, with_nexus=True))
-    launcher.start()
+    with launcher:
+        launcher.run(lambda: watch.is_over(launcher))
     try:
-        began_s = time.monotonic()
-        first_tick_s: float | None = None
-        show_at_s = began_s
-        while not stop_asked():
-            launcher.step()
-            _raise_failures(launcher)
-            now_s = time.monotonic()
-            if now_s >= show_at_s:
-                show_at_s = now_s + 0.25
-                snapshot = monitor.take()
-                if first_tick_s is None and any(ring.published for ring in snapshot.rings):
-                    first_tick_s = now_s
-                show(snapshot, _title(first_tick_s, now_s, limit_s))
-                if replays and _replay_is_read(snapshot):
-                    break
-            if limit_s is not None and first_tick_s is not None and now_s - first_tick_s >= limit_s:
-                break
-            time.sleep(_STEP_S)
-        elapsed_s = time.monotonic() - (first_tick_s or began_s)
+        return _account(config, watch.elapsed_s, sum(child.restarts for child in launcher.describe()))
     finally:
-        launcher.stop()
-    try:
-        return _account(config, elapsed_s, sum(child.restarts for child in launcher.describe()))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(config.run_path, ignore_errors=True)
 
 
-def _title(first_tick_s: float | None, now_s: float, limit_s: float | None) -> str:
-    if first_tick_s is None:
-        return "demo: processes are starting (the first start compiles the kernels, later ones take a second)"
-    limit = "" if limit_s is None else f" of {limit_s:.0f} s"
-    return f"demo: {now_s - first_tick_s:.0f} s{limit}; Ctrl-C ends it"
+class _DemoWatch:
+    """Looks at a running demo: shows it, and tells when it is over.
 
+    Attributes:
+        elapsed_s: from the first tick to the last look.
+    """
 
-def _raise_failures(launcher: Launcher) -> None:
-    failed = [child.name for child in launcher.describe() if child.state == "failed"]
-    if failed:
-        raise GatewayError(f"process {', '.join(failed)} failed; its log lines say why")
+    def __init__(self, config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None]) -> None:
+        self._replays = REPLAY_NAME in config.platforms
+        self._limit_s = seconds if seconds is not None else (None if self._replays else DEFAULT_SECONDS)
+        self._show = show
+        self._monitor = Monitor(config.run_path)
+        self._first_tick_s: float | None = None
+        self.elapsed_s = 0.0
+
+    def is_over(self, launcher: Launcher) -> bool:
+        """Whether time is up or the recordings are read. Raises GatewayError when a process failed for good."""
+        failed = [child for child in launcher.describe() if child.state == "failed"]
+        if failed:
+            raise GatewayError(f"process {failed[0].name} failed: {failed[0].detail}; its log says why")
+        snapshot = self._monitor.take()
+        if self._first_tick_s is None and any(ring.published for ring in snapshot.rings):
+            self._first_tick_s = time.monotonic()
+        if self._first_tick_s is not None:
+            self.elapsed_s = time.monotonic() - self._first_tick_s
+        self._show(snapshot, self._title())
+        if self._replays and _replay_is_read(snapshot):
+            return True
+        return self._limit_s is not None and self.elapsed_s >= self._limit_s
+
+    def _title(self) -> str:
+        if self._first_tick_s is None:
+            return "demo: processes are starting (the first start compiles the kernels, later ones take a second)"
+        limit = "" if self._limit_s is None else f" of {self._limit_s:.0f} s"
+        return f"demo: {self.elapsed_s:.0f} s{limit}; Ctrl-C ends it"
 
 
 def _replay_is_read(snapshot: Snapshot) -> bool:

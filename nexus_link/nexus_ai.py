@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -148,17 +148,11 @@ def main_with_gateway(folder: Path, idle: Idle, seconds: float | None, show: Cal
         show(f"cannot start: {error}")
         return 1
     nexus = NexusExample(folder, page, idle)
-    stopping = False
-
-    def stop(signal_number: int, frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    stopping = threading.Event()
+    host.on_stop_request(stopping.set)
     end_s = None if seconds is None else time.monotonic() + seconds
     show_at_s = time.monotonic() + 1.0
-    while not stopping and (end_s is None or time.monotonic() < end_s):
+    while not stopping.is_set() and (end_s is None or time.monotonic() < end_s):
         nexus.step(0.1)
         if time.monotonic() >= show_at_s:
             show_at_s += 1.0
