@@ -27,10 +27,11 @@ _RETURN: Final = ord("\r")
 _MINUS: Final = ord("-")
 _POINT: Final = ord(".")
 _ZERO: Final = ord("0")
-_LARGEST: Final = 10**17
+_LARGEST: Final = 10**17  # one more digit fits 63 bits
+_MOST_DECIMALS: Final = 18
 BLANK: Final = -1
 _EXACT: Final = 2**53
-_POWERS: Final = 10.0 ** np.arange(20)
+_POWERS: Final = 10.0 ** np.arange(_MOST_DECIMALS + 1)
 _LINE_SHOWN: Final = 120
 
 
@@ -43,8 +44,8 @@ class Kind(IntEnum):
 
 
 _EXPECTED: Final = {
-    Kind.NUMBER: "a decimal number of at most 17 digits",
-    Kind.OPTIONAL: "a decimal number of at most 17 digits, or nothing,",
+    Kind.NUMBER: "a decimal number of at most 18 digits",
+    Kind.OPTIONAL: "a decimal number of at most 18 digits, or nothing,",
     Kind.TEXT: "text",
 }
 _OPTIONAL: Final = int(Kind.OPTIONAL)
@@ -101,7 +102,7 @@ def parse_rows(
                     byte = data[position]
                     if _ZERO <= byte <= _ZERO + 9:
                         digits += 1
-                        if mantissa < _LARGEST:
+                        if mantissa < _LARGEST and scale < _MOST_DECIMALS:
                             mantissa = mantissa * 10 + (byte - _ZERO)
                             if scale >= 0:
                                 scale += 1
