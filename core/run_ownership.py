@@ -19,6 +19,7 @@ from .process import LAUNCH_FILE, ProcessId
 
 LOCK_FILE: Final = "launcher.lock"
 STATE_FILE: Final = "launch-state.json"
+_LOCK_PATIENCE_S: Final = 1.0  # a launcher that was just killed holds its lock for some more milliseconds
 
 
 class LaunchState(Struct, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ class RunOwnership:
             raise RunFolderError(
                 f"run folder {run_folder} cannot be used: {error}; name another in run_folder"
             ) from error
-        if not host.try_lock(descriptor):
+        if not host.lock_within(descriptor, _LOCK_PATIENCE_S):
             holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise RunFolderError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import yaml
 
@@ -16,6 +16,8 @@ from ..errors import ConfigError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value stands: mapping keys and list positions, from the top."""
+
+_COLLECTION_TAGS: Final = (yaml.SafeLoader.DEFAULT_MAPPING_TAG, yaml.SafeLoader.DEFAULT_SEQUENCE_TAG)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def read_yaml(path: Path) -> YamlFile:
 def _build(path: Path, loader: yaml.SafeLoader, node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int]) -> Any:
     line = node.start_mark.line + 1
     lines[where] = line
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTION_TAGS:
+        raise ConfigError(f"{path}:{line}: {show_path(where)} was tagged {node.tag}, must be plain; remove the tag")
     if isinstance(node, yaml.SequenceNode):
         return [_build(path, loader, item, (*where, index), lines) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):

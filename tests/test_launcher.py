@@ -1,0 +1,202 @@
+"""The launcher with real processes: what ends, what is restarted, what stays down, and in which order things stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from nexus_gateway.core.errors import ConfigError, RunFolderError
+from nexus_gateway.core.launcher import ChildRow, Launcher
+from nexus_gateway.core.process import ProcessSpec
+from nexus_gateway.shm import host
+from nexus_gateway.shm.counters import CountersPage
+from nexus_gateway.shm.segment import SegmentState
+from nexus_gateway.shm.symbols import SymbolDirectory
+
+from tests.support.launched import QUICK, ROOT, make_config, make_spec
+from tests.support.shm_processes import linux_only
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def row(launcher: Launcher, name: str) -> ChildRow:
+    return next(child for child in launcher.describe() if child.name == name)
+
+
+def step_until(launcher: Launcher, name: str, state: str, *, restarts: int = 0) -> ChildRow:
+    deadline = time.monotonic() + 60
+    while True:
+        launcher.step()
+        child = row(launcher, name)
+        if child.state == state and child.restarts >= restarts:
+            return child
+        assert time.monotonic() < deadline, f"{name} never was {state}: {child}"
+        time.sleep(0.02)
+
+
+def own_counters(folder: Path) -> dict[str, int]:
+    return CountersPage.attach(folder / "run", "launcher").values()
+
+
+def test_runs_and_stops_in_reverse_order_leaving_no_process(tmp_path: Path) -> None:
+    with Launcher(make_config(tmp_path), [make_spec("one"), make_spec("two")]) as launcher:
+        step_until(launcher, "one", "running")
+        child = step_until(launcher, "two", "running")
+        assert child.heartbeat_age_s is not None
+        assert own_counters(tmp_path)["children_running"] == 2
+        pids = [each.pid for each in launcher.describe()]
+    assert (tmp_path / "run" / "events").read_text().split("\n")[:2] == ["two stopped", "one stopped"]
+    assert not any(pid is not None and psutil.pid_exists(pid) for pid in pids)
+    assert [each.state for each in launcher.describe()] == ["stopped", "stopped"]
+    assert CountersPage.attach(tmp_path / "run", "one").state() is SegmentState.CLOSED
+    assert not (tmp_path / "run" / "launch.json").exists()
+
+
+def test_gives_children_their_arguments_and_cores(tmp_path: Path) -> None:
+    core = host.available_cores()[-1]
+    spec = msgspec.structs.replace(make_spec("shown", "run_show", speed="max"), cores=(core,))
+    with Launcher(make_config(tmp_path), [spec]) as launcher:
+        assert stat.S_IMODE((tmp_path / "run" / "launch.json").stat().st_mode) == 0o600
+        step_until(launcher, "shown", "finished")
+        assert not launcher.any_alive
+    assert (tmp_path / "run" / "shown").read_text() == f"shown {{'speed': 'max'}} [{core}]"
+
+
+def test_adds_the_configured_symbols_before_children_start(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    with Launcher(config, []):
+        entries = SymbolDirectory.attach(tmp_path / "run").entries()
+    assert [(entry.name, entry.tick_size) for entry in entries] == [
+        (symbol.name, float(symbol.tick_size or "nan")) for symbol in config.symbols
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "limits"), [("run_hang", {"heartbeat_timeout_s": 1.5}), ("run_mute", {"start_timeout_s": 1.0})]
+)
+def test_hung_process_is_killed_and_restarted(tmp_path: Path, entry: str, limits: dict[str, float]) -> None:
+    config = make_config(tmp_path, msgspec.structs.replace(QUICK, **limits))
+    with Launcher(config, [make_spec("hangs", entry)]) as launcher:
+        hung = row(launcher, "hangs").pid
+        child = step_until(launcher, "hangs", "running" if entry == "run_hang" else "starting", restarts=1)
+        assert child.pid != hung
+        assert child.detail.startswith("no sign of life for")
+        assert own_counters(tmp_path)["hang_kills"] == 1
+        assert own_counters(tmp_path)["restarts"] == 1
+
+
+@linux_only
+@pytest.mark.parametrize(("entry", "reason"), [("run_crash", "exit code 1"), ("run_kill_itself", "ended by signal 9")])
+def test_crash_loop_uses_up_its_budget_and_the_others_live(tmp_path: Path, entry: str, reason: str) -> None:
+    with Launcher(make_config(tmp_path), [make_spec("good"), make_spec("bad", entry)]) as launcher:
+        good = step_until(launcher, "good", "running")
+        bad = step_until(launcher, "bad", "failed")
+        assert bad.detail == f"{reason}; 2 restarts in 60 s used up"
+        assert bad.restarts == QUICK.max_restarts
+        assert step_until(launcher, "good", "running").pid == good.pid
+        assert own_counters(tmp_path) | {"children_failed": 1, "restarts": 2, "starts": 4} == own_counters(tmp_path)
+
+
+def test_configuration_error_is_never_restarted(tmp_path: Path) -> None:
+    specs = [make_spec("refused", "run_wrong_config"), make_spec("unknown", "no_such_function")]
+    with Launcher(make_config(tmp_path), specs) as launcher:
+        for name in ("refused", "unknown"):
+            child = step_until(launcher, name, "failed")
+            assert (child.restarts, child.detail) == (0, "configuration error, see its log")
+    assert "settings.port was 0" in (tmp_path / "logs" / "refused.jsonl").read_text()
+
+
+@linux_only
+def test_stubborn_process_is_killed_after_its_grace(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, stop_grace_s=0.3)
+    with Launcher(make_config(tmp_path, limits), [make_spec("stubborn", "run_stubborn")]) as launcher:
+        pid = step_until(launcher, "stubborn", "running").pid
+    assert row(launcher, "stubborn").detail == "did not stop when asked, killed"
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+    assert own_counters(tmp_path)["stop_kills"] == 1
+
+
+@linux_only
+def test_second_request_to_stop_kills_at_once(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, stop_grace_s=3600.0)
+    with Launcher(make_config(tmp_path, limits), [make_spec("stubborn", "run_stubborn")]) as launcher:
+        step_until(launcher, "stubborn", "running")
+        launcher.request_stop()
+        launcher.request_stop()
+    assert row(launcher, "stubborn").detail == "did not stop when asked, killed"
+
+
+def test_second_launcher_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
+    with Launcher(make_config(tmp_path), [make_spec("one")]) as first:
+        second = Launcher(make_config(tmp_path), [])
+        with pytest.raises(RunFolderError, match=rf"in use by the launcher with pid {os.getpid()}, allowed is one"):
+            second.start()
+        step_until(first, "one", "running")
+    with second:  # free again
+        pass
+
+
+@linux_only
+def test_run_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    with pytest.raises(RunFolderError, match="chmod 700"):
+        Launcher(make_config(tmp_path), []).start()
+
+
+@linux_only
+def test_run_ends_on_a_signal_and_gives_the_signals_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    launcher = Launcher(make_config(tmp_path), [make_spec("one")])
+    launcher.start()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    launcher.run()
+    assert row(launcher, "one").state == "stopped"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_run_ends_with_the_last_child_or_on_its_condition(tmp_path: Path) -> None:
+    with Launcher(make_config(tmp_path), [make_spec("done", "run_to_code", code=0)]) as launcher:
+        launcher.run()
+    assert row(launcher, "done").state == "finished"
+    with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
+        launcher.run(lambda: row(launcher, "one").state == "running")
+    assert row(launcher, "one").state == "stopped"
+
+
+def test_console_of_children_goes_to_a_file_on_request(tmp_path: Path) -> None:
+    with Launcher(make_config(tmp_path), [make_spec("bad", "no_such_function")], console=False) as launcher:
+        step_until(launcher, "bad", "failed")
+    assert (tmp_path / "logs" / "bad.console").read_text() == ""  # its log has the reason; this is for crashes
+    assert "no_such_function" in (tmp_path / "logs" / "bad.jsonl").read_text()
+
+
+def test_cores_that_are_not_there_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    spec = msgspec.structs.replace(make_spec("one"), cores=(4000,))
+    with pytest.raises(ConfigError, match=r"cores of one was \[4000\], usable here are \[0"):
+        Launcher(make_config(tmp_path), [spec]).start()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("specs", "text"),
+    [
+        ([ProcessSpec(name="Bad Name", entry="a:b")], "name was 'Bad Name'"),
+        ([ProcessSpec(name="launcher", entry="a:b")], "the launcher's own"),
+        ([ProcessSpec(name="x", entry="a:b"), ProcessSpec(name="x", entry="a:b")], "'x' twice"),
+        ([ProcessSpec(name="x", entry="no colon")], "must be 'module:function'"),
+    ],
+)
+def test_wrong_specs_are_refused(tmp_path: Path, specs: list[ProcessSpec], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Launcher(make_config(tmp_path), specs)

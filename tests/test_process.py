@@ -1,0 +1,152 @@
+"""The inside of a supervised process: signs of life, reasons to stop, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from nexus_gateway.core.config import GatewayConfig
+from nexus_gateway.core.errors import ConfigError
+from nexus_gateway.core.process import (
+    EXIT_CLEAN,
+    EXIT_CONFIG,
+    EXIT_FAILURE,
+    LaunchFile,
+    ProcessContext,
+    ProcessId,
+    ProcessSpec,
+    load_entry,
+)
+from nexus_gateway.shm.counters import CountersPage
+from nexus_gateway.shm.segment import SegmentState
+
+from tests.support.launched import ROOT, count_turns, make_config, make_spec
+from tests.support.shm_processes import linux_only, wait_for
+
+
+def order(folder: Path, *specs: ProcessSpec, launcher: ProcessId | None = None) -> Path:
+    """A run folder with the launcher's order in it; this process plays the launcher."""
+    config = make_config(folder)
+    config.run_path.mkdir(mode=0o700)
+    LaunchFile(
+        launcher=launcher or ProcessId.own(),
+        console=True,
+        config=config,
+        processes={spec.name: spec for spec in specs},
+    ).write(config.run_path)
+    return config.run_path
+
+
+def run(
+    name: str, run_folder: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None
+) -> tuple[int, str]:
+    """Exit code and what it printed; `meanwhile` sees it run."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "nexus_gateway.core.process", name, "--run-folder", str(run_folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            if meanwhile is not None:
+                meanwhile(process)
+            _, printed = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, printed
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "printed"),
+    [
+        (make_spec("x", "run_to_code", code=0), EXIT_CLEAN, ""),
+        (make_spec("x", "run_to_code", code=7), 7, ""),
+        (make_spec("x", "run_crash"), EXIT_FAILURE, "RuntimeError: planned crash"),
+        (make_spec("x", "run_wrong_config"), EXIT_CONFIG, "settings.port was 0, must be at least 1"),
+        (make_spec("x", "no_such"), EXIT_CONFIG, "entry of x was 'tests.support.launched:no_such'"),
+        (ProcessSpec(name="x", entry="no.such:main"), EXIT_CONFIG, "no module named 'no'; correct the name"),
+        (ProcessSpec(name="x", entry="a:b", cores=(4000,)), EXIT_CONFIG, "cores was [4000], this process may use [0"),
+        (make_spec("other"), EXIT_CONFIG, "process was 'x'; launch.json has other"),
+    ],
+)
+def test_exit_codes(tmp_path: Path, spec: ProcessSpec, code: int, printed: str) -> None:
+    ended, text = run("x", order(tmp_path, spec))
+    assert ended == code
+    assert printed in text
+
+
+def test_without_an_order_it_says_who_writes_it(tmp_path: Path) -> None:
+    code, printed = run("x", tmp_path)
+    assert code == EXIT_CONFIG
+    assert "launch.json does not exist; the launcher writes it" in printed
+
+
+def test_an_order_of_another_release_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "launch.json").write_text('{"launcher": {"pid": 1}}')
+    with pytest.raises(ConfigError, match="was written by another release"):
+        LaunchFile.read(tmp_path)
+
+
+@linux_only
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_stops_cleanly_when_asked(tmp_path: Path, number: int) -> None:
+    run_folder = order(tmp_path, make_spec("x"))
+
+    def ask(process: subprocess.Popen[str]) -> None:
+        wait_for(lambda: count_turns(run_folder, "x") > 0, "first turn")
+        process.send_signal(number)
+
+    assert run("x", run_folder, ask)[0] == EXIT_CLEAN
+    assert CountersPage.attach(run_folder, "x").state() is SegmentState.CLOSED
+
+
+def test_stops_when_its_launcher_is_not_the_one_that_started_it(tmp_path: Path) -> None:
+    own = ProcessId.own()
+    reused = msgspec.structs.replace(own, started_ms=own.started_ms - 60_000)
+    code, printed = run("x", order(tmp_path, make_spec("x"), launcher=reused))
+    assert code == EXIT_CLEAN
+    assert "launcher is gone, stopping" in printed
+
+
+def test_signs_of_life_are_written_ten_times_a_second_at_most(run_dir: Path) -> None:
+    context = ProcessContext("x", run_dir, GatewayConfig())
+    page = context.open_counters(("a",))
+    stamps = [0]
+    while len(stamps) < 5:
+        context.beat()
+        if stamps[-1] != page.segment.field("heartbeat_ns"):
+            stamps.append(page.segment.field("heartbeat_ns"))
+    assert all(later - earlier >= 99_000_000 for earlier, later in pairwise(stamps))
+    context.close()
+
+
+def test_sleep_ends_early_when_it_is_to_stop(run_dir: Path) -> None:
+    context = ProcessContext("x", run_dir, GatewayConfig())
+    context.open_counters(())
+    assert context.sleep(0.01) is False
+    context.request_stop()
+    assert context.sleep(3600) is True
+    context.close()
+
+
+def test_counters_are_opened_once_and_before_they_are_used(run_dir: Path) -> None:
+    context = ProcessContext("x", run_dir, GatewayConfig())
+    with pytest.raises(AssertionError, match="open_counters comes first"):
+        context.beat()
+    context.open_counters(("a",))
+    with pytest.raises(AssertionError, match="opened once"):
+        context.open_counters(("a",))
+    context.close()
+
+
+def test_load_entry_finds_what_is_named() -> None:
+    assert load_entry("nexus_gateway.core.process:load_entry", "here") is load_entry
+    with pytest.raises(ConfigError, match=r"^here was 'os:nothing': os has no 'nothing'; correct the name"):
+        load_entry("os:nothing", "here")
