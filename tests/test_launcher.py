@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from pathlib import Path
@@ -200,3 +201,32 @@ def test_cores_that_are_not_there_are_refused_before_anything_starts(tmp_path: P
 def test_wrong_specs_are_refused(tmp_path: Path, specs: list[ProcessSpec], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         Launcher(make_config(tmp_path), specs)
+
+
+def test_machine_that_slept_does_not_cost_the_children_their_lives(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, heartbeat_timeout_s=0.6)
+    with Launcher(make_config(tmp_path, limits), [make_spec("one")]) as launcher:
+        pid = step_until(launcher, "one", "running").pid
+        assert pid is not None
+        psutil.Process(pid).suspend()
+        time.sleep(1.2)  # neither the child nor the launcher runs, as on a laptop that is shut
+        launcher.step()
+        psutil.Process(pid).resume()
+        assert step_until(launcher, "one", "running").pid == pid
+
+
+def test_process_that_cannot_be_created_uses_up_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
+        assert step_until(launcher, "one", "failed").detail == "exit code 1; 2 restarts in 60 s used up"
+
+
+def test_doubtful_pinning_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = msgspec.structs.replace(make_config(tmp_path), idle="busy_spin", cores={"nobody": (0,)})
+    with Launcher(config, [make_spec("nt8", "run_to_code", code=0), make_spec("reader", "run_to_code", code=0)]):
+        pass
+    fields = [record.fields for record in caplog.records if record.levelname == "WARNING"]
+    findings = [str(each.get("finding", each.get("child"))) for each in fields]
+    assert "nobody" in findings
+    assert any("reader spins and is pinned nowhere" in finding for finding in findings)
+    assert not any("nt8" in finding for finding in findings), "an adapter waits for its platform, it does not spin"
