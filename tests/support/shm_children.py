@@ -94,12 +94,12 @@ def write_until_killed(folder: Path, capacity: int, batch: int) -> None:
     shm_kernels.write_derived(writer.state_address, int(records.ctypes.data), 1 << 62, batch, 0)
 
 
-def write_board_until_killed(folder: Path) -> None:
+def write_board_until_killed(folder: Path, first_seq: int) -> None:
+    """Write row 5 of the board again and again, with growing numbers."""
     writer = TickWriter(folder, "sim", Platform.SIM, capacity=8, board_rows=8)
     row = writer._board.address + layout.BOARD.size_bytes + 5 * layout.TICK_BYTES
     record = np.zeros(1, TICK_DTYPE)
-    first = int(writer.board_row(5)["seq"][0]) + 1
-    shm_kernels.write_rows(row, int(record.ctypes.data), first, 1 << 62)
+    shm_kernels.write_rows(row, int(record.ctypes.data), first_seq, 1 << 62)
 
 
 def read_until_killed(folder: Path, number: int) -> None:

@@ -94,6 +94,18 @@ def write_lossless(state, records, cursor, last_seq, batch):
             publish_records(state, records, count, 0)
 
 
+@numba.njit("int64(int64, int64, int64)", nogil=True)
+def count_bad(records, count, previous):
+    """How many of `count` copied records are torn, repeated or out of order after number `previous`."""
+    copied = carray(as_pointer(records), count, TICK_DTYPE)
+    bad = 0
+    for i in range(count):
+        if not is_derived(copied[i]) or np.int64(copied[i].seq) <= previous:
+            bad += 1
+        previous = np.int64(copied[i].seq)
+    return bad
+
+
 @numba.njit("int64(int64, int64, int64, int64, int64, int64)", nogil=True)
 def drain_derived(state, out, limit, last_seq, pause, idle_rounds):
     """Drain until `last_seq` is past or nothing came for `idle_rounds` looks; `pause` rounds of rest after each drain.
@@ -105,11 +117,12 @@ def drain_derived(state, out, limit, last_seq, pause, idle_rounds):
     bad, previous, idle = 0, np.int64(0), 0
     while reader[0].next_seq <= last_seq and idle < idle_rounds:
         count = drain_one(state, out, limit)
-        idle = 0 if count else idle + 1
-        for i in range(count):
-            if not is_derived(records[i]) or np.int64(records[i].seq) <= previous:
-                bad += 1
-            previous = np.int64(records[i].seq)
+        if count == 0:
+            idle += 1
+            continue
+        idle = 0
+        bad += count_bad(out, count, previous)
+        previous = np.int64(records[count - 1].seq)
         spin(pause)
     return bad
 
