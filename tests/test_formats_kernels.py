@@ -121,7 +121,10 @@ def test_scaled_values_are_exact_and_within_limits() -> None:
     ticks = new_ticks(6)
     accepted = rows.accepted(ticks)
     assert len(next(accepted)) == 3
-    with pytest.raises(Exception, match=r"test: line 4: expected value from 0 / 10\*\*6 to 86399999999999 / 10\*\*6"):
+    with pytest.raises(
+        Exception,
+        match=r"test: line 4: was value 5.1234567; expected value from 0 / 10\*\*6 to 86399999999999 / 10\*\*6",
+    ):
         next(accepted)
 
 

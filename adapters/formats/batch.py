@@ -31,7 +31,7 @@ class Batch(ABC):
 
     @abstractmethod
     def describe(self, index: int) -> str:
-        """File and position of a line or record, and what it was where that is known."""
+        """File and position of a line or record, and what it was."""
 
     def refuse(self, bad: npt.NDArray[np.bool_], expected: str) -> None:
         """Mark what the format cannot have; `expected` goes into the message."""
@@ -50,6 +50,6 @@ class Batch(ABC):
         if self._strict:
             yield ticks[: min(self._refused)]
         for index in sorted(self._refused):
-            text = f"{self.describe(index)}: expected {self._refused[index]}"
+            text = f"{self.describe(index)}; expected {self._refused[index]}"
             report_broken(text, self._strict, self._oddities)
         yield np.delete(ticks, list(self._refused))

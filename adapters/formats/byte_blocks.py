@@ -12,7 +12,7 @@ from typing import Final
 from ...core.errors import DataFormatError
 from .oddities import Oddities
 
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 18
 _FIRST_LINE_BYTES: Final = 200
 _COMPRESSED_BYTES: Final = 1 << 16
 _MEMBER_BYTES: Final = 1 << 16  # zipfile drops the read in which it finds damage: little is lost
@@ -68,8 +68,6 @@ def read_lzma_blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         for block in iter(lambda: file.read(_COMPRESSED_BYTES), b""):
             position += len(block)
-            if stream.eof:
-                raise DataFormatError(f"{path}: data follows the end of the LZMA stream before byte {position}")
             while block or not (stream.needs_input or stream.eof):
                 try:
                     content = stream.decompress(block, BLOCK_BYTES)
@@ -78,6 +76,8 @@ def read_lzma_blocks(path: Path) -> Iterator[bytes]:
                 block = b""
                 if content:
                     yield content
+            if stream.unused_data or (stream.eof and file.read(1)):
+                raise DataFormatError(f"{path}: LZMA data ends before byte {position}, but the file goes on")
     if position and not stream.eof:
         raise DataFormatError(f"{path}: LZMA file ends at byte {position}, before its end mark: it was cut")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import IntEnum
 from typing import Final
 
@@ -31,7 +32,7 @@ _LARGEST: Final = 10**17  # one more digit fits 63 bits
 _MOST_DECIMALS: Final = 18
 BLANK: Final = -1
 _EXACT: Final = 2**53
-_POWERS: Final = 10.0 ** np.arange(_MOST_DECIMALS + 1)
+_POWERS: Final = np.array([float(10**decimals) for decimals in range(_MOST_DECIMALS + 1)])
 _LINE_SHOWN: Final = 120
 
 
@@ -155,7 +156,7 @@ class Rows(Batch):
     def decimals(self, column: int) -> npt.NDArray[np.float64]:
         """The float64 nearest to each decimal; NaN where the column is blank."""
         mantissas, scales = self._mantissas[:, column], self._scales[:, column]
-        values = mantissas / _POWERS[scales]
+        values: npt.NDArray[np.float64] = mantissas / _POWERS[scales]
         values[scales == BLANK] = np.nan
         for i in np.flatnonzero(np.abs(mantissas) > _EXACT):  # too long to divide exactly: let Python round it
             values[i] = float(f"{mantissas[i]}e-{scales[i]}")
@@ -178,7 +179,14 @@ class Rows(Batch):
         return values
 
     def describe(self, index: int) -> str:
-        return f"{self._table.name}: line {self._first_line + index}"
+        values = " | ".join(
+            f"{column.name} {Decimal(int(mantissa)).scaleb(-int(scale))}"
+            for column, mantissa, scale in zip(
+                self._table.columns, self._mantissas[index], self._scales[index], strict=True
+            )
+            if column.kind != Kind.TEXT and scale != BLANK
+        )
+        return f"{self._table.name}: line {self._first_line + index}: was {values}"
 
 
 @dataclass(frozen=True)

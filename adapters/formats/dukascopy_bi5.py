@@ -95,7 +95,7 @@ def _decode(
         ticks["ts_event_ns"] = clock.to_utc_ns(base_ns + records["ms"].astype(np.int64) * _NS_PER_MS)
         ticks["ts_recv_ns"] = ticks["ts_event_ns"]
         for side in ("bid", "ask"):
-            ticks[side] = records[side] / 10.0**decimals
+            ticks[side] = records[side] / float(10**decimals)
             ticks[f"{side}_size"] = records[f"{side}_size"]
         ticks["flags"] = TickFlag.BID | TickFlag.ASK
         yield from batch.accepted(ticks)

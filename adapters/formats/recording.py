@@ -22,8 +22,8 @@ from ...shm.tick import TICK_DTYPE, Platform, TickArray
 from .merge import merge_by_time
 from .oddities import Audit, Oddities
 
-CHUNK_TICKS: Final = 65_536
-"""Ticks in one array at most: 4 MB."""
+CHUNK_TICKS: Final = 16_384
+"""Ticks in one array at most: 1 MB, so that a merge of many files stays small."""
 
 _PRICES_AND_SIZES: Final = ("bid", "ask", "last", "bid_size", "ask_size", "last_size")
 
