@@ -85,9 +85,17 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def is_healthy(self) -> bool:
-        """All processes and rings are live, all links up."""
+        """All configured processes run, all segments are live, all links up."""
         states = [ring.state for ring in self.rings] + [process.state for process in self.processes]
-        return bool(states) and all(state == "live" for state in states) and all(ring.link_up for ring in self.rings)
+        return (
+            bool(states)
+            and all(state == "live" for state in states)
+            and all(ring.link_up for ring in self.rings)
+            and all(
+                process.counters.get("children_running", 0) >= process.counters.get("children_configured", 0)
+                for process in self.processes
+            )
+        )
 
 
 @dataclass

@@ -102,6 +102,7 @@ class MarketView:
         self._retired_read = self._retired_lost = self._retired_torn = 0
         self._next_refresh_s = 0.0
         self.refresh()
+        host.release_code_pages("libllvmlite")  # the kernels are loaded, NEXUS has better use for the memory
 
     def refresh(self) -> None:
         """Attach to rings that are new or were made anew, and take in new symbols; some 50 us when nothing changed."""
