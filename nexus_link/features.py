@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from ..shm.jit import kernel
 from ..shm.symbols import SymbolDirectory
 from ..shm.tick import TickFlag
 
@@ -42,7 +43,7 @@ _STALE: Final = int(TickFlag.STALE)
 _DECAY: Final = 0.02
 
 
-@numba.njit(cache=True)
+@kernel()
 def update_features(tick: Any, state: Any) -> None:
     """Take one tick into its symbol's row of `state` (shape (SYMBOLS,), FEATURES)."""
     if tick.symbol >= len(state):
