@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,20 @@ BLOCK_BYTES: Final = 1 << 18
 _FIRST_LINE_BYTES: Final = 200
 _COMPRESSED_BYTES: Final = 1 << 16
 _MEMBER_BYTES: Final = 1 << 16  # zipfile drops the read in which it finds damage: little is lost
+# What zipfile raises over a changed byte: a wrong offset is an OSError, a wrong method a NotImplementedError, a wrong
+# flag "encrypted", a RuntimeError; a name that is no text a ValueError.
+_ZIP_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_LZMA_MEMORY_BYTES: Final = 1 << 26  # a damaged header may ask for 4 GB; the vendor's files need 4 MB
 _GZIP_WINDOW: Final = 31  # zlib's largest window with gzip framing: header and checksum are verified
 
 
@@ -64,7 +78,7 @@ def read_lzma_blocks(path: Path) -> Iterator[bytes]:
         DataFormatError: truncated, damaged, or followed by other data, with the position in the compressed file.
     """
     position = 0
-    stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE)
+    stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE, _LZMA_MEMORY_BYTES)
     with path.open("rb") as file:
         for block in iter(lambda: file.read(_COMPRESSED_BYTES), b""):
             position += len(block)
@@ -87,7 +101,7 @@ def list_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [each.filename for each in archive.infolist() if not each.is_dir()]
-    except zipfile.BadZipFile as error:
+    except _ZIP_DAMAGE as error:
         size = path.stat().st_size
         raise DataFormatError(
             f"{path}: no readable zip archive ({error}); its directory stands at its end, byte {size}: it was cut"
@@ -106,7 +120,7 @@ def read_member_blocks(path: Path, member: str) -> Iterator[bytes]:
             while content := file.read(_MEMBER_BYTES):
                 position += len(content)
                 yield content
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _ZIP_DAMAGE as error:
         raise DataFormatError(f"{path}!{member}: damaged after byte {position} of its text: {error}") from error
 
 
