@@ -18,10 +18,17 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
     lines = []
     for name in names:
         route = state.routes[name]
+        if route.severed:
+            # What happened behind a cut link is not known: it may come up, but not trade before it is reconciled.
+            route.severed = False
+            state.kills[name].level = KillLevel.NO_NEW
+            state.kills[name].verified = True
+            lines.append(f"{name}: the link may come up again; resume once more when it is reconciled")
+            continue
         unknown = blocking_orders(state, name)
         if unknown:
             lines.append(f"{name}: {len(unknown)} orders with an unknown outcome")
-        if not route.severed and not (route.up and route.ready):
+        if not (route.up and route.ready):
             lines.append(f"{name}: not connected and reconciled")
         for symbol, position in route.positions.items():
             if position.blocked or position.mismatches:
@@ -33,7 +40,6 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
         state.kill = KillLevel.NORMAL
     for name in names:
         state.kills[name] = KillRecord()
-        state.routes[name].severed = False
     text = "" if not state.kill else f"the ladder for all platforms still stands at {state.kill.name.lower()}"
     turn.alert(RejectCode.NONE, f"resumed by {command.by}: {command.reason}", command.platform)
     _answer(turn, peer, command.request_id, RejectCode.NONE, text, [f"{name}: normal" for name in names])

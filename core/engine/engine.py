@@ -47,7 +47,7 @@ from .reports import is_done, publish
 from .retention import forget_finished
 from .settings import EngineSettings
 from .signals import apply_signal, release_unused
-from .state import EngineState
+from .state import EngineState, route_of
 from .timers import next_due_ns, run_timers
 from .turn import Turn, live_orders
 from .updates import apply_reject, apply_update
@@ -118,6 +118,9 @@ class Engine:
         else:
             assert isinstance(message, Account)
             apply_account(turn, message)
+        name = route_of(message.platform, message.account)
+        if name in turn.state.routes:
+            turn.touch_route(name)
 
     def _admin_asked(self, turn: Turn, event: AdminAsked) -> None:
         request = event.request
@@ -136,6 +139,8 @@ class Engine:
     def _start(self, turn: Turn, event: Started) -> None:
         """After every start all links are down and whatever was never answered is unknown."""
         state = turn.state
+        if not state.boot_id:
+            state.waiting_for = dict.fromkeys(event.settings.expected_platforms)
         state.settings, state.limits = event.settings, event.limits
         state.boot_id = event.boot_id
         if state.stage not in event.limits.stages:

@@ -121,8 +121,8 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> Non
     owner: tuple[str, int] | None = None
     if parts is not None:
         order = recognise(turn, route, parts, fill.symbol, fill.side, fill.platform_order_id)
+        record.order_id = parts.client_order_id
         if order is not None:
-            record.order_id = parts.client_order_id
             order.executions[key] = None
             owner = (order.signal_id, order.leg) if order.signal_id else None
             order.first_fill_ns = order.first_fill_ns or fill.ts_event_ns

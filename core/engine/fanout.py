@@ -9,8 +9,20 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ..messages import Allocation, FanOutKind, LegState, OrderRole, OrderType, Protection, RejectCode, Side, TimeInForce
+from ..messages import (
+    Allocation,
+    FanOutKind,
+    KillLevel,
+    LegState,
+    OrderRole,
+    OrderType,
+    Protection,
+    RejectCode,
+    Side,
+    TimeInForce,
+)
 from .exits import close_leg, drive_exit
+from .kill import kill_level
 from .placement import place_for_leg, want_cancel
 from .protection import guard_leg
 from .settings import NS_PER_MS
@@ -101,12 +113,14 @@ def settle(turn: Turn, record: SignalRecord) -> None:
         for number in range(len(record.legs)):
             close_leg(turn, record, number)
     for number, leg in enumerate(record.legs):
+        level = kill_level(turn.state, leg.route)
+        guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
+        if not leg.closing and leg.orders and guarded:
+            guard_leg(turn, record, number)
         if leg.closing:
             drive_exit(turn, record, number)
-        elif leg.hedge:
+        elif leg.hedge and level < KillLevel.REDUCE_ONLY:
             _drive_hedge(turn, record, number)
-        elif leg.protection is Protection.GATEWAY and leg.orders:
-            guard_leg(turn, record, number)
 
 
 def _decide(turn: Turn, record: SignalRecord) -> None:

@@ -49,6 +49,7 @@ def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
     state.kill_number += 1
     if not command.platform:
         state.kill = max(state.kill, command.level)
+        state.kill_own_only = command.own_only
     lines = []
     for name, route in state.routes.items():
         if command.platform in ("", route.platform):

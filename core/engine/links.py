@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..messages import Account, Hello, LegState, SnapshotRequest
+from ..messages import Account, Hello, KillLevel, LegState, SnapshotRequest
 from .effects import CutLink, SendToPlatform
 from .lifecycle import mark_unknown
 from .settings import NS_PER_MS
-from .state import RouteRecord, route_of
+from .state import KillRecord, RouteRecord, route_of
 from .turn import Turn, live_orders
 
 
@@ -18,6 +18,15 @@ def link_up(turn: Turn, hello: Hello) -> None:
     route = turn.state.routes.get(name)
     if route is None:
         route = turn.state.routes[name] = RouteRecord(platform=hello.platform, account=hello.account, hello=hello)
+        if turn.state.kill > KillLevel.NORMAL:
+            # The switch was pulled for all platforms before this one was known.
+            turn.state.kills[name] = KillRecord(
+                level=turn.state.kill,
+                own_only=turn.state.kill_own_only,
+                asked_ns=turn.now_ns,
+                verified=False,
+                proof_request=1,
+            )
     if route.severed:
         turn.count("link_refused_severed")
         turn.effects.append(CutLink(route.platform, route.account))

@@ -44,6 +44,7 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
         route.ready = True
         route.known_before = True
         route.proof_ns = turn.now_ns
+        turn.state.waiting_for.pop(route.platform, None)
         _mark_proven(turn, name, route.request_id)
     else:
         turn.count("incomplete_snapshot")

@@ -20,6 +20,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     swallow fills. `retry_ms`: between attempts of anything. `sever_patience_ms`: how long `sever` waits for
     flat before it cuts the link. `retention_ms`: how long a finished signal is remembered; must exceed the
     age at which a signal is refused as stale.
+
+    `expected_platforms`: with a journal that is new (or was lost), nothing opens before each of these has
+    shown what it holds: only they know then what was traded today.
     """
 
     send_within_ms: Ms = 1_000
@@ -30,6 +33,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     snapshot_ms: Ms = 5_000
     sever_patience_ms: Ms = 10_000
     retention_ms: Annotated[int, Meta(gt=0)] = 7 * 86_400_000
+    expected_platforms: tuple[str, ...] = ()
     max_exit_attempts: Annotated[int, Meta(ge=1, le=500)] = 20
     cancel_orphans: bool = True
 

@@ -79,6 +79,9 @@ def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
         return RejectCode.KILL_SWITCH, f"kill switch is at {turn.state.kill.name.lower()}; resume first"
     if signal.reduce_only:
         return RejectCode.NONE, ""
+    if turn.state.waiting_for:
+        missing = ", ".join(turn.state.waiting_for)
+        return RejectCode.PLATFORM_NOT_READY, f"the journal is new; waiting for {missing} to show what was traded today"
     last = turn.state.last_entries.get(f"{signal.symbol}|{signal.side}")
     window_ms = limits.lookalike_window_ms
     if last is not None and turn.now_ns - last[0] < window_ms * NS_PER_MS:

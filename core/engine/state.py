@@ -266,6 +266,7 @@ class EngineState(Struct, kw_only=True):
     now_ns: int = 0
     boot_id: str = ""
     forgotten_ns: int = 0
+    waiting_for: dict[str, None] = field(default_factory=dict)
     signals: dict[str, SignalRecord] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     seen_keys: dict[str, int] = field(default_factory=dict)
@@ -277,6 +278,7 @@ class EngineState(Struct, kw_only=True):
     day: DayCounters = field(default_factory=DayCounters)
     kill: KillLevel = KillLevel.NORMAL
     kills: dict[str, KillRecord] = field(default_factory=dict)
+    kill_own_only: bool = False
     kill_number: int = 0
     last_entries: dict[str, tuple[int, str]] = field(default_factory=dict)
     usd_rates: dict[str, Decimal] = field(default_factory=dict)

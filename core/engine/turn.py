@@ -41,7 +41,9 @@ class Turn:
             self.review[signal_id] = None
 
     def look_at(self, signal_id: str) -> None:
-        """Time has passed for this signal, or its route is ready again: look at its policy before the turn ends."""
+        """Time has passed for this signal, or its route is ready again: look at its policy before the turn
+        ends.
+        """
         self.review[signal_id] = None
 
     def touch_route(self, route: str) -> None:

@@ -106,9 +106,7 @@ class Signal(Struct, tag="signal", frozen=True, kw_only=True, forbid_unknown_fie
             if self.risk_usd <= 0:
                 raise ValueError(f"risk_usd must be above zero, was {self.risk_usd}")
             if self.bracket is None or self.bracket.stop_loss is None:
-                raise ValueError(
-                    "risk_usd needs a bracket with a stop_loss: without one the size has no measure"
-                )
+                raise ValueError("risk_usd needs a bracket with a stop_loss: without one the size has no measure")
         check_prices(self.order_type, self.limit_price, self.stop_price)
         check_good_till(self.time_in_force, self.good_till_ns)
         if self.policy.quorum > len(self.targets):

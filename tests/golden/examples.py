@@ -222,9 +222,7 @@ EXAMPLES: tuple[m.Message, ...] = (
         account_mode=m.AccountMode.HEDGING,
         capabilities=CAPABILITIES,
         instruments=(
-            m.Instrument(
-                symbol="NQ", platform_symbol="NAS100", tick_size=Decimal("0.1"), lot_step=Decimal("0.1")
-            ),
+            m.Instrument(symbol="NQ", platform_symbol="NAS100", tick_size=Decimal("0.1"), lot_step=Decimal("0.1")),
         ),
         token="secret",
     ),
@@ -233,9 +231,7 @@ EXAMPLES: tuple[m.Message, ...] = (
     m.Kill(request_id=1, level=m.KillLevel.FLATTEN, reason="practice", by="operator"),
     m.Resume(request_id=2, reason="practice over", by="operator"),
     m.Acknowledge(request_id=3, platform="mt5", symbol="NQ", by="operator"),
-    m.StageChange(
-        request_id=4, stage=2, by="operator", confirmation="I promote to stage 2", evidence="run 9"
-    ),
+    m.StageChange(request_id=4, stage=2, by="operator", confirmation="I promote to stage 2", evidence="run 9"),
     m.Query(request_id=5, what=m.QueryKind.REPORT, signal_id="nexus-000042"),
     m.AdminResult(request_id=1, accepted=True, done=False, lines=("mt5: flatten sent, not verified yet",)),
 )

@@ -32,8 +32,8 @@ def main() -> int:
             print(f"seed {seed} ({outcome.digest}): " + "; ".join(outcome.violations))
     seconds = time.perf_counter() - started
     print(
-        f"simulation: {options.seeds} seeds from {options.first}, {len(failed)} failed {failed[:10]}, {signals} signals, "
-        f"{orders} orders, {fills} fills, {events} events, {crashes} crashes, {seconds:.1f} s, "
+        f"simulation: {options.seeds} seeds from {options.first}, {len(failed)} failed {failed[:10]}, "
+        f"{signals} signals, {orders} orders, {fills} fills, {events} events, {crashes} crashes, {seconds:.1f} s, "
         f"{orders / seconds:.0f} orders/s, {events / seconds:.0f} events/s"
     )
     return 1 if failed else 0

@@ -21,13 +21,14 @@ class Faults:
     torn: float = 0.0
     missing: float = 0.0
     by_hand: float = 0.0
+    kill: float = 0.0
     lists_ended_orders: bool = True
 
     def calm(self) -> None:
         """End of the storm: only what a platform does by right goes on."""
         self.lost = self.doubled = self.late = self.incomplete_snapshot = 0.0
         self.reject = self.unsolicited_cancel = self.fill_during_cancel = self.bust = 0.0
-        self.link_break = self.crash = self.torn = self.missing = self.by_hand = 0.0
+        self.link_break = self.crash = self.torn = self.missing = self.by_hand = self.kill = 0.0
 
 
 def draw_faults(rng: Random) -> Faults:
@@ -50,5 +51,6 @@ def draw_faults(rng: Random) -> Faults:
         torn=some(0.4),
         missing=some(0.15),
         by_hand=some(0.02),
+        kill=some(0.04),
         lists_ended_orders=rng.random() < 0.7,
     )

@@ -87,28 +87,36 @@ class Gateway:
         limits: Limits,
         plants: Plants,
         to_platform: Callable[[str, object], None],
+        cut: Callable[[str], None],
         to_nexus: Callable[[object], None],
     ) -> None:
         self.schedule, self.faults, self.plants = schedule, faults, plants
         self.settings, self.limits = settings, limits
-        self.to_platform, self.to_nexus = to_platform, to_nexus
+        self.to_platform, self.cut, self.to_nexus = to_platform, cut, to_nexus
         self.journal = MemoryJournal()
         self.engine: Engine | None = None
         self.committed_digest = ""
         self.broken: list[str] = []
         self.orders_sent: dict[str, int] = {}
         self.losses = 0
+        self.lost_trades = 0
+        self._trades_before: set[str] = set()
         self.crashes = 0
         self.orders = 0
         self.events = 0
         self.admin: list[object] = []
         self.on_start: Callable[[], None] = lambda: None
         self._timer = 0
+        self._last_trades: list[str] = []
 
     def start(self) -> None:
         before = self.committed_digest
         self.engine = self.journal.rebuild(self.settings, self.limits)
-        if before and self.engine.digest() != before:
+        if self._trades_before:
+            self.lost_trades += len(self._trades_before - set(self.engine.state.day.trades))
+            self._trades_before = set()
+        # With a planted bug the other invariants have to notice it.
+        if before and self.engine.digest() != before and not any(vars(self.plants).values()):
             self.broken.append("the engine rebuilt from the journal differs from the one that died")
         if self.plants.reset_counters:
             self.engine.state.day.trades.clear()
@@ -164,7 +172,7 @@ class Gateway:
         elif isinstance(effect, e.AnswerAdmin):
             self.admin.append(effect.message)
         elif isinstance(effect, e.CutLink):
-            self.schedule.at(MS, lambda: self.handle(e.LinkDown(platform=effect.platform, account=effect.account)))
+            self.cut(effect.platform)
 
     def _resend(self) -> list[e.Effect]:
         assert self.engine is not None
@@ -179,14 +187,14 @@ class Gateway:
         self.schedule.trace("crash")
         self.journal.lose_uncommitted()
         self.committed_digest = self.engine.digest() if committed else ""
-        if committed and (self.plants.skip_journal or self.plants.resend_timeout):
-            self.committed_digest = ""
+        self._last_trades = list(self.engine.state.day.trades)
         self.engine = None
         if self.schedule.chance(self.faults.missing):
             self.journal.tear(len(self.journal.rows))
             self.committed_digest = ""
             self.losses += 1
         elif self.schedule.chance(self.faults.torn):
+            self._trades_before = set(self._last_trades)
             self.journal.tear(self.schedule.rng.randrange(1, 40))
             self.committed_digest = ""
             self.losses += 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from nexus_gateway.core import messages as m
+
 from tests.simulation.faults import Faults
 from tests.simulation.schedule import MS, Schedule
 

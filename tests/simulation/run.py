@@ -19,7 +19,6 @@ from tests.simulation.schedule import MS, SECOND, START_NS, Schedule
 STORM_NS = 90 * SECOND
 CALM_NS = 120 * SECOND
 ALL_TYPES = tuple(m.OrderType)
-SETTINGS = e.EngineSettings()
 
 
 @dataclass
@@ -50,14 +49,15 @@ class World:
         self.by_name = {platform.name: platform for platform in self.platforms}
         self.link_up = {platform.name: False for platform in self.platforms}
         self.sessions = {platform.name: 0 for platform in self.platforms}
-        self.limits = _limits(tuple(self.by_name), rng.choice([4, 15, 1_000]))
+        self.limits = _limits(tuple(self.by_name), rng.choice([6, 40, 1_000, 1_000]))
         self.gateway = Gateway(
             self.schedule,
             self.faults,
-            SETTINGS,
+            e.EngineSettings(expected_platforms=tuple(self.by_name)),
             self.limits,
             plants or Plants(),
             self._to_platform,
+            self._cut,
             lambda message: self._hop(lambda: self.nexus.receive(message)),
         )
         self.gateway.on_start = self._connect_all
@@ -121,7 +121,39 @@ class World:
             self.link_up[name] = True
             self.gateway.handle(e.LinkUp(hello=self.by_name[name].hello()))
 
+    def _cut(self, name: str) -> None:
+        """The gateway severed the link; the adapter keeps knocking."""
+        self.sessions[name] += 1
+        session = self.sessions[name]
+        self.link_up[name] = False
+        account = self.by_name[name].account
+        self.schedule.at(MS, lambda: self.gateway.handle(e.LinkDown(platform=name, account=account)))
+        self.schedule.at(3 * SECOND, lambda: self._connect(name, session))
+
+    def _kill_or_resume(self) -> None:
+        rng = self.schedule.rng
+        platform = rng.choice(["", *self.by_name])
+        if rng.random() < 0.5:
+            kill = m.Kill(
+                request_id=2,
+                level=m.KillLevel(rng.randrange(1, 6)),
+                reason="practice",
+                by="sim",
+                platform=platform,
+                own_only=rng.random() < 0.3,
+            )
+            self.gateway.handle(e.AdminAsked(request=kill, peer="admin"))
+        for _ in range(3):
+            delay_ns = rng.randrange(3_000, 25_000) * MS
+            self.schedule.at(delay_ns, lambda: self._resume(platform))
+
+    def _resume(self, platform: str) -> None:
+        request = m.Resume(request_id=3, reason="practice over", by="sim", platform=platform)
+        self.gateway.handle(e.AdminAsked(request=request, peer="admin"))
+
     def _weather(self) -> None:
+        if self.schedule.chance(self.faults.kill):
+            self._kill_or_resume()
         for platform in self.platforms:
             if self.schedule.chance(self.faults.link_break * 5):
                 self._break_link(platform.name)
@@ -152,6 +184,9 @@ class World:
         if self.gateway.engine is not None:
             for platform in self.platforms:
                 self._break_link(platform.name)
+        for name, route in (self.gateway.engine.state.routes if self.gateway.engine else {}).items():
+            if route.severed:
+                self._resume(name.split("|")[0])
         self.schedule.run_until(START_NS + STORM_NS + CALM_NS)
         gateway = self.gateway
         violations = list(dict.fromkeys(gateway.broken)) + find_violations(gateway, self.nexus, self.platforms)

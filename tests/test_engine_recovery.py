@@ -1,0 +1,314 @@
+"""Restart, reconnect, lost journal, hand-made trades: belief is compared with the platform, and the platform is right."""
+
+from __future__ import annotations
+
+from decimal import Decimal as D
+
+from nexus_gateway.core import engine as e
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine.engine import Engine
+from nexus_gateway.core.messages import LegState, OrderRole, RejectCode, Side, SignalState
+
+from tests.support.orders import Desk, market
+
+
+def restart(desk: Desk, events: list | None = None) -> Desk:
+    """A new process: the events of the old one replayed, then a start. `events` shorter than all: a torn journal."""
+    kept = desk.events if events is None else events
+    new = Desk.__new__(Desk)
+    vars(new).update(vars(desk))
+    new.engine = Engine(desk.settings, desk.limits)
+    for at_ns, event in kept:
+        new.engine.handle(event, at_ns)
+    if events is None:
+        assert new.engine.digest() == desk.engine.digest()
+    new.orders = dict(desk.orders)
+    new.events = list(kept)
+    new.give(e.Started(boot_id="g2", settings=desk.settings, limits=desk.limits))
+    return new
+
+
+def test_nothing_opens_before_the_platform_has_answered():
+    desk = Desk("b")
+    desk.link_up("a", answer=False)
+    desk.signal()
+    assert desk.report().code is RejectCode.PLATFORM_NOT_READY
+    desk.snapshot("a", complete=False)
+    desk.signal(signal_id="s2")
+    assert desk.report("s2").code is RejectCode.PLATFORM_NOT_READY
+    desk.wait(1_000)
+    desk.snapshot("a")
+    desk.signal(signal_id="s3")
+    assert desk.report("s3").code is RejectCode.NONE
+
+
+def test_killed_between_journal_and_send_is_unknown_and_never_sent_again():
+    desk = Desk("a")
+    desk.signal()
+    desk = restart(desk)
+    assert desk.engine.state.orders[desk.only().client_order_id].state is LegState.UNKNOWN
+    desk.link_up("a")
+    desk.wait(5_000)
+    desk.snapshot()
+    desk.wait(2_000)
+    desk.snapshot()
+    assert desk.report().legs[0].code is RejectCode.NOT_FOUND_AT_PLATFORM
+
+
+def test_killed_between_send_and_acknowledgement():
+    desk = Desk("a")
+    desk.signal()
+    order = desk.only()
+    desk = restart(desk)
+    desk.link_up("a", answer=False)
+    desk.snapshot(orders=[desk.row(order)])
+    assert desk.report().legs[0].state is LegState.WORKING
+
+
+def test_killed_between_partial_fills():
+    desk = Desk("a")
+    desk.signal(quantity=D(3))
+    order = desk.only()
+    first = desk.fill(order, 1)
+    later = desk.make_fill(order, 2)
+    desk = restart(desk)
+    desk.link_up("a", answer=False)
+    rows = [desk.row(order, LegState.FILLED, 3)]
+    desk.snapshot(orders=rows, fills=[first, later], positions=[("NQ", 3)])
+    assert (desk.report().state, desk.position(), desk.count("duplicate_fill")) == (SignalState.FILLED, D(3), 0)
+
+
+def test_warm_restart_with_an_open_position_invents_nothing():
+    desk = Desk("a")
+    desk.signal()
+    fill = desk.fill(desk.only())
+    desk = restart(desk)
+    desk.link_up("a", answer=False)
+    desk.snapshot(fills=[fill], positions=[("NQ", 2)])
+    assert (desk.position(), desk.report().residual_quantity, len(desk.orders)) == (D(2), D(2), 1)
+    assert len(desk.engine.state.executions) == 1
+
+
+def test_empty_journal_adopts_the_position_and_knows_its_own_orders():
+    old = Desk("a")
+    old.signal()
+    fill = old.fill(old.only())
+    desk = Desk("b")
+    desk.link_up("a", answer=False)
+    desk.snapshot("a", orders=[old.row(old.only(), LegState.FILLED, 2)], fills=[fill], positions=[("NQ", 2)])
+    assert (desk.position(), desk.count("orphan"), desk.count("position_drift")) == (D(2), 1, 0)
+    # The same signal again is recognised by its key, and not traded a second time.
+    desk.signal()
+    assert not desk.orders
+    (report,) = desk.told()
+    assert (report.code, report.state, report.filled) == (RejectCode.DUPLICATE_SIGNAL, SignalState.UNKNOWN, D(2))
+    assert len(desk.engine.state.day.trades) == 1
+
+
+def test_a_new_journal_waits_for_every_expected_platform():
+    settings = e.EngineSettings(expected_platforms=("a", "b"))
+    desk = Desk("a", settings=settings)
+    desk.signal()
+    assert desk.report().code is RejectCode.PLATFORM_NOT_READY
+    desk.link_up("b")
+    desk.signal(signal_id="s2")
+    assert desk.report("s2").code is RejectCode.NONE
+
+
+def test_torn_journal_gives_an_order_back_to_its_leg():
+    desk = Desk("a")
+    desk.signal()
+    entry = desk.fill(desk.only())
+    torn = list(desk.events)
+    desk.ask(m.SignalClose(signal_id="s1"))
+    close = desk.only(role=OrderRole.EXIT)
+    closed = desk.make_fill(close)
+    desk = restart(desk, torn)
+    desk.orders.pop(close.client_order_id)
+    desk.link_up("a", answer=False)
+    desk.snapshot(orders=[desk.row(close, LegState.FILLED, 2)], fills=[entry, closed])
+    assert (desk.position(), desk.report().residual_quantity, desk.count("orphan")) == (D(0), D(0), 0)
+    desk.ask(m.SignalClose(signal_id="s1"))
+    assert not desk.sent(m.Order)
+
+
+def test_working_orphans_are_cancelled_entries_only():
+    old = Desk("x")
+    old.link_up("a", brackets=False)
+    old.signal(quantity=D(2), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    old.fill(old.only(), 1)
+    entry, stop = old.only(), old.only(role=OrderRole.STOP_LOSS)
+    desk = Desk("b")
+    desk.link_up("a", answer=False)
+    desk.snapshot("a", orders=[desk.row(entry, filled=1), desk.row(stop)], positions=[("NQ", 1)])
+    assert [cancel.client_order_id for cancel in desk.sent(m.Cancel)] == [entry.client_order_id]
+
+
+def test_executions_missed_while_away_explain_the_position():
+    desk = Desk("a")
+    desk.signal()
+    order = desk.only()
+    desk.update(order)
+    fill = desk.make_fill(order)
+    desk.link_down()
+    assert desk.report().legs[0].state is LegState.WORKING  # acknowledged: known, not unknown
+    desk.link_up("a", answer=False)
+    desk.snapshot(orders=[desk.row(order, LegState.FILLED, 2)], fills=[fill], positions=[("NQ", 2)])
+    assert (desk.report().state, desk.position(), desk.count("position_drift")) == (SignalState.FILLED, D(2), 0)
+
+
+def test_a_link_that_breaks_before_the_answer_leaves_the_order_unknown():
+    desk = Desk("a")
+    desk.signal()
+    desk.link_down()
+    assert desk.report().state is SignalState.UNKNOWN
+
+
+def test_a_working_order_without_fills_never_explains_a_position_and_is_kept():
+    desk = Desk("a")
+    desk.signal(order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    for _ in range(2):
+        desk.link_up("a", answer=False)
+        desk.snapshot(orders=[desk.row(order)], positions=[("NQ", 75)])
+    assert desk.report().legs[0].state is LegState.WORKING
+    assert desk.position() == 75
+
+
+def test_unexplained_drift_blocks_until_acknowledged():
+    desk = Desk("a")
+    desk.link_up("a", answer=False)
+    desk.snapshot(positions=[("NQ", 1)])
+    desk.signal()
+    assert desk.report().code is RejectCode.POSITION_MISMATCH
+    assert desk.position() == 0  # one snapshot: asked again first
+    desk.wait(1_000)
+    desk.snapshot(positions=[("NQ", 1)])
+    assert (desk.position(), desk.count("position_drift")) == (D(1), 1)
+    desk.signal(signal_id="s2")
+    assert desk.report("s2").code is RejectCode.POSITION_MISMATCH
+    desk.ask(m.Acknowledge(request_id=1, platform="a", symbol="NQ", by="operator"))
+    assert desk.answers()[0].accepted
+    desk.signal(signal_id="s3")
+    assert desk.report("s3").code is RejectCode.NONE
+
+
+def test_a_position_that_only_we_know_of_is_compared_too():
+    desk = Desk("a")
+    desk.signal()
+    fill = desk.fill(desk.only())
+    for _ in range(2):
+        desk.now_ns += 10_000_000_000
+        desk.link_up("a", answer=False)
+        desk.snapshot(fills=[fill])  # the platform lists the execution, and no position
+    assert (desk.position(), desk.count("position_drift")) == (D(0), 1)
+    assert desk.report().residual_quantity == 0
+
+
+def test_position_closed_by_hand_while_away_is_seen_by_its_execution():
+    desk = Desk("a")
+    desk.signal()
+    fill = desk.fill(desk.only())
+    by_hand = desk.make_fill(desk.only(), client_order_id="", side=Side.SELL)
+    desk = restart(desk)
+    desk.link_up("a", answer=False)
+    desk.snapshot(fills=[fill, by_hand])
+    assert (desk.position(), desk.report().state, desk.count("position_drift")) == (D(0), SignalState.CLOSED, 0)
+
+
+def test_an_execution_newer_than_the_snapshot_is_no_drift():
+    desk = Desk("a")
+    desk.signal()
+    desk.link_up("a", answer=False)
+    desk.fill(desk.only())  # overtakes the snapshot that was taken before it
+    desk.snapshot(orders=[desk.row(desk.only())])
+    assert (desk.position(), desk.count("position_drift")) == (D(2), 0)
+    assert not desk.engine.state.routes["a|acc"].positions["NQ"].mismatches
+
+
+def test_an_execution_that_the_platform_no_longer_lists_is_a_bust_after_two_snapshots():
+    desk = Desk("a")
+    desk.signal()
+    desk.fill(desk.only())
+    for expected in (2, 0):
+        desk.now_ns += 10_000_000_000
+        desk.link_up("a", answer=False)
+        desk.snapshot()
+        assert desk.position() == expected
+    assert desk.count("bust_inferred") == 1
+
+
+def test_an_older_snapshot_is_dropped():
+    desk = Desk("a")
+    desk.link_up("a", answer=False)
+    desk.snapshot(request_id=1, positions=[("NQ", 9)])
+    assert desk.count("stale_snapshot") == 1
+    assert "NQ" not in desk.engine.state.routes["a|acc"].positions
+
+
+def test_an_order_cancelled_here_but_working_there_comes_back():
+    desk = Desk("a")
+    desk.signal(order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order, LegState.CANCELLED)
+    desk.now_ns += 10_000_000_000
+    desk.link_up("a", answer=False)
+    desk.snapshot(orders=[desk.row(order)])
+    assert desk.report().legs[0].state is LegState.WORKING
+
+
+def test_flapping_link():
+    desk = Desk("a")
+    desk.signal(order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    for _ in range(20):
+        desk.link_down()
+        desk.link_up("a", answer=False)
+        desk.snapshot(orders=[desk.row(order)])
+    assert desk.report().legs[0].state is LegState.WORKING
+    assert len(desk.orders) == 1
+
+
+def test_a_restart_inside_the_loss_limit_does_not_forgive_the_loss():
+    desk = Desk("a")
+    funds = {"platform": "a", "account": "acc", "currency": "USD", "balance": D(10_000)}
+    desk.give(e.AdapterSaid(message=m.Account(**funds, equity=D(10_000))))
+    desk.give(e.AdapterSaid(message=m.Account(**funds, equity=D(9_600), as_of_ns=1)))
+    desk = restart(desk)
+    desk.link_up("a")
+    assert desk.engine.state.day.loss_usd() == 400
+    desk.give(e.AdapterSaid(message=m.Account(**funds, equity=D(9_500), as_of_ns=2)))
+    desk.signal()
+    assert desk.report().code is RejectCode.KILL_SWITCH
+    assert desk.engine.state.day.breached
+
+
+def test_state_survives_save_and_load():
+    desk = Desk("a", "b")
+    desk.signal("a", "b", policy=m.FanOut(kind=m.FanOutKind.ALL_OR_FLATTEN))
+    desk.fill(desk.only("a"), 1)
+    again = Engine.load(desk.engine.save())
+    assert again.state == desk.engine.state
+    event = e.ClockTicked()
+    assert again.handle(event, desk.now_ns + 5_000_000_000) == desk.engine.handle(event, desk.now_ns + 5_000_000_000)
+    assert again.digest() == desk.engine.digest()
+
+
+def test_finished_signals_are_forgotten_after_the_retention_and_positions_are_not():
+    settings = e.EngineSettings(retention_ms=60_000)
+    desk = Desk("a", settings=settings)
+    desk.signal()
+    desk.fill(desk.only())
+    desk.ask(m.SignalClose(signal_id="s1"))
+    desk.fill(desk.only(role=OrderRole.EXIT))
+    desk.signal(signal_id="s2")
+    desk.fill(desk.only())
+    desk.wait(61_000)
+    desk.wait(1)
+    assert "s1" not in desk.engine.state.signals
+    assert len(desk.engine.state.executions) == 1
+    assert desk.position() == 2
+    desk.signal(signal_id="s1", created_ns=desk.now_ns - 62_000_000_000, markets=(market("a", desk.now_ns),))
+    assert desk.report("s1").code is RejectCode.STALE_SIGNAL
