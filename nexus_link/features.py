@@ -9,7 +9,6 @@ import math
 from decimal import Decimal
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 

@@ -13,8 +13,8 @@ from nexus_gateway.shm import jit
 
 _ROOT = Path(layout_module.__file__).resolve().parents[1]
 _PACKAGES = ("shm", "core", "adapters", "nexus_link")
-# `process` is the frame that every process of the launcher runs in, adapters and NEXUS's example among them.
-_BASE_OF_CORE = {"errors", "config", "messages", "transport", "instruments", "process"}
+# `process` and `logs` are the frame that every process of the launcher runs in, adapters and the example among them.
+_BASE_OF_CORE = {"errors", "config", "messages", "transport", "instruments", "process", "logs"}
 
 
 def sources(package):
