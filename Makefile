@@ -22,13 +22,14 @@ lint: $(STAMP)
 
 # On an installed copy, as users have it: the editable install's import hook is invisible to type checkers.
 types: $(STAMP)
-	rm -rf build/types
+	rm -rf build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p nexus_gateway
+	MYPYPATH=build/types $(BIN)/mypy -p nexus_gateway.shm -p nexus_gateway.core --platform win32 --cache-dir .mypy_cache/win32
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -30,6 +30,7 @@ from .formats.catalog import open_recording
 from .formats.merge import merge_by_time
 from .formats.oddities import Oddities
 from .formats.recording import Instrument, ReadOptions, Recording
+from .own_recording import OwnRecording, is_own_recording
 
 _TURN_TICKS: Final = 8192
 _CURSOR_REFRESH_S: Final = 0.25
@@ -48,8 +49,10 @@ class ReplayFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tick_size: Decimal | None = None
     on_error: Literal["raise", "count"] = "raise"
 
-    def open(self) -> Recording:
+    def open(self) -> Recording | OwnRecording:
         """The recording. Raises DataFormatError or OSError."""
+        if self.format is None and is_own_recording(Path(self.path)):
+            return OwnRecording(Path(self.path))
         chosen = {name: getattr(self, name) for name in self.__struct_fields__ if name != "path"}
         return open_recording(Path(self.path), ReadOptions(**chosen))
 
@@ -104,7 +107,8 @@ class ReplayAdapter(Adapter):
                 f"{where}: start was {self._settings.start!r}: {error}; write 2019-12-16T14:30:00"
             ) from error
         self._oddities = Oddities()
-        self._recordings: list[Recording] = []
+        self._recordings: list[Recording | OwnRecording] = []
+        self._is_complete = False
         self._symbol_ids: dict[str, int] = {}
         self._chunks: Iterator[TickArray] = iter(())
         self._chunk: TickArray = np.zeros(0, TICK_DTYPE)
@@ -117,6 +121,11 @@ class ReplayAdapter(Adapter):
 
     def connect(self) -> None:
         self._recordings = [file.open() for file in self._settings.files]
+        own = [isinstance(recording, OwnRecording) for recording in self._recordings]
+        if any(own) and not all(own):
+            # Own ticks are complete; carrying other files' sides into them would say what nobody has seen.
+            raise ConfigError(f"platform {self.feed.name!r}: own recordings and other files at once; replay them apart")
+        self._is_complete = all(own)
 
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         ids = {symbol.name: symbol.id for symbol in symbols}
@@ -170,7 +179,8 @@ class ReplayAdapter(Adapter):
 
     def _next_chunk(self) -> bool:
         for chunk in self._chunks:
-            carry_forward(chunk, self._known)
+            if not self._is_complete:
+                carry_forward(chunk, self._known)
             self._chunk = chunk
             self._position = 0
             self._count_oddities()

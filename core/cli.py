@@ -24,8 +24,9 @@ import typer
 from ..shm import host
 from ..shm.run_folder import ring_names
 from ..shm.segment import SegmentInUseError
-from .config import RECORDER_NAME, GatewayConfig, load_config
+from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, load_config
 from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
+from .logs import set_up_logs
 
 if TYPE_CHECKING:
     from .launcher import Launcher
@@ -120,8 +121,10 @@ def demo(
             chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
         else:
             chosen = simulate_platforms(chosen)
-        with _live_table(as_json) as show:
-            result = run_demo(chosen, seconds, show)
+        on_terminal = sys.stdout.isatty() and not as_json
+        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level, console=not on_terminal)
+        with _live_table(on_terminal) as show:
+            result = run_demo(chosen, seconds, show, log, console=not on_terminal)
     if as_json:
         print_json(result)
     else:
@@ -133,9 +136,9 @@ def demo(
 
 
 @contextmanager
-def _live_table(as_json: bool) -> Iterator[Callable[[Any, str], None]]:
+def _live_table(on_terminal: bool) -> Iterator[Callable[[Any, str], None]]:
     """A function that redraws the table on a terminal, and does nothing elsewhere."""
-    if as_json or not sys.stdout.isatty():
+    if not on_terminal:
         yield lambda snapshot, title: None
         return
     from rich.live import Live
@@ -154,7 +157,8 @@ def run(config: ConfigFolder = None, run_folder: RunFolder = None) -> None:
 
     with explained_errors():
         chosen = with_run_folder(load_config(config), run_folder)
-        _supervise(Launcher(chosen, plan_processes(chosen)))
+        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
+        _supervise(Launcher(chosen, plan_processes(chosen), log=log))
 
 
 @app.command()
@@ -186,7 +190,8 @@ def replay(
         def finished() -> bool:
             return any(process.counters.get("replay_finished") for process in monitor.take().processes)
 
-        _supervise(Launcher(chosen, plan_processes(chosen)), finished)
+        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
+        _supervise(Launcher(chosen, plan_processes(chosen), log=log), finished)
 
 
 def _supervise(launcher: Launcher, finished: Callable[[], bool] | None = None) -> None:
@@ -207,7 +212,6 @@ def record(
     as_json: JsonFlag = False,
 ) -> None:
     """Record every tick of a running gateway to disk; a process of its own, beside the gateway's."""
-    from .logs import set_up_logs
     from .process import ProcessContext
     from .recorder import main as run_recorder
 

@@ -15,6 +15,7 @@ from ..shm.counters import CountersPage
 from .config import GatewayConfig
 from .errors import GatewayError
 from .launcher import Launcher
+from .logs import Log
 from .plan import NEXUS_NAME, REPLAY_NAME, plan_processes
 from .snapshot import Monitor, Snapshot, describe_latency
 
@@ -52,18 +53,21 @@ def demo_folder() -> Path:
     return default.with_name(default.name + "-demo")
 
 
-def run_demo(config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None]) -> DemoResult:
+def run_demo(
+    config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None], log: Log, *, console: bool
+) -> DemoResult:
     """Run it to its end, or until Ctrl-C, and clean up.
 
     Args:
         seconds: None = 15 s for a simulation, to the end of the recordings for a replay.
-        show: called some four times a second with what is going on.
+        show: called five times a second with what is going on.
+        console: whether the processes may print to stderr; else into files beside their logs.
 
     Raises:
         GatewayError: the run folder is in use, or a process failed for good; the text says which and why.
     """
     watch = _DemoWatch(config, seconds, show)
-    launcher = Launcher(config, plan_processes(config, with_nexus=True))
+    launcher = Launcher(config, plan_processes(config, with_nexus=True), console=console, log=log)
     with launcher:
         launcher.run(lambda: watch.is_over(launcher))
     try:

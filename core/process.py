@@ -35,6 +35,8 @@ EXIT_CONFIG: Final = 2
 LAUNCH_FILE: Final = "launch.json"
 _BEAT_NS: Final = 100_000_000
 _LAUNCHER_CHECK_NS: Final = 500_000_000
+_RELEASE_AFTER_NS: Final = 3_000_000_000
+_NEVER_NS: Final = 1 << 63
 _NAP_S: Final = 0.05
 
 
@@ -115,6 +117,7 @@ class ProcessContext:
         self._counters: CountersPage | None = None
         self._stopping = False
         self._next_beat_ns = 0
+        self._release_at_ns = time.monotonic_ns() + _RELEASE_AFTER_NS
         self._next_launcher_check_ns = time.monotonic_ns() + _LAUNCHER_CHECK_NS
 
     def open_counters(self, counters: Sequence[str], histograms: Sequence[str] = ()) -> CountersPage:
@@ -142,6 +145,10 @@ class ProcessContext:
         if now_ns >= self._next_beat_ns:
             self._next_beat_ns = now_ns + _BEAT_NS
             self.counters.beat()
+            if now_ns >= self._release_at_ns:
+                # By now every kernel is loaded; the compiler's code is dead weight in each of nine processes.
+                host.release_code_pages("libllvmlite")
+                self._release_at_ns = _NEVER_NS
 
     @property
     def stopping(self) -> bool:

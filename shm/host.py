@@ -19,14 +19,14 @@ _LOCK_OFFSET: Final = 1 << 40
 
 def default_run_folder() -> Path:
     """Where this user's segments live: memory-backed on Linux, the local data folder elsewhere."""
-    if not IS_WINDOWS and os.path.isdir("/dev/shm"):
+    if sys.platform != "win32" and os.path.isdir("/dev/shm"):
         return Path("/dev/shm") / f"nexus-gateway-{os.getuid()}"
     return local_data_folder() / "run"
 
 
 def local_data_folder() -> Path:
     """Where this user's caches, logs and recordings live when the configuration names no folder."""
-    if IS_WINDOWS:
+    if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
         return Path(base) / "nexus-gateway"
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
@@ -41,7 +41,7 @@ def make_private_folder(path: Path) -> None:
             another user of the machine feed prices to NEXUS.
     """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if IS_WINDOWS:
+    if sys.platform == "win32":
         return  # the user's local data folder carries the user's own ACL
     status = path.lstat()
     if path.is_symlink() or status.st_uid != os.getuid():
@@ -93,7 +93,7 @@ def remove_open(path: Path, descriptor: int) -> None:
     Raises:
         PermissionError: on Windows, when another process has the file open or mapped.
     """
-    if IS_WINDOWS:  # an open file cannot be removed there, which also keeps a new writer's file safe from us
+    if sys.platform == "win32":  # an open file cannot be removed there, which also keeps a new writer's file safe from us
         os.close(descriptor)
         path.unlink(missing_ok=True)
         return

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nexus_gateway.adapters.feed import COUNTERS, TickFeed
+from nexus_gateway.adapters.feed import TickFeed
 from nexus_gateway.adapters.replay import ReplayAdapter
 from nexus_gateway.core.errors import ConfigError, DataFormatError
-from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import empty_ticks
 
-from tests.support.feeds import close_feed, make_symbols
+from tests.support.feeds import close_feed, make_replay_feed, make_symbols
 
 START_MS = 1_576_500_000_000
 
@@ -26,11 +25,6 @@ def write_trades(path: Path, times_ms: list[int], first_price: float = 8000.0) -
     with gzip.open(path, "wt") as file:
         file.write("epoch_ms,price,size\n" + "\n".join(lines) + "\n")
     return path
-
-
-def make_replay_feed(folder: Path, capacity: int = 1024) -> TickFeed:
-    page = CountersPage.create(folder, "replay", (*COUNTERS, *ReplayAdapter.OWN_COUNTERS))
-    return TickFeed(folder, "replay", Platform.REPLAY, page, capacity=capacity, board_rows=64)
 
 
 @pytest.fixture

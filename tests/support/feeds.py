@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nexus_gateway.adapters.base import Adapter, LinkLostError
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
+from nexus_gateway.adapters.replay import ReplayAdapter
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.symbols import Symbol, SymbolDirectory, add_symbols
 from nexus_gateway.shm.tick import Platform
@@ -16,6 +17,11 @@ from nexus_gateway.shm.writer import empty_ticks
 def make_feed(folder: Path, name: str = "nt8", platform: Platform = Platform.NT8, capacity: int = 64) -> TickFeed:
     page = CountersPage.create(folder, name, COUNTERS)
     return TickFeed(folder, name, platform, page, capacity=capacity, board_rows=64)
+
+
+def make_replay_feed(folder: Path, capacity: int = 1024) -> TickFeed:
+    page = CountersPage.create(folder, "replay", (*COUNTERS, *ReplayAdapter.OWN_COUNTERS))
+    return TickFeed(folder, "replay", Platform.REPLAY, page, capacity=capacity, board_rows=64)
 
 
 def close_feed(feed: TickFeed) -> None:
