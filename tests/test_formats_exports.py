@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -136,6 +137,21 @@ class TestMetaTrader:
         path = tmp_path / "EURUSD.csv"
         path.write_text(MT5_HEADER + "2020.01.06\t00:00:00.066\t1\t2\t\t\t6\r\n", encoding="utf-8-sig", newline="")
         assert len(read_file(path)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tick_size": Decimal(0)}, "tick_size was 0; it must be finite and above 0"),
+        ({"price_multiplier": Decimal("NaN")}, "price_multiplier was NaN"),
+        ({"price_decimals": 10}, "price_decimals was 10; it must be 0 to 9"),
+        ({"base": datetime(2019, 2, 4, tzinfo=UTC)}, "with a time zone"),
+        ({"on_error": "ignore"}, "on_error was 'ignore'; it must be 'raise' or 'count'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        ReadOptions(**options)
 
 
 class TestNinjaTrader:

@@ -231,9 +231,9 @@ class Table:
                     yield Rows(self, line, mantissas[:count], scales[:count])
                 line += count
                 if broken >= 0:
-                    tail = block[position:].split(b"\n", 1)[0]
-                    self._report_broken(line, base + position, broken, tail)
-                    position += len(tail) + 1
+                    line_end = block.index(b"\n", position)
+                    self._report_broken(line, base + position, broken, block[position:line_end].rstrip(b"\r"))
+                    position = line_end + 1
                     line += 1
             base += len(block)
         if line == 1 and self.header is not None:

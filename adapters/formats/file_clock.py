@@ -25,9 +25,9 @@ _EPOCH: Final = datetime(1970, 1, 1)
 class FileClock:
     """UTC = zone's UTC of (file time + add_s). `known` says where these figures come from, for people."""
 
-    add_s: int = 0
-    zone: str | None = None
-    known: str = "the format is UTC"
+    add_s: int
+    zone: str | None
+    known: str
 
     @classmethod
     def choose(cls, options: ReadOptions, add_s: int, known: str) -> FileClock:

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from ...core.errors import DataFormatError
+from ...core.errors import ConfigError, DataFormatError
 from ...shm.tick import TICK_DTYPE, Platform, TickArray
 from .merge import merge_by_time
 from .oddities import Audit, Oddities
@@ -25,6 +25,7 @@ from .oddities import Audit, Oddities
 CHUNK_TICKS: Final = 16_384
 """Ticks in one array at most: 1 MB, so that a merge of many files stays small."""
 
+_MOST_DECIMALS: Final = 9  # of a 32-bit integer price
 _PRICES_AND_SIZES: Final = ("bid", "ask", "last", "bid_size", "ask_size", "last_size")
 
 
@@ -58,6 +59,9 @@ class ReadOptions:
         price_multiplier: what a .scid file's prices must be multiplied by, as in Sierra's symbol settings.
         tick_size: price step on which a .scid file's float32 prices lie; without it they become the shortest decimal.
         on_error: "raise" at the first broken line or damaged end, or "count" them and go on.
+
+    Raises:
+        ConfigError: a value that no file can have.
     """
 
     format: Format | None = None
@@ -70,6 +74,20 @@ class ReadOptions:
     price_multiplier: Decimal = Decimal(1)
     tick_size: Decimal | None = None
     on_error: Literal["raise", "count"] = "raise"
+
+    def __post_init__(self) -> None:
+        for name in ("price_multiplier", "tick_size"):
+            value: Decimal | None = getattr(self, name)
+            if value is not None and not (value.is_finite() and value > 0):
+                raise ConfigError(f"{name} was {value}; it must be finite and above 0")
+        if self.price_decimals is not None and not 0 <= self.price_decimals <= _MOST_DECIMALS:
+            raise ConfigError(f"price_decimals was {self.price_decimals}; it must be 0 to {_MOST_DECIMALS}")
+        if self.base is not None and self.base.tzinfo is not None:
+            raise ConfigError(
+                f"base was {self.base} with a time zone; it is in the file's own clock: leave the zone out"
+            )
+        if self.on_error not in ("raise", "count"):
+            raise ConfigError(f"on_error was {self.on_error!r}; it must be 'raise' or 'count'")
 
 
 @dataclass(frozen=True)
