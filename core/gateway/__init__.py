@@ -1,0 +1,1 @@
+"""The gateway process: everything around the pure engine."""

@@ -1,0 +1,198 @@
+"""Where every ZeroMQ socket of the product is made: options, CURVE, and what may be bound.
+
+Queues are bounded on both sides. A full one is told to the caller, who cuts the link: a message that is dropped in
+silence, as PUB does, would be an order or a fill that never was.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+import zmq.auth
+from msgspec import Struct
+from zmq.auth.thread import ThreadAuthenticator
+
+from ..errors import ConfigError
+from ..messages import MAX_MESSAGE_BYTES
+
+MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
+"""Beyond this the library itself ends the connection; between the two a message is read, counted and refused."""
+_UNIX_PATH_BYTES = 100
+_HANDSHAKE_MS = 5_000
+_RECONNECT_MS = 50
+_RECONNECT_MAX_MS = 500
+
+
+class ServerKeys(Struct, frozen=True):
+    """A server's CURVE keys, Z85. `clients_folder` holds one public `.key` file for each peer that may connect."""
+
+    public: bytes
+    secret: bytes
+    clients_folder: Path
+
+    def __repr__(self) -> str:
+        return f"ServerKeys(public={self.public!r})"
+
+
+class ClientKeys(Struct, frozen=True):
+    """A client's CURVE keys and its server's public key, Z85."""
+
+    public: bytes
+    secret: bytes
+    server: bytes
+
+    def __repr__(self) -> str:
+        return f"ClientKeys(public={self.public!r})"
+
+
+def read_server_keys(secret_file: Path, clients_folder: Path) -> ServerKeys:
+    """Raises ConfigError: a file is missing, damaged, or readable by others."""
+    public, secret = _read_secret(secret_file)
+    if not clients_folder.is_dir():
+        raise ConfigError(
+            f"folder of allowed CURVE clients was {clients_folder}, must exist; put each client's .key file into it"
+        )
+    return ServerKeys(public, secret, clients_folder)
+
+
+def read_client_keys(secret_file: Path, server_file: Path) -> ClientKeys:
+    """Raises ConfigError: a file is missing, damaged, or readable by others."""
+    public, secret = _read_secret(secret_file)
+    return ClientKeys(public, secret, _load_certificate(server_file)[0])
+
+
+def create_keys(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make `<name>.key` (public) and `<name>.key_secret` (0600). Returns both paths.
+
+    Raises:
+        ConfigError: they exist already, or cannot be written.
+    """
+    if (folder / f"{name}.key_secret").exists():
+        raise ConfigError(f"{folder / name}.key_secret exists; choose another name, or remove it first")
+    old_mask = os.umask(0o077)
+    try:
+        public, secret = zmq.auth.create_certificates(folder, name)
+    except OSError as error:
+        raise ConfigError(f"keys cannot be written to {folder}: {error.strerror}; name another folder") from error
+    finally:
+        os.umask(old_mask)
+    return Path(public), Path(secret)
+
+
+def check_host(host: str, keys: ServerKeys | None) -> None:
+    """Raises ConfigError when others could reach the port and nothing protects it."""
+    if keys is None and not _is_loopback(host):
+        raise ConfigError(
+            f"orders.host was {host!r}, without CURVE keys it must be a loopback address: anybody on the network could "
+            "trade; write 127.0.0.1, or make keys and name them under orders.curve"
+        )
+
+
+def tcp_endpoint(host: str, port: int) -> str:
+    """The endpoint as ZeroMQ writes it."""
+    return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def ipc_endpoint(folder: Path, name: str) -> str | None:
+    """The endpoint of a socket file in the run folder; None where this system or the path's length has none."""
+    path = folder / f"{name}.ipc"
+    usable = zmq.has("ipc") and os.name == "posix" and len(os.fsencode(path)) <= _UNIX_PATH_BYTES
+    return f"ipc://{path}" if usable else None
+
+
+def make_server_socket(
+    endpoints: Sequence[str], queue_messages: int, keys: ServerKeys | None = None
+) -> zmq.Socket[bytes]:
+    """A ROUTER bound to all endpoints. `queue_messages`: bound of each peer's queue, each way.
+
+    Raises:
+        ConfigError: an endpoint cannot be bound.
+    """
+    socket = _make(zmq.ROUTER, queue_messages)
+    # Without this a message to a peer that is gone, or whose queue is full, would be dropped without a word.
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+    for endpoint in endpoints:
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close(0)
+            raise ConfigError(
+                f"{endpoint} cannot be bound: {zmq.strerror(error.errno or 0)}; is another gateway running? "
+                "stop it, or change orders.adapter_port and orders.nexus_port"
+            ) from error
+    return socket
+
+
+def make_client_socket(endpoint: str, queue_messages: int, keys: ClientKeys | None = None) -> zmq.Socket[bytes]:
+    """A DEALER that connects to `endpoint`, as soon as somebody is there.
+
+    Raises:
+        ConfigError: the endpoint is none.
+    """
+    socket = _make(zmq.DEALER, queue_messages)
+    socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise ConfigError(f"endpoint was {endpoint!r}: {zmq.strerror(error.errno or 0)}; correct it") from error
+    return socket
+
+
+def start_authenticator(keys: ServerKeys) -> ThreadAuthenticator:
+    """Let only the clients in `keys.clients_folder` through the CURVE handshake. One a process; `stop()` it."""
+    authenticator = ThreadAuthenticator(zmq.Context.instance())
+    authenticator.start()
+    authenticator.configure_curve(domain="*", location=str(keys.clients_folder))
+    return authenticator
+
+
+def _make(kind: int, queue_messages: int) -> zmq.Socket[bytes]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, queue_messages)
+    socket.setsockopt(zmq.RCVHWM, queue_messages)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    return socket
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_secret(path: Path) -> tuple[bytes, bytes]:
+    public, secret = _load_certificate(path)
+    if secret is None:
+        raise ConfigError(f"{path} holds no secret key; name the .key_secret file")
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ConfigError(f"{path} may be read by others, allowed is mode 0600; run: chmod 600 {path}")
+    return public, secret
+
+
+def _load_certificate(path: Path) -> tuple[bytes, bytes | None]:
+    try:
+        return zmq.auth.load_certificate(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"CURVE key file {path} cannot be read: {error}; make one with `nexus-gateway keys`"
+        ) from error

@@ -1,0 +1,483 @@
+"""Both ends of a link over real sockets: hello, loss of either end, slow readers, hostile input, CURVE."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nexus_gateway.core.errors import ConfigError
+from nexus_gateway.core.messages import (
+    MAX_MESSAGE_BYTES,
+    AdminResult,
+    Envelope,
+    Hello,
+    Query,
+    QueryKind,
+    Reject,
+    RejectCode,
+    Role,
+    Welcome,
+    decode,
+    encode,
+)
+from nexus_gateway.core.transport import (
+    LinkClient,
+    LinkState,
+    LinkTiming,
+    PeerDown,
+    PeerSaid,
+    PeerUp,
+    check_host,
+    client_endpoint,
+    create_keys,
+    ensure_token,
+    read_client_keys,
+    read_server_keys,
+    read_token,
+    server_endpoints,
+    start_authenticator,
+)
+
+from tests.support.links import FAST, Ends, accept, adapter_hello, nexus_hello, short_folder
+
+QUERY = Query(request_id=1, what=QueryKind.STATUS)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = short_folder()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def ends(folder: Path) -> Iterator[Ends]:
+    made = Ends([f"ipc://{folder}/a.ipc"])
+    yield made
+    made.close()
+
+
+def saids(ends: Ends) -> list[PeerSaid]:
+    return [event for event in ends.events if isinstance(event, PeerSaid)]
+
+
+def test_hello_welcome_and_messages_both_ways(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    assert isinstance(ends.heard[client][0], Welcome)
+    assert [type(event) for event in ends.events[:1]] == [PeerUp]
+    assert client.send(QUERY)
+    ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
+    answer = AdminResult(request_id=1, accepted=True, done=True)
+    assert ends.server.send("nexus|nexus", answer)
+    ends.until(lambda: answer in ends.heard[client])
+
+
+def test_both_endpoints_of_a_port_serve(folder: Path) -> None:
+    ipc = server_endpoints(folder, "nexus", "127.0.0.1", 0)
+    ends = Ends([*ipc, "tcp://127.0.0.1:*"])
+    try:
+        tcp = ends.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        by_tcp = LinkClient(tcp, nexus_hello("tcp"), FAST)
+        ends.clients.append(by_tcp)
+        ends.heard[by_tcp] = []
+        by_ipc = ends.client(nexus_hello("ipc"))
+        ends.until(lambda: by_tcp.is_up and by_ipc.is_up)
+        assert set(ends.server.peers) == {"nexus|tcp", "nexus|ipc"}
+    finally:
+        ends.close()
+
+
+def test_a_client_finds_a_server_that_comes_later(folder: Path) -> None:
+    client = LinkClient(f"ipc://{folder}/a.ipc", nexus_hello(), FAST)
+    client.tick()
+    assert client.state is LinkState.CONNECTING
+    assert not client.send(QUERY)
+    ends = Ends([f"ipc://{folder}/a.ipc"])
+    ends.clients.append(client)
+    ends.heard[client] = []
+    try:
+        ends.until(lambda: client.is_up)
+    finally:
+        ends.close()
+
+
+def test_a_client_comes_back_to_a_new_server_in_a_new_session(folder: Path) -> None:
+    endpoint = f"ipc://{folder}/a.ipc"
+    first = Ends([endpoint])
+    client = first.client(adapter_hello())
+    first.until(lambda: client.is_up)
+    first.socket.close(0)  # as a kill does: no farewell
+    second = Ends([endpoint])
+    second.clients.append(client)
+    second.heard[client] = []
+    try:
+        second.until(lambda: client.counts["links"] == 2)
+        assert client.cut_reason
+        assert isinstance(second.heard[client][0], Welcome)
+    finally:
+        second.close()
+
+
+def test_the_platforms_state_comes_with_heartbeats_and_only_when_it_changes(ends: Ends) -> None:
+    client = ends.client(adapter_hello())
+    ends.until(lambda: len(saids(ends)) == 1)
+    for _ in range(20):
+        ends.turn()
+    client.platform_up = False
+    ends.until(lambda: len(saids(ends)) == 2)
+    assert [event.body.platform_up for event in saids(ends)] == [True, False]  # type: ignore[union-attr]  # heartbeats
+
+
+def test_a_mute_client_is_cut_and_told_so(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    ends.paused.add(client)  # alive, and turns no more
+    ends.until(lambda: any(isinstance(event, PeerDown) for event in ends.events))
+    (down,) = [event for event in ends.events if isinstance(event, PeerDown)]
+    assert "nothing heard" in down.reason
+    ends.paused.remove(client)
+    ends.until(lambda: client.counts["links"] == 2)
+
+
+def test_a_mute_server_is_left_and_found_again(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    while client.is_up:  # the server is connected and turns no more
+        client.receive()
+        client.tick()
+    assert "nothing heard" in client.cut_reason or "not taken in" in client.cut_reason
+    ends.until(lambda: client.counts["links"] == 2)
+
+
+def test_a_newer_link_of_the_same_account_takes_the_place_of_the_older(ends: Ends) -> None:
+    older = ends.client(adapter_hello())
+    ends.until(lambda: older.is_up)
+    ends.paused.add(older)
+    newer = ends.client(adapter_hello())
+    ends.until(lambda: newer.is_up)
+    kinds = [type(event) for event in ends.events if not isinstance(event, PeerSaid)]
+    assert kinds == [PeerUp, PeerDown, PeerUp]
+    assert ends.server.peers == ("nt8|SIM1",)
+    older.receive()
+    assert "taken its place" in older.cut_reason
+
+
+@pytest.mark.parametrize(
+    ("hello", "text"),
+    [
+        (nexus_hello(token="guessed"), "token is wrong"),
+        (nexus_hello(token=""), "token is wrong"),
+        (nexus_hello(token="ünïcode"), "token is wrong"),
+        (nexus_hello(role=Role.ADMIN), "role was admin"),
+    ],
+)
+def test_who_may_not_come_in_is_told_why_and_tries_ever_more_rarely(folder: Path, hello: Hello, text: str) -> None:
+    ends = Ends([f"ipc://{folder}/a.ipc"], roles=(Role.NEXUS,))
+    try:
+        client = ends.client(hello)
+        ends.until(lambda: client.counts["refusals"] >= 3)
+        assert text in client.cut_reason
+        assert ends.server.counts["links_refused"] >= 3
+        assert not ends.events
+        assert "guessed" not in client.cut_reason
+    finally:
+        ends.close()
+
+
+def test_greet_may_refuse(folder: Path) -> None:
+    def refuse(hello: Hello) -> Welcome:
+        return msgspec.structs.replace(accept(hello), accepted=False, code=RejectCode.KILL_SWITCH, text="severed")
+
+    ends = Ends([f"ipc://{folder}/a.ipc"], greet=refuse)
+    try:
+        client = ends.client(adapter_hello())
+        ends.until(lambda: client.refusal is not None)
+        assert client.refusal is not None
+        assert client.refusal.code is RejectCode.KILL_SWITCH
+    finally:
+        ends.close()
+
+
+def test_the_number_of_peers_is_bounded(folder: Path) -> None:
+    ends = Ends([f"ipc://{folder}/a.ipc"], max_peers=2)
+    try:
+        clients = [ends.client(nexus_hello(f"n{number}")) for number in range(3)]
+        ends.until(lambda: any("allowed are no more" in client.cut_reason for client in clients))
+        assert len(ends.server.peers) == 2
+    finally:
+        ends.close()
+
+
+def test_a_reader_that_does_not_read_is_cut_and_the_others_go_on(folder: Path) -> None:
+    ends = Ends([f"ipc://{folder}/a.ipc"], queue_messages=50)
+    try:
+        slow = ends.client(nexus_hello("slow"), queue_messages=50)
+        quick = ends.client(nexus_hello("quick"))
+        ends.until(lambda: slow.is_up and quick.is_up)
+        ends.paused.add(slow)
+        text = AdminResult(request_id=1, accepted=True, done=True, lines=("x" * 500,) * 100)
+        sent = 0
+        while ends.server.send("nexus|slow", text):
+            sent += 1
+            assert sent < 100_000, "the queue has no bound"
+        assert ends.server.counts["overflows"] == 1
+        assert ends.server.send("nexus|quick", text)
+        ends.until(lambda: text in ends.heard[quick])
+    finally:
+        ends.close()
+
+
+def test_a_client_whose_queue_is_full_cuts_its_link_itself(folder: Path) -> None:
+    ends = Ends([f"ipc://{folder}/a.ipc"], queue_messages=20)
+    try:
+        client = ends.client(nexus_hello(), queue_messages=20)
+        ends.until(lambda: client.is_up)
+        sent = 0
+        message = Reject(code=RejectCode.NONE, text="x" * 500)
+        while client.send(message):
+            sent += 1
+            assert sent < 100_000, "the queue has no bound"
+        assert client.counts["overflows"] == 1
+        assert client.state is LinkState.WAITING
+        ends.until(lambda: client.counts["links"] == 2)
+    finally:
+        ends.close()
+
+
+def answer_to(ends: Ends, *frames: bytes) -> Envelope:
+    stranger = ends.stranger()
+    stranger.send_multipart(frames)
+    ends.until(lambda: stranger.poll(0))
+    return decode(stranger.recv())
+
+
+def test_who_has_not_said_hello_is_told_to(ends: Ends) -> None:
+    answer = answer_to(ends, encode(Envelope(sender="x", seq=1, body=QUERY)))
+    assert isinstance(answer.body, Welcome)
+    assert "say hello first" in answer.body.text
+    assert not ends.events
+
+
+@pytest.mark.parametrize(
+    ("frames", "code", "counter"),
+    [
+        ([b"garbage"], RejectCode.MALFORMED, "bad_messages"),
+        ([b""], RejectCode.MALFORMED, "bad_messages"),
+        ([b"one", b"two"], RejectCode.MALFORMED, "bad_messages"),
+        ([b"\x00" * (MAX_MESSAGE_BYTES + 1)], RejectCode.TOO_LARGE, "giant_messages"),
+        (
+            [msgspec.msgpack.encode({"sender": "x", "seq": 1, "body": {"type": "teleport"}, "version": 9})],
+            RejectCode.WRONG_VERSION,
+            "wrong_versions",
+        ),
+    ],
+)
+def test_bad_frames_are_counted_and_answered(ends: Ends, frames: list[bytes], code: RejectCode, counter: str) -> None:
+    answer = answer_to(ends, *frames)
+    assert isinstance(answer.body, Reject)
+    assert answer.body.code is code
+    assert ends.server.counts[counter] == 1
+
+
+def test_a_frame_beyond_all_bounds_ends_its_own_connection_only(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    stranger = ends.stranger()
+    stranger.send(b"\x00" * (3 * MAX_MESSAGE_BYTES))
+    assert client.send(QUERY)
+    ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
+
+
+def test_a_bad_message_within_a_session_is_rejected_by_name_and_the_session_goes_on(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    link = client._link
+    link.last_seq_sent += 1
+    assert client.socket is not None
+    client.socket.send(
+        msgspec.msgpack.encode(
+            {
+                "sender": "nexus",
+                "seq": link.last_seq_sent,
+                "last_seq_received": link.last_seq_received,
+                "body": {"type": "signal", "signal_id": "s-7", "quantity": "NaN"},
+                "version": 1,
+            }
+        )
+    )
+    ends.until(lambda: any(isinstance(body, Reject) and body.signal_id == "s-7" for body in ends.heard[client]))
+    assert client.send(QUERY)
+    ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
+    assert client.counts["links"] == 1
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(frames=st.lists(st.binary(max_size=200), min_size=1, max_size=3))
+def test_fuzzed_frames_neither_raise_nor_make_a_session(ends: Ends, frames: list[bytes]) -> None:
+    stranger = ends.stranger()
+    stranger.send_multipart(frames)
+    before = sum(ends.server.counts.values())
+    ends.until(lambda: sum(ends.server.counts.values()) > before)
+    stranger.close(0)
+    ends._raw.remove(stranger)
+    assert not ends.events
+
+
+_valid = encode(Envelope(sender="x", seq=1, body=adapter_hello()))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(at=st.integers(0, len(_valid) - 1), byte=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_hello_is_answered(ends: Ends, at: int, byte: int, cut: bool) -> None:
+    damaged = _valid[:at] if cut else _valid[:at] + bytes([byte]) + _valid[at + 1 :]
+    answer = answer_to(ends, damaged)
+    assert isinstance(answer.body, Reject | Welcome)
+    ends._raw.pop().close(0)
+
+
+def test_thousands_of_connections_are_survived(folder: Path) -> None:
+    ends = Ends([f"ipc://{folder}/a.ipc"], timing=LinkTiming())
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    context = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, 4_096)
+    crowd = []
+    try:
+        for _ in range(2_000):
+            socket = context.socket(zmq.DEALER)
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(ends.endpoint)
+            socket.send(b"hello?")
+            crowd.append(socket)
+            ends.turn()
+        ends.until(lambda: ends.server.counts["bad_messages"] >= 2_000)
+        assert client.send(QUERY)
+        ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
+        assert client.counts["links"] == 1
+    finally:
+        for socket in crowd:
+            socket.close(0)
+        context.term()
+        ends.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "*", "192.168.1.4", "gateway.example", "::"])
+def test_another_host_than_loopback_needs_keys(host: str) -> None:
+    with pytest.raises(ConfigError, match="CURVE"):
+        check_host(host, None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.0.1", "::1", "localhost"])
+def test_loopback_needs_none(host: str) -> None:
+    check_host(host, None)
+
+
+class TestCurve:
+    @pytest.fixture
+    def keys(self, folder: Path) -> Path:
+        (folder / "clients").mkdir()
+        create_keys(folder, "server")
+        create_keys(folder, "nexus")
+        create_keys(folder, "intruder")
+        shutil.copy(folder / "nexus.key", folder / "clients" / "nexus.key")
+        return folder
+
+    def test_only_a_listed_key_gets_in(self, keys: Path) -> None:
+        server_keys = read_server_keys(keys / "server.key_secret", keys / "clients")
+        check_host("0.0.0.0", server_keys)
+        authenticator = start_authenticator(server_keys)
+        ends = Ends(["tcp://127.0.0.1:*"], keys=server_keys)
+        ends.endpoint = ends.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        try:
+            good = ends.client(
+                nexus_hello("good"), keys=read_client_keys(keys / "nexus.key_secret", keys / "server.key")
+            )
+            unlisted = ends.client(
+                nexus_hello("unlisted"), keys=read_client_keys(keys / "intruder.key_secret", keys / "server.key")
+            )
+            mistaken = ends.client(
+                nexus_hello("mistaken"), keys=read_client_keys(keys / "nexus.key_secret", keys / "intruder.key")
+            )
+            plain = ends.client(nexus_hello("plain"))
+            ends.until(lambda: good.is_up)
+            assert good.send(QUERY)
+            ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
+            for _ in range(200):
+                ends.turn()
+            assert ends.server.peers == ("nexus|good",)
+            assert not any(client.is_up for client in (unlisted, mistaken, plain))
+        finally:
+            ends.close()
+            authenticator.stop()
+
+    def test_a_secret_that_others_may_read_is_refused(self, keys: Path) -> None:
+        os.chmod(keys / "server.key_secret", 0o644)
+        with pytest.raises(ConfigError, match="chmod 600"):
+            read_server_keys(keys / "server.key_secret", keys / "clients")
+
+    def test_keys_are_private_and_never_shown(self, keys: Path) -> None:
+        assert (keys / "server.key_secret").stat().st_mode & 0o777 == 0o600
+        loaded = read_server_keys(keys / "server.key_secret", keys / "clients")
+        assert loaded.secret.decode() not in repr(loaded)
+        client = read_client_keys(keys / "nexus.key_secret", keys / "server.key")
+        assert client.secret.decode() not in repr(client)
+
+    def test_keys_are_not_overwritten(self, keys: Path) -> None:
+        with pytest.raises(ConfigError, match="exists"):
+            create_keys(keys, "server")
+
+    def test_a_public_file_in_place_of_a_secret_is_told(self, keys: Path) -> None:
+        with pytest.raises(ConfigError, match="key_secret"):
+            read_server_keys(keys / "server.key", keys / "clients")
+
+    def test_a_missing_file_is_told(self, keys: Path) -> None:
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read_server_keys(keys / "none.key_secret", keys / "clients")
+
+
+class TestToken:
+    def test_it_is_made_once_and_private(self, folder: Path) -> None:
+        token = ensure_token(folder / "t")
+        assert ensure_token(folder / "t") == token == read_token(folder / "t")
+        assert (folder / "t").stat().st_mode & 0o777 == 0o600
+
+    def test_one_that_others_may_read_is_refused(self, folder: Path) -> None:
+        ensure_token(folder / "t")
+        os.chmod(folder / "t", 0o640)
+        with pytest.raises(ConfigError, match="chmod 600"):
+            read_token(folder / "t")
+
+    @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+    def test_one_that_is_none_is_refused(self, folder: Path, content: bytes) -> None:
+        (folder / "t").write_bytes(content)
+        os.chmod(folder / "t", 0o600)
+        with pytest.raises(ConfigError):
+            read_token(folder / "t")
+
+    def test_a_missing_one_is_told(self, folder: Path) -> None:
+        with pytest.raises(ConfigError, match="first start"):
+            read_token(folder / "t")
+
+
+def test_a_run_folder_whose_path_is_too_long_for_a_socket_file_uses_tcp(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 90)
+    assert client_endpoint(deep, "nexus", "127.0.0.1", 5556) == "tcp://127.0.0.1:5556"
+    with pytest.raises(ConfigError, match="write a port"):
+        client_endpoint(deep, "nexus", "127.0.0.1", 0)
+
+
+def test_a_port_in_use_is_told(folder: Path) -> None:
+    ends = Ends(["tcp://127.0.0.1:*"])
+    try:
+        with pytest.raises(ConfigError, match="another gateway"):
+            Ends([ends.socket.getsockopt_string(zmq.LAST_ENDPOINT)])
+    finally:
+        ends.close()
