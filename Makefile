@@ -33,5 +33,10 @@ coverage: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# The machine decides the figures: nothing else should run meanwhile, and docs/benchmarks.md says how to read them.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+	$(BIN)/pytest benchmarks/bench_micro.py --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
+
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache
