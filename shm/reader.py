@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
+
 from . import fan_in_kernels, layout, ring_kernels, run_folder
 from .idle import Idle
 from .jit import entry_point
@@ -30,6 +32,7 @@ _count_ready: Final = entry_point(ring_kernels.count_ready)
 _finish_batch: Final = entry_point(ring_kernels.finish_batch)
 _publish_cursor: Final = entry_point(ring_kernels.publish_cursor)
 _drain_one: Final = entry_point(ring_kernels.drain_one)
+_NEXT_SEQ: Final = list(ring_kernels.READER_STATE.names or ()).index("next_seq")
 _spin_any: Final = entry_point(fan_in_kernels.spin_any)
 
 
@@ -155,7 +158,7 @@ class TickReader:
     @property
     def next_seq(self) -> int:
         """Number of the record it waits for."""
-        return int(self._state["next_seq"][0])
+        return self._words[_NEXT_SEQ]
 
     @property
     def read(self) -> int:
@@ -210,6 +213,7 @@ class TickReader:
 
     def _bind(self, state: Any) -> None:
         self._state = state
+        self._words = memoryview(state.view(np.int64))  # a field through numpy's record takes 0.2 us, so 0.03
         self._state_address = int(state.ctypes.data)
 
 
