@@ -1,4 +1,4 @@
-"""Restart, reconnect, lost journal, hand-made trades: belief is compared with the platform, and the platform is right."""
+"""Restart, reconnect, lost journal, hand-made trades: belief is compared with the platform, which is right."""
 
 from __future__ import annotations
 

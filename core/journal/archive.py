@@ -36,6 +36,7 @@ def verify(path: Path) -> Verdict:
         version = schema_version(connection)
         if not version:
             return Verdict(0, 0, 0, [*problems, "the file holds no journal"])
+        problems += _cut_off(connection, path)
         events, last_at_ns = _verify_chain(connection, problems)
         intents = connection.execute("SELECT count(*) FROM intents").fetchone()[0]
         stray = connection.execute(
@@ -48,6 +49,17 @@ def verify(path: Path) -> Verdict:
         return Verdict(0, 0, 0, [f"not readable: {error}"])
     finally:
         connection.close()
+
+
+def _cut_off(connection: sqlite3.Connection, path: Path) -> list[str]:
+    """SQLite reads missing pages at the end as empty ones; while a write-ahead log exists they may lie in there."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        return []
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    size = connection.execute("PRAGMA page_size").fetchone()[0]
+    found = path.stat().st_size
+    return [] if found >= pages * size else [f"the file is cut off: {found} of {pages * size} bytes"]
 
 
 def _verify_chain(connection: sqlite3.Connection, problems: list[str]) -> tuple[int, int]:

@@ -1,0 +1,259 @@
+"""The journal on a real disk: commits, crashes, damage, migration, backup, restore, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from decimal import Decimal as D
+
+import pytest
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine import ClockTicked, Engine, EngineSettings
+from nexus_gateway.core.journal import (
+    SCHEMA_VERSION,
+    Journal,
+    JournalError,
+    backup,
+    export,
+    rebuild,
+    restore,
+    verify,
+)
+from nexus_gateway.core.journal.schema import migrate
+
+from tests.support.orders import Desk, wide_limits
+
+SETTINGS = EngineSettings()
+
+
+def traded(path, durability="process") -> Desk:
+    """A desk whose whole history was journaled to `path`, turn by turn."""
+    desk = Desk("a", "b")
+    desk.signal("a", "b")
+    desk.fill(desk.only("a"))
+    desk.reject(desk.only("b"))
+    desk.ask(m.SignalClose(signal_id="s1"))
+    desk.wait(2_500)
+    engine = Engine(desk.settings, desk.limits)
+    with Journal(path, durability) as journal:
+        for at_ns, event in desk.events:
+            journal.append(event, at_ns, engine.handle(event, at_ns))
+            journal.commit()
+    return desk
+
+
+def rebuilt(path, **options):
+    with Journal(path) as journal:
+        return rebuild(journal.connection, SETTINGS, wide_limits(), **options)
+
+
+@pytest.mark.parametrize("durability", ["power", "process"])
+def test_state_after_replay_is_the_state_before(tmp_path, durability):
+    desk = traded(tmp_path / "j.db", durability)
+    again = rebuilt(tmp_path / "j.db")
+    assert again.engine.digest() == desk.engine.digest()
+    assert (again.events, again.differing) == (len(desk.events), [])
+
+
+def test_durability_sets_how_hard_sqlite_syncs(tmp_path):
+    for durability, level in (("power", 2), ("process", 1)):
+        with Journal(tmp_path / durability, durability) as journal:
+            assert journal.connection.execute("PRAGMA synchronous").fetchone()[0] == level
+            assert journal.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+def test_checkpoint_shortens_the_replay_and_changes_nothing(tmp_path):
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        journal.checkpoint(desk.engine.save(), desk.now_ns)
+    again = rebuilt(path)
+    assert (again.events, again.from_checkpoint_seq) == (0, len(desk.events))
+    assert again.engine.digest() == rebuilt(path, use_checkpoint=False).engine.digest() == desk.engine.digest()
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        journal.checkpoint(b"\x93 not a state", desk.now_ns)
+    assert rebuilt(path).engine.digest() == desk.engine.digest()
+
+
+def test_uncommitted_events_are_not_there_after_a_crash(tmp_path):
+    path = tmp_path / "j.db"
+    code = f"""
+        import os, sys
+        from pathlib import Path
+        from nexus_gateway.core.engine import ClockTicked
+        from nexus_gateway.core.journal import Journal
+        journal = Journal(Path({str(path)!r}), "power")
+        for number in range(10):
+            journal.append(ClockTicked(), number)
+        journal.commit()
+        journal.append(ClockTicked(), 99)
+        print("ready", flush=True)
+        sys.stdin.read()
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout.readline() == b"ready\n"
+    with pytest.raises(JournalError, match="another gateway"):
+        Journal(path)
+    os.kill(child.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+    child.wait()
+    child.stdin.close()
+    child.stdout.close()
+    with Journal(path) as journal:
+        assert journal.last_seq == 10
+        assert journal.append(ClockTicked(), 11) == 11
+    assert verify(path).problems == []
+
+
+def test_intents_lie_beside_the_event_that_caused_them(tmp_path):
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        rows = journal.connection.execute("SELECT kind, client_order_id FROM intents").fetchall()
+    assert {name for kind, name in rows if kind == "order"} == set(desk.orders)
+
+
+def test_a_program_that_decides_otherwise_is_noticed(tmp_path):
+    path = tmp_path / "j.db"
+    traded(path)
+    with Journal(path) as journal:
+        journal.connection.execute("DELETE FROM intents WHERE ordinal = (SELECT max(ordinal) FROM intents)")
+    assert len(rebuilt(path).differing) == 1
+
+
+def test_verify_finds_missing_and_altered_rows(tmp_path):
+    path = tmp_path / "j.db"
+    traded(path)
+    assert verify(path).problems == []
+    connection = sqlite3.connect(path)
+    connection.execute("DELETE FROM events WHERE seq = 3")
+    connection.execute("UPDATE events SET at_ns = at_ns + 1 WHERE seq = 5")
+    connection.commit()
+    connection.close()
+    problems = verify(path).problems
+    assert any("events 3 to 3 are missing" in problem for problem in problems)
+    assert any("event 5 was altered" in problem for problem in problems)
+
+
+def test_verify_finds_broken_pages(tmp_path):
+    path = tmp_path / "j.db"
+    traded(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 2_000] = b"\xff" * 2_000
+    path.write_bytes(data)
+    assert verify(path).problems
+
+
+def test_foreign_newer_and_broken_files_are_refused(tmp_path):
+    foreign = tmp_path / "foreign.db"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE prices (x)")
+    connection.close()
+    with pytest.raises(JournalError, match="no journal"):
+        Journal(foreign)
+    newer = tmp_path / "newer.db"
+    Journal(newer).close()
+    with sqlite3.connect(newer) as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
+    connection.close()
+    with pytest.raises(JournalError, match="was 99"):
+        Journal(newer)
+    text = tmp_path / "text.db"
+    text.write_text("no database" * 1_000)
+    with pytest.raises(JournalError, match=r"text\.db"):
+        Journal(text)
+
+
+def test_an_older_schema_is_migrated_with_its_rows(tmp_path):
+    path = tmp_path / "old.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    assert migrate(connection, target=1) == (0, 1)
+    connection.execute("INSERT INTO checkpoints VALUES (7, 7, x'00', 'd')")
+    connection.close()
+    with Journal(path) as journal:
+        assert journal.migrated_from == 1
+        assert journal.connection.execute("SELECT seq FROM checkpoints").fetchall() == [(7,)]
+        assert journal.connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+        assert migrate(journal.connection) == (SCHEMA_VERSION, SCHEMA_VERSION)
+
+
+def test_a_full_disk_is_an_error_and_keeps_the_events(tmp_path):
+    path = tmp_path / "j.db"
+    with Journal(path) as journal:
+        journal.connection.execute("PRAGMA max_page_count = 20")
+        for number in range(20_000):
+            journal.append(ClockTicked(), number)
+        with pytest.raises(JournalError, match="make room"):
+            journal.commit()
+        journal.connection.execute("PRAGMA max_page_count = 100000")
+        journal.commit()
+        last = journal.last_seq
+    assert verify(path).events == last
+    assert verify(path).problems == []
+
+
+def test_backup_while_running_and_restore(tmp_path):
+    path, copy = tmp_path / "j.db", tmp_path / "copy.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        backup(journal.connection, copy)
+        journal.append(ClockTicked(), desk.now_ns)
+        journal.commit()
+    assert verify(copy).events == len(desk.events)
+    restore(copy, path)
+    assert rebuilt(path).engine.digest() == desk.engine.digest()
+    assert verify(tmp_path / "j.db.old").events == len(desk.events) + 1
+
+
+def test_a_broken_backup_is_not_restored(tmp_path):
+    path, copy = tmp_path / "j.db", tmp_path / "copy.db"
+    desk = traded(path)
+    copy.write_bytes(path.read_bytes()[:-3_000])
+    with pytest.raises(JournalError, match="not restored"):
+        restore(copy, path)
+    assert rebuilt(path).engine.digest() == desk.engine.digest()
+
+
+def test_a_backup_that_cannot_be_written_leaves_no_half_file(tmp_path):
+    traded(tmp_path / "j.db")
+    with Journal(tmp_path / "j.db") as journal, pytest.raises(JournalError, match="backup"):
+        backup(journal.connection, tmp_path / "no folder" / "copy.db")
+
+
+def test_export_gives_events_intents_and_notes_in_order(tmp_path):
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    lines = [json.loads(line) for line in export(path)]
+    assert [line["seq"] for line in lines] == sorted(line["seq"] for line in lines)
+    assert sum(line["row"] == "event" for line in lines) == len(desk.events)
+    checked = [line for line in lines if line["kind"] == "risk"]
+    assert len(checked) == 2
+    codes = {
+        finding[0] if isinstance(finding, list) else finding["code"] for finding in checked[0]["content"]["findings"]
+    }
+    assert {"max_size", "daily_loss", "stale_quote"} <= codes
+
+
+def test_decimals_survive_exactly(tmp_path):
+    path = tmp_path / "j.db"
+    desk = Desk("a")
+    desk.signal()
+    fill = desk.fill(desk.only(), "0.30", price=D("21000.1000000001"))
+    with Journal(path) as journal:
+        for at_ns, event in desk.events:
+            journal.append(event, at_ns)
+    record = next(iter(rebuilt(path).engine.state.executions.values()))
+    assert (str(record.quantity), str(record.price)) == (str(fill.quantity), str(fill.price))
