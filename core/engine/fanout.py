@@ -107,17 +107,15 @@ def settle(turn: Turn, record: SignalRecord) -> None:
         return
     if not record.decision:
         _decide(turn, record)
-        if record.decision:
-            turn.touch(record.signal.signal_id)
     if record.decision == "flatten":
         for number in range(len(record.legs)):
             close_leg(turn, record, number)
     for number, leg in enumerate(record.legs):
         level = kill_level(turn.state, leg.route)
         guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
-        if not leg.closing and leg.orders and guarded:
+        if leg.orders and guarded:
             guard_leg(turn, record, number)
-        if leg.closing:
+        if leg.closing:  # perhaps only since its stop and target both filled
             drive_exit(turn, record, number)
         elif leg.hedge and level < KillLevel.REDUCE_ONLY:
             _drive_hedge(turn, record, number)
@@ -140,6 +138,7 @@ def _decide(turn: Turn, record: SignalRecord) -> None:
     if late or len(record.legs) - failed < needed:
         # An unknown leg counts as failed once time is up: should it turn out filled, it is flattened then.
         record.decision = "flatten"
+        turn.touch(record.signal.signal_id)
         record.text = f"{policy.kind}: {filled} of {needed} legs filled, {failed} failed" + (
             ", time is up" if late else ""
         )

@@ -46,7 +46,6 @@ def kill_level(state: EngineState, route: str) -> KillLevel:
 def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
     """Climb to a rung. Takes effect for new orders in this turn; the answer `done` comes when it is verified."""
     state = turn.state
-    state.kill_number += 1
     if not command.platform:
         state.kill = max(state.kill, command.level)
         state.kill_own_only = command.own_only
@@ -220,7 +219,8 @@ def _close_lots(
 ) -> None:
     if record.attempts >= min(MAX_ATTEMPTS, turn.state.settings.max_exit_attempts * 10):
         return
-    key = signal_key(f"kill/{turn.state.kill_number}/{name}")
+    # By time and not by a counter: a counter starts again with a lost journal, and would name an order of before.
+    key = signal_key(f"kill/{record.asked_ns}/{name}")
     capabilities = route.hello.capabilities
     order = Order(
         client_order_id=client_order_id(key, 0, OrderRole.EXIT, record.attempts),

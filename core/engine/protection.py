@@ -22,6 +22,8 @@ _ROLES = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     """Take the next step towards protecting exactly what the leg holds."""
     leg = signal.legs[leg_number]
+    if leg.closing:
+        return
     if leg.open * leg.sign < 0:
         # Stop and target both filled before either could be cancelled: the leg has turned over.
         turn.count("oco_both_filled")

@@ -279,7 +279,6 @@ class EngineState(Struct, kw_only=True):
     kill: KillLevel = KillLevel.NORMAL
     kills: dict[str, KillRecord] = field(default_factory=dict)
     kill_own_only: bool = False
-    kill_number: int = 0
     last_entries: dict[str, tuple[int, str]] = field(default_factory=dict)
     usd_rates: dict[str, Decimal] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -113,16 +114,9 @@ def _utc_ns(moment: datetime) -> int:
 
 
 def _drop_before(times: list[int], first_ns: int) -> None:
-    cut = 0
-    while cut < len(times) and times[cut] < first_ns:
-        cut += 1
-    del times[:cut]
+    del times[: bisect_left(times, first_ns)]
 
 
 def _count_from(times: list[int], first_ns: int) -> int:
-    count = 0
-    for at_ns in reversed(times):
-        if at_ns < first_ns:
-            break
-        count += 1
-    return count
+    """How many of the ascending times are not before `first_ns`."""
+    return len(times) - bisect_left(times, first_ns)
