@@ -44,3 +44,12 @@ DEFAULT_PLATFORM_SYMBOLS: Final[dict[str, tuple[str, ...]]] = {
     "bookmap": (*_CME_INDEX, "CL", "GC", "6E", "ZN"),
     "quantower": (*_CME_INDEX, *_CME_ENERGY_METALS),
 }
+
+# As in config/symbol_mappings.json: a CFD in place of the future, with its own point value and lot.
+DEFAULT_STAND_INS: Final[dict[str, dict[str, str]]] = {
+    "mt5": {
+        "ES": "US500", "MES": "US500", "NQ": "NAS100", "MNQ": "NAS100", "YM": "US30", "MYM": "US30",
+        "RTY": "US2000", "M2K": "US2000", "CL": "USOIL", "MCL": "USOIL", "GC": "XAUUSD", "MGC": "XAUUSD",
+        "SI": "XAGUSD", "SIL": "XAGUSD", "6E": "EURUSD", "M6E": "EURUSD", "6B": "GBPUSD", "6A": "AUDUSD",
+    },
+}  # fmt: skip

@@ -6,21 +6,25 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
+from ..risk.limits import Limits, read_limits
 from .conversion import Converter
 from .schema import LAUNCHER_NAME, PLATFORM_KEYS, GatewayConfig, GatewayFile, PlatformConfig
 from .yaml_file import KeyPath, YamlFile, read_yaml, show_path
 
 GATEWAY_FILE: Final = "gateway_config.yaml"
 PLATFORMS_FILE: Final = "platform_configs.yaml"
+LIMITS_FILE: Final = "risk_limits.yaml"
+SYMBOLS_FILE: Final = "symbol_mappings.json"
 
 
 def load_config(folder: Path | None = None) -> GatewayConfig:
     """The checked configuration. Any process; it only reads.
 
     Args:
-        folder: holds gateway_config.yaml and platform_configs.yaml; None = the embedded default. When one of the files
-            is missing, its part of the default holds. A key that a file leaves out has its default; a platform that
-            platform_configs.yaml leaves out does not run.
+        folder: holds gateway_config.yaml and platform_configs.yaml, and maybe risk_limits.yaml and
+            symbol_mappings.json; None = the embedded default. When one of the files is missing, its part of the
+            default holds. A key that a file leaves out has its default, except in risk_limits.yaml, which must be
+            complete; a platform that platform_configs.yaml leaves out does not run.
 
     Raises:
         ConfigError: one line for each fault: file and line, key path, value, limit, cure. Nothing was applied.
@@ -58,11 +62,42 @@ def load_config(folder: Path | None = None) -> GatewayConfig:
         for process in gateway.cores
         if process in _CORES_CURES
     ]
+    limits = _read_limits(folder / LIMITS_FILE, problems)
+    stand_ins = _read_stand_ins(folder / SYMBOLS_FILE, problems)
     if problems:
         raise ConfigError("\n".join(problems))
     return GatewayConfig(
-        **{name: getattr(gateway, name) for name in GatewayFile.__struct_fields__}, platforms=platforms
+        **{name: getattr(gateway, name) for name in GatewayFile.__struct_fields__},
+        platforms=platforms,
+        limits=limits,
+        stand_ins=stand_ins,
     )
+
+
+def _read_limits(path: Path, problems: list[str]) -> Limits:
+    default = GatewayConfig().limits
+    if not path.exists():
+        return default
+    try:
+        return read_limits(path)
+    except ConfigError as error:
+        problems.append(str(error))
+        return default
+
+
+def _read_stand_ins(path: Path, problems: list[str]) -> dict[str, dict[str, str]]:
+    default = GatewayConfig().stand_ins
+    if not path.exists():
+        return default
+    # Here, because most processes read no such file, and instruments bring holiday calendars with them.
+    from ..instruments.symbol_mapping import read_mapping
+
+    try:
+        mapping = read_mapping(path)
+    except ConfigError as error:
+        problems.append(str(error))
+        return default
+    return {name: dict(each.stands_for) for name, each in mapping.platforms.items() if each.stands_for}
 
 
 _CORES_CURES: Final = {

@@ -5,6 +5,7 @@ With no file at all these defaults run: six simulated platforms on one machine.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -16,12 +17,15 @@ from ...shm import host
 from ...shm.layout import SYMBOL_NAME_BYTES
 from ...shm.run_folder import check_name
 from ...shm.tick import Platform
-from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_TICK_SIZES
+from ..risk.limits import Limits
+from .default_limits import make_default_limits
+from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS, DEFAULT_TICK_SIZES
 
 SIMULATOR: Final = "nexus_gateway.adapters.simulator:SimulatorAdapter"
 PLATFORM_KEYS: Final = ("mt5", "mt5_br", "nt8", "sierra", "bookmap", "quantower")
 LAUNCHER_NAME: Final = "launcher"
 RECORDER_NAME: Final = "recorder"
+GATEWAY_NAME: Final = "gateway"
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 CoreList: TypeAlias = tuple[Annotated[int, Meta(ge=0, le=4095)], ...]
@@ -110,14 +114,81 @@ class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return _folder_or(self.folder, host.local_data_folder() / "recordings")
 
 
+class CurveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files of CURVE keys, as `nexus-gateway keys` makes them. The gateway needs the first two; a process that connects
+    needs its own `secret_key_file` and `server_key_file`, the gateway's public one.
+    """
+
+    secret_key_file: str
+    clients_folder: str | None = None
+    server_key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        for key in self.__struct_fields__:
+            _check_folder(key, getattr(self, key))
+
+
+class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateway process, which trades.
+
+    `host` other than loopback needs `curve`. A port of 0 = the socket file in the run folder only. `mute_after_ms`: a
+    link that is silent so long is cut. `queue_messages`: bound of each peer's queue; a full one cuts the link.
+    `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
+    for each run folder. `durability` process: a power cut may lose the last orders. The `_ms` of orders are those of
+    `EngineSettings`. `usd_rates`: USD for one unit of a currency, used when no live rate is fresh. `instruments_file`:
+    your own instruments, see docs/instruments.md.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    adapter_port: Annotated[int, Meta(ge=0, le=65_535)] = 5555
+    nexus_port: Annotated[int, Meta(ge=0, le=65_535)] = 5556
+    heartbeat_ms: Annotated[int, Meta(ge=10, le=60_000)] = 500
+    mute_after_ms: Annotated[int, Meta(ge=20, le=600_000)] = 2_000
+    queue_messages: Annotated[int, Meta(ge=10, le=1_000_000)] = 4_096
+    max_peers: Annotated[int, Meta(ge=1, le=10_000)] = 256
+    token_file: str | None = None
+    curve: CurveConfig | None = None
+    journal: str | None = None
+    durability: Literal["power", "process"] = "power"
+    checkpoint_events: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
+    send_within_ms: Annotated[int, Meta(ge=10, le=600_000)] = 1_000
+    ack_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
+    settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
+    proof_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
+    usd_rates: dict[str, Decimal] = {}
+    instruments_file: str | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("token_file", "journal", "instruments_file"):
+            _check_folder(key, getattr(self, key))
+        if self.mute_after_ms < 2 * self.heartbeat_ms:
+            raise ValueError(
+                f"mute_after_ms was {self.mute_after_ms}, must be at least twice heartbeat_ms {self.heartbeat_ms}; "
+                "else one late heartbeat cuts the link"
+            )
+        if self.settle_ms <= self.send_within_ms:
+            raise ValueError(
+                f"settle_ms was {self.settle_ms}, must exceed send_within_ms {self.send_within_ms}; "
+                "else an order on its way is taken for lost"
+            )
+        if self.adapter_port and self.adapter_port == self.nexus_port:
+            raise ValueError(f"nexus_port was {self.nexus_port}, must differ from adapter_port; write another")
+        for currency, rate in self.usd_rates.items():
+            if not (rate.is_finite() and rate > 0):
+                raise ValueError(f"usd_rates.{currency} was {rate}, must be above 0; write USD for one {currency}")
+
+
 class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One platform. `adapter` and `symbols` have no default: a platform that somebody listed must not be simulated
-    by omission. `settings` belong to the adapter's class, which checks them with `convert_settings`.
+    by omission. `account`: the one that may be traded; empty = whichever the platform is logged in to. `settings`
+    belong to the adapter's class, which checks them with `convert_settings`.
     """
 
     enabled: bool = True
     adapter: str
     symbols: tuple[str, ...]
+    account: Annotated[str, Meta(max_length=64)] = ""
     cores: CoreList = ()
     settings: dict[str, Any] = {}
 
@@ -153,6 +224,7 @@ class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     launcher: LauncherConfig = LauncherConfig()
     cores: dict[str, CoreList] = {}
     recorder: RecorderConfig = RecorderConfig()
+    orders: OrdersConfig = OrdersConfig()
 
     def __post_init__(self) -> None:
         _check_folder("run_folder", self.run_folder)
@@ -180,9 +252,14 @@ def _simulate_platforms() -> dict[str, PlatformConfig]:
 
 
 class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration, checked. `platforms`: by platform key, in the order of starting."""
+    """The whole configuration, checked. `platforms`: by platform key, in the order of starting. `limits`: those of
+    risk_limits.yaml. `stand_ins`: platform -> root -> the instrument that is traded there in its place, from
+    symbol_mappings.json.
+    """
 
     platforms: dict[str, PlatformConfig] = field(default_factory=_simulate_platforms)
+    limits: Limits = field(default_factory=make_default_limits)
+    stand_ins: dict[str, dict[str, str]] = field(default_factory=lambda: dict(DEFAULT_STAND_INS))
 
     @property
     def run_path(self) -> Path:
@@ -193,6 +270,20 @@ class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_field
     def log_path(self) -> Path:
         """The log folder in force."""
         return _folder_or(self.log_folder, host.local_data_folder() / "logs")
+
+    @property
+    def token_path(self) -> Path:
+        """The token file of the gateway's ports."""
+        return _folder_or(self.orders.token_file, self.run_path / "gateway.token")
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal of this run folder's gateway. Never in the default run folder: that is memory on Linux."""
+        run_path = self.run_path
+        name = "orders"
+        if run_path != host.default_run_folder():
+            name += "-" + hashlib.blake2b(str(run_path.absolute()).encode(), digest_size=4).hexdigest()
+        return _folder_or(self.orders.journal, host.local_data_folder() / "journal" / f"{name}.sqlite")
 
     def cores_of(self, process: str) -> tuple[int, ...]:
         """Cores that a process is pinned to; empty = anywhere."""
