@@ -21,7 +21,7 @@ from ..shm.counters import CountersPage
 from ..shm.recording_file import Follows, RecordingError
 from ..shm.recording_symbols import SymbolWatch
 from ..shm.recording_writer import LastFile, find_last, mend
-from ..shm.segment import SegmentError
+from ..shm.segment import SegmentError, SegmentState
 from .errors import RunFolderError
 from .logs import Log
 from .process import ProcessContext
@@ -46,7 +46,7 @@ LOCK_FILE: Final = "recorder.lock"
 DEFAULT_KEEP_FREE_BYTES: Final = 256 << 20
 _POLL_S: Final = 1.0
 _RETRY_S: Final = 3.0
-_NAP_S: Final = 0.02
+_NAP_S: Final = 0.03
 
 
 class Recorder:
@@ -108,7 +108,7 @@ class Recorder:
         """One turn: look for new rings, drain all rings, write what is due. Never waits for a ring.
 
         Returns:
-            Whether the next turn should come at once; else sleep some 20 ms.
+            Whether the next turn should come at once; else sleep some 30 ms.
         """
         now_s = time.monotonic()
         if self.stopped:
@@ -181,7 +181,9 @@ class Recorder:
                 self._sync,
             )
         except (SegmentError, RecordingError, ValueError) as error:
-            if self._refused.get(ring) != str(error):
+            if isinstance(error, SegmentError) and error.state is SegmentState.NOT_READY:
+                self._polled_ns = 0  # its writer is making it: look again in the next turn, not in a second
+            elif self._refused.get(ring) != str(error):
                 self._refused[ring] = str(error)
                 self._log.warning("ring cannot be recorded now", ring=ring, reason=str(error))
             return
