@@ -181,14 +181,12 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One platform. `adapter` and `symbols` have no default: a platform that somebody listed must not be simulated
-    by omission. `account`: the one that may be traded; empty = whichever the platform is logged in to. `settings`
-    belong to the adapter's class, which checks them with `convert_settings`.
+    by omission. `settings` belong to the adapter's class, which checks them with `convert_settings`.
     """
 
     enabled: bool = True
     adapter: str
     symbols: tuple[str, ...]
-    account: Annotated[str, Meta(max_length=64)] = ""
     cores: CoreList = ()
     settings: dict[str, Any] = {}
 
