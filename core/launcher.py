@@ -286,9 +286,9 @@ class Launcher:
             self._log.warning("pinning costs latency", finding=warning)
 
     def _idle_of(self, name: str) -> str:
-        if name in self._config.platforms:
-            return "backoff"  # an adapter waits for its platform, not for a ring
-        return self._config.recorder.idle if name == RECORDER_NAME else self._config.idle
+        # An adapter waits for its platform, not for a ring; the recorder naps.
+        naps = name in self._config.platforms or name == RECORDER_NAME
+        return "backoff" if naps else self._config.idle
 
     def _note_children(self) -> None:
         assert self._ownership is not None

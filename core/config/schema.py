@@ -95,7 +95,8 @@ class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The recorder. `folder` None = `recordings` in the user's local data folder. A file ends at whichever of
-    `rotate_bytes` and `rotate_s` comes first; at most `flush_ms` of ticks are lost when the machine loses power.
+    `rotate_bytes` and `rotate_s` comes first. `flush_ms`: after it at the latest a tick is handed to the operating
+    system, so that no end of a process can lose it; what a power failure loses is the system's to say.
     """
 
     enabled: bool = False
@@ -103,7 +104,6 @@ class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rotate_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 << 20
     rotate_s: Seconds = 3600.0
     flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
-    idle: IdleName = "backoff"
 
     def __post_init__(self) -> None:
         _check_folder("folder", self.folder)
