@@ -312,3 +312,49 @@ def test_finished_signals_are_forgotten_after_the_retention_and_positions_are_no
     assert desk.position() == 2
     desk.signal(signal_id="s1", created_ns=desk.now_ns - 62_000_000_000, markets=(market("a", desk.now_ns),))
     assert desk.report("s1").code is RejectCode.STALE_SIGNAL
+
+
+def test_a_closing_order_of_a_lost_journal_is_never_named_again():
+    """A kill order's id that a platform has already seen would be answered with the old order, and close nothing."""
+    desk = Desk("a")
+    desk.signal()
+    entry = desk.fill(desk.only())
+    kill = m.Kill(request_id=1, level=m.KillLevel.FLATTEN, reason="", by="x")
+
+    def flatten(fills: list[m.Fill], lots: int) -> m.Order:
+        for _ in range(6):
+            desk.wait(1_100)
+            if desk.engine.state.routes["a|acc"].request_pending:
+                desk.snapshot(fills=fills, positions=[("NQ", lots)])
+        return desk.only(role=OrderRole.EXIT)
+
+    desk.give(e.AdapterSaid(message=desk.make_fill(desk.only(), 1, client_order_id="by hand", exec_id="hand")))
+    desk.ask(kill)
+    torn = list(desk.events)
+    fills = [entry, desk.make_fill(desk.only(), 1, client_order_id="by hand", exec_id="hand")]
+    fills.append(desk.fill(desk.only(role=OrderRole.EXIT)))
+    account_close = flatten(fills, 1)
+    assert account_close.quantity == 1
+    fills.append(desk.make_fill(account_close))
+    desk = restart(desk, torn)
+    desk.orders.clear()
+    desk.link_up("a", answer=False)
+    desk.snapshot(fills=fills)
+    desk.give(e.AdapterSaid(message=desk.make_fill(entry_order(entry), 3, client_order_id="by hand", exec_id="again")))
+    fills.append(desk.make_fill(entry_order(entry), 3, client_order_id="by hand", exec_id="again"))
+    second = flatten(fills, 3)
+    assert second.quantity == 3
+    assert second.client_order_id != account_close.client_order_id
+
+
+def entry_order(fill: m.Fill) -> m.Order:
+    return m.Order(
+        client_order_id=fill.client_order_id,
+        platform=fill.platform,
+        account=fill.account,
+        symbol=fill.symbol,
+        contract="",
+        side=fill.side,
+        quantity=D(1),
+        order_type=m.OrderType.MARKET,
+    )

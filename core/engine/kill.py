@@ -217,13 +217,19 @@ def _close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord
 def _close_lots(
     turn: Turn, name: str, route: RouteRecord, record: KillRecord, symbol: str, lots: Decimal, ticket: str
 ) -> None:
-    if record.attempts >= min(MAX_ATTEMPTS, turn.state.settings.max_exit_attempts * 10):
-        return
     # By time and not by a counter: a counter starts again with a lost journal, and would name an order of before.
     key = signal_key(f"kill/{record.asked_ns}/{name}")
+    most = min(MAX_ATTEMPTS, turn.state.settings.max_exit_attempts * 10)
+    while record.attempts < most:
+        order_id = client_order_id(key, 0, OrderRole.EXIT, record.attempts)
+        if order_id not in turn.state.orders and order_id not in turn.state.orphans:
+            break
+        record.attempts += 1  # taken by an order that a torn journal has forgotten
+    else:
+        return
     capabilities = route.hello.capabilities
     order = Order(
-        client_order_id=client_order_id(key, 0, OrderRole.EXIT, record.attempts),
+        client_order_id=order_id,
         platform=route.platform,
         account=route.account,
         symbol=symbol,
@@ -237,8 +243,7 @@ def _close_lots(
     )
     attempt = record.attempts
     record.attempts += 1
-    if order.client_order_id not in turn.state.orders:
-        send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
+    send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
 
 
 def cancel_orphans(turn: Turn, name: str) -> None:

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
+from nexus_gateway.core.engine.kill import kill_level
 from nexus_gateway.core.engine.reports import make_report
 from nexus_gateway.core.engine.turn import Turn
 
@@ -162,7 +163,8 @@ def _check_policies(engine: Engine) -> list[str]:
             protective = [o for o in orders if o.role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT)]
             stops = sum((o.remaining for o in protective if o.role is m.OrderRole.STOP_LOSS), ZERO)
             settled = not any(o.cancel_wanted or o.replace for o in protective if o.live)
-            if leg.protection is m.Protection.GATEWAY and not leg.closing and settled and stops != abs(leg.open):
+            guarded = leg.protection is m.Protection.GATEWAY and not leg.closing and settled
+            if guarded and stops != abs(leg.open) and kill_level(engine.state, leg.route) < m.KillLevel.CANCEL_ALL:
                 found.append(f"{signal_id} {leg.platform} holds {leg.open}, its stops cover {stops}")
         if signal.signal.policy.kind is m.FanOutKind.ALL_OR_FLATTEN and signal.decision == "kept":
             entries = [engine.state.orders[n] for leg in signal.legs for n in leg.orders if n[16] == "E"]
