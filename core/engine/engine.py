@@ -205,9 +205,8 @@ def note_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
 def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
     """Remember rates, and value open legs at the newest quote."""
     note_rates(turn, markets)
+    newest = {(market.platform, market.symbol): market for market in markets if market.finite}
     for signal_id in turn.state.active:
         for leg in turn.state.signals[signal_id].legs:
             if leg.open:
-                for market in markets:
-                    if (market.platform, market.symbol) == (leg.platform, leg.symbol):
-                        leg.market = market
+                leg.market = newest.get((leg.platform, leg.symbol), leg.market)

@@ -68,7 +68,8 @@ def check_entry(
         findings.append(Finding(code, passed, str(measured), str(limit), stage_number))
 
     # First and alone: a NaN would make every later comparison raise, or pass.
-    finite = _all_finite(proposal, market)
+    own = (proposal.quantity, *proposal.prices, proposal.stop_loss)
+    finite = market.finite and all(number is None or number.is_finite() for number in own)
     note(RejectCode.NOT_FINITE, finite, "finite" if finite else "NaN or infinite", "finite")
     if not finite:
         return findings
@@ -98,13 +99,6 @@ def reference_price(proposal: Proposal, market: MarketContext) -> Decimal | None
     if proposal.prices:
         return max(proposal.prices) if proposal.side is Side.BUY else min(proposal.prices)
     return market.ask if proposal.side is Side.BUY else market.bid
-
-
-def _all_finite(proposal: Proposal, market: MarketContext) -> bool:
-    numbers = [market.tick_size, market.lot_step, market.point_value, proposal.quantity, *proposal.prices]
-    optional = (market.bid, market.ask, market.usd_rate, proposal.stop_loss)
-    numbers += [number for number in optional if number is not None]
-    return all(number.is_finite() for number in numbers)
 
 
 def _check_stage(

@@ -37,6 +37,12 @@ class MarketContext(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     identity_error: str = ""
     account: str = ""
 
+    @property
+    def finite(self) -> bool:
+        """False when any number in here is NaN or infinite: then none of it may be used."""
+        numbers = (self.tick_size, self.lot_step, self.point_value, self.usd_rate, self.bid, self.ask)
+        return all(number is None or number.is_finite() for number in numbers)
+
     def to_usd(self, amount: Decimal) -> Decimal | None:
         """An amount of `currency` in USD, or None when the rate is missing. Never 1:1 for another
         currency.
