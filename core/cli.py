@@ -24,6 +24,7 @@ import typer
 from ..shm import host
 from ..shm.run_folder import ring_names
 from ..shm.segment import SegmentInUseError
+from . import cli_instruments
 from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, load_config
 from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
 from .logs import set_up_logs
@@ -309,6 +310,9 @@ def version(as_json: JsonFlag = False) -> None:
     else:
         for name, number in parts.items():
             typer.echo(f"{name} {number}")
+
+
+cli_instruments.add_commands(app)
 
 
 def main() -> None:

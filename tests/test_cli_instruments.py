@@ -1,0 +1,71 @@
+"""The commands about instruments: what a name means, contracts, the roll plan."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from nexus_gateway.core.cli_instruments import load_book
+from nexus_gateway.core.instruments.catalog import load_catalog
+
+from tests.support.commands import REPOSITORY, one_json_object, run_command
+
+
+def test_symbols_says_what_a_platforms_name_means_and_why(tmp_path):
+    ran = run_command(tmp_path, "symbols", "NQH25", "--json")
+    assert ran.returncode == 0, ran.stderr
+    text = "\n".join(one_json_object(ran.stdout)["symbols"]["NQH25"])
+    for line in (
+        "nt8: NQ 03-25",
+        "sierra: NQH25_FUT_CME",
+        "bookmap: NQH5.CME@RITHMIC",
+        "mt5: NAS100 (NAS100 stands for NQ",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize(("name", "reason"), [("WIN$", "not_tradable"), ("NOSUCH", "symbol_unknown")])
+def test_a_refused_name_is_exit_code_2_with_the_reason(tmp_path, name, reason):
+    ran = run_command(tmp_path, "symbols", name)
+    assert ran.returncode == 2
+    assert reason in ran.stdout
+
+
+def test_symbols_without_a_name_lists_the_catalog(tmp_path):
+    listed = one_json_object(run_command(tmp_path, "symbols", "--json").stdout)["symbols"]
+    assert set(listed) == set(load_catalog())
+    assert not [name for name, lines in listed.items() if "refused" in lines[0]]
+
+
+def test_contracts_are_iso_dates(tmp_path):
+    rows = one_json_object(run_command(tmp_path, "contracts", "WIN", "--from", 2025, "--to", 2026, "--json").stdout)
+    by_contract = {row["contract"]: row for row in rows["contracts"]}
+    assert by_contract["WINQ25"]["maturity"] == "2025-08-13"
+    assert by_contract["WINV26"]["last_session"] == "2026-10-14"
+    assert len(by_contract) == 12
+    assert "WINQ25" in run_command(tmp_path, "contracts", "WIN", "--from", 2025, "--to", 2025).stdout
+    wrong = run_command(tmp_path, "contracts", "XX")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "'XX'" in wrong.stderr
+    assert run_command(tmp_path, "contracts", "ES", "--from", 2026, "--to", 2025).returncode == 2
+
+
+def test_the_roll_plan_lies_ahead_and_in_order(tmp_path):
+    until = datetime.now(UTC).date() + timedelta(days=200)
+    plan = one_json_object(run_command(tmp_path, "rollover", "--until", until, "--json").stdout)
+    switches = [row["switch_at"] for row in plan["rolls"]]
+    assert switches == sorted(switches)
+    assert {row["root"] for row in plan["rolls"]} >= {"ES", "NQ", "CL", "GC", "WIN", "WDO"}
+    assert all(date.fromisoformat(row["roll_date"]) <= until for row in plan["rolls"])
+    past = run_command(tmp_path, "rollover", "--until", "2020-01-01")
+    assert past.returncode == 2
+    assert "2020-01-01" in past.stderr
+
+
+def test_the_embedded_mapping_is_the_shipped_one(tmp_path):
+    shipped = REPOSITORY / "config" / "symbol_mappings.json"
+    embedded = REPOSITORY / "core" / "instruments" / "symbol_mappings.json"
+    assert shipped.read_text() == embedded.read_text()
+    book = load_book(Path(tmp_path), load_catalog())  # a folder without one falls back
+    assert book.parse("NQ 03-25", "nt8").contract is not None
