@@ -16,8 +16,10 @@ _BATCHES = (1, 16, 256)
 
 
 def _best(measure: Callable[[], Any], rank: Callable[[Any], float], rounds: int) -> tuple[float, Any, float]:
-    """The round with the best result, with its own half-round-trips: noise of the machine only ever adds."""
-    return min((between_two(measure) for _ in range(rounds)), key=lambda taken: rank(taken[1]))
+    """The best result of a steady round: one whose two half-round-trips agree, so the cores did not move meanwhile."""
+    taken = [between_two(measure) for _ in range(rounds)]
+    steady = [one for one in taken if max(one[0], one[2]) <= 1.25 * min(one[0], one[2])]
+    return min(steady or taken, key=lambda one: rank(one[1]))
 
 
 def _print_latency(label: str, taken: tuple[float, Percentiles, float]) -> None:
@@ -35,7 +37,7 @@ def main() -> None:
     first, second = machine.cores_at_start
     print(machine.describe())
     print(f"pinned to cores {first} and {second}; record 64 bytes; ring of {between_processes.CAPACITY} slots")
-    print(f"best of {rounds} rounds, each between two half-round-trips (hrt) of a bare word\n")
+    print(f"best steady one of {rounds} rounds, each between two half-round-trips (hrt) of a bare word\n")
 
     print(f"{'lossless, kernel to kernel':<28} {'M/s':>8}   {'hrt ns before, after':>22}")
     for batch in _BATCHES:

@@ -7,6 +7,7 @@ of different rounds can only be compared through it. Each checks its own answer:
 from __future__ import annotations
 
 import mmap
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,8 +27,11 @@ from benchmarks.machine import partner
 
 CAPACITY = 1 << 13
 """Slots: 512 KiB, so that ring and caches are in the proportion of a real one."""
-_WORD_ROUNDS = 200_000
+_WORD_RUNS = 200
+_WORD_ROUNDS = 1_000
 _WARM_UP = 2_000
+_HEATS = 40
+_HEAT_RECORDS = 250_000
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,16 @@ def folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def half_round_trip_ns() -> float:
-    """Nanoseconds for one word from core to core, mean of many."""
+    """Nanoseconds for one word from core to core, median of many short runs."""
     words = np.frombuffer(mmap.mmap(-1, 4096), np.int64)
     there, back = int(words.ctypes.data), int(words.ctypes.data) + 1024
-    with partner(kernels.pong_words, there, back, _WARM_UP + _WORD_ROUNDS):
-        kernels.ping_words(there, back, 1, _WARM_UP)
-        before = time.perf_counter_ns()
-        kernels.ping_words(there, back, 1 + _WARM_UP, _WORD_ROUNDS)
-        return (time.perf_counter_ns() - before) / _WORD_ROUNDS / 2
+    with partner(kernels.pong_words, there, back, _WORD_RUNS * _WORD_ROUNDS):
+        half_ns = []
+        for run in range(_WORD_RUNS):
+            before = time.perf_counter_ns()
+            kernels.ping_words(there, back, 1 + run * _WORD_ROUNDS, _WORD_ROUNDS)
+            half_ns.append((time.perf_counter_ns() - before) / _WORD_ROUNDS / 2)
+        return statistics.median(half_ns)
 
 
 def _echo_in_kernels(path: Path, rounds: int) -> None:
@@ -117,19 +123,22 @@ def _stream(path: Path, total: int, batch: int) -> None:
     kernels.stream(writer.state_address, int(records.ctypes.data), cursor, total, batch)
 
 
-def lossless_per_second(batch: int, total: int = 10_000_000) -> float:
-    """Records per second through one ring in batches, every one read and checked."""
+def lossless_per_second(batch: int) -> float:
+    """Records per second through one ring in batches, every one read and checked; median of the heats of one stream."""
+    total = _HEATS * _HEAT_RECORDS
     with folder() as name, partner(_stream, Path(name), total, batch):
         reader = _reader(Path(name), "stream", cursor="benchmark")
         while reader.ready() == 0:
             pass
-        before = time.perf_counter_ns()
-        summed = kernels.take_stream(reader._state_address, total)
-        elapsed_s = (time.perf_counter_ns() - before) / 1e9
+        rates, summed = [], 0
+        for heat in range(_HEATS):
+            before = time.perf_counter_ns()
+            summed += kernels.take_stream(reader._state_address, 1 + heat * _HEAT_RECORDS, _HEAT_RECORDS)
+            rates.append(_HEAT_RECORDS * 1e9 / (time.perf_counter_ns() - before))
         _expect(summed, total * (total + 1) // 2)
         _expect((reader.read, reader.lost), (total, 0))
         reader.close()
-        return total / elapsed_s
+        return statistics.median(rates)
 
 
 def between_two(measure: Callable[[], Any]) -> tuple[float, Any, float]:

@@ -92,21 +92,24 @@ def stream(writer: int, records: int, cursor: int, total: int, batch: int) -> No
         sent += count
 
 
-@numba.njit("int64(int64, int64)", nogil=True)
-def take_stream(state: int, total: int) -> int:
-    """Read the records of `stream` where they lie; the sum of their numbers, or -1 when one was out of order."""
+@numba.njit("int64(int64, int64, int64)", nogil=True)
+def take_stream(state: int, first: int, total: int) -> int:
+    """Read `total` records of `stream` where they lie, from number `first` on.
+
+    Returns the sum of their numbers, or -1 when one was out of order.
+    """
     reader = carray(as_pointer(state), 1, READER_STATE)
     slots, mask = reader[0].slots, reader[0].mask
     seen, summed, in_order = 0, 0, True
     while seen < total:
-        count = min(count_ready(state), READER_CHUNK)
+        count = min(count_ready(state), READER_CHUNK, total - seen)
         if count == 0:
             continue
         start = reader[0].next_seq - 1
         for i in range(count):
             record = carray(as_pointer(slots + ((start + i) & mask) * TICK_BYTES), 1, TICK_DTYPE)
             summed += record[0].ts_event_ns
-            in_order &= record[0].ts_event_ns == seen + i + 1
+            in_order &= record[0].ts_event_ns == first + seen + i
         in_order &= finish_batch(state, count) == 1
         seen += count
     return summed if in_order else -1

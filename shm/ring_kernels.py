@@ -195,10 +195,15 @@ def count_ready(state: int) -> int:
         elif found < seq:
             return 0
         if found == seq:
+            # The next slot tells whether this is the only one: a reader that keeps up with the writer would otherwise
+            # take the tail's cache line away from it with every record (three times slower one by one).
+            following = reader.slots + (seq & reader.mask) * TICK_BYTES
+            if load_acquire(following) != seq + 1:  # SYNC slot.seq
+                return 1
             # The tail may lag behind a batch that is being published, never run ahead of the slots. A writer that
             # laps us right now can make the difference larger than the ring: no copy may go past its end.
             ready = load_acquire(reader.tail) - seq + 1  # SYNC ring.tail
-            return min(max(ready, 1), reader.mask + 1)
+            return min(max(ready, 2), reader.mask + 1)
         skip_lapped(state, found)
 
 
