@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from ..core.config.schema import CurveConfig
 from ..core.errors import ConfigError, DataFormatError
+from ..core.messages import Hello
 from ..core.process import EXIT_CLEAN, EXIT_CONFIG, ProcessContext, load_entry
+from ..core.transport import (
+    ADAPTER_LINK,
+    ClientKeys,
+    LinkClient,
+    LinkTiming,
+    client_endpoint,
+    read_client_keys,
+    read_token,
+)
 from ..shm.symbols import Symbol, SymbolDirectory
 from ..shm.tick import Platform
 from .base import Adapter
 from .feed import COUNTERS, TickFeed
-from .session import AdapterSession, SessionPolicy
+from .order_channel import ORDER_COUNTERS, OrderChannel
+from .order_settings import SharedSettings, split_settings
+from .paper.adapter import PAPER_COUNTERS, PaperAdapter
+from .session import AdapterSession
 
 _TURN_S: Final = 0.1
 
@@ -24,7 +41,8 @@ def main(context: ProcessContext) -> int:
             f"platform_configs.yaml: {context.name}.adapter was {platform.adapter!r}, which is no Adapter; "
             "name a class derived from nexus_gateway.adapters.base.Adapter"
         )
-    counters = context.open_counters((*COUNTERS, *adapter_class.OWN_COUNTERS))
+    shared, own_settings = split_settings(platform.settings, f"platform {context.name!r}: settings")
+    counters = context.open_counters((*COUNTERS, *ORDER_COUNTERS, *PAPER_COUNTERS, *adapter_class.OWN_COUNTERS))
     feed = TickFeed(
         context.run_folder,
         context.name,
@@ -34,9 +52,15 @@ def main(context: ProcessContext) -> int:
         board_rows=context.config.board_rows,
     )
     try:
-        adapter = adapter_class(feed, platform.settings)
+        adapter: Adapter = adapter_class(feed, own_settings)
         symbols = _find_symbols(context)
-        session = AdapterSession(adapter, symbols, SessionPolicy(), context.log)
+        orders_mode = shared.orders or adapter_class.DEFAULT_ORDERS
+        if not context.config.orders.enabled:
+            orders_mode = "none"
+        if orders_mode == "paper":
+            adapter = PaperAdapter(adapter, shared.paper)
+        orders = None if orders_mode == "none" else _open_orders(context, adapter, shared)
+        session = AdapterSession(adapter, symbols, shared.session, context.log, orders=orders)
         try:
             while not context.stopping:
                 session.step(_TURN_S)
@@ -51,6 +75,34 @@ def main(context: ProcessContext) -> int:
     finally:
         feed.close()
     return EXIT_CLEAN
+
+
+def _open_orders(context: ProcessContext, adapter: Adapter, shared: SharedSettings) -> OrderChannel:
+    if adapter.capabilities is None:
+        raise ConfigError(
+            f"platform {context.name!r}: orders was platform, for which {type(adapter).__name__} is not made; "
+            "write paper or none"
+        )
+    accounts = shared.accounts if not isinstance(adapter, PaperAdapter) else ()
+    settings = context.config.orders
+    timing = LinkTiming(heartbeat_ms=settings.heartbeat_ms, mute_after_ms=settings.mute_after_ms)
+
+    def make_link(hello: Hello) -> LinkClient:
+        return LinkClient(
+            client_endpoint(context.run_folder, ADAPTER_LINK, settings.host, settings.adapter_port),
+            msgspec.structs.replace(hello, token=read_token(context.config.token_path)),
+            timing,
+            keys=None if settings.curve is None else _read_keys(settings.curve),
+            queue_messages=settings.queue_messages,
+        )
+
+    return OrderChannel(adapter, make_link, accounts, context.run_folder, context.counters, context.log)
+
+
+def _read_keys(curve: CurveConfig) -> ClientKeys:
+    if curve.server_key_file is None:
+        raise ConfigError("orders.curve.server_key_file is missing; name the gateway's public .key file")
+    return read_client_keys(Path(curve.secret_key_file).expanduser(), Path(curve.server_key_file).expanduser())
 
 
 def _find_symbols(context: ProcessContext) -> list[Symbol]:

@@ -15,6 +15,7 @@ import msgspec
 from ..core.logs import Log
 from ..shm.symbols import Symbol
 from .base import Adapter, LinkLostError
+from .order_channel import OrderChannel
 
 
 class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +43,7 @@ class AdapterSession:
         policy: SessionPolicy,
         log: Log,
         *,
+        orders: OrderChannel | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
@@ -49,6 +51,7 @@ class AdapterSession:
         self._symbols = symbols
         self._policy = policy
         self._log = log
+        self._orders = orders
         self._monotonic_s = monotonic_s
         self._random_fraction = random_fraction
         self._connected = False
@@ -76,12 +79,14 @@ class AdapterSession:
         now_s = self._monotonic_s()
         if not self._connected:
             if now_s < self._retry_at_s:
-                time.sleep(min(timeout_s, self._retry_at_s - now_s))
+                self._adapter.wait(min(timeout_s, self._retry_at_s - now_s))
+                self._turn_orders()
                 return 0
             self._connect()
             return 0
         try:
             published = self._adapter.poll(timeout_s)
+            self._turn_orders()
         except LinkLostError as error:
             self._links_lost.add()
             self._drop(f"link lost: {error}")
@@ -96,16 +101,27 @@ class AdapterSession:
 
     def close(self) -> None:
         """End the session; the last quotes are marked stale, for nobody keeps them fresh from here on."""
+        self._end()
+
+    def _end(self) -> None:
         if self._connected:
             self._adapter.feed.mark_stale(self._symbols)
+        if self._orders is not None:
+            self._orders.platform_down()
         self._adapter.close()
         self._connected = False
         self._link_up.set(0)
+
+    def _turn_orders(self) -> None:
+        if self._orders is not None:
+            self._orders.turn()
 
     def _connect(self) -> None:
         try:
             self._adapter.connect()
             self._adapter.subscribe(self._symbols)
+            if self._orders is not None:
+                self._orders.platform_up()
         except LinkLostError as error:
             self._connect_failures.add()
             self._drop(f"cannot connect: {error}")
@@ -118,11 +134,7 @@ class AdapterSession:
         self._log.info("connected", symbols=len(self._symbols))
 
     def _drop(self, reason: str) -> None:
-        if self._connected:
-            self._adapter.feed.mark_stale(self._symbols)
-        self._adapter.close()
-        self._connected = False
-        self._link_up.set(0)
+        self._end()
         pause_s = self._pause_s()
         self._failures += 1
         self._retry_at_s = self._monotonic_s() + pause_s

@@ -1,0 +1,358 @@
+"""Between one platform account and the gateway: commands in, order events out, and the guards that all platforms share.
+
+The gateway may be away at any time, and so may the platform. What the platform says meanwhile is kept, in order; when
+there is too much of it all of it is dropped and counted, because the snapshot that follows each new link makes it good.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from ..core.errors import ConfigError
+from ..core.kill_file import kill_file_path, kill_level_of, read_kill_file
+from ..core.logs import Log
+from ..core.messages import (
+    Cancel,
+    Hello,
+    KillLevel,
+    Message,
+    Order,
+    OrderUpdate,
+    Reject,
+    RejectCode,
+    Replace,
+    Role,
+    Snapshot,
+    SnapshotRequest,
+    Welcome,
+    find_client_order_id,
+)
+from ..core.transport import LinkClient
+from ..shm.counters import CountersPage
+from .base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
+from .order_guard import refuse_command
+from .waiting import Readable, wait_readable
+
+ORDER_COUNTERS: Final = (
+    "order_link_up",
+    "order_links",
+    "commands_received",
+    "commands_refused",
+    "orders_repeated",
+    "order_events_sent",
+    "order_events_waiting",
+    "order_events_dropped",
+    "snapshots_sent",
+    "accounts_refused",
+)
+"""Counters of an adapter that takes orders."""
+
+MAX_WAITING_EVENTS: Final = 10_000
+_KNOWN_ORDERS: Final = 20_000
+_SEED_NS: Final = 24 * 3600 * 1_000_000_000
+_RETRY_LINK_S: Final = 1.0
+_LOOK_AT_KILL_S: Final = 0.25
+_NOT_ABOUT_THE_ORDER: Final = (
+    RejectCode.CANCEL_REJECTED,
+    RejectCode.REPLACE_REJECTED,
+    RejectCode.UNSUPPORTED_REPLACE,
+    RejectCode.UNKNOWN_ORDER,
+)
+
+MakeLink = Callable[[Hello], LinkClient]
+
+
+class OrderChannel:
+    """The order side of one adapter. Used by the adapter's thread; the session drives it.
+
+    Attributes:
+        is_open: whether the platform's session is up and its account may be traded.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        make_link: MakeLink,
+        accounts: Sequence[str],
+        run_folder: Path,
+        counters: CountersPage,
+        log: Log,
+        *,
+        utc_ns: Callable[[], int] = time.time_ns,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            adapter: with `capabilities`; gets this as its `orders`.
+            make_link: opens the link to the gateway; ConfigError = not yet, such as while there is no token.
+            accounts: the accounts that may be traded; empty = any (for simulated ones).
+        """
+        assert adapter.capabilities is not None, "an adapter without capabilities takes no orders"
+        adapter.orders = self
+        self._adapter = adapter
+        self._capabilities = adapter.capabilities
+        self._make_link = make_link
+        self._accounts = tuple(accounts)
+        self._kill_file = kill_file_path(run_folder)
+        self._look_at_kill_s = 0.0
+        self._log = log
+        self._utc_ns = utc_ns
+        self._monotonic_s = monotonic_s
+        self._platform = adapter.feed.name
+        self._boot_id = uuid4().hex
+        self._account: PlatformAccount | None = None
+        self._link: LinkClient | None = None
+        self._retry_link_s = 0.0
+        self._link_trouble = ""
+        self._waiting: deque[OrderEvent] = deque()
+        self._known: OrderedDict[str, OrderEvent | None] = OrderedDict()
+        self._last_publish = counters.counter("last_publish_utc_ns")
+        self._counts = {name: counters.counter(name) for name in ORDER_COUNTERS}
+        for gauge in ("order_link_up", "order_events_waiting"):
+            self._counts[gauge].set(0)
+
+    @property
+    def is_open(self) -> bool:
+        return self._account is not None
+
+    # The session's side.
+
+    def platform_up(self) -> None:
+        """The platform's session is open: present its account to the gateway, as a new link.
+
+        Raises:
+            LinkLostError: the platform cannot say which orders it has.
+        """
+        account = self._adapter.account
+        if account is None:
+            raise LinkLostError("the platform has not named its account")
+        if self._accounts and account.name not in self._accounts:
+            self._counts["accounts_refused"].add()
+            self._log.error(
+                "orders are off: the platform's account is not allowed",
+                account=account.name,
+                allowed=list(self._accounts),
+                cure="log in to an allowed account, or add this one to settings.accounts",
+            )
+            return
+        self._learn_orders(account)
+        self._account = account
+        if self._link is not None:
+            # A new session there too: the gateway must ask for the truth before it believes anything again.
+            self._link.hello = msgspec.structs.replace(self._hello(account), token=self._link.hello.token)
+            self._link.platform_up = True
+            self._link.restart("the platform's session is new")
+
+    def platform_down(self) -> None:
+        """The platform's session is over; the gateway hears it with the next heartbeat."""
+        self._account = None
+        if self._link is not None:
+            self._link.platform_up = False
+
+    def turn(self) -> None:
+        """Take in and execute what has come, send what waits, keep the link. Never blocks for the gateway.
+
+        Raises:
+            LinkLostError: from the adapter.
+        """
+        self._obey_sever()
+        link = self._link or self._open_link()
+        if link is None:
+            return
+        link.last_data_ns = self._last_publish.value
+        for body in link.receive():
+            self._take(body)
+        link.tick()
+        self._counts["order_link_up"].set(int(link.is_up))
+        if link.refusal is not None:
+            self._drop_link(f"{link.refusal.code.value}: {link.refusal.text}")
+        self._flush()
+
+    def wait(self, timeout_s: float, sockets: Sequence[Readable] = ()) -> bool:
+        """See `Adapter.wait`."""
+        link = self._link
+        if link is not None:
+            timeout_s = min(timeout_s, link.wait_ms() / 1000)
+        return wait_readable(timeout_s, sockets, None if link is None else link.socket)
+
+    def close(self) -> None:
+        """End the link; what still waits is sent first, as far as the link takes it."""
+        self._flush()
+        if self._link is not None:
+            self._link.close()
+        self._counts["order_link_up"].set(0)
+
+    # The adapter's side.
+
+    def report(self, event: OrderEvent) -> None:
+        """See `OrderDesk.report`."""
+        route = (event.platform, event.account)
+        account = self._account.name if self._account is not None else event.account
+        if route != (self._platform, account):
+            raise ValueError(f"order event of {route}, this session is ({self._platform!r}, {account!r})")
+        self._remember(event)
+        self._queue(event)
+
+    # Inside.
+
+    def _queue(self, event: OrderEvent) -> None:
+        self._waiting.append(event)
+        if len(self._waiting) > MAX_WAITING_EVENTS:
+            self._counts["order_events_dropped"].add(len(self._waiting))
+            self._log.error("too many order events wait for the gateway", dropped=len(self._waiting))
+            self._waiting.clear()
+        self._flush()
+
+    def _open_link(self) -> LinkClient | None:
+        if self._account is None or self._monotonic_s() < self._retry_link_s:
+            return None
+        try:
+            self._link = self._make_link(self._hello(self._account))
+        except ConfigError as error:
+            self._drop_link(str(error))
+        return self._link
+
+    def _drop_link(self, reason: str) -> None:
+        """Begin anew in a while, with whatever token is valid then."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        self._counts["order_link_up"].set(0)
+        self._retry_link_s = self._monotonic_s() + _RETRY_LINK_S
+        if reason != self._link_trouble:
+            self._link_trouble = reason
+            self._log.warning("no link to the gateway", reason=reason)
+
+    def _kill_level(self) -> KillLevel:
+        return kill_level_of(read_kill_file(self._kill_file), self._platform)
+
+    def _obey_sever(self) -> None:
+        now_s = self._monotonic_s()
+        if now_s >= self._look_at_kill_s:
+            self._look_at_kill_s = now_s + _LOOK_AT_KILL_S
+            if self._kill_level() is KillLevel.SEVER:
+                self._drop_link("the kill file says sever")
+
+    def _hello(self, account: PlatformAccount) -> Hello:
+        return Hello(
+            role=Role.ADAPTER,
+            name=self._platform,
+            boot_id=self._boot_id,
+            platform=self._platform,
+            account=account.name,
+            account_mode=account.mode,
+            account_currency=account.currency,
+            capabilities=self._capabilities,
+            instruments=account.instruments,
+        )
+
+    def _flush(self) -> None:
+        while self._waiting and self._link is not None and self._link.send(self._waiting[0]):
+            self._waiting.popleft()
+            self._counts["order_events_sent"].add()
+        self._counts["order_events_waiting"].set(len(self._waiting))
+
+    def _take(self, body: Message) -> None:
+        if isinstance(body, Welcome):
+            self._counts["order_links"].add()
+            self._link_trouble = ""
+            self._log.info("linked to the gateway", stage=body.stage, kill_level=body.kill_level.name)
+        elif isinstance(body, Order | Cancel | Replace):
+            self._counts["commands_received"].add()
+            self._execute(body)
+        elif isinstance(body, SnapshotRequest):
+            self._answer(body)
+        elif isinstance(body, Reject):
+            self._log.error("the gateway refused a message", code=body.code.value, reason=body.text)
+
+    def _execute(self, command: Command) -> None:
+        if isinstance(command, Order) and command.client_order_id in self._known:
+            # Once is once, whatever went wrong between: the answer is repeated, the order is not.
+            self._counts["orders_repeated"].add()
+            answer = self._known[command.client_order_id]
+            if answer is not None:
+                self.report(answer)
+            return
+        code, text = refuse_command(
+            command, self._platform, self._account, self._capabilities, self._kill_level(), self._utc_ns()
+        )
+        if code is not RejectCode.NONE:
+            self._refuse(command, code, text)
+            return
+        if isinstance(command, Order):
+            self._note(command.client_order_id, None)
+        self._adapter.execute(command)
+
+    def _refuse(self, command: Command, code: RejectCode, text: str) -> None:
+        self._counts["commands_refused"].add()
+        self._log.warning("command refused", command=type(command).__name__.lower(), code=code.value, reason=text)
+        reject = Reject(
+            code=code,
+            text=text,
+            client_order_id=command.client_order_id,
+            platform=command.platform,
+            account=command.account,
+            replace_revision=command.revision if isinstance(command, Replace) else 0,
+        )
+        self._queue(reject)
+
+    def _answer(self, request: SnapshotRequest) -> None:
+        if self._account is None or (request.platform, request.account) != (self._platform, self._account.name):
+            return  # nobody here can say what is true there; the gateway asks again
+        snapshot = self._adapter.snapshot(request)
+        self._learn_from(snapshot)
+        # What was reported before must not arrive after it.
+        self._flush()
+        if self._link is not None and self._link.send(snapshot):
+            self._counts["snapshots_sent"].add()
+
+    def _learn_orders(self, account: PlatformAccount) -> None:
+        """Which orders are there already: those of a predecessor must not be placed again."""
+        request = SnapshotRequest(
+            request_id=0,
+            platform=self._platform,
+            account=account.name,
+            executions_from_ns=max(self._utc_ns() - _SEED_NS, 0),
+        )
+        self._learn_from(self._adapter.snapshot(request))
+
+    def _learn_from(self, snapshot: Snapshot) -> None:
+        for row in snapshot.working_orders.rows:
+            update = OrderUpdate(
+                client_order_id=row.client_order_id,
+                platform=snapshot.platform,
+                account=snapshot.account,
+                symbol=row.symbol,
+                side=row.side,
+                state=row.state,
+                quantity=row.quantity,
+                filled=row.filled,
+                platform_order_id=row.platform_order_id,
+                order_type=row.order_type,
+                limit_price=row.limit_price,
+                stop_price=row.stop_price,
+            )
+            self._remember(update)
+        for fill in snapshot.executions.rows:
+            parts = find_client_order_id(fill.client_order_id)
+            if parts is not None and parts.client_order_id not in self._known:
+                self._note(parts.client_order_id, None)
+
+    def _remember(self, event: OrderEvent) -> None:
+        if isinstance(event, OrderUpdate) or (isinstance(event, Reject) and event.code not in _NOT_ABOUT_THE_ORDER):
+            parts = find_client_order_id(event.client_order_id)
+            if parts is not None:
+                self._note(parts.client_order_id, event)
+
+    def _note(self, client_order_id: str, answer: OrderEvent | None) -> None:
+        self._known[client_order_id] = answer
+        self._known.move_to_end(client_order_id)
+        if len(self._known) > _KNOWN_ORDERS:
+            self._known.popitem(last=False)

@@ -1,0 +1,212 @@
+"""Paper mode of any adapter: its live data, simulated fills.
+
+The adapter inside keeps its four market-data methods; its orders, should it have any, are never reached.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ...core.errors import ConfigError
+from ...core.instruments.catalog import load_catalog
+from ...core.messages import Cancel, Instrument, Order, Snapshot, SnapshotRequest
+from ...shm.reader import TickReader
+from ...shm.symbols import Symbol
+from ...shm.tick import TickFlag
+from ..base import Adapter, Command, OrderDesk, PlatformAccount
+from .exchange import PaperExchange, new_book
+from .matching import Quote, make_quote
+from .settings import PaperSettings
+from .store import PaperStore
+
+PAPER_COUNTERS: Final = ("paper_trades", "paper_quotes_refused", "paper_ticks_missed", "paper_reports_muted")
+_DEATH_EXIT_CODE: Final = 70
+_QUOTED: Final = int(TickFlag.BID | TickFlag.ASK)
+_NS_PER_S: Final = 1_000_000_000
+
+
+def paper_account_name(platform: str) -> str:
+    """The account's name: nobody can take it for a real one."""
+    return f"PAPER-{platform}"
+
+
+class PaperAdapter(Adapter):
+    """Wraps another adapter and trades its quotes. The account is in the run folder, and outlives the process.
+
+    It meets each tick of the symbols that have live orders, read from the adapter's own ring; a batch that is larger
+    than the ring is the only way to miss some, and is counted.
+    """
+
+    def __init__(self, inner: Adapter, settings: PaperSettings) -> None:
+        """
+        Raises:
+            ConfigError: the account's file is damaged, or there is no quote board.
+        """
+        super().__init__(inner.feed, {})
+        self._inner = inner
+        self._settings = settings
+        self._symbols: dict[str, Symbol] = {}
+        self._instruments: dict[str, Instrument] = {}
+        platform = inner.feed.name
+        self.capabilities = settings.capabilities(platform)
+        self.account = self._describe_account()
+        self._store = PaperStore(_account_path(inner.feed.folder, platform))
+        now_ns = time.time_ns()
+        book = self._store.load() or new_book(settings, now_ns)
+        self._exchange = PaperExchange(platform, self.account.name, settings, self._instruments, book, now_ns)
+        self._reader = TickReader(inner.feed.folder, platform)
+        counters = inner.feed.counters
+        self._trades = counters.counter("paper_trades")
+        self._refused = counters.counter("paper_quotes_refused")
+        self._missed = counters.counter("paper_ticks_missed")
+        self._muted = counters.counter("paper_reports_muted")
+
+    @property
+    def orders(self) -> OrderDesk | None:
+        return self._inner.orders
+
+    @orders.setter
+    def orders(self, desk: OrderDesk | None) -> None:
+        self._inner.orders = desk
+
+    def connect(self) -> None:
+        self._inner.connect()
+
+    def subscribe(self, symbols: Sequence[Symbol]) -> None:
+        self._inner.subscribe(symbols)
+        self._symbols = {symbol.name: symbol for symbol in symbols}
+        self._instruments.clear()
+        self._instruments.update(_describe_instruments(symbols))
+        self.account = self._describe_account()
+
+    def poll(self, timeout_s: float) -> int:
+        due_s = (self._exchange.next_due_ns - time.time_ns()) / _NS_PER_S
+        published = self._inner.poll(min(timeout_s, max(due_s, 0.0)))
+        self._follow_market()
+        self._settle()
+        return published
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def execute(self, command: Command) -> None:
+        self._follow_market()
+        now_ns = time.time_ns()
+        if isinstance(command, Order):
+            self._refresh_quote(command.symbol, now_ns)
+            self._exchange.place(command, now_ns)
+        elif isinstance(command, Cancel):
+            self._exchange.cancel(command, now_ns)
+        else:
+            self._exchange.replace(command, now_ns)
+        self._settle()
+
+    def snapshot(self, request: SnapshotRequest) -> Snapshot:
+        self._follow_market()
+        now_ns = time.time_ns()
+        for position in list(self._exchange.book.positions.values()):
+            self._refresh_quote(position.symbol, now_ns)
+        self._settle()
+        return self._exchange.snapshot(request, now_ns)
+
+    def _settle(self) -> None:
+        """Let what is due happen, write it down, then tell it: what was told must be true after a crash, too."""
+        now_ns = time.time_ns()
+        exchange = self._exchange
+        exchange.advance(now_ns)
+        self._store.save(exchange.book)
+        if exchange.timeline.is_dead:
+            os._exit(_DEATH_EXIT_CODE)  # as a crash would: nothing is flushed, closed or said
+        self._muted.set(exchange.timeline.lost_reports)
+        self._trades.set(len(exchange.book.executions))
+        if self.orders is not None:
+            for report in exchange.take_reports(now_ns):
+                self.orders.report(report)
+
+    def _follow_market(self) -> None:
+        """Show the exchange each new tick of the symbols that have live orders."""
+        while self._reader.ready():
+            names = self._exchange.symbols_with_orders()
+            ids = [symbol.id for symbol in self._symbols.values() if symbol.name in names]
+            ticks = [view[np.isin(view["symbol"], ids)] for view in self._reader.views()] if ids else []
+            if not ids:
+                self._reader.views()
+            self._reader.confirm()
+            names_by_id = {symbol.id: symbol for symbol in self._symbols.values()}
+            now_ns = time.time_ns()
+            for batch in ticks:
+                for tick in batch:
+                    self._show(names_by_id[int(tick["symbol"])], tick, now_ns)
+        self._missed.set(self._reader.lost)
+
+    def _refresh_quote(self, name: str, now_ns: int) -> None:
+        symbol = self._symbols.get(name)
+        if symbol is None:
+            return
+        try:
+            row = self.feed.writer.board_row(symbol.id)
+        except ValueError as error:
+            raise ConfigError(f"paper orders need quote boards: {error}; set board_rows above {symbol.id}") from error
+        if row["seq"][0]:
+            self._show(symbol, row[0], now_ns, must_be_quote=False)
+
+    def _show(self, symbol: Symbol, tick: np.void, now_ns: int, *, must_be_quote: bool = True) -> None:
+        flags = int(tick["flags"])
+        bid, ask = float(tick["bid"]), float(tick["ask"])
+        if flags & TickFlag.STALE:
+            self._exchange.set_quote(symbol.name, None, now_ns)
+            return
+        sizes = (float(tick["bid_size"]), float(tick["ask_size"]))
+        if math.isnan(bid) and math.isnan(ask):
+            # A feed of trades alone: the last trade is the only price there is.
+            bid = ask = float(tick["last"])
+            sizes = (0.0, 0.0)
+        elif must_be_quote and not flags & _QUOTED:
+            return  # a trade repeats the quote of before, whose size may have been used up by now
+        instrument = self._instruments[symbol.name]
+        assert instrument.tick_size is not None
+        assert instrument.lot_step is not None
+        quote: Quote | None = make_quote(bid, ask, *sizes, instrument.tick_size, instrument.lot_step)
+        if quote is None:
+            self._refused.add()
+        self._exchange.set_quote(symbol.name, quote, now_ns)
+
+    def _describe_account(self) -> PlatformAccount:
+        platform = self.feed.name
+        return PlatformAccount(
+            name=paper_account_name(platform),
+            mode=self._settings.account_mode(platform),
+            currency=self._settings.account_currency(platform),
+            instruments=tuple(self._instruments.values()),
+        )
+
+
+def _account_path(folder: Path, platform: str) -> Path:
+    return folder / f"{platform}.paper"
+
+
+def _describe_instruments(symbols: Sequence[Symbol]) -> dict[str, Instrument]:
+    """By symbol; what neither directory nor catalog knows is taken as one lot and a hundredth."""
+    catalog = load_catalog()
+    instruments = {}
+    for symbol in symbols:
+        known = catalog.get(symbol.name)
+        tick_size = Decimal(repr(symbol.tick_size)) if math.isfinite(symbol.tick_size) else Decimal("0.01")
+        instruments[symbol.name] = Instrument(
+            symbol=symbol.name,
+            platform_symbol=symbol.name,
+            contract=symbol.contract,
+            tick_size=tick_size,
+            lot_step=Decimal(1) if known is None else known.lot_step,
+            point_value=None if known is None else known.point_value,
+            currency="" if known is None else known.currency,
+        )
+    return instruments

@@ -1,0 +1,200 @@
+"""What follows from a trade: brackets, OCO siblings, busts and corrections, and what somebody then does by hand."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import partial
+from typing import Final
+
+from ...core.messages import (
+    Correction,
+    CorrectionKind,
+    Fill,
+    LegState,
+    OrderRole,
+    OrderType,
+    Side,
+    TimeInForce,
+    client_order_id,
+    find_client_order_id,
+)
+from .book import ZERO, PaperBook, PaperExecution, PaperOrder
+from .matching import floor_to_step
+from .scenarios import SECOND_REPORT_MS, Plan
+from .timeline import MS, Timeline
+from .trading import TradingFloor
+
+_FAR: Final = Decimal("0.1")
+"""How far from the market, as a fraction of the price, an order by hand is left to rest."""
+
+
+class Aftermath:
+    """Called by the trading floor after each trade."""
+
+    def __init__(self, timeline: Timeline, book: PaperBook, floor: TradingFloor) -> None:
+        self._timeline = timeline
+        self._book = book
+        self._floor = floor
+        floor.after_trade = self.follow_up
+
+    def follow_up(self, order: PaperOrder, execution: PaperExecution, now_ns: int) -> None:
+        """All that one trade entails."""
+        plan = order.plan
+        if order.group:
+            self._reduce_siblings(order, execution.fill.quantity, now_ns)
+        if order.stop_loss is not None or order.take_profit is not None:
+            self._fit_bracket(order, now_ns)
+        if order.ticket and order.ticket not in self._book.positions:
+            self._drop_bracket(order, now_ns)
+        if order.filled == execution.fill.quantity:
+            for kind, after_ms in (
+                (CorrectionKind.BUST, plan.bust_after_ms),
+                (CorrectionKind.CORRECT, plan.correct_after_ms),
+            ):
+                if after_ms:
+                    self._timeline.schedule(now_ns + after_ms * MS, partial(self._correct, execution, kind))
+        if plan.by_hand and not order.live:
+            self._timeline.schedule(now_ns + SECOND_REPORT_MS * MS, partial(self._act_by_hand, order))
+        if plan.dies == "after_fill":
+            self._timeline.die()
+
+    def _correct(self, execution: PaperExecution, kind: CorrectionKind, now_ns: int) -> None:
+        """Take an execution back, or make its price one tick higher."""
+        fill = execution.fill
+        order = self._book.orders[execution.platform_order_id]
+        signed = fill.quantity * fill.side.sign
+        execution.revision += 1
+        quantity = price = None
+        points = self._book.book_trade(fill.symbol, fill.position_ticket, fill.contract, -signed, fill.price)
+        if kind is CorrectionKind.BUST:
+            execution.busted = True
+            order.filled -= fill.quantity
+            order.cost -= fill.quantity * fill.price
+            if order.state is LegState.FILLED:
+                order.state = LegState.CANCELLED
+        else:
+            quantity, price = fill.quantity, fill.price + self._floor.tick_size(fill.symbol)
+            points += self._book.book_trade(fill.symbol, fill.position_ticket, fill.contract, signed, price)
+            order.cost += quantity * (price - fill.price)
+            execution.fill = _at_price(fill, price)
+        self._book.add_money(points, self._floor.point_value(fill.symbol), ZERO)
+        self._book.add_execution(execution)
+        self._book.touch_order(order)
+        correction = Correction(
+            platform=fill.platform,
+            account=fill.account,
+            exec_id=fill.exec_id,
+            kind=kind,
+            revision=execution.revision,
+            quantity=quantity,
+            price=price,
+            ts_event_ns=now_ns,
+        )
+        self._timeline.tell(correction, order.plan, now_ns)
+
+    def place_by_hand(
+        self,
+        symbol: str,
+        side: Side,
+        lots: Decimal,
+        now_ns: int,
+        *,
+        limit_price: Decimal | None = None,
+        close_ticket: str = "",
+    ) -> None:
+        """An order of somebody at the platform, without any id of ours."""
+        order = PaperOrder(
+            platform_order_id=self._book.next_id("O"),
+            symbol=symbol,
+            side=side,
+            order_type=OrderType.MARKET if limit_price is None else OrderType.LIMIT,
+            limit_price=limit_price,
+            quantity=lots,
+            close_ticket=close_ticket,
+            accepted_ns=now_ns,
+        )
+        self._book.add_order(order)
+        self._timeline.tell_order(order, now_ns)
+        self._floor.enter(order, now_ns)
+
+    def _act_by_hand(self, order: PaperOrder, now_ns: int) -> None:
+        if order.plan.by_hand == "trade":
+            self.place_by_hand(order.symbol, order.side, Decimal(1), now_ns)
+        elif order.plan.by_hand == "close":
+            lots, ticket = order.filled, order.ticket
+            self.place_by_hand(order.symbol, order.side.opposite, lots, now_ns, close_ticket=ticket)
+        elif order.avg_price is not None:
+            resting = order.avg_price * (1 - _FAR * order.side.sign)
+            limit_price = floor_to_step(resting, self._floor.tick_size(order.symbol))
+            self.place_by_hand(order.symbol, order.side, Decimal(1), now_ns, limit_price=limit_price)
+
+    def _fit_bracket(self, entry: PaperOrder, now_ns: int) -> None:
+        """Stop and target for exactly what the entry has filled."""
+        for role, price in ((OrderRole.STOP_LOSS, entry.stop_loss), (OrderRole.TAKE_PROFIT, entry.take_profit)):
+            if price is None:
+                continue
+            child = self._book.by_client_id.get(_child_id(entry, role))
+            if child is not None:
+                if child.live:
+                    child.quantity = entry.filled
+                    self._book.touch_order(child)
+                    self._timeline.tell_order(child, now_ns)
+                continue
+            child = PaperOrder(
+                platform_order_id=self._book.next_id("O"),
+                client_order_id=_child_id(entry, role),
+                symbol=entry.symbol,
+                contract=entry.contract,
+                side=entry.side.opposite,
+                order_type=OrderType.STOP if role is OrderRole.STOP_LOSS else OrderType.LIMIT,
+                quantity=entry.filled,
+                limit_price=price if role is OrderRole.TAKE_PROFIT else None,
+                stop_price=price if role is OrderRole.STOP_LOSS else None,
+                time_in_force=TimeInForce.GTC,
+                close_ticket=entry.ticket,
+                group=entry.platform_order_id,
+                parent=entry.platform_order_id,
+                plan=Plan(late_cancel_ms=entry.plan.late_cancel_ms),
+                accepted_ns=now_ns,
+            )
+            self._book.add_order(child)
+            self._timeline.tell_order(child, now_ns)
+            self._floor.enter(child, now_ns)
+
+    def _reduce_siblings(self, order: PaperOrder, lots: Decimal, now_ns: int) -> None:
+        """One cancels the other, lot by lot; a late platform does so when the other may have traded already."""
+        for sibling in self._floor.live_orders(order.symbol):
+            if sibling.group != order.group or sibling is order:
+                continue
+            if sibling.plan.late_cancel_ms:
+                due_ns = now_ns + sibling.plan.late_cancel_ms * MS
+                self._timeline.schedule(due_ns, partial(self._reduce, sibling, lots))
+            else:
+                self._reduce(sibling, lots, now_ns)
+
+    def _reduce(self, order: PaperOrder, lots: Decimal, now_ns: int) -> None:
+        if lots >= order.remaining:
+            self._floor.end(order, LegState.CANCELLED, now_ns, "the other order of its group has traded")
+        else:
+            order.quantity -= lots
+            self._book.touch_order(order)
+            self._timeline.tell_order(order, now_ns)
+
+    def _drop_bracket(self, order: PaperOrder, now_ns: int) -> None:
+        """The position is closed; on a hedging account its stop and target go with it."""
+        for child in self._floor.live_orders(order.symbol):
+            if child.parent and child.close_ticket == order.ticket and not child.plan.late_cancel_ms:
+                self._floor.end(child, LegState.CANCELLED, now_ns, "its position is closed")
+
+
+def _child_id(entry: PaperOrder, role: OrderRole) -> str:
+    """The name of an entry's stop or target: the one the gateway would have given it, so that it knows it by its id."""
+    parts = find_client_order_id(entry.client_order_id)
+    if parts is None:
+        return f"{entry.client_order_id}-{role.value}"[:64]
+    return client_order_id(parts.key, parts.leg, role, parts.attempt)
+
+
+def _at_price(fill: Fill, price: Decimal) -> Fill:
+    values = {name: getattr(fill, name) for name in Fill.__struct_fields__}
+    return Fill(**{**values, "price": price})

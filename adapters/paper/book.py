@@ -1,0 +1,206 @@
+"""What the paper platform knows: orders, executions, positions, money. Plain structs that are kept on disk as they are.
+
+This is the truth of the platform. What an adapter has heard of it is another matter.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from msgspec import Struct, field
+
+from ...core.messages import Fill, LegState, OrderType, Side, TimeInForce
+from .scenarios import AS_IT_SHOULD, Plan
+
+ZERO: Final = Decimal(0)
+_PRICE_DIGITS: Final = Decimal("1e-9")
+
+
+class PaperOrder(Struct, kw_only=True):
+    """One order at the platform. `client_order_id` is empty for one that was placed by hand.
+
+    `group`: orders of one group cancel each other. `ticket`: the position that it opened, on hedging accounts.
+    `parent`: platform id of the entry that a stop or target belongs to. `fill_from_ns`: it does not trade before.
+    `cost`: sum of price times lots of its executions.
+    """
+
+    platform_order_id: str
+    symbol: str
+    side: Side
+    order_type: OrderType
+    quantity: Decimal
+    client_order_id: str = ""
+    contract: str = ""
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
+    good_till_ns: int = 0
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    reduce_only: bool = False
+    close_ticket: str = ""
+    group: str = ""
+    parent: str = ""
+    ticket: str = ""
+    plan: Plan = AS_IT_SHOULD
+    state: LegState = LegState.WORKING
+    filled: Decimal = ZERO
+    cost: Decimal = ZERO
+    triggered: bool = False
+    resting: bool = False
+    accepted_ns: int = 0
+    ended_ns: int = 0
+    fill_from_ns: int = 0
+
+    @property
+    def live(self) -> bool:
+        """May still trade."""
+        return not self.state.final
+
+    @property
+    def remaining(self) -> Decimal:
+        """Lots that may still trade."""
+        return max(self.quantity - self.filled, ZERO) if self.live else ZERO
+
+    @property
+    def avg_price(self) -> Decimal | None:
+        """Average of its executions."""
+        return (self.cost / self.filled).quantize(_PRICE_DIGITS) if self.filled else None
+
+
+class PaperExecution(Struct, kw_only=True):
+    """One execution as it stands now; `revision` counts its corrections."""
+
+    fill: Fill
+    platform_order_id: str
+    revision: int = 0
+    busted: bool = False
+
+
+class PaperPosition(Struct, kw_only=True):
+    """Open lots, signed, of one symbol or (hedging) one ticket. `cost`: price times lots, signed as `quantity`."""
+
+    symbol: str
+    quantity: Decimal
+    cost: Decimal
+    ticket: str = ""
+    contract: str = ""
+
+    @property
+    def avg_price(self) -> Decimal:
+        """Average opening price."""
+        return (self.cost / self.quantity).quantize(_PRICE_DIGITS)
+
+
+class PaperFunds(Struct, kw_only=True):
+    """Money of the account, and the counter of its ids.
+
+    `book_id` makes ids unique across accounts that were deleted and made anew. `unpriced`: a result came in another
+    currency than the account's, so that the balance is not known from then on.
+    """
+
+    book_id: str
+    balance: Decimal
+    number: int = 0
+    realized_today: Decimal = ZERO
+    day_start_equity: Decimal | None = None
+    day_ends_ns: int = 0
+    unpriced: bool = False
+
+
+class PaperBook(Struct, kw_only=True):
+    """The whole account. `orders` and `executions` by id, `positions` by symbol or ticket, `refused` by client id.
+
+    `changed`: (table, key) of what has changed since it was last written down. `by_client_id`: those of `orders` that
+    have one.
+    """
+
+    funds: PaperFunds
+    orders: dict[str, PaperOrder] = field(default_factory=dict)
+    executions: dict[str, PaperExecution] = field(default_factory=dict)
+    positions: dict[str, PaperPosition] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    changed: dict[tuple[str, str], None] = field(default_factory=dict)
+    by_client_id: dict[str, PaperOrder] = field(default_factory=dict)
+
+    def add_order(self, order: PaperOrder) -> None:
+        """Enter an order, new or read from disk."""
+        self.orders[order.platform_order_id] = order
+        if order.client_order_id:
+            self.by_client_id[order.client_order_id] = order
+        self.touch_order(order)
+
+    def touch_order(self, order: PaperOrder) -> None:
+        """Note that an order has changed."""
+        self.changed["orders", order.platform_order_id] = None
+
+    def touch_funds(self) -> None:
+        """Note that money or counter have changed."""
+        self.changed["funds", ""] = None
+
+    def add_execution(self, execution: PaperExecution) -> None:
+        """Enter an execution, or note that it was corrected."""
+        self.executions[execution.fill.exec_id] = execution
+        self.changed["executions", execution.fill.exec_id] = None
+
+    def refuse(self, client_order_id: str, text: str) -> None:
+        """Remember a refusal: the same order again gets the same answer."""
+        self.refused[client_order_id] = text
+        self.changed["refused", client_order_id] = None
+
+    def add_money(self, points_times_lots: Decimal, point_value: Decimal | None, fee: Decimal) -> None:
+        """Book a result and a cost. `point_value` None: the result is in another currency than the account."""
+        if point_value is None:
+            # Converted 1:1 it would be wrong, and nobody would see it.
+            self.funds.unpriced = self.funds.unpriced or bool(points_times_lots)
+            point_value = ZERO
+        amount = points_times_lots * point_value - fee
+        self.funds.balance += amount
+        self.funds.realized_today += amount
+        self.touch_funds()
+
+    def forget_ended(self, keep: int) -> None:
+        """Drop the oldest ended orders, and their executions, until `keep` ended ones are left."""
+        ended = [order for order in self.orders.values() if not order.live]
+        gone = {order.platform_order_id: order for order in ended[: max(len(ended) - keep, 0)]}
+        for order in gone.values():
+            del self.orders[order.platform_order_id]
+            self.by_client_id.pop(order.client_order_id, None)
+            self.touch_order(order)
+        for exec_id in [each for each, row in self.executions.items() if row.platform_order_id in gone]:
+            del self.executions[exec_id]
+            self.changed["executions", exec_id] = None
+
+    def next_id(self, kind: str) -> str:
+        """A platform id that was never given out before."""
+        self.funds.number += 1
+        self.touch_funds()
+        return f"{kind}{self.funds.book_id}-{self.funds.number}"
+
+    def book_trade(self, symbol: str, ticket: str, contract: str, signed_lots: Decimal, price: Decimal) -> Decimal:
+        """Fold a trade into its position. Returns the result that it realized: price difference times lots."""
+        key = ticket or symbol
+        self.changed["positions", key] = None
+        position = self.positions.get(key)
+        if position is None:
+            position = self.positions[key] = PaperPosition(
+                symbol=symbol, quantity=ZERO, cost=ZERO, ticket=ticket, contract=contract
+            )
+        realized = ZERO
+        if position.quantity * signed_lots < 0:
+            closed = min(abs(signed_lots), abs(position.quantity)).copy_sign(position.quantity)
+            share = position.cost * closed / position.quantity
+            realized = closed * price - share
+            position.quantity -= closed
+            position.cost -= share
+            signed_lots += closed
+        position.quantity += signed_lots
+        position.cost += signed_lots * price
+        if not position.quantity:
+            del self.positions[key]
+        return realized
+
+    def net(self, symbol: str) -> Decimal:
+        """Net lots of a symbol over all positions."""
+        return sum((each.quantity for each in self.positions.values() if each.symbol == symbol), ZERO)

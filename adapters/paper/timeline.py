@@ -1,0 +1,87 @@
+"""What is still to happen at the paper platform, and what is still to be heard of it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Final
+
+from ...core.messages import Correction, Fill, OrderUpdate, Reject
+from .book import PaperOrder
+from .reports import make_update
+from .scenarios import Plan
+
+Report = OrderUpdate | Fill | Correction | Reject
+Deed = Callable[[int], None]
+"""Called with the time at which it was due."""
+
+MS: Final = 1_000_000
+
+
+class Timeline:
+    """Deeds and reports by time; equal times keep their order. It dies with the process: what was under way is lost.
+
+    Attributes:
+        is_dead: a scenario has ended everything; nothing is done or told any more.
+        lost_reports: how many a mute platform swallowed.
+    """
+
+    def __init__(self, platform: str, account: str) -> None:
+        self.platform = platform
+        self.account = account
+        self.is_dead = False
+        self.lost_reports = 0
+        self._deeds: list[tuple[int, int, Deed]] = []
+        self._reports: list[tuple[int, int, Report]] = []
+        self._number = 0
+        self._mute_until_ns = 0
+
+    def schedule(self, due_ns: int, deed: Deed) -> None:
+        """Have something done at a time."""
+        self._number += 1
+        heapq.heappush(self._deeds, (due_ns, self._number, deed))
+
+    def run_deeds(self, now_ns: int) -> None:
+        """Do what is due, and what becomes due by it."""
+        while self._deeds and self._deeds[0][0] <= now_ns:
+            due_ns, _, deed = heapq.heappop(self._deeds)
+            deed(due_ns)
+
+    def tell(self, report: Report, plan: Plan, now_ns: int, delay_ms: int = 0) -> None:
+        """Report something, as late as the plan of its order says. A mute platform swallows it."""
+        if self.is_dead:
+            return
+        if now_ns < self._mute_until_ns:
+            self.lost_reports += 1
+            return
+        self._number += 1
+        due_ns = now_ns + (plan.report_after_ms + delay_ms) * MS
+        heapq.heappush(self._reports, (due_ns, self._number, report))
+
+    def tell_order(
+        self, order: PaperOrder, now_ns: int, *, revision: int = 0, text: str = "", delay_ms: int = 0
+    ) -> None:
+        """Report an order as it stands."""
+        update = make_update(self.platform, self.account, order, now_ns, revision, text)
+        self.tell(update, order.plan, now_ns, delay_ms)
+
+    def take_reports(self, now_ns: int) -> list[Report]:
+        """Reports that are due, in their order of delivery."""
+        due = []
+        while self._reports and self._reports[0][0] <= now_ns:
+            due.append(heapq.heappop(self._reports)[2])
+        return due
+
+    def next_due_ns(self) -> int | None:
+        """When something is to be done or told next, None = never."""
+        return min((queue[0][0] for queue in (self._deeds, self._reports) if queue), default=None)
+
+    def mute_until(self, until_ns: int) -> None:
+        """Nothing that happens before is ever told."""
+        self._mute_until_ns = max(self._mute_until_ns, until_ns)
+
+    def die(self) -> None:
+        """End everything."""
+        self.is_dead = True
+        self._reports.clear()
+        self._deeds.clear()
