@@ -21,6 +21,9 @@ class FanIn:
     """Reads many rings in one call. It takes the readers over: read through it, not through them.
 
     One thread of one process uses it; the readers' counts (`read`, `lost`, `torn`) stay valid.
+
+    Attributes:
+        latency: as given; may be changed between calls.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class FanIn:
                     raise ValueError(f"symbol id was {symbol}; use 0 to {_SYMBOLS - 1}")
                 self._wanted[symbol] = 1
             self._wanted_address = int(self._wanted.ctypes.data)
-        self._latency = latency
+        self.latency = latency
         self._out: TickArray | None = None
         self._out_address = 0
 
@@ -60,13 +63,13 @@ class FanIn:
             check_out(out)
             self._out, self._out_address = out, int(out.ctypes.data)
         return _drain_many(
-            self._address, len(self.readers), self._wanted_address, self._out_address, len(out), self._latency
+            self._address, len(self.readers), self._wanted_address, self._out_address, len(out), self.latency
         )
 
     def run(self, kernel: Callable[[Any, Any], Any], state: Any, limit: int = 1 << 62) -> int:
         """`TickReader.run` over all rings, in the order of `drain`, for the wanted symbols."""
         run_loop = fan_in_kernels.make_run_loop(kernel)
-        handled: int = run_loop(self._address, len(self.readers), self._wanted_address, limit, self._latency, state)
+        handled: int = run_loop(self._address, len(self.readers), self._wanted_address, limit, self.latency, state)
         return handled
 
     def wait(self, idle: Idle, timeout_s: float) -> bool:
