@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal as D
 
 import pytest
+from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.messages import RejectCode, Side
 from nexus_gateway.core.risk import DayCounters, Proposal, check_entry, first_failure, read_limits
@@ -174,6 +175,20 @@ def test_loss_and_drawdown():
     day.set_equity("a|acc", D(10_500), None)
     assert refusal(limits=limits, day=day) is RejectCode.DRAWDOWN
     assert refusal(day=DayCounters(unpriced=True)) is RejectCode.STALE_RATE
+
+
+def test_an_account_whose_currency_has_no_rate_blocks_until_there_is_one():
+    desk = Desk("a")
+    name = {"platform": "a", "account": "acc", "currency": "BRL", "balance": D(5000)}
+    desk.give(e.AdapterSaid(message=m.Account(**name, equity=D(5000))))
+    desk.signal()
+    assert desk.report().code is RejectCode.STALE_RATE
+    rate = market("b", desk.now_ns, currency="BRL", usd_rate=D("0.2"), usd_rate_ns=desk.now_ns)
+    desk.give(e.MarketMoved(markets=(rate,)))
+    desk.signal(signal_id="s2")
+    assert desk.report("s2").code is RejectCode.NONE
+    desk.give(e.AdapterSaid(message=m.Account(**name, equity=D(4000), as_of_ns=1)))
+    assert desk.engine.state.day.loss_usd() == 200
 
 
 def test_every_finding_of_an_order_is_journaled_also_the_passed_ones():

@@ -40,7 +40,7 @@ from .executions import apply_correction, apply_fill
 from .fanout import settle
 from .kill import apply_kill, cancel_orphans, drive_kill
 from .lifecycle import mark_unknown
-from .links import apply_account, link_down, link_up
+from .links import apply_account, link_down, link_up, price_account
 from .queries import apply_query
 from .reconciliation import apply_snapshot
 from .reports import is_done, publish
@@ -200,6 +200,8 @@ def note_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
     for market in markets:
         if market.usd_rate is not None and market.usd_rate.is_finite() and market.usd_rate > 0:
             turn.state.usd_rates[market.currency] = market.usd_rate
+    for name in list(turn.state.day.unpriced_accounts):
+        price_account(turn, turn.state.routes[name])
 
 
 def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ..messages import AccountMode, LegState, OrderRole, RejectCode, Side
+from ..messages import AccountMode, OrderRole, RejectCode, Side
 from .attribution import absorb_lost_tickets
 from .placement import place_for_leg, want_cancel
 from .settings import NS_PER_MS
@@ -97,17 +97,3 @@ def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         leg.exit_failures = 0
         leg.retry_ns = 0
     turn.touch(signal.signal.signal_id)
-
-
-def leg_busy(turn: Turn, leg: LegRecord) -> bool:
-    """True while any order of the leg may still trade, or an execution is known to be missing."""
-    return any(record.live or record.missing for record in leg_orders(turn.state, leg))
-
-
-def entry_state(turn: Turn, leg: LegRecord) -> LegState | None:
-    """State of the leg's newest opening order, None when none was sent."""
-    state: LegState | None = None
-    for record in leg_orders(turn.state, leg):
-        if record.role in (OrderRole.ENTRY, OrderRole.HEDGE):
-            state = record.state
-    return state

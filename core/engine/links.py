@@ -100,11 +100,20 @@ def apply_account(turn: Turn, funds: Account) -> None:
         turn.count("stale_update")
         return
     route.funds = funds
+    price_account(turn, route)
+
+
+def price_account(turn: Turn, route: RouteRecord) -> None:
+    """Turn an account's equity into USD; called again when a rate arrives."""
+    funds = route.funds
+    if funds is None:
+        return
+    name = route_of(route.platform, route.account)
     rate = 1 if funds.currency == "USD" else turn.state.usd_rates.get(funds.currency)
     if rate is None:
         turn.count("account_without_rate")
+        turn.state.day.unpriced_accounts[name] = None
         return
+    turn.state.day.unpriced_accounts.pop(name, None)
     start = funds.day_start_equity
-    turn.state.day.set_equity(
-        route_of(funds.platform, funds.account), funds.equity * rate, None if start is None else start * rate
-    )
+    turn.state.day.set_equity(name, funds.equity * rate, None if start is None else start * rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from msgspec import structs
 
@@ -25,6 +25,8 @@ from .state import ZERO, LegRecord, OrderRecord, SignalRecord
 from .turn import Turn, leg_orders
 
 _PRECISION = Decimal("1E-10")
+_WIDE = Context(prec=60)
+"""The usual 28 digits do not hold the quotient of the largest and the smallest numbers that messages allow."""
 
 
 def publish(turn: Turn, record: SignalRecord) -> None:
@@ -58,7 +60,7 @@ def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Re
         text=record.text[:512],
         quantity=parent_quantity(record),
         filled=filled,
-        avg_price=(value / filled).quantize(_PRECISION).normalize() if filled else None,
+        avg_price=_average(value, filled),
         avg_price_usd=_average_usd(turn, record, legs),
         realized_usd=_sum([leg.realized_usd for leg in legs]),
         fees_usd=_sum([leg.fees_usd for leg in legs]),
@@ -106,7 +108,7 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
     sums = leg_sums(turn.state, leg, entries_only=True)
     filled = sums.bought if leg.sign > 0 else sums.sold
     value = sums.bought_value if leg.sign > 0 else sums.sold_value
-    average = (value / filled).quantize(_PRECISION).normalize() if filled else None
+    average = _average(value, filled)
     rate = rate_to_usd(turn.state, leg)
     point_usd = None if rate is None or leg.market is None else rate * leg.market.point_value
     first = opening[0] if opening else None
@@ -168,7 +170,7 @@ def _average_usd(turn: Turn, record: SignalRecord, legs: tuple[LegReport, ...]) 
             return None
         weight += report.filled * leg.market.point_value * rate
         value += report.filled * leg.market.point_value * rate * report.avg_price
-    return (value / weight).quantize(_PRECISION).normalize() if weight else None
+    return _average(value, weight)
 
 
 def _residual_usd(turn: Turn, record: SignalRecord) -> Decimal | None:
@@ -184,6 +186,10 @@ def _residual_usd(turn: Turn, record: SignalRecord) -> Decimal | None:
             return None
         total += leg.open * mark * market.point_value * rate
     return total
+
+
+def _average(value: Decimal, weight: Decimal) -> Decimal | None:
+    return _WIDE.divide(value, weight).quantize(_PRECISION, context=_WIDE).normalize() if weight else None
 
 
 def _sum(amounts: list[Decimal | None]) -> Decimal | None:

@@ -108,7 +108,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
             symbol=signal.symbol,
             sign=-signal.side.sign if hedge else signal.side.sign,
             quantity=target.quantity or signal.quantity or ZERO,
-            market=market,
+            market=market if market is not None and market.finite else None,
             hedge=hedge,
         )
         record.legs.append(leg)
@@ -119,6 +119,9 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
         elif market is None:
             leg.code = RejectCode.NO_MARKET_CONTEXT
             leg.text = f"no instrument or quote for {signal.symbol} on {target.platform}"
+        elif leg.market is None:
+            leg.code = RejectCode.NOT_FINITE
+            leg.text = f"quote, rate, tick, lot or point value on {target.platform} is NaN or infinite"
         else:
             _size_leg(record, number, leg, market)
             leg.protection = _protection(signal, leg, route)
@@ -134,8 +137,11 @@ def _only_account(turn: Turn, platform: str) -> str:
 def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketContext) -> None:
     signal = record.signal
     values = (market.lot_step, market.tick_size, market.point_value)
-    if not all(value.is_finite() and value > 0 for value in values):
-        leg.code, leg.text = RejectCode.NOT_FINITE, f"lot step, tick and point value were {values}"
+    if not all(value > 0 for value in values):
+        leg.code, leg.text = (
+            RejectCode.IDENTITY_MISMATCH,
+            f"lot step, tick and point value must be above zero, were {values}",
+        )
         return
     target = signal.targets[number]
     if target.quantity is not None:
@@ -155,7 +161,7 @@ def _lots_at_risk(signal: Signal, leg: LegRecord, market: MarketContext) -> Deci
     assert signal.bracket is not None
     assert signal.bracket.stop_loss is not None
     reference = _reference(signal, leg, market)
-    if reference is None or not reference.is_finite():
+    if reference is None:
         return None
     distance = (reference - signal.bracket.stop_loss) * leg.sign
     return lots_for_risk(signal.risk_usd, distance, market)

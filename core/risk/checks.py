@@ -203,8 +203,9 @@ def _check_exposure(note: _Note, proposal: Proposal, market: MarketContext, limi
             notional,
             limits.max_notional_usd,
         )
-    if day.unpriced:
-        note(RejectCode.STALE_RATE, False, "a result of today has no USD value", "all results priced")
+    if day.unpriced or day.unpriced_accounts:
+        what = ", ".join(day.unpriced_accounts) or "a result of today"
+        note(RejectCode.STALE_RATE, False, f"no USD value of {what}", "all results and accounts priced")
     if limits.max_daily_loss_usd is not None:
         loss = day.loss_usd()
         note(RejectCode.DAILY_LOSS, loss < limits.max_daily_loss_usd, loss, limits.max_daily_loss_usd)

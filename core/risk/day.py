@@ -33,6 +33,7 @@ class DayCounters(Struct, kw_only=True):
     trades: dict[str, int] = field(default_factory=dict)
     realized_usd: Decimal = Decimal(0)
     unpriced: bool = False
+    unpriced_accounts: dict[str, None] = field(default_factory=dict)
     equity: dict[str, Equity] = field(default_factory=dict)
     sent_ns: dict[str, list[int]] = field(default_factory=dict)
     entries_ns: dict[str, list[int]] = field(default_factory=dict)
