@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
-from .config import RECORDER_NAME, SIMULATOR, GatewayConfig, PlatformConfig
+from .config import GATEWAY_NAME, RECORDER_NAME, SIMULATOR, GatewayConfig, PlatformConfig
 from .process import ProcessSpec, load_entry
 
 ADAPTER_ENTRY: Final = "nexus_gateway.adapters.runner:main"
 RECORDER_ENTRY: Final = "nexus_gateway.core.recorder:main"
+GATEWAY_ENTRY: Final = "nexus_gateway.core.gateway:main"
 NEXUS_ENTRY: Final = "nexus_gateway.nexus_link.nexus_ai:run_supervised"
 REPLAY_ADAPTER: Final = "nexus_gateway.adapters.replay:ReplayAdapter"
 _REPLAY_PLANNER: Final = "nexus_gateway.adapters.replay_plan:plan_replay"
@@ -25,6 +26,8 @@ def plan_processes(config: GatewayConfig, *, with_nexus: bool = False) -> list[P
     specs = []
     if config.recorder.enabled:
         specs.append(ProcessSpec(name=RECORDER_NAME, entry=RECORDER_ENTRY, cores=config.cores_of(RECORDER_NAME)))
+    if config.orders.enabled:
+        specs.append(ProcessSpec(name=GATEWAY_NAME, entry=GATEWAY_ENTRY, cores=config.cores_of(GATEWAY_NAME)))
     if with_nexus:
         specs.append(ProcessSpec(name=NEXUS_NAME, entry=NEXUS_ENTRY, cores=config.cores_of(NEXUS_NAME)))
     for name, platform in config.platforms.items():

@@ -1,1 +1,7 @@
-"""The gateway process: everything around the pure engine."""
+"""The gateway process: everything around the pure engine. Entry: `nexus_gateway.core.gateway:main`."""
+
+from __future__ import annotations
+
+from .process import main
+
+__all__ = ["main"]

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import zmq
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ..messages import (
     Envelope,
@@ -258,6 +258,7 @@ class LinkServer:
         if not welcome.accepted:
             self._refuse(routing_id, welcome.code, welcome.text, welcome)
             return
+        hello = structs.replace(hello, token="")  # it goes into the journal and its exports
         peer = peer_of(hello)
         older = self._by_peer.get(peer)
         if older is not None:

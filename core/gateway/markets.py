@@ -1,0 +1,222 @@
+"""What the engine is told of a market: quote, instrument, contract, rate, session, for one platform and symbol."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from ..config import GatewayConfig
+from ..errors import GatewayError
+from ..instruments.catalog import Catalog, Instrument, load_catalog
+from ..instruments.contract_code import Contract, month_of_letter
+from ..instruments.expiry import ContractDates, contract_dates
+from ..instruments.identity import ReportedIdentity, compare_identity
+from ..instruments.rollover import Rollover
+from ..instruments.sessions import Sessions, load_sessions
+from ..messages import Hello
+from ..messages import Instrument as PlatformInstrument
+from ..risk import MarketContext
+from .quotes import QuoteBoards
+from .rates import UsdRates
+
+_TERMS_AGE_NS: Final = 60_000_000_000
+_CODE: Final = re.compile(r"([A-Z0-9]+)([FGHJKMNQUVXZ])(\d\d)")
+_NS_PER_S: Final = 1_000_000_000
+_OWN_MARKET: Final = ("nexus_gateway.adapters.simulator:", "nexus_gateway.adapters.replay:")
+"""Adapters whose market is open whenever they run: a simulation at a weekend is no mistake."""
+
+
+class _Terms(Struct):
+    """What changes rarely of one platform and symbol; made anew after a minute, or with a new session."""
+
+    instrument: Instrument
+    lot_step: Decimal
+    contract: str
+    expiry_ns: int
+    identity_error: str
+    boot_id: str
+    until_ns: int
+
+
+class _Hours(Struct):
+    is_open: bool
+    until_ns: int
+
+
+class Markets:
+    """Makes market contexts. The gateway's thread; call `refresh` about once a second."""
+
+    def __init__(self, config: GatewayConfig, run_folder: Path) -> None:
+        """
+        Raises:
+            ConfigError: the user's instruments file is wrong.
+        """
+        self._config = config
+        own = config.orders.instruments_file
+        self._catalog: Catalog = load_catalog(None if own is None else Path(own).expanduser())
+        self._sessions: Sessions = load_sessions()
+        self._rollover = Rollover(self._catalog, self._sessions)
+        self._boards = QuoteBoards(run_folder)
+        platforms = {name: each.symbols for name, each in config.platforms.items()}
+        self._rates = UsdRates(platforms, self._catalog, config.orders.usd_rates, config.limits.max_rate_age_ms)
+        self._terms: dict[tuple[str, str], _Terms] = {}
+        self._hours: dict[str, _Hours] = {}
+
+    def refresh(self, now_ns: int) -> None:
+        """Attach to boards that are new, take in the newest rates."""
+        self._boards.refresh(list(self._config.platforms))
+        self._rates.refresh(self._boards, now_ns)
+
+    def usd_rate(self, currency: str, now_ns: int) -> tuple[Decimal | None, int]:
+        """See `UsdRates.usd_rate`."""
+        return self._rates.usd_rate(currency, now_ns)
+
+    def context(self, hello: Hello, symbol: str, now_ns: int) -> MarketContext | None:
+        """The market of a universal symbol at the account that `hello` describes; None when nobody knows the symbol.
+
+        Where the platform trades another instrument in its place (a CFD for a future), point value, lot, tick and
+        quote are those of the one that is traded.
+        """
+        terms = self._terms_of(hello, symbol, now_ns)
+        if terms is None:
+            return None
+        instrument = terms.instrument
+        quote = self._boards.latest(hello.platform, instrument.symbol, now_ns)
+        rate, rate_ns = self._rates.usd_rate(instrument.currency, now_ns)
+        return MarketContext(
+            platform=hello.platform,
+            account=hello.account,
+            symbol=symbol,
+            tick_size=instrument.tick,
+            lot_step=terms.lot_step,
+            point_value=instrument.point_value,
+            currency=instrument.currency,
+            contract=terms.contract,
+            usd_rate=rate,
+            usd_rate_ns=rate_ns,
+            bid=None if quote is None else quote.bid,
+            ask=None if quote is None else quote.ask,
+            quote_ns=0 if quote is None else quote.true_ns,
+            expiry_ns=terms.expiry_ns,
+            session_open=self._is_open(hello.platform, instrument, now_ns),
+            identity_error=terms.identity_error,
+        )
+
+    def currency_context(self, hello: Hello, currency: str, now_ns: int) -> MarketContext | None:
+        """A context that carries a currency's rate, for an account in that currency; None when there is no rate."""
+        rate, rate_ns = self._rates.usd_rate(currency, now_ns)
+        if rate is None:
+            return None
+        one = Decimal(1)
+        return MarketContext(
+            platform=hello.platform,
+            account=hello.account,
+            symbol=currency,
+            tick_size=one,
+            lot_step=one,
+            point_value=one,
+            currency=currency,
+            usd_rate=rate,
+            usd_rate_ns=rate_ns,
+        )
+
+    def _terms_of(self, hello: Hello, symbol: str, now_ns: int) -> _Terms | None:
+        key = (f"{hello.platform}|{hello.account}", symbol)
+        terms = self._terms.get(key)
+        if terms is None or now_ns >= terms.until_ns or terms.boot_id != hello.boot_id:
+            terms = self._make_terms(hello, symbol, now_ns)
+            if terms is None:
+                return None
+            self._terms[key] = terms
+        return terms
+
+    def _make_terms(self, hello: Hello, symbol: str, now_ns: int) -> _Terms | None:
+        platform = self._config.platforms.get(hello.platform)
+        traded = symbol
+        if platform is None or symbol not in platform.symbols:
+            traded = self._config.stand_ins.get(hello.platform, {}).get(symbol, symbol)
+        if traded not in self._catalog:
+            return None
+        instrument = self._catalog[traded]
+        reported = _find_reported(hello, (symbol, traded))
+        contract, dates, error = self._contract(instrument, reported, now_ns)
+        if reported is not None and not error:
+            error = "; ".join(map(str, compare_identity(instrument, dates, _identity_of(reported))))
+        lot_step = instrument.lot_step
+        if reported is not None and reported.lot_step is not None:
+            lot_step = reported.lot_step
+        return _Terms(
+            instrument,
+            lot_step,
+            contract,
+            0 if dates is None else self._expiry_ns(instrument, dates),
+            error[:512],
+            hello.boot_id,
+            now_ns + _TERMS_AGE_NS,
+        )
+
+    def _contract(
+        self, instrument: Instrument, reported: PlatformInstrument | None, now_ns: int
+    ) -> tuple[str, ContractDates | None, str]:
+        """Contract code, its dates, and what is wrong with it; nothing for a CFD or pair."""
+        if instrument.future is None:
+            return "", None, ""
+        ours = self._boards.contract(instrument.symbol)
+        theirs = "" if reported is None else reported.contract
+        if ours and theirs and ours != theirs:
+            return theirs, None, f"contract was {theirs} at the platform, {ours} is the current one here"
+        code = ours or theirs
+        try:
+            if not code:
+                front = self._rollover.front_contract(instrument.symbol, _utc(now_ns))
+                return front.code, contract_dates(self._catalog, front), ""
+            match = _CODE.fullmatch(code)
+            if match is None or match[1] != instrument.symbol:
+                return code, None, f"contract was {code!r}, which is no contract of {instrument.symbol}"
+            contract = Contract(match[1], 2000 + int(match[3]), month_of_letter(match[2]))
+            return code, contract_dates(self._catalog, contract), ""
+        except (GatewayError, ValueError) as error:
+            return code, None, str(error)
+
+    def _expiry_ns(self, instrument: Instrument, dates: ContractDates) -> int:
+        stretches = self._sessions.intervals(instrument, dates.last_session)
+        end = stretches[-1].close if stretches else self._sessions.day_end(instrument, dates.last_session)
+        return int(end.timestamp()) * _NS_PER_S
+
+    def _is_open(self, platform: str, instrument: Instrument, now_ns: int) -> bool:
+        configured = self._config.platforms.get(platform)
+        if configured is not None and configured.adapter.startswith(_OWN_MARKET):
+            return True
+        hours = self._hours.get(instrument.sessions)
+        if hours is None or now_ns >= hours.until_ns:
+            at = _utc(now_ns)
+            is_open = self._sessions.is_open(instrument, at)
+            change = self._sessions.next_close(instrument, at) if is_open else self._sessions.next_open(instrument, at)
+            hours = self._hours[instrument.sessions] = _Hours(is_open, int(change.timestamp()) * _NS_PER_S)
+        return hours.is_open
+
+
+def _utc(now_ns: int) -> datetime:
+    return datetime.fromtimestamp(now_ns / _NS_PER_S, UTC)
+
+
+def _find_reported(hello: Hello, symbols: tuple[str, ...]) -> PlatformInstrument | None:
+    for symbol in symbols:
+        for each in hello.instruments:
+            if each.symbol == symbol:
+                return each
+    return None
+
+
+def _identity_of(reported: PlatformInstrument) -> ReportedIdentity:
+    return ReportedIdentity(
+        point_value=reported.point_value,
+        tick=reported.tick_size,
+        currency=reported.currency or None,
+        expiry=_utc(reported.expiry_ns).date() if reported.expiry_ns else None,
+    )

@@ -1,0 +1,77 @@
+"""Carries effects out: the last step of a turn, after the disk has what the engine was told."""
+
+from __future__ import annotations
+
+from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus
+from ..logs import Log
+from ..messages import Cancel, Order, Reject, RejectCode, Replace, Report
+from ..transport import LinkServer
+from .counters import GatewayCounters
+
+_SENT = {Order: "orders_sent", Cancel: "cancels_sent", Replace: "replaces_sent"}
+
+
+class Outbox:
+    """Used by the gateway's thread."""
+
+    def __init__(self, adapters: LinkServer, nexus: LinkServer, counters: GatewayCounters, log: Log) -> None:
+        self._adapters = adapters
+        self._nexus = nexus
+        self._counters = counters
+        self._log = log
+
+    def carry_out(self, effects: list[Effect]) -> bool:
+        """Do what the engine wants, in order. Returns whether an order has left."""
+        newest = {
+            effect.message.signal_id: effect.message
+            for effect in effects
+            if isinstance(effect, TellNexus) and isinstance(effect.message, Report)
+        }
+        order_left = False
+        for effect in effects:
+            if isinstance(effect, SendToPlatform):
+                order_left |= self._send(effect)
+            elif isinstance(effect, TellNexus):
+                message = effect.message
+                # Several revisions in one turn: the newest says it all.
+                if not isinstance(message, Report) or newest[message.signal_id] is message or message.duplicate:
+                    self._tell(effect)
+            elif isinstance(effect, AnswerAdmin):
+                self._nexus.send(effect.peer, effect.message)
+            elif isinstance(effect, CutLink):
+                reason = "severed by the operator; resume first"
+                self._adapters.cut(f"{effect.platform}|{effect.account}", reason, RejectCode.KILL_SWITCH)
+            elif isinstance(effect, RiskChecked):
+                failed = next((finding for finding in effect.findings if not finding.passed), None)
+                if failed is not None:
+                    self._log.info(
+                        "risk check refused an order",
+                        signal=effect.signal_id,
+                        platform=effect.platform,
+                        code=failed.code.value,
+                        measured=failed.measured,
+                        limit=failed.limit,
+                        stage=failed.stage,
+                    )
+            else:
+                self._alert(effect)
+        return order_left
+
+    def _send(self, effect: SendToPlatform) -> bool:
+        message = effect.message
+        sent = self._adapters.send(f"{message.platform}|{message.account}", message)
+        name = _SENT.get(type(message))
+        if name is not None:
+            self._counters.add(name if sent else "orders_without_link")
+        return sent and isinstance(message, Order)
+
+    def _tell(self, effect: TellNexus) -> None:
+        message = effect.message
+        if isinstance(message, Reject):
+            self._counters.reject(message.code)
+        if not self._nexus.send(effect.peer, message):
+            self._counters.add("reports_without_link")
+
+    def _alert(self, effect: Alert) -> None:
+        self._counters.add("alerts")
+        self._log.warning("alert", code=effect.code.value, reason=effect.text, platform=effect.platform)

@@ -1,0 +1,84 @@
+"""The newest quote of a symbol on a platform, and until when it is vouched for."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from ...shm.quotes import QuoteBoard
+from ...shm.segment import SegmentError
+from ...shm.symbols import SymbolDirectory
+from ...shm.tick import TickFlag
+from ..instruments.price_grid import decimal_of_float
+from ..instruments.refusals import InstrumentRefused
+
+DEAD_AFTER_NS: Final = 2_000_000_000
+"""A writer that has given no sign of life for so long vouches for nothing; it beats about ten times a second."""
+
+
+class BoardQuote(Struct, frozen=True):
+    """Bid and ask in quote units, None = never seen. `true_ns`: when its adapter last stood by it, UTC ns.
+
+    A market may be quiet: what the adapter has not taken back stays true for as long as the adapter lives.
+    """
+
+    bid: Decimal | None
+    ask: Decimal | None
+    true_ns: int
+
+
+class QuoteBoards:
+    """The boards of a run folder's platforms. The gateway's thread reads them; call `refresh` about once a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._boards: dict[str, QuoteBoard] = {}
+        self._directory: SymbolDirectory | None = None
+
+    def refresh(self, platforms: list[str]) -> None:
+        """Attach to what is new or was made anew; what is not there yet is looked for again the next time."""
+        try:
+            if self._directory is None or self._directory.is_replaced():
+                self._directory = SymbolDirectory.attach(self._folder)
+        except SegmentError:
+            self._directory = None
+        for platform in platforms:
+            board = self._boards.get(platform)
+            try:
+                if board is None or board.is_replaced():
+                    self._boards[platform] = QuoteBoard(self._folder, platform)
+            except SegmentError:
+                self._boards.pop(platform, None)
+
+    def contract(self, symbol: str) -> str:
+        """The current contract of a universal symbol as the directory has it; empty when there is none."""
+        symbol_id = None if self._directory is None else self._directory.id_of(symbol)
+        return "" if symbol_id is None or self._directory is None else self._directory.entry(symbol_id).contract
+
+    def latest(self, platform: str, symbol: str, now_ns: int) -> BoardQuote | None:
+        """The newest quote; None when the platform has never had one."""
+        board = self._boards.get(platform)
+        symbol_id = None if self._directory is None else self._directory.id_of(symbol)
+        if board is None or symbol_id is None or symbol_id >= board.rows:
+            return None
+        record = board.latest(symbol_id)
+        if record is None:
+            return None
+        beat_age_ns = board.heartbeat_age_ns()
+        true_ns = int(record["ts_recv_ns"])
+        if record["flags"] & TickFlag.STALE:
+            # Published again only to say that it is no longer so: its own time of publication proves nothing.
+            true_ns = min(int(record["ts_event_ns"]), true_ns - DEAD_AFTER_NS)
+        elif beat_age_ns <= DEAD_AFTER_NS and not board.is_closed():
+            true_ns = max(true_ns, now_ns - beat_age_ns)
+        return BoardQuote(_price(float(record["bid"])), _price(float(record["ask"])), true_ns)
+
+
+def _price(value: float) -> Decimal | None:
+    try:
+        return decimal_of_float(value)
+    except InstrumentRefused:
+        return None
