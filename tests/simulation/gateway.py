@@ -41,8 +41,8 @@ class MemoryJournal:
     held_intents: list[str] = field(default_factory=list)
     checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
 
-    def append(self, event: e.Event, now_ns: int, effects: list[e.Effect]) -> None:
-        self.held.append((now_ns, encode_event(event)))
+    def append(self, payload: bytes, now_ns: int, effects: list[e.Effect]) -> None:
+        self.held.append((now_ns, payload))
         for effect in effects:
             if isinstance(effect, e.SendToPlatform) and not isinstance(effect.message, m.SnapshotRequest):
                 self.held_intents.append(fingerprint(effect.message))
@@ -137,9 +137,10 @@ class Gateway:
         effects = self.engine.handle(event, now_ns)
         if self.plants.resend_timeout:
             effects += self._resend()
-        self.schedule.trace("event", encode_event(event))
+        payload = encode_event(event)
+        self.schedule.trace("event", payload)
         if not (self.plants.skip_journal and isinstance(event, e.SignalArrived)):
-            self.journal.append(event, now_ns, effects)
+            self.journal.append(payload, now_ns, effects)
         if self._crash_now():
             return
         self.journal.commit()

@@ -49,7 +49,7 @@ class World:
         self.by_name = {platform.name: platform for platform in self.platforms}
         self.link_up = {platform.name: False for platform in self.platforms}
         self.sessions = {platform.name: 0 for platform in self.platforms}
-        self.limits = _limits(tuple(self.by_name), rng.choice([6, 40, 1_000, 1_000]))
+        self.limits = _limits(tuple(self.by_name), rng.choice([6, 40, 1_000, 1_000]), rng.choice([12, 100]))
         self.gateway = Gateway(
             self.schedule,
             self.faults,
@@ -214,7 +214,7 @@ def run_seed(
     return outcome
 
 
-def _limits(platforms: tuple[str, ...], trades: int) -> Limits:
+def _limits(platforms: tuple[str, ...], trades: int, lots: int) -> Limits:
     stage = Stage(
         name="simulation",
         platforms=platforms,
@@ -231,7 +231,7 @@ def _limits(platforms: tuple[str, ...], trades: int) -> Limits:
         day_zone="America/Chicago",
         day_starts="17:00",
         max_position={},
-        max_position_default=Decimal(12),
+        max_position_default=Decimal(lots),
         max_notional_usd=None,
         max_daily_loss_usd=Decimal(1_000_000),
         max_drawdown_usd=None,
