@@ -93,7 +93,8 @@ def remove_open(path: Path, descriptor: int) -> None:
     Raises:
         PermissionError: on Windows, when another process has the file open or mapped.
     """
-    if sys.platform == "win32":  # an open file cannot be removed there, which also keeps a new writer's file safe from us
+    # An open file cannot be removed on Windows, which also keeps a new writer's file safe from us.
+    if sys.platform == "win32":
         os.close(descriptor)
         path.unlink(missing_ok=True)
         return

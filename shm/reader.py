@@ -201,7 +201,10 @@ class TickReader:
     def close(self) -> None:
         """Withdraw the published cursor. The mapping goes when this object and all views of it are gone."""
         if self._cursor is not None:
-            self._cursor.unlink()
+            try:
+                self._cursor.unlink()
+            except PermissionError:
+                pass  # Windows: still mapped. It says "closed", and the run folder's owner removes it at the next start
             self._cursor.close_writer()
             self._cursor = None
             self._state["cursor"] = 0

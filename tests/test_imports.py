@@ -13,8 +13,12 @@ from nexus_gateway.shm import jit
 
 _ROOT = Path(layout_module.__file__).resolve().parents[1]
 _PACKAGES = ("shm", "core", "adapters", "nexus_link")
-# `process` and `logs` are the frame that every process of the launcher runs in, adapters and the example among them.
-_BASE_OF_CORE = {"errors", "config", "messages", "transport", "instruments", "process", "logs"}
+# What lies below the gateway and the launcher. `process`, `logs`, `secrecy`: the frame that every process runs in;
+# `kill_file` is the operator's order that each of them obeys by itself.
+_BASE_OF_CORE = {
+    *("errors", "config", "messages", "transport", "instruments"),
+    *("process", "logs", "secrecy", "kill_file"),
+}
 
 
 def sources(package):
@@ -68,6 +72,16 @@ def test_packages_import_only_what_lies_below_them(package, allowed):
             assert target in allowed, f"{path.relative_to(_ROOT)} imports {target}.{module}"
             if target == "core" and package in ("adapters", "nexus_link"):
                 assert module in _BASE_OF_CORE, f"{path.relative_to(_ROOT)} imports core.{module}"
+
+
+@pytest.mark.parametrize("module", sorted(_BASE_OF_CORE))
+def test_the_base_of_core_imports_nothing_above_it(module):
+    # Else an adapter would pull the gateway and its journal into its own process through a base module.
+    for path in [_ROOT / "core" / f"{module}.py", *sources(f"core/{module}")]:
+        if path.exists():
+            # `risk` is pure rules: the configuration checks the limits with their own types.
+            above = {name for target, name in reached(path) if target == "core"} - _BASE_OF_CORE - {"risk"}
+            assert not above, f"{path.relative_to(_ROOT)} imports {sorted(above)}"
 
 
 def test_the_launcher_names_adapters_only_as_strings():
