@@ -5,7 +5,7 @@
     {"running": false}                      as if the program had been closed
     {"accepts_login": false}                as if the password were wrong
     {"mute": true}                          connected, and not a word
-    {"quotes": [["NQ", 18000, 18000.25]]}   published once, each time the file changes
+    {"quotes": [["NQ", 18000, 18000.25, 5, 5]]}   bid, ask and sizes; published once, each time the file changes
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ Number = float | None
 
 
 class SimulatedState(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the file holds. `quotes`: symbol, bid, ask, bid size, ask size; null = not a number."""
+    """What the file holds. `quotes`: symbol, bid, ask, bid size, ask size; null = not a number. `number`: counted up to
+    publish the same ones again.
+    """
 
     running: bool = True
     accepts_login: bool = True
     mute: bool = False
     quotes: tuple[tuple[str, Number, Number, Number, Number], ...] = ()
+    number: int = 0
 
 
 class SimulatedLink:

@@ -55,6 +55,7 @@ class PaperAdapter(Adapter):
         self._settings = settings
         self._symbols: dict[str, Symbol] = {}
         self._instruments: dict[str, Instrument] = {}
+        self._shown_seq: dict[str, int] = {}
         platform = inner.feed.name
         self.capabilities = settings.capabilities(platform)
         self.account = self._describe_account()
@@ -134,17 +135,13 @@ class PaperAdapter(Adapter):
     def _follow_market(self) -> None:
         """Show the exchange each new tick of the symbols that have live orders."""
         while self._reader.ready():
-            names = self._exchange.symbols_with_orders()
-            ids = [symbol.id for symbol in self._symbols.values() if symbol.name in names]
-            ticks = [view[np.isin(view["symbol"], ids)] for view in self._reader.views()] if ids else []
-            if not ids:
-                self._reader.views()
-            self._reader.confirm()
-            names_by_id = {symbol.id: symbol for symbol in self._symbols.values()}
+            wanted = {self._symbols[name].id: self._symbols[name] for name in self._exchange.symbols_with_orders()}
+            batches = [view[np.isin(view["symbol"], list(wanted))] for view in self._reader.views()]
+            self._reader.confirm()  # this thread writes the ring: nothing is overwritten meanwhile
             now_ns = time.time_ns()
-            for batch in ticks:
+            for batch in batches:
                 for tick in batch:
-                    self._show(names_by_id[int(tick["symbol"])], tick, now_ns)
+                    self._show(wanted[int(tick["symbol"])], tick, now_ns)
         self._missed.set(self._reader.lost)
 
     def _refresh_quote(self, name: str, now_ns: int) -> None:
@@ -155,10 +152,12 @@ class PaperAdapter(Adapter):
             row = self.feed.writer.board_row(symbol.id)
         except ValueError as error:
             raise ConfigError(f"paper orders need quote boards: {error}; set board_rows above {symbol.id}") from error
-        if row["seq"][0]:
+        # Shown once only: what has traded against a quote is gone until the next one.
+        if int(row["seq"][0]) > self._shown_seq.get(name, 0):
             self._show(symbol, row[0], now_ns, must_be_quote=False)
 
     def _show(self, symbol: Symbol, tick: np.void, now_ns: int, *, must_be_quote: bool = True) -> None:
+        self._shown_seq[symbol.name] = int(tick["seq"])
         flags = int(tick["flags"])
         bid, ask = float(tick["bid"]), float(tick["ask"])
         if flags & TickFlag.STALE:

@@ -53,7 +53,7 @@ class Rig(ABC):
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         timing = LinkTiming(heartbeat_ms=self.heartbeat_ms, mute_after_ms=self.mute_after_ms)
-        self._timing = timing
+        self.timing = timing
         self.gateway = GatewayPeer(self.run_folder, timing)
         self.configure(**settings)
 

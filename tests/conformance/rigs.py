@@ -41,7 +41,7 @@ class SimulatorRig(Rig):
     def quote(self, bid: Price, ask: Price, bid_size: Price = 50, ask_size: Price = 50) -> None:
         before = self.counters().get("ticks_published", 0)
         # The number makes each version of the file another one, so that the same quote can come twice.
-        self._say(quotes=[[self.symbol, bid, ask, bid_size, ask_size]])
+        self._say(quotes=[[self.symbol, bid, ask, bid_size, ask_size]], number=before)
         self.wait_counter("ticks_published", before + 1)
 
     def _say(self, **state: Any) -> None:
