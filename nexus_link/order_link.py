@@ -1,0 +1,411 @@
+"""The thread that owns NEXUS's link to the gateway: socket, outbox and book. Both forms of the interface stand on it.
+
+A thread of its own, so that a NEXUS that computes for seconds still answers heartbeats, and because asyncio on Windows
+cannot wait for ZeroMQ's sockets in its default loop. Callers hand requests over and get futures; nothing they do, and
+nothing that comes in, ends the thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final, TypeVar
+
+import zmq
+from msgspec import Struct, structs
+
+from ..core.errors import ConfigError
+from ..core.logs import Log
+from ..core.messages import (
+    AdminResult,
+    Hello,
+    Message,
+    Positions,
+    Query,
+    QueryKind,
+    Reject,
+    RejectCode,
+    Role,
+    Signal,
+    SignalCancel,
+    SignalClose,
+    SignalReplace,
+    Welcome,
+)
+from ..core.transport import ClientKeys, LinkClient, LinkState, LinkTiming, read_token
+from .outbox import Durability, Outbox, OutboxError
+from .outcomes import LinkStatus, SignalOutcome
+from .signal_book import BookTiming, SignalBook, SignalConflictError
+
+T = TypeVar("T")
+Change = SignalCancel | SignalReplace | SignalClose
+News = SignalOutcome | Reject | LinkStatus
+_NS_PER_MS: Final = 1_000_000
+_NOT_OPEN: Final = "the interface to the gateway is not open, so nothing was sent; call connect first"
+_LOOK_AGAIN_MS: Final = 200
+_AFTER_FAULT_S: Final = 0.05
+
+
+class LinkOptions(Struct, frozen=True, kw_only=True):
+    """How to reach the gateway.
+
+    `name`: of this NEXUS; reports find it again under this name after restarts, so each process has its own.
+    `endpoint`: ZeroMQ address of the gateway's NEXUS port. `token_file`: made by the gateway. `keys`: for CURVE.
+    """
+
+    name: str
+    endpoint: str
+    token_file: Path
+    outbox: Path
+    durability: Durability = "full"
+    keys: ClientKeys | None = None
+    link_timing: LinkTiming = LinkTiming()
+    book_timing: BookTiming = BookTiming()
+
+
+class OrderLink:
+    """See the module. Every method may be called from any thread.
+
+    Attributes:
+        counts: faults of the thread itself, and outbox_errors: marks that could not be written.
+    """
+
+    def __init__(self, options: LinkOptions, tell: Callable[[News], None], log: Log) -> None:
+        """`tell` gets every news, in order, in this object's thread; it must return at once and never raise."""
+        self.counts = {"faults": 0, "outbox_errors": 0}
+        self.status = LinkStatus(is_up=False, text="not connected yet")
+        self._options = options
+        self._tell = tell
+        self._log = log
+        self._book = SignalBook(options.book_timing)
+        self._outbox: Outbox | None = None
+        self._client: LinkClient | None = None
+        self._boot_id = secrets.token_hex(8)
+        self._requests: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
+        self._waiting: list[tuple[str, bool, Future[SignalOutcome]]] = []
+        self._positions: dict[int, tuple[list[Positions], Future[tuple[Positions, ...]]]] = {}
+        self._up = threading.Event()
+        self._closing = False
+        self._wake_in: socket.socket | None = None
+        self._thread = threading.Thread(target=self._run, name="nexus-orders", daemon=True)
+
+    def start(self) -> None:
+        """Open the outbox and begin to connect. Once.
+
+        Raises:
+            OutboxError: another process of this name runs, or the file cannot be used.
+        """
+        outbox = Outbox(self._options.outbox, self._options.durability)
+        try:
+            for signal, answered in outbox.signals():
+                self._book.add(signal, time.monotonic_ns(), answered=answered, restored=True)
+        except OutboxError:
+            outbox.close()
+            raise
+        self._outbox = outbox
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._thread.start()
+
+    def wait_up(self, timeout_s: float) -> bool:
+        """Whether the link is up, at the latest after so long."""
+        return self._up.wait(timeout_s)
+
+    def outcome(self, signal_id: str) -> SignalOutcome | None:
+        """What is known of a signal now; None when nothing is."""
+        return self._book.outcome(signal_id)
+
+    def book_counts(self) -> dict[str, int]:
+        """The book's, the link's and this thread's counters, by name."""
+        client = self._client
+        link = {} if client is None else {f"link_{name}": value for name, value in client.counts.items()}
+        return {**self._book.counts, **link, **self.counts, "unanswered": self._book.unanswered}
+
+    def submit(self, signal: Signal) -> tuple[Future[None], Future[SignalOutcome]]:
+        """Keep and send a signal.
+
+        Returns:
+            First: done when it is on disk and about to leave; OutboxError, SignalConflictError, RuntimeError: it was
+            not sent. Second: the gateway's first word. Cancelling them changes nothing but the waiting.
+        """
+        kept: Future[None] = Future()
+        answer: Future[SignalOutcome] = Future()
+        self._ask(lambda: self._submit(signal, kept, answer), kept)
+        return kept, answer
+
+    def settle(self, signal_id: str) -> Future[SignalOutcome]:
+        """The outcome as soon as nothing of the signal works or is unknown. KeyError for an id that is not known."""
+        future: Future[SignalOutcome] = Future()
+        self._ask(lambda: self._settle(signal_id, future), future)
+        return future
+
+    def change(self, request: Change) -> Future[bool]:
+        """Send a change. True: handed to the link."""
+        future: Future[bool] = Future()
+        self._ask(lambda: _resolve(future, self._client is not None and self._client.send(request)), future)
+        return future
+
+    def positions(self) -> Future[tuple[Positions, ...]]:
+        """What each account holds as the gateway believes; ConnectionError without a link."""
+        future: Future[tuple[Positions, ...]] = Future()
+        self._ask(lambda: self._ask_positions(future), future)
+        return future
+
+    def forget(self, signal_id: str) -> Future[bool]:
+        """Stop asking for an answered signal."""
+        future: Future[bool] = Future()
+        self._ask(lambda: self._forget(signal_id, future), future)
+        return future
+
+    def close(self) -> None:
+        """End the thread. Signals without an answer stay in the outbox, for the next start."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._outbox is None or self._wake_in is None:
+            return  # never started
+        self._wake()
+        self._thread.join()
+        self._outbox.close()
+        self._wake_in.close()
+        self._wake_out.close()
+        while self._requests:
+            self._requests.popleft()[1](RuntimeError(_NOT_OPEN))
+        for signal_id, _, future in self._waiting:
+            outcome = self._book.outcome(signal_id)
+            assert outcome is not None
+            _resolve(future, outcome)
+        self._fail_positions("closed")
+
+    def _ask(self, request: Callable[[], None], future: Future[T]) -> None:
+        if self._closing or not self._thread.is_alive():
+            future.set_exception(RuntimeError(_NOT_OPEN))
+            return
+        self._requests.append((request, lambda error: _fail(future, error)))
+        self._wake()
+
+    def _wake(self) -> None:
+        assert self._wake_in is not None
+        try:
+            self._wake_in.send(b"!")
+        except OSError:
+            pass  # full of wake-ups already, or closed
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._turn()
+            except Exception:
+                # The book still holds what has to be said, so a new session makes everything good.
+                self.counts["faults"] += 1
+                self._log.exception("order link failed, begins a new session")
+                self._book.link_down()
+                if self._client is not None:
+                    self._client.restart("an error on this side")
+                time.sleep(_AFTER_FAULT_S)
+        if self._client is not None:
+            self._client.close()
+        self._show(LinkStatus(is_up=False, text="closed"))
+
+    def _turn(self) -> None:
+        if self._client is None:
+            self._client = self._open_client()
+        self._wait()
+        while self._requests:
+            self._requests.popleft()[0]()
+        client = self._client
+        if client is None:
+            return
+        for body in client.receive():
+            self._take(client, body)
+        client.tick()
+        self._follow(client)
+        for message in self._book.due(time.monotonic_ns()):
+            if not client.send(message):
+                break
+
+    def _open_client(self) -> LinkClient | None:
+        try:
+            options = self._options
+            return LinkClient(options.endpoint, self._hello(), options.link_timing, keys=options.keys)
+        except ConfigError as error:
+            self._show(structs.replace(self.status, is_up=False, text=str(error)))
+            return None
+
+    def _hello(self) -> Hello:
+        token = read_token(self._options.token_file)
+        return Hello(role=Role.NEXUS, name=self._options.name, boot_id=self._boot_id, token=token)
+
+    def _wait(self) -> None:
+        client = self._client
+        poller = zmq.Poller()
+        poller.register(self._wake_out, zmq.POLLIN)
+        wait_ms = _LOOK_AGAIN_MS
+        if client is not None:
+            if client.socket is not None:
+                poller.register(client.socket, zmq.POLLIN)
+            wait_ms = min(wait_ms, client.wait_ms())
+        due_ns = self._book.next_due_ns()
+        if due_ns is not None:
+            wait_ms = min(wait_ms, max(0, -((time.monotonic_ns() - due_ns) // _NS_PER_MS)))
+        poller.poll(0 if self._requests else wait_ms)
+        try:
+            self._wake_out.recv(4_096)
+        except BlockingIOError:
+            pass  # woken by a message, or by time
+
+    def _follow(self, client: LinkClient) -> None:
+        """Tell what has become of the link."""
+        is_up = client.state is LinkState.UP
+        if is_up or client.state is LinkState.CONNECTING:
+            return  # a welcome is told where it is taken; connecting is no news
+        self._book.link_down()
+        refusal = client.refusal
+        text = client.cut_reason if refusal is None else refusal.text
+        self._show(
+            structs.replace(self.status, is_up=False, text=text, code=refusal.code if refusal else RejectCode.NONE)
+        )
+        self._fail_positions(f"the link broke: {text}")
+        if refusal is not None:
+            try:
+                client.hello = self._hello()  # the gateway may have made a new token
+            except ConfigError as error:
+                self._show(structs.replace(self.status, text=str(error)))
+
+    def _show(self, status: LinkStatus) -> None:
+        if status != self.status:
+            self.status = status
+            if status.is_up:
+                self._up.set()
+            else:
+                self._up.clear()
+            self._tell(status)
+
+    def _take(self, client: LinkClient, body: Message) -> None:
+        now_ns, utc_ns = time.monotonic_ns(), time.time_ns()
+        if isinstance(body, Welcome):
+            self._book.link_up(body.gateway_boot_id, now_ns)
+            self._show(
+                LinkStatus(
+                    is_up=True,
+                    text="connected",
+                    gateway_boot_id=body.gateway_boot_id,
+                    stage=body.stage,
+                    kill_level=body.kill_level,
+                )
+            )
+            return
+        if isinstance(body, Positions):
+            for rows, _ in self._positions.values():
+                rows.append(body)
+            return
+        if isinstance(body, AdminResult) and body.request_id in self._positions:
+            rows, future = self._positions.pop(body.request_id)
+            _resolve(future, tuple(rows))
+            return
+        if isinstance(body, Reject) and not client.is_up:
+            self._show(LinkStatus(is_up=False, text=body.text, code=body.code))  # the hello itself was refused
+            return
+        outcome = self._book.take(body, now_ns, utc_ns)
+        if outcome is not None:
+            self._spread(outcome)
+        elif isinstance(body, Reject):
+            self._tell(body)
+
+    def _spread(self, outcome: SignalOutcome) -> None:
+        """Whoever waits first, then callbacks, then the disk: if it ends in between, it is told once more later."""
+        for waiting in list(self._waiting):
+            signal_id, settled, future = waiting
+            if signal_id == outcome.signal_id and (outcome.is_settled or not settled):
+                self._waiting.remove(waiting)
+                _resolve(future, outcome)
+        self._tell(outcome)
+        assert self._outbox is not None
+        try:
+            if self._book.is_final(outcome.signal_id):
+                self._outbox.remove(outcome.signal_id)
+            else:
+                self._outbox.mark_answered(outcome.signal_id)
+            for signal_id in self._book.forget_oldest():
+                self._outbox.remove(signal_id)
+        except OutboxError as error:
+            # Harmless: what is kept too long is asked for once more after a restart.
+            self.counts["outbox_errors"] += 1
+            self._log.error("outbox cannot be written", reason=str(error))
+
+    def _submit(self, signal: Signal, kept: Future[None], answer: Future[SignalOutcome]) -> None:
+        assert self._outbox is not None
+        try:
+            known = self._book.check(signal)
+            if known is None:
+                self._outbox.add(signal)  # on disk before it leaves
+                self._book.add(signal, time.monotonic_ns())
+        except (OutboxError, SignalConflictError) as error:
+            _fail(kept, error)
+            return
+        if known is not None and known.told_ns:
+            _resolve(answer, known)
+        else:
+            self._wait_for(signal.signal_id, False, answer)
+        _resolve(kept, None)
+
+    def _settle(self, signal_id: str, future: Future[SignalOutcome]) -> None:
+        known = self._book.outcome(signal_id)
+        if known is None:
+            _fail(future, KeyError(f"signal id was {signal_id!r}, which this NEXUS has not sent or long forgotten"))
+        elif known.is_settled:
+            _resolve(future, known)
+        else:
+            self._wait_for(signal_id, True, future)
+
+    def _wait_for(self, signal_id: str, settled: bool, future: Future[SignalOutcome]) -> None:
+        self._waiting = [waiting for waiting in self._waiting if not waiting[2].cancelled()]
+        self._waiting.append((signal_id, settled, future))
+
+    def _ask_positions(self, future: Future[tuple[Positions, ...]]) -> None:
+        # Positions come one message per account, without an end; the status, asked for after them, is the end.
+        end = self._book.next_request_id()
+        client = self._client
+        sent = client is not None and client.send(
+            Query(request_id=self._book.next_request_id(), what=QueryKind.POSITIONS)
+        )
+        if not sent or client is None or not client.send(Query(request_id=end, what=QueryKind.STATUS)):
+            _fail(future, ConnectionError(f"there is no link to the gateway: {self.status.text}"))
+            return
+        self._positions[end] = ([], future)
+
+    def _fail_positions(self, text: str) -> None:
+        for _, future in self._positions.values():
+            _fail(future, ConnectionError(text))
+        self._positions.clear()
+
+    def _forget(self, signal_id: str, future: Future[bool]) -> None:
+        assert self._outbox is not None
+        gone = self._book.forget(signal_id)
+        if gone:
+            try:
+                self._outbox.remove(signal_id)
+            except OutboxError as error:
+                _fail(future, error)
+                return
+        _resolve(future, gone)
+
+
+def _resolve(future: Future[T], value: T) -> None:
+    """The waiter may have given up in the meantime."""
+    if future.set_running_or_notify_cancel():
+        future.set_result(value)
+
+
+def _fail(future: Future[T], error: Exception) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)

@@ -1,0 +1,144 @@
+"""The signals of one NEXUS that may still need the gateway's word, on disk: a restart neither loses nor repeats one.
+
+A row is written before its signal leaves, and goes when nothing of the signal can change any more. SQLite, because
+torn writes, full disks and kills are its trade. The reports are not kept here: the gateway has them, and is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from ..core.errors import GatewayError
+from ..core.messages import Signal
+from ..shm import host
+
+Durability = Literal["full", "process"]
+
+_SCHEMA: Final = 1
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Signal)
+
+
+class OutboxError(GatewayError):
+    """The outbox cannot be used or written. The signal it is raised for was not sent and will not be."""
+
+
+class Outbox:
+    """One file, owned by one process at a time; one thread of it uses an object. Mode 0600."""
+
+    def __init__(self, path: Path, durability: Durability = "full") -> None:
+        """Open, or make, the file.
+
+        Args:
+            durability: "full": a signal survives a power cut from the moment it leaves. "process": it survives the
+                death of this process only, and costs no wait for the disk.
+
+        Raises:
+            OutboxError: another process has it, it is damaged, or it cannot be written.
+        """
+        self.path = path
+        self._durability = durability
+        self._lock = _take_lock(path)
+        try:
+            self._database = _open(path)
+        except (sqlite3.Error, OSError) as error:
+            os.close(self._lock)
+            raise OutboxError(
+                f"outbox {path} cannot be opened: {error}; free the disk, or move the file away after comparing the "
+                "platforms' orders with your own records"
+            ) from error
+        except OutboxError:
+            os.close(self._lock)
+            raise
+
+    def add(self, signal: Signal) -> None:
+        """Keep a signal that is about to leave. It is on disk when this returns; a second time changes nothing.
+
+        Raises:
+            OutboxError: it could not be written.
+        """
+        row = (signal.signal_id, _encoder.encode(signal))
+        self._write(self._durability, "INSERT OR IGNORE INTO signals (signal_id, signal) VALUES (?, ?)", row)
+
+    def mark_answered(self, signal_id: str) -> None:
+        """From now on it is asked for, and never sent again. Not synced: if lost, the gateway answers it once more."""
+        self._write("process", "UPDATE signals SET answered = 1 WHERE signal_id = ?", (signal_id,))
+
+    def remove(self, signal_id: str) -> None:
+        """Nothing of it can change any more. Not synced, as `mark_answered`."""
+        self._write("process", "DELETE FROM signals WHERE signal_id = ?", (signal_id,))
+
+    def signals(self) -> Iterator[tuple[Signal, bool]]:
+        """All signals kept, oldest first, and whether the gateway has ever answered.
+
+        Raises:
+            OutboxError: a row is damaged, or of another release.
+        """
+        for signal_id, data, answered in self._database.execute(
+            "SELECT signal_id, signal, answered FROM signals ORDER BY number"
+        ).fetchall():
+            try:
+                yield _decoder.decode(data), bool(answered)
+            except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+                raise OutboxError(
+                    f"outbox {self.path}: signal {signal_id!r} cannot be read ({error}); look it up in the gateway's "
+                    "reports, then move the file away"
+                ) from error
+
+    def close(self) -> None:
+        """Give the file back; what is in it stays."""
+        self._database.close()
+        os.close(self._lock)
+
+    def _write(self, durability: Durability, statement: str, values: tuple[object, ...]) -> None:
+        try:
+            self._database.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+            self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            raise OutboxError(f"outbox {self.path} cannot be written: {error}; free the disk") from error
+
+
+def _take_lock(path: Path) -> int:
+    # A file of its own: SQLite locks ranges of the database file itself.
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        host.make_private_folder(path.parent)
+        descriptor = host.open_private(lock_path, create=True)
+    except OSError as error:
+        raise OutboxError(f"outbox folder {path.parent} cannot be used: {error}; name another one") from error
+    if not host.try_lock(descriptor):
+        owner = os.read(descriptor, 32).decode("ascii", "replace")
+        os.close(descriptor)
+        raise OutboxError(
+            f"outbox {path} is in use by process {owner or '(unknown)'}; two processes of one name would take each "
+            "other's link: stop the other one, or give this one a name of its own"
+        )
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    os.close(host.open_private(path, create=True))  # SQLite gives its other files the mode of this one
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _SCHEMA):
+            raise OutboxError(f"outbox {path} has version {version}, this release reads {_SCHEMA}; use the newer one")
+        # `number` keeps the order: what was signalled first is sent first.
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS signals (number INTEGER PRIMARY KEY, signal_id TEXT NOT NULL UNIQUE, "
+            "signal BLOB NOT NULL, answered INTEGER NOT NULL DEFAULT 0)"
+        )
+        database.execute(f"PRAGMA user_version = {_SCHEMA}")
+    except BaseException:
+        database.close()
+        raise
+    return database
