@@ -56,7 +56,7 @@ def gateway_options(
     host_name: str = "127.0.0.1",
     token_file: Path | None = None,
     outbox: Path | None = None,
-    durability: Durability = "full",
+    durability: Durability = "power",
     keys: ClientKeys | None = None,
 ) -> LinkOptions:
     """How to reach the gateway of a run folder.

@@ -63,7 +63,7 @@ class LinkOptions(Struct, frozen=True, kw_only=True):
     endpoint: str
     token_file: Path
     outbox: Path
-    durability: Durability = "full"
+    durability: Durability = "power"
     keys: ClientKeys | None = None
     link_timing: LinkTiming = LinkTiming()
     book_timing: BookTiming = BookTiming()

@@ -18,7 +18,7 @@ from ..core.errors import GatewayError
 from ..core.messages import Signal
 from ..shm import host
 
-Durability = Literal["full", "process"]
+Durability = Literal["power", "process"]
 
 _SCHEMA: Final = 1
 _encoder = msgspec.msgpack.Encoder()
@@ -32,11 +32,11 @@ class OutboxError(GatewayError):
 class Outbox:
     """One file, owned by one process at a time; one thread of it uses an object. Mode 0600."""
 
-    def __init__(self, path: Path, durability: Durability = "full") -> None:
+    def __init__(self, path: Path, durability: Durability = "power") -> None:
         """Open, or make, the file.
 
         Args:
-            durability: "full": a signal survives a power cut from the moment it leaves. "process": it survives the
+            durability: "power": a signal survives a power cut from the moment it leaves. "process": it survives the
                 death of this process only, and costs no wait for the disk.
 
         Raises:

@@ -148,8 +148,8 @@ class ScriptedGateway:
         self._journal = journal
         self._orders: list[Callable[[], object]] = []
         self._stopping = self._silently = False
-        known = [] if journal is None or not journal.exists() else journal.read_text().split()
-        self._known = set(known)
+        if journal is not None and journal.exists():
+            self.reports |= {name: make_report(make_signal(name)) for name in journal.read_text().split()}
         settings = ServerSettings(
             sender="gateway",
             boot_id=self.greeting.gateway_boot_id,
@@ -161,6 +161,10 @@ class ScriptedGateway:
         self._server = LinkServer(make_server_socket(endpoints, 4_096), settings, self._greet)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def say(self, message: Message) -> None:
         """Send it to every NEXUS that is connected."""
@@ -209,8 +213,8 @@ class ScriptedGateway:
 
     def _execute(self, signal: Signal) -> list[Report]:
         signal_id = signal.signal_id
-        if signal_id in self.reports or signal_id in self._known:
-            return [structs.replace(self.reports.get(signal_id) or make_report(signal), duplicate=True)]
+        if signal_id in self.reports:
+            return [structs.replace(self.reports[signal_id], duplicate=True)]
         reports = self.answer(signal)
         if not reports:
             return []
