@@ -4,7 +4,7 @@ Exit codes, of every command: 0 done as asked; 1 it ran, but something is wrong 
 in a replay, `status` found something not live); 2 wrong options, configuration or recording; 3 there is no running
 gateway; 4 another launcher uses the run folder.
 
-With `--json` stdout carries exactly one JSON object; everything else goes to stderr.
+With `--json` stdout carries exactly one JSON object, or nothing when there is an error; all else goes to stderr.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import msgspec
 import typer
 
 from ..shm import host
-from ..shm.run_folder import ring_names
 from ..shm.segment import SegmentInUseError
-from . import cli_instruments
-from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, load_config
+from . import cli_instruments, cli_orders
+from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, RecorderConfig, load_config
 from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
 from .logs import set_up_logs
 
@@ -78,8 +77,11 @@ def explained_errors() -> Iterator[None]:
     """Turn our own errors into a line on stderr and an exit code; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except (ConfigError, DataFormatError, FileNotFoundError) as error:
+    except (ConfigError, DataFormatError) as error:
         typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        typer.echo(f"error: {error.filename}: {error.strerror}; correct the path or its permissions", err=True)
         raise typer.Exit(EXIT_USAGE) from None
     except (RunFolderError, SegmentInUseError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -118,6 +120,8 @@ def demo(
         if more and not replay:
             raise ConfigError(f"recordings were given without --replay: {more[0]}; write --replay {more[0]}")
         chosen = with_run_folder(load_config(config), run_folder or demo_folder())
+        # Simulated ticks do not belong among real recordings, nor two writers into one log file.
+        chosen = msgspec.structs.replace(chosen, recorder=RecorderConfig(), log_folder=str(chosen.log_path / "demo"))
         if paths:
             chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
         else:
@@ -246,8 +250,10 @@ def record(
 
 
 def _require_gateway(folder: Path) -> None:
-    """Exit code 3 when the run folder has no rings."""
-    if not folder.is_dir() or not ring_names(folder):
+    """Exit code 3 when nobody publishes in the run folder: what a stopped gateway left would be recorded for ever."""
+    from .snapshot import Monitor
+
+    if all(ring.state != "live" for ring in Monitor(folder).take().rings):
         typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
         raise typer.Exit(EXIT_NOT_RUNNING)
 
@@ -259,7 +265,7 @@ def status(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What all processes of a run folder say about themselves. Exit code 0 = everything is live."""
+    """What all processes of a run folder say about themselves. Exit code 0 = everything is live, 3 = nothing is."""
     from .snapshot import Monitor
 
     with explained_errors():
@@ -269,13 +275,14 @@ def status(
         if not snapshot.rings and not snapshot.processes:
             typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
             raise typer.Exit(EXIT_NOT_RUNNING)
-        if not watch:
+        if as_json or not watch:
             time.sleep(0.1)  # the least that gives a rate
             snapshot = monitor.take()
     if as_json:
         print_json({**msgspec.to_builtins(snapshot), "is_healthy": snapshot.is_healthy})
     elif watch:
         _watch(monitor)
+        return
     else:
         from rich.console import Console
 
@@ -283,7 +290,7 @@ def status(
 
         Console().print(render_snapshot(snapshot))
     if not snapshot.is_healthy:
-        raise typer.Exit(EXIT_TROUBLE)
+        raise typer.Exit(EXIT_NOT_RUNNING if snapshot.is_over else EXIT_TROUBLE)
 
 
 def _watch(monitor: Monitor) -> None:
@@ -313,6 +320,7 @@ def version(as_json: JsonFlag = False) -> None:
 
 
 cli_instruments.add_commands(app)
+cli_orders.add_commands(app)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..shm import host
 from .config import GATEWAY_NAME, RECORDER_NAME, SIMULATOR, GatewayConfig, PlatformConfig
 from .process import ProcessSpec, load_entry
 
@@ -47,7 +48,7 @@ def configure_replay(config: GatewayConfig, paths: Sequence[Path], **options: An
     platform = PlatformConfig(
         adapter=REPLAY_ADAPTER, symbols=tuple(symbol.name for symbol in symbols), settings=settings
     )
-    return msgspec.structs.replace(config, symbols=tuple(symbols), platforms={REPLAY_NAME: platform})
+    return _keep_apart(msgspec.structs.replace(config, symbols=tuple(symbols), platforms={REPLAY_NAME: platform}))
 
 
 def simulate_platforms(config: GatewayConfig) -> GatewayConfig:
@@ -56,4 +57,12 @@ def simulate_platforms(config: GatewayConfig) -> GatewayConfig:
         name: msgspec.structs.replace(platform, adapter=SIMULATOR, settings={})
         for name, platform in config.platforms.items()
     }
-    return msgspec.structs.replace(config, platforms=platforms)
+    return _keep_apart(msgspec.structs.replace(config, platforms=platforms))
+
+
+def _keep_apart(config: GatewayConfig) -> GatewayConfig:
+    """A gateway that plays must touch neither the journal nor the ports of one that trades beside it."""
+    orders = msgspec.structs.replace(config.orders, journal=str(config.run_path.absolute() / "orders.sqlite"))
+    if not host.IS_WINDOWS:  # which has no socket files, so there the ports of the configuration stay
+        orders = msgspec.structs.replace(orders, adapter_port=0, nexus_port=0)
+    return msgspec.structs.replace(config, orders=orders)

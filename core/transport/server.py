@@ -75,7 +75,7 @@ class PeerUp(Struct, frozen=True):
 
 
 class PeerSaid(Struct, frozen=True):
-    """A message of a peer. Heartbeats come only when they say something new about the platform."""
+    """A message of a peer. Of heartbeats only those of an adapter that say something new about its platform."""
 
     peer: str
     hello: Hello
@@ -237,7 +237,7 @@ class LinkServer:
             return
         self.counts["messages_received"] += 1
         if isinstance(body, Heartbeat):
-            if body.platform_up == session.platform_up:
+            if session.hello.role is not Role.ADAPTER or body.platform_up == session.platform_up:
                 return
             session.platform_up = body.platform_up
         self._events.append(PeerSaid(session.peer, session.hello, body))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import yaml
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig
 from nexus_gateway.core.messages import (
     Account,
@@ -241,6 +242,22 @@ class Floor:
         self.process: subprocess.Popen[bytes] | None = None
         self.people: list[FakePlatform | FakeNexus] = []
         self._next_beat_s = 0.0
+
+    def write_config(self) -> Path:
+        """The configuration as files, for commands."""
+        folder = self.root / "config"
+        folder.mkdir(exist_ok=True)
+        plain = msgspec.to_builtins(self.config, str_keys=True)
+        gateway = {name: plain[name] for name in ("run_folder", "log_folder", "orders")}
+        limits = plain["limits"] | {"stages": {int(k): v for k, v in plain["limits"]["stages"].items()}}
+        platforms = {
+            name: {"adapter": each.adapter, "symbols": list(each.symbols)}
+            for name, each in self.config.platforms.items()
+        }
+        files = {"gateway_config": gateway, "platform_configs": platforms, "risk_limits": limits}
+        for name, content in files.items():
+            (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        return folder
 
     def start(self) -> None:
         spec = ProcessSpec(name="gateway", entry="nexus_gateway.core.gateway:main")
