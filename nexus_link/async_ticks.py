@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from types import TracebackType
 
 from .market_view import MarketView
@@ -16,8 +17,9 @@ class TickWaiter:
     used by the event loop's thread only; the watching thread looks at slots and never consumes.
 
         async with TickWaiter(view) as waiter:
-            while await waiter.wait(timeout_s=1.0):
-                count = view.drain(out)
+            while running:
+                if await waiter.wait(timeout_s=1.0):
+                    count = view.drain(out)
     """
 
     def __init__(self, view: MarketView) -> None:
@@ -26,7 +28,7 @@ class TickWaiter:
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[bool] | None = None
-        self._timeout_s = 0.0
+        self._deadline_s = 0.0
         self._thread = threading.Thread(target=self._watch, name="tick-waiter", daemon=True)
 
     async def __aenter__(self) -> TickWaiter:
@@ -51,7 +53,7 @@ class TickWaiter:
             raise RuntimeError("TickWaiter.wait: enter `async with` first, and await one wait at a time")
         self._view.refresh_if_due()
         self._ready = self._loop.create_future()
-        self._timeout_s = timeout_s
+        self._deadline_s = time.monotonic() + timeout_s
         self._wanted.set()
         return await self._ready
 
@@ -59,18 +61,22 @@ class TickWaiter:
         while True:
             self._wanted.wait()
             self._wanted.clear()
+            ready, deadline_s = self._ready, self._deadline_s
+            found = False
+            while not (found or self._stopping or self._wanted.is_set()):
+                # Short turns, so that leaving `async with` is not held up by a long silence.
+                left_s = deadline_s - time.monotonic()
+                found = self._view.watch(min(max(left_s, 0.0), 0.1))
+                if left_s <= 0.1:
+                    break
+            # Wanted again already: the wait was cancelled, and its answer must not end the next one.
+            if ready is not None and (self._stopping or not self._wanted.is_set()):
+                assert self._loop is not None
+                self._loop.call_soon_threadsafe(_answer, ready, found)
             if self._stopping:
                 return
-            found = False
-            remaining_s = self._timeout_s
-            while remaining_s > 0 and not self._stopping and not found:
-                # Short turns, so that leaving `async with` is not held up by a long silence.
-                turn_s = min(remaining_s, 0.1)
-                found = self._view.watch(turn_s)
-                remaining_s -= turn_s
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._answer, found)
 
-    def _answer(self, found: bool) -> None:
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_result(found)
+
+def _answer(ready: asyncio.Future[bool], found: bool) -> None:
+    if not ready.done():
+        ready.set_result(found)

@@ -19,6 +19,7 @@ from ..shm.tick import TickArray, TickFlag
 
 DEAD_AFTER_S: Final = 2.0
 """A writer that has given no sign of life for so long feeds nobody; it beats about ten times a second."""
+_DEAD_AFTER_NS: Final = int(DEAD_AFTER_S * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Quote:
 
     Attributes:
         bid, ask, last: quote units; NaN = never seen.
-        age_s: since the adapter published it.
+        age_s: since the adapter published it; of a quote that was marked stale, since the mark.
         is_stale: its adapter has said so, is dead, hangs or was closed. Quiet markets are not stale: see `age_s`.
     """
 
@@ -85,7 +86,7 @@ class MarketView:
                 as soon as they are.
             platforms: ring names to attach to; None = all that there are.
             reader: name under which the cursors are published (monitoring, full-speed replay).
-            start: where to begin in each ring, see `shm.reader.Start`.
+            start: where to begin in the rings that are there now, see `shm.reader.Start`; later ones are read whole.
         """
         self.folder = host.default_run_folder() if folder is None else folder
         self._symbols = None if symbols is None else tuple(symbols)
@@ -102,17 +103,20 @@ class MarketView:
         self._retired_read = self._retired_lost = self._retired_torn = 0
         self._next_refresh_s = 0.0
         self.refresh()
+        # What a ring holds that comes, or is made anew, after us is all news: skipped, it would be lost uncounted.
+        self._start = "first"
         host.release_code_pages("libllvmlite")  # the kernels are loaded, NEXUS has better use for the memory
 
     def refresh(self) -> None:
         """Attach to rings that are new or were made anew, and take in new symbols; some 50 us when nothing changed."""
         self._next_refresh_s = time.monotonic() + 1.0
+        changed = False
         if self._directory is None or self._directory.is_replaced():
             try:
                 self._directory = SymbolDirectory.attach(self.folder)
+                changed = True  # ids may differ
             except SegmentError:
                 self._directory = None
-        changed = False
         names = run_folder.ring_names(self.folder) if self._platforms is None else self._platforms
         for name in names:
             changed |= self._attach(name)
@@ -122,12 +126,15 @@ class MarketView:
             self._fan_in = FanIn(list(self._readers.values()), symbols=self._wanted_ids(), latency=self._latency)
 
     def latest(self, symbol: str, platform: str | None = None) -> Quote | None:
-        """Newest quote of a symbol, from one platform or of all; None when there is none. Some 3 us a platform."""
+        """Newest quote of a symbol, from one platform or of all; None when there is none. Some 3 us a platform.
+
+        Of all, one that is live goes before one that is stale: a mark is newer than the last tick of a quiet platform.
+        """
         if platform is not None:
             board = self._boards.get(platform)
             return None if board is None else self._quote(symbol, board)
         quotes = self._quotes(symbol)
-        return max(quotes, key=lambda quote: quote.ts_recv_ns, default=None)
+        return max(quotes, key=lambda quote: (not quote.is_stale, quote.ts_recv_ns), default=None)
 
     def best(self, symbol: str) -> BestQuote:
         """Highest bid and lowest offer among the platforms that are not stale, each with its own age."""
@@ -206,13 +213,16 @@ class MarketView:
 
     def _attach(self, name: str) -> bool:
         reader = self._readers.get(name)
-        if reader is not None and not reader.is_replaced():
+        is_known = reader is not None and not reader.is_replaced()
+        if is_known and not self._boards[name].is_replaced():
             return False
         try:
-            # A ring made anew holds nothing that we have read, so it is read from its first record.
-            start = self._start if reader is None else "first"
-            fresh = TickReader(self.folder, name, start=start, cursor=self._reader_name)
+            # The board first: a reader made in vain would leave its cursor, and a replay would wait for that for ever.
             board = QuoteBoard(self.folder, name)
+            if is_known:
+                self._boards[name] = board
+                return False
+            fresh = TickReader(self.folder, name, start=self._start, cursor=self._reader_name)
         except SegmentError:
             return False  # not there yet; the next refresh looks again
         if reader is not None:
@@ -239,9 +249,9 @@ class MarketView:
         record = None if symbol_id is None or symbol_id >= board.rows else board.latest(symbol_id)
         if record is None:
             return None
-        is_stale = (
-            bool(record["flags"] & TickFlag.STALE) or board.heartbeat_age_ns() > DEAD_AFTER_S * 1e9 or board.is_closed()
-        )
+        # Both ways: a stamp from before a reboot lies in the future.
+        is_silent = abs(board.heartbeat_age_ns()) > _DEAD_AFTER_NS
+        is_stale = bool(record["flags"] & TickFlag.STALE) or is_silent or board.is_closed()
         return Quote(
             symbol,
             board.name,

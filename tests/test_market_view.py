@@ -77,6 +77,44 @@ def test_a_writer_that_stopped_beating_is_stale(feeds, tmp_path, monkeypatch):
     view.close()
 
 
+def test_a_beat_from_before_a_reboot_is_stale(feeds, tmp_path, monkeypatch):
+    """The run folder can lie on a disk, and the monotonic clock begins anew."""
+    publish_quote(feeds[0], 1, 100.0, 100.5)
+    view = MarketView(tmp_path)
+    earlier_ns = time.monotonic_ns() - 3_000_000_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: earlier_ns)
+    assert view.latest("NQ", platform="nt8").is_stale
+    monkeypatch.undo()
+    view.close()
+
+
+def test_a_live_quote_goes_before_a_newer_stale_mark(feeds, tmp_path):
+    nt8, sierra = feeds
+    publish_quote(sierra, 1, 99.0, 99.5)
+    publish_quote(nt8, 1, 100.0, 100.5)
+    view = MarketView(tmp_path)
+    assert view.latest("NQ").platform == "nt8"
+    nt8.mark_stale(view.directory.entries())
+    newest = view.latest("NQ")
+    assert (newest.platform, newest.is_stale) == ("sierra", False)
+    sierra.mark_stale(view.directory.entries())
+    assert view.latest("NQ").is_stale
+    view.close()
+
+
+def test_a_ring_without_its_board_yet_leaves_no_cursor(feeds, tmp_path):
+    """A replay at full speed waits for every cursor."""
+    board = tmp_path / "nt8.board"
+    board.rename(tmp_path / "hidden")
+    view = MarketView(tmp_path, platforms=["nt8"])
+    assert view.platforms == []
+    assert list(tmp_path.glob("*.cursor")) == []
+    (tmp_path / "hidden").rename(board)
+    view.refresh()
+    assert view.platforms == ["nt8"]
+    view.close()
+
+
 def test_a_one_sided_market_has_one_side(feeds, tmp_path):
     publish_quote(feeds[0], 2, 50.0, math.nan)
     view = MarketView(tmp_path)
@@ -115,14 +153,14 @@ def test_rings_that_come_later_or_are_made_anew(feeds, tmp_path):
     view.refresh()
     out = empty_ticks(8)
     publish_quote(late, 1, 7.0, 8.0)
-    assert view.drain(out) == 1  # a late ring is read from now on, as any other
+    assert view.drain(out) == 2  # what it got before we saw it is news, too
     close_feed(late)
     bigger = make_feed(tmp_path, "bookmap", Platform.BOOKMAP, capacity=128)
     publish_quote(bigger, 1, 9.0, 10.0)
     view.refresh()
     assert view.drain(out) == 1
     assert out[0]["bid"] == 9.0
-    assert (view.read, view.lost, view.torn) == (2, 0, 0)
+    assert (view.read, view.lost, view.torn) == (3, 0, 0)
     close_feed(bigger)
     view.close()
 
@@ -194,6 +232,25 @@ def test_asyncio_wait_wakes_up_and_times_out_without_blocking_the_loop(feeds, tm
                 await waiter.wait(timeout_s=0.1)
             assert not await first
             counting.cancel()
+
+    asyncio.run(scenario())
+    view.close()
+
+
+def test_asyncio_wait_that_was_cancelled_does_not_answer_the_next(feeds, tmp_path):
+    view = MarketView(tmp_path)
+
+    async def scenario() -> None:
+        async with TickWaiter(view) as waiter:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(waiter.wait(timeout_s=0.3), 0.02)
+            threading.Timer(0.6, publish_quote, (feeds[0], 1, 1.0, 2.0)).start()
+            assert await waiter.wait(timeout_s=30)
+            assert await waiter.wait(timeout_s=0.0)  # it is still there
+            pending = asyncio.create_task(waiter.wait(timeout_s=30))
+            view.drain(empty_ticks(8))
+            await asyncio.sleep(0)
+        await pending  # leaving answers it
 
     asyncio.run(scenario())
     view.close()
