@@ -33,6 +33,10 @@ coverage: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# The order engine with its journal and risk checks against faulty platforms; every seed repeats exactly.
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation --seeds 1000
+
 # The machine decides the figures: nothing else should run meanwhile, and docs/benchmarks.md says how to read them.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
