@@ -65,9 +65,11 @@ class Aftermath:
         signed = fill.quantity * fill.side.sign
         execution.revision += 1
         quantity = price = None
+        refund = ZERO
         points = self._book.book_trade(fill.symbol, fill.position_ticket, fill.contract, -signed, fill.price)
         if kind is CorrectionKind.BUST:
             execution.busted = True
+            refund = fill.fee
             order.filled -= fill.quantity
             order.cost -= fill.quantity * fill.price
             if order.state is LegState.FILLED:
@@ -77,7 +79,7 @@ class Aftermath:
             points += self._book.book_trade(fill.symbol, fill.position_ticket, fill.contract, signed, price)
             order.cost += quantity * (price - fill.price)
             execution.fill = _at_price(fill, price)
-        self._book.add_money(points, self._floor.point_value(fill.symbol), ZERO)
+        self._book.add_money(points, self._floor.point_value(fill.symbol), -refund)
         self._book.add_execution(execution)
         self._book.touch_order(order)
         correction = Correction(
