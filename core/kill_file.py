@@ -74,6 +74,18 @@ def add_kill(path: Path, entry: KillEntry) -> None:
     host.replace_private(path, msgspec.json.encode(_KillFile((*kept, entry))))
 
 
+def lower_severed(path: Path, platform: str = "") -> None:
+    """The operator lets the links come up again, so that platforms can be reconciled; nothing new trades yet."""
+    kills = tuple(
+        msgspec.structs.replace(kill, level=KillLevel.NO_NEW)
+        if kill.level is KillLevel.SEVER and platform in ("", kill.platform)
+        else kill
+        for kill in read_kill_file(path)
+    )
+    if kills:
+        host.replace_private(path, msgspec.json.encode(_KillFile(kills)))
+
+
 def remove_kills(path: Path, platform: str = "") -> None:
     """Trading is resumed on a platform, or (empty) everywhere."""
     kept = tuple(kill for kill in read_kill_file(path) if platform and kill.platform != platform)

@@ -140,8 +140,12 @@ def test_sever_cuts_the_link_and_keeps_it_cut(trading: Trading) -> None:
     floor.until(lambda: platform.client.refusal is not None)
     assert platform.client.refusal is not None
     assert "resume first" in platform.client.refusal.text
-    assert run(floor, "resume", "--reason", "again", "--json").code == 0
+    first = run(floor, "resume", "--reason", "again", "--json")
+    assert (first.code, "resume once more" in first.json["lines"][0]) == (1, True)
     floor.ready(1)
+    second = run(floor, "resume", "--reason", "again", "--json")
+    assert second.code == 0, second.out
+    assert not read_kill_file(kill_file_path(floor.folder))
 
 
 def test_stage_goes_up_with_the_typed_sentence_only(trading: Trading) -> None:

@@ -28,7 +28,7 @@ from ..engine import (
     Started,
 )
 from ..journal import JournalError
-from ..kill_file import KillEntry, kill_level_of, read_kill_file, remove_kills
+from ..kill_file import KillEntry, kill_level_of, lower_severed, read_kill_file, remove_kills
 from ..logs import Log
 from ..messages import AdminResult, Fill, Hello, Kill, KillLevel, RejectCode, Resume, Role, Welcome
 from ..process import ProcessContext
@@ -82,7 +82,7 @@ class Gateway:
         self._signal_ns = 0
         self._rates = RateNews(self._markets, context.config.limits.max_rate_age_ms)
         self._next_look_ns = self._next_refresh_ns = self._next_value_ns = self._next_clock_ns = 0
-        self._resumed: list[Resume] = []
+        self._resumed: list[tuple[Resume, bool]] = []
         self._newcomers: list[PeerUp] = []
 
     def start(self) -> None:
@@ -145,8 +145,8 @@ class Gateway:
             self._tell_rates()
         elif isinstance(event, LinkDown):
             self._log.warning("platform lost", route=f"{event.platform}|{event.account}", reason=event.reason)
-        elif isinstance(event, AdminAsked) and isinstance(event.request, Resume) and _was_accepted(effects):
-            self._resumed.append(event.request)
+        elif isinstance(event, AdminAsked) and isinstance(event.request, Resume):
+            self._resumed.append((event.request, _was_accepted(effects)))
 
     def _note_signal(self, event: SignalArrived) -> None:
         record = self._journaled.engine.state.signals.get(event.signal.signal_id)
@@ -191,9 +191,11 @@ class Gateway:
             if order_left:
                 self._counters.observe(SIGNAL_TO_ORDER_NS, time.monotonic_ns() - self._signal_ns)
             self._signal_ns = 0
-        for resume in self._resumed:
-            # Only now: had the journal not taken the resume, the next start must still find the order to stop.
-            remove_kills(self._kill_file, resume.platform)
+        for resume, accepted in self._resumed:
+            # Only now: had the journal not taken the resume, the next start must still find the order to stop. One that
+            # is not accepted may still have let severed links come up again, which is how they get reconciled.
+            change = remove_kills if accepted else lower_severed
+            change(self._kill_file, resume.platform)
             self._kills_obeyed = read_kill_file(self._kill_file)
         self._resumed.clear()
         for newcomer in self._newcomers:
