@@ -58,7 +58,7 @@ def main(context: ProcessContext) -> int:
         if not context.config.orders.enabled:
             orders_mode = "none"
         if orders_mode == "paper":
-            adapter = PaperAdapter(adapter, shared.paper)
+            adapter = PaperAdapter(adapter, shared.paper, _paper_path(context))
         orders = None if orders_mode == "none" else _open_orders(context, adapter, shared)
         session = AdapterSession(adapter, symbols, shared.session, context.log, orders=orders)
         try:
@@ -97,6 +97,11 @@ def _open_orders(context: ProcessContext, adapter: Adapter, shared: SharedSettin
         )
 
     return OrderChannel(adapter, make_link, accounts, context.run_folder, context.counters, context.log)
+
+
+def _paper_path(context: ProcessContext) -> Path:
+    journal = context.config.journal_path
+    return journal.with_name(f"{journal.stem}.{context.name}.paper")
 
 
 def _read_keys(curve: CurveConfig) -> ClientKeys:

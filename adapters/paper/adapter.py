@@ -39,14 +39,17 @@ def paper_account_name(platform: str) -> str:
 
 
 class PaperAdapter(Adapter):
-    """Wraps another adapter and trades its quotes. The account is in the run folder, and outlives the process.
+    """Wraps another adapter and trades its quotes. The account is a file, and outlives the process.
 
     It meets each tick of the symbols that have live orders, read from the adapter's own ring; a batch that is larger
     than the ring is the only way to miss some, and is counted.
     """
 
-    def __init__(self, inner: Adapter, settings: PaperSettings) -> None:
+    def __init__(self, inner: Adapter, settings: PaperSettings, account_path: Path) -> None:
         """
+        Args:
+            account_path: the account's file; made when it is not there.
+
         Raises:
             ConfigError: the account's file is damaged, or there is no quote board.
         """
@@ -59,7 +62,7 @@ class PaperAdapter(Adapter):
         platform = inner.feed.name
         self.capabilities = settings.capabilities(platform)
         self.account = self._describe_account()
-        self._store = PaperStore(_account_path(inner.feed.folder, platform))
+        self._store = PaperStore(account_path)
         now_ns = time.time_ns()
         book = self._store.load() or new_book(settings, now_ns)
         self._exchange = PaperExchange(platform, self.account.name, settings, self._instruments, book, now_ns)
@@ -186,10 +189,6 @@ class PaperAdapter(Adapter):
             currency=self._settings.account_currency(platform),
             instruments=tuple(self._instruments.values()),
         )
-
-
-def _account_path(folder: Path, platform: str) -> Path:
-    return folder / f"{platform}.paper"
 
 
 def _describe_instruments(symbols: Sequence[Symbol]) -> dict[str, Instrument]:

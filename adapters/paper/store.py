@@ -1,9 +1,10 @@
 """The paper book on disk, so that the account outlives the adapter's process as a real platform's does.
 
-A small SQLite file in the run folder, one row an order, execution, position and refusal; only what has changed is
-written, in one transaction, before anything of it is reported. A file that is rewritten whole would cost more with each
-order of the day; a process of its own would be one more to supervise, for nothing that a file does not give.
-Safe against the death of the process, not against that of the machine: the run folder is in memory anyhow.
+A small SQLite file beside the gateway's journal, so that both live equally long: an account that forgot what the
+journal remembers would be a mismatch after each reboot. One row an order, execution, position and refusal; only what
+has changed is written, in one transaction, before anything of it is reported. A file that is rewritten whole would cost
+more with each order of the day; a process of its own would be one more to supervise, for nothing that a file does not
+give. A power cut may lose the last trades, never the file.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ class PaperStore:
             ConfigError: it is no paper account of this release.
         """
         self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             os.close(host.open_private(path, create=True))
         try:
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = OFF")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, _FORMAT):
                 raise ConfigError(f"paper account {path} has format {version}, must be {_FORMAT}; {_CURE}")

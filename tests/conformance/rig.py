@@ -105,7 +105,11 @@ class Rig(ABC):
                 )
             },
             orders=OrdersConfig(
-                adapter_port=0, heartbeat_ms=self.heartbeat_ms, mute_after_ms=self.mute_after_ms, nexus_port=0
+                adapter_port=0,
+                nexus_port=0,
+                heartbeat_ms=self.heartbeat_ms,
+                mute_after_ms=self.mute_after_ms,
+                journal=str(self.run_folder / "orders.sqlite"),
             ),
             ring_capacity=1024,
             board_rows=64,
