@@ -265,7 +265,7 @@ def status(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What all processes of a run folder say about themselves. Exit code 0 = everything is live, 3 = nothing is."""
+    """What all processes of a run folder say about themselves. Exit code 0 = everything is live."""
     from .snapshot import Monitor
 
     with explained_errors():
@@ -290,7 +290,7 @@ def status(
 
         Console().print(render_snapshot(snapshot))
     if not snapshot.is_healthy:
-        raise typer.Exit(EXIT_NOT_RUNNING if snapshot.is_over else EXIT_TROUBLE)
+        raise typer.Exit(EXIT_NOT_RUNNING if snapshot.is_closed else EXIT_TROUBLE)
 
 
 def _watch(monitor: Monitor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,15 @@ import msgspec
 
 from ..shm import host
 from ..shm.counters import CountersPage
+from ..shm.run_folder import remove_stale_segments
+from ..shm.segment import SegmentError
 from .config import GatewayConfig
 from .errors import GatewayError
 from .launcher import Launcher
 from .logs import Log
 from .plan import NEXUS_NAME, REPLAY_NAME, plan_processes
-from .snapshot import Monitor, Snapshot, describe_latency
+from .run_ownership import LOCK_FILE
+from .snapshot import LatencyStatus, Monitor, Snapshot, describe_latency
 
 DEFAULT_SECONDS: Final = 15.0
 # Written by nexus_link.nexus_ai, which core may not import.
@@ -31,8 +33,9 @@ class DemoResult(msgspec.Struct, frozen=True):
     Attributes:
         platforms: by name; ticks published and, for a replay, what was odd in the recordings.
         symbols: by universal name, as NEXUS counted them: ticks, trades, size_sum, price_sum ...
-        ticks_published, ticks_read, ticks_lost: of all platforms; stale marks are not counted.
-        is_complete: every tick published was read or counted as lost.
+        ticks_published, ticks_read, ticks_lost: of all platforms. Stale marks are no ticks; those that a recording
+            holds are in `ticks_published` alone.
+        is_complete: every record in the rings, stale marks too, was read or counted as lost.
         tick_to_nexus_us: publication to NEXUS's kernel; at full replay speed it is mostly time in the queue.
     """
 
@@ -67,20 +70,42 @@ def run_demo(
         GatewayError: the run folder is in use, or a process failed for good; the text says which and why.
     """
     watch = _DemoWatch(config, seconds, show)
-    launcher = Launcher(config, plan_processes(config, with_nexus=True), console=console, log=log)
+    folder = config.run_path
+    is_ours = folder == demo_folder() or not folder.exists()
+    results: list[DemoResult] = []
+
+    def close_books() -> None:
+        try:
+            results.append(_account(config, watch.elapsed_s, sum(child.restarts for child in launcher.describe())))
+        finally:
+            _clear(folder, everything=is_ours)
+
+    # While the folder is still held: a demo that starts the moment it is given back finds nothing half removed.
+    specs = plan_processes(config, with_nexus=True)
+    launcher = Launcher(config, specs, console=console, log=log, before_release=close_books)
     with launcher:
         launcher.run(lambda: watch.is_over(launcher))
-    try:
-        return _account(config, watch.elapsed_s, sum(child.restarts for child in launcher.describe()))
-    finally:
-        shutil.rmtree(config.run_path, ignore_errors=True)
+    if watch.failure:
+        raise GatewayError(watch.failure)
+    return results[0]
+
+
+def _clear(folder: Path, *, everything: bool) -> None:
+    """Remove what the demo left, but for the lock's file; in a folder that was there before only what is our own."""
+    remove_stale_segments(folder)
+    (folder / _NEXUS_REPORT).unlink(missing_ok=True)
+    if everything:
+        for path in folder.iterdir():
+            if path.name != LOCK_FILE and not path.is_dir():
+                path.unlink()
 
 
 class _DemoWatch:
     """Looks at a running demo: shows it, and tells when it is over.
 
     Attributes:
-        elapsed_s: from the first tick to the last look.
+        elapsed_s: from NEXUS's first tick to the last look; at the very first start it compiles before that.
+        failure: why the demo cannot go on; empty = nothing failed.
     """
 
     def __init__(self, config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None]) -> None:
@@ -90,14 +115,16 @@ class _DemoWatch:
         self._monitor = Monitor(config.run_path)
         self._first_tick_s: float | None = None
         self.elapsed_s = 0.0
+        self.failure = ""
 
     def is_over(self, launcher: Launcher) -> bool:
-        """Whether time is up or the recordings are read. Raises GatewayError when a process failed for good."""
+        """Whether time is up, the recordings are read, or a process failed for good."""
         failed = [child for child in launcher.describe() if child.state == "failed"]
         if failed:
-            raise GatewayError(f"process {failed[0].name} failed: {failed[0].detail}; its log says why")
+            self.failure = f"process {failed[0].name} failed: {failed[0].detail}; its log says why"
+            return True
         snapshot = self._monitor.take()
-        if self._first_tick_s is None and any(ring.published for ring in snapshot.rings):
+        if self._first_tick_s is None and any(process.counters.get("ticks_read") for process in snapshot.processes):
             self._first_tick_s = time.monotonic()
         if self._first_tick_s is not None:
             self.elapsed_s = time.monotonic() - self._first_tick_s
@@ -120,21 +147,29 @@ def _replay_is_read(snapshot: Snapshot) -> bool:
 
 
 def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult:
-    """Read what the stopped processes left in the run folder."""
+    """Read what the stopped processes left in the run folder; what had not even started counts as nothing."""
     folder = config.run_path
     platforms = {name: _platform_figures(folder, name) for name, each in config.platforms.items() if each.enabled}
-    nexus = CountersPage.attach(folder, NEXUS_NAME)
-    counted = nexus.values()
-    latency = describe_latency(nexus, _LATENCY)
-    report = msgspec.json.decode((folder / _NEXUS_REPORT).read_bytes())
     published = sum(figures["ticks_published"] for figures in platforms.values())
+    # The rings' own numbers, not the adapters' counts: one that was killed has published what it did not count.
+    records = sum(ring.published for ring in Monitor(folder).take().rings)
+    read = marks_read = lost = 0
+    latency = LatencyStatus(0, None, None, None, None)
+    try:
+        nexus = CountersPage.attach(folder, NEXUS_NAME)
+        counted = nexus.values()
+        read, marks_read, lost = (counted[name] for name in ("ticks_read", "stale_marks_read", "ticks_lost"))
+        latency = describe_latency(nexus, _LATENCY)
+    except SegmentError:
+        pass  # ended before NEXUS had started
+    report = folder / _NEXUS_REPORT
     return DemoResult(
         platforms=platforms,
-        symbols=report["symbols"],
+        symbols=msgspec.json.decode(report.read_bytes())["symbols"] if report.exists() else {},
         ticks_published=published,
-        ticks_read=counted["ticks_read"],
-        ticks_lost=counted["ticks_lost"],
-        is_complete=published == counted["ticks_read"] + counted["ticks_lost"],
+        ticks_read=read,
+        ticks_lost=lost,
+        is_complete=records == read + marks_read + lost,
         tick_to_nexus_us={"p50": latency.p50, "p99": latency.p99, "p999": latency.p999, "max": latency.max},
         seconds=round(seconds, 3),
         restarts=restarts,
@@ -142,6 +177,9 @@ def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult
 
 
 def _platform_figures(folder: Path, name: str) -> dict[str, int]:
-    figures = CountersPage.attach(folder, name).values()
+    try:
+        figures = CountersPage.attach(folder, name).values()
+    except SegmentError:
+        return {"ticks_published": 0}  # ended before it had started
     # Oddities that did not occur would only hide those that did.
     return {key: value for key, value in figures.items() if value or key == "ticks_published"}

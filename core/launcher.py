@@ -68,12 +68,19 @@ class Launcher:
     """
 
     def __init__(
-        self, config: GatewayConfig, specs: Sequence[ProcessSpec], *, console: bool = True, log: Log | None = None
+        self,
+        config: GatewayConfig,
+        specs: Sequence[ProcessSpec],
+        *,
+        console: bool = True,
+        log: Log | None = None,
+        before_release: Callable[[], None] | None = None,
     ) -> None:
         """
         Args:
             specs: in the order of starting; stopped in reverse.
             console: whether children print to this process's stderr; else into `<log_folder>/<name>.console`.
+            before_release: called at the end of `stop`, when no child is left and the run folder is still ours.
 
         Raises:
             ConfigError: a name is no file name, reserved or given twice, or an entry is not "module:function".
@@ -84,6 +91,7 @@ class Launcher:
         self._folder = config.run_path
         self._console = console
         self._log = log or process_log(LAUNCHER_NAME)
+        self._before_release = before_release
         self._children = [Child(spec, self._folder, self._console_file(spec.name)) for spec in specs]
         self._supervisions = {spec.name: Supervision(config.launcher) for spec in specs}
         self._stop_requests = 0
@@ -169,20 +177,34 @@ class Launcher:
     def stop(self) -> None:
         """Stop all children in reverse order, each with its grace, then kill; give the run folder back.
 
-        Called a second time it does nothing.
+        Platforms do not depend on each other and are asked together. Called a second time it does nothing.
         """
+        asked = False
         for child in reversed(self._children):
             supervision = self._supervisions[child.spec.name]
-            if supervision.state not in DOWN:
-                self._stop_child(child, supervision)
+            if supervision.state in DOWN:
+                continue
+            is_platform = child.spec.name in self._config.platforms
+            if is_platform and not asked:
+                for platform in self._children:
+                    if platform.spec.name in self._config.platforms:
+                        platform.ask_to_stop()
+                asked = True
+            elif not is_platform:
+                child.ask_to_stop()
+            self._wait_for_end(child, supervision)
         if self._page is not None:
             self._beat()
             self._page.close()
             self._page = None
         if self._ownership is not None:
-            self._ownership.release()
-            self._ownership = None
-            self._log.info("launcher has stopped")
+            try:
+                if self._before_release is not None:
+                    self._before_release()
+            finally:
+                self._ownership.release()
+                self._ownership = None
+                self._log.info("launcher has stopped")
 
     def describe(self) -> list[ChildRow]:
         """The children as they are now, in the order of starting."""
@@ -249,8 +271,8 @@ class Launcher:
             pause_s = round(supervision.due_s - now_s, 3)
             self._log.warning("process ended, will be restarted", child=name, reason=reason, pause_s=pause_s)
 
-    def _stop_child(self, child: Child, supervision: Supervision) -> None:
-        child.ask_to_stop()
+    def _wait_for_end(self, child: Child, supervision: Supervision) -> None:
+        """Of a child that was asked to stop; killed when its grace is over."""
         deadline_s = time.monotonic() + self._limits.stop_grace_s
         name, code, killed = child.spec.name, None, ""
         while child.identity is not None and code is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -15,7 +16,10 @@ import numpy as np
 from ..shm import layout, run_folder
 from ..shm.counters import CountersPage
 from ..shm.segment import Segment, SegmentError
-from ..shm.tick import TICK_DTYPE, Platform
+from ..shm.tick import Platform
+
+HANGS_AFTER_S: Final = 2.0
+"""Everybody beats several times a second. Both ways: a stamp from before a reboot lies in the future."""
 
 
 class ReaderStatus(msgspec.Struct, frozen=True):
@@ -36,7 +40,7 @@ class RingStatus(msgspec.Struct, frozen=True):
         state: "live", "closed" or "dead writer".
         published: records since the segment was made.
         rate_per_s: over the time since the last snapshot; None in the first one.
-        age_s: since the newest record was published; None when there is none.
+        age_s: since the adapter published its last tick; None when it has published none. A stale mark is no tick.
         gaps: ticks that the platform or its bridge is known to have dropped.
     """
 
@@ -51,6 +55,11 @@ class RingStatus(msgspec.Struct, frozen=True):
     gaps: int
     capacity: int
     readers: list[ReaderStatus]
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its writer has been silent for too long."""
+        return abs(self.heartbeat_age_s) > HANGS_AFTER_S
 
 
 class LatencyStatus(msgspec.Struct, frozen=True):
@@ -74,6 +83,11 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     counters: dict[str, int]
     latencies: dict[str, LatencyStatus]
 
+    @property
+    def hangs(self) -> bool:
+        """Whether it has been silent for too long."""
+        return abs(self.heartbeat_age_s) > HANGS_AFTER_S
+
 
 class Snapshot(msgspec.Struct, frozen=True):
     """Everything, at `utc_ns`."""
@@ -85,17 +99,25 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def is_healthy(self) -> bool:
-        """All configured processes run, all segments are live, all links up."""
-        states = [ring.state for ring in self.rings] + [process.state for process in self.processes]
+        """All configured processes run, nothing hangs or died, all rings are live, all links up.
+
+        A process that has ended cleanly (a NEXUS, a `record`) is no fault; when it should run, its launcher knows.
+        """
+        processes = [process for process in self.processes if process.state != "closed"]
         return (
-            bool(states)
-            and all(state == "live" for state in states)
-            and all(ring.link_up for ring in self.rings)
+            bool(self.rings)
+            and all(ring.state == "live" and ring.link_up and not ring.hangs for ring in self.rings)
+            and all(process.state == "live" and not process.hangs for process in processes)
             and all(
                 process.counters.get("children_running", 0) >= process.counters.get("children_configured", 0)
-                for process in self.processes
+                for process in processes
             )
         )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether all that is described here has ended cleanly."""
+        return all(each.state == "closed" for each in (*self.rings, *self.processes))
 
 
 @dataclass
@@ -153,7 +175,7 @@ class Monitor:
             counters.get("link_up", 0) == 1,
             published,
             rate,
-            _newest_age_s(segment, published),
+            _age_s(counters.get("last_publish_utc_ns", 0)),
             segment.heartbeat_age_ns() / 1e9,
             counters.get("ticks_dropped_at_source", 0),
             segment.field("capacity"),
@@ -161,12 +183,8 @@ class Monitor:
         )
 
 
-def _newest_age_s(segment: Segment, tail: int) -> float | None:
-    if tail == 0:
-        return None
-    slots = segment.bytes[layout.RING.size_bytes :].view(TICK_DTYPE)
-    published_ns = int(slots[(tail - 1) & (len(slots) - 1)]["ts_recv_ns"])
-    return (time.time_ns() - published_ns) / 1e9
+def _age_s(utc_ns: int) -> float | None:
+    return (time.time_ns() - utc_ns) / 1e9 if utc_ns else None
 
 
 def _describe_reader(cursor: Segment, published: int) -> ReaderStatus:

@@ -60,7 +60,17 @@ def test_demo_simulates_six_platforms_and_accounts_for_every_tick(tmp_path):
     latency = result["tick_to_nexus_us"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["p999"] <= latency["max"]
     assert result["seconds"] >= 2
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["launcher.lock"]
+
+
+def test_demo_in_a_users_folder_removes_only_its_own(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir(mode=0o700)
+    (folder / "thesis.txt").write_text("years of work")
+    ran = run_command(tmp_path, "demo", "--seconds", 0.5, "--run-folder", folder, "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert (folder / "thesis.txt").read_text() == "years of work"
+    assert not list(folder.glob("*.ticks"))
 
 
 @pytest.mark.skipif(not CME, reason="../shared/data/cme-trades-2019-12-16 is absent")
@@ -143,12 +153,14 @@ def test_run_status_record_and_the_example_together(tmp_path):
         assert ring["age_s"] < 60
         text = run_command(tmp_path, "status", "-c", config)
         assert "nt8" in text.stdout
+        assert text.returncode == 0  # readers that came and went are no fault
     finally:
         code, _, errors = stop_command(gateway)
     assert code == 0, errors
     # The example and the recorder have closed as well: everything is told as closed, nothing as live.
     after = run_command(tmp_path, "status", "-c", config, "--json")
-    assert after.returncode == 1
+    assert after.returncode == 3
+    assert run_command(tmp_path, "record", "-c", config, "--folder", tmp_path / "none").returncode == 3
     assert {ring["state"] for ring in one_json_object(after.stdout)["rings"]} == {"closed"}
 
 
@@ -254,6 +266,25 @@ def test_the_demos_folder_is_its_own(tmp_path):
 
     assert demo_folder() != default_run_folder()
     assert os.fspath(demo_folder()).endswith("-demo")
+
+
+def test_a_recording_with_stale_marks_is_accounted_for(tmp_path):
+    """The recorder outlives the adapters, so a recording of a whole run ends with their marks."""
+    config = small_config(tmp_path / "config", tmp_path / "run")
+    with (config / "gateway_config.yaml").open("a") as file:
+        file.write(f"recorder: {{enabled: true, folder: {tmp_path / 'ticks'}}}\n")
+    gateway = start_command(tmp_path, "run", "-c", config)
+    try:
+        wait_until(lambda: run_command(tmp_path, "status", "-c", config).returncode == 0, what="run is healthy")
+    finally:
+        stop_command(gateway)
+    ran = run_command(
+        tmp_path, "demo", "--replay", tmp_path / "ticks", "--speed", "max", "--json", "--run-folder", tmp_path / "demo"
+    )
+    assert ran.returncode == 0, ran.stderr
+    result = one_json_object(ran.stdout)
+    assert result["is_complete"]
+    assert result["ticks_published"] == result["ticks_read"] + 2  # NQ and ES
 
 
 def test_what_is_recorded_is_replayed_bit_for_bit(tmp_path, run_dir):
