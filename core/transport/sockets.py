@@ -24,6 +24,7 @@ MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
 """Beyond this the library itself ends the connection; between the two a message is read, counted and refused."""
 _UNIX_PATH_BYTES = 100
 _HANDSHAKE_MS = 5_000
+_BACKLOG = 1_024  # a crowd that knocks must not make an adapter that reconnects wait for a second
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 500
 
@@ -114,6 +115,7 @@ def make_server_socket(
         ConfigError: an endpoint cannot be bound.
     """
     socket = _make(zmq.ROUTER, queue_messages)
+    socket.setsockopt(zmq.BACKLOG, _BACKLOG)
     # Without this a message to a peer that is gone, or whose queue is full, would be dropped without a word.
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     if keys is not None:

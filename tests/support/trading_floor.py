@@ -62,7 +62,7 @@ from .links import adapter_hello, nexus_hello, short_folder
 D = Decimal
 ROOT = Path(__file__).parents[2]
 TIMING = LinkTiming(
-    heartbeat_ms=100, mute_after_ms=1_000, welcome_within_ms=500, backoff_first_ms=20, backoff_max_ms=200
+    heartbeat_ms=100, mute_after_ms=3_000, welcome_within_ms=500, backoff_first_ms=20, backoff_max_ms=200
 )
 SYMBOLS = ("NQ", "ES")
 _names = itertools.count(1)

@@ -1,0 +1,210 @@
+"""What the engine is told of a market: freshness, stand-ins, contracts, identity, sessions, currency rates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig
+from nexus_gateway.core.gateway.markets import Markets
+from nexus_gateway.core.gateway.rate_news import RateNews
+from nexus_gateway.core.messages import Instrument
+from nexus_gateway.shm.symbols import Symbol, add_symbols, roll_symbol
+from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
+from nexus_gateway.shm.writer import TickWriter
+
+from tests.support.links import adapter_hello
+
+D = Decimal
+SECOND = 1_000_000_000
+SYMBOLS = ("NQ", "NAS100", "USDBRL", "WDO", "WIN")
+
+
+class Market:
+    def __init__(self, folder: Path, **orders: object) -> None:
+        adapter = "tests.support.links:FAST"  # any but a simulation: those have no hours
+        self.config = GatewayConfig(
+            run_folder=str(folder),
+            platforms={
+                "mt5": PlatformConfig(adapter=adapter, symbols=("NAS100", "USDBRL")),
+                "mt5_br": PlatformConfig(adapter=adapter, symbols=("WDO", "WIN")),
+                "nt8": PlatformConfig(adapter=adapter, symbols=("NQ",)),
+            },
+            orders=OrdersConfig(**orders),  # type: ignore[arg-type]  # a test names what it varies
+        )
+        self.folder = folder
+        self.ids = dict(zip(SYMBOLS, add_symbols(folder, [Symbol(0, name) for name in SYMBOLS]), strict=True))
+        self.writers = {
+            name: TickWriter(folder, name, Platform.parse(name), capacity=64, board_rows=16)
+            for name in self.config.platforms
+        }
+        self.markets = Markets(self.config, folder)
+
+    def tick(self, platform: str, symbol: str, bid: float, ask: float, flags: int = 3) -> None:
+        tick = np.zeros(1, TICK_DTYPE)
+        tick["symbol"], tick["flags"], tick["bid"], tick["ask"] = self.ids[symbol], flags, bid, ask
+        tick["ts_event_ns"] = time.time_ns()
+        self.writers[platform].publish(tick)
+        self.writers[platform].beat()
+        self.markets.refresh(time.time_ns())
+
+    def close(self) -> None:
+        for writer in self.writers.values():
+            writer.close()
+
+
+@pytest.fixture
+def market(run_dir: Path) -> Iterator[Market]:
+    made = Market(run_dir)
+    yield made
+    made.close()
+
+
+NT8 = adapter_hello("nt8")
+MT5 = adapter_hello("mt5")
+BRAZIL = adapter_hello("mt5_br", account_currency="BRL")
+
+
+def test_a_quote_is_exact_and_vouched_for_while_its_adapter_lives(market: Market) -> None:
+    market.tick("nt8", "NQ", 20_999.75, 21_000.0)
+    later = time.time_ns() + 30 * SECOND
+    market.writers["nt8"].beat()
+    context = market.markets.context(NT8, "NQ", later)
+    assert context is not None
+    assert (context.bid, context.ask) == (D("20999.75"), D(21_000))
+    assert later - context.quote_ns < 5 * SECOND
+    assert (context.tick_size, context.point_value, context.currency) == (D("0.25"), D(20), "USD")
+
+
+def test_a_quote_flagged_stale_is_old_at_once(market: Market) -> None:
+    market.tick("nt8", "NQ", 20_999.75, 21_000.0)
+    market.tick("nt8", "NQ", 20_999.75, 21_000.0, flags=int(TickFlag.STALE))
+    now_ns = time.time_ns()
+    context = market.markets.context(NT8, "NQ", now_ns)
+    assert context is not None
+    assert now_ns - context.quote_ns >= 2 * SECOND
+
+
+def test_a_quote_of_a_closed_adapter_ages(market: Market) -> None:
+    market.tick("nt8", "NQ", 20_999.75, 21_000.0)
+    published_ns = time.time_ns()
+    market.writers.pop("nt8").close()
+    context = market.markets.context(NT8, "NQ", published_ns + 30 * SECOND)
+    assert context is not None
+    assert context.quote_ns <= published_ns
+
+
+def test_a_side_that_was_never_seen_is_none(market: Market) -> None:
+    market.tick("nt8", "NQ", float("nan"), 21_000.0)
+    context = market.markets.context(NT8, "NQ", time.time_ns())
+    assert context is not None
+    assert (context.bid, context.ask) == (None, D(21_000))
+
+
+def test_a_cfd_stands_for_the_future_with_its_own_terms(market: Market) -> None:
+    market.tick("mt5", "NAS100", 20_990.0, 20_991.0)
+    context = market.markets.context(MT5, "NQ", time.time_ns())
+    assert context is not None
+    assert context.symbol == "NQ"
+    assert (context.point_value, context.contract, context.bid) == (D(1), "", D(20_990))
+    assert context.lot_step < 1
+
+
+def test_nobody_knows_the_symbol(market: Market) -> None:
+    assert market.markets.context(NT8, "XYZ", time.time_ns()) is None
+
+
+def test_without_a_quote_there_is_none(market: Market) -> None:
+    context = market.markets.context(NT8, "NQ", time.time_ns())
+    assert context is not None
+    assert (context.bid, context.quote_ns) == (None, 0)
+
+
+def test_the_contract_of_the_directory_counts_and_another_month_at_the_platform_is_told(market: Market) -> None:
+    roll_symbol(market.folder, "NQ", "NQH20", time.time_ns())
+    market.markets.refresh(time.time_ns())
+    context = market.markets.context(NT8, "NQ", time.time_ns())
+    assert context is not None
+    assert context.contract == "NQH20"
+    assert 0 < context.expiry_ns < time.time_ns()  # so the risk check refuses it
+    other = msgspec.structs.replace(
+        NT8, boot_id="later", instruments=(Instrument(symbol="NQ", platform_symbol="NQ 06-20", contract="NQM20"),)
+    )
+    mixed = market.markets.context(other, "NQ", time.time_ns())
+    assert mixed is not None
+    assert "NQM20" in mixed.identity_error
+    assert "NQH20" in mixed.identity_error
+
+
+@pytest.mark.parametrize(("field", "value"), [("point_value", D(2)), ("tick_size", D(1)), ("currency", "EUR")])
+def test_an_instrument_that_is_not_the_catalogs_is_told(market: Market, field: str, value: object) -> None:
+    reported = Instrument(**{"symbol": "NQ", "platform_symbol": "NQ", field: value})  # type: ignore[arg-type]  # one varies
+    context = market.markets.context(msgspec.structs.replace(NT8, instruments=(reported,)), "NQ", time.time_ns())
+    assert context is not None
+    assert str(value) in context.identity_error
+
+
+def test_the_front_contract_is_taken_when_nobody_names_one(market: Market) -> None:
+    context = market.markets.context(NT8, "NQ", time.time_ns())
+    assert context is not None
+    assert context.contract.startswith("NQ")
+    assert context.expiry_ns > time.time_ns()
+
+
+def test_hours_are_the_exchanges(market: Market) -> None:
+    sunday_noon_ns = 1_763_294_400 * SECOND  # 2025-11-16 12:00 UTC
+    monday_noon_ns = sunday_noon_ns + 24 * 3_600 * SECOND
+    for now_ns, is_open in ((sunday_noon_ns, False), (monday_noon_ns, True)):
+        context = market.markets.context(NT8, "NQ", now_ns)
+        assert context is not None
+        assert context.session_open is is_open
+
+
+def test_reais_come_from_the_pair_else_from_the_dollar_future_never_one_to_one(market: Market) -> None:
+    now_ns = time.time_ns()
+    context = market.markets.context(BRAZIL, "WIN", now_ns)
+    assert context is not None
+    assert (context.currency, context.usd_rate) == ("BRL", None)
+    market.tick("mt5_br", "WDO", 5_499.5, 5_500.5)
+    rate, rate_ns = market.markets.usd_rate("BRL", time.time_ns())
+    assert rate == (1 / D("5.5")).quantize(D("1E-10"))
+    assert time.time_ns() - rate_ns < 5 * SECOND
+    market.tick("mt5_br", "WDO", 5_400.0, 0.0)  # nonsense outside the session is no rate
+    assert market.markets.usd_rate("BRL", time.time_ns())[0] == rate
+
+
+def test_a_configured_rate_is_taken_when_no_live_one_is_fresh(run_dir: Path) -> None:
+    market = Market(run_dir, usd_rates={"BRL": D("0.18")})
+    try:
+        now_ns = time.time_ns()
+        assert market.markets.usd_rate("BRL", now_ns) == (D("0.18"), now_ns)
+        market.tick("mt5", "USDBRL", 4.999, 5.001)
+        assert market.markets.usd_rate("BRL", time.time_ns())[0] == D("0.2")
+    finally:
+        market.close()
+
+
+def test_the_engine_is_told_a_rate_once_and_again_when_it_has_changed(market: Market) -> None:
+    news = RateNews(market.markets, 60_000)
+    adapters = {"mt5_br|SIM1": BRAZIL, "nt8|SIM1": NT8}
+    now_ns = time.time_ns()
+    assert news.contexts(adapters, now_ns) == ()
+    market.tick("mt5", "USDBRL", 4.999, 5.001)
+    (told,) = news.contexts(adapters, time.time_ns())
+    assert (told.currency, told.usd_rate) == ("BRL", D("0.2"))
+    assert news.contexts(adapters, time.time_ns()) == ()
+    market.tick("mt5", "USDBRL", 5.999, 6.001)
+    assert news.contexts(adapters, time.time_ns()) == ()
+    assert len(news.contexts(adapters, time.time_ns() + 61 * SECOND)) in (0, 1)
+    assert news.contexts({}, time.time_ns()) == ()
+    assert len(news.contexts(adapters, time.time_ns())) == 1
+
+
+def test_a_stale_rate_is_no_news(market: Market) -> None:
+    market.tick("mt5", "USDBRL", 4.999, 5.001)
+    assert RateNews(market.markets, 60_000).contexts({"mt5_br|SIM1": BRAZIL}, time.time_ns() + 3_600 * SECOND) == ()
