@@ -222,6 +222,10 @@ class NexusGatewayInterface:
         """What is known of a signal now; None for an id that this NEXUS has not sent, or long forgotten."""
         return self._link.outcome(signal_id)
 
+    def unknown_symbols(self) -> frozenset[str]:
+        """Symbols of which a signal has an unknown outcome, unanswered ones included: no new risk on them."""
+        return self._link.unknown_symbols()
+
     def forget_signal(self, signal_id: str, timeout_s: float = 5.0) -> bool:
         """Stop asking for an answered signal: a person has compared the platforms, and knows what became of it."""
         self._refuse_in_callback(timeout_s)
@@ -327,6 +331,10 @@ class AsyncNexusGatewayInterface:
     def outcome(self, signal_id: str) -> SignalOutcome | None:
         """As in the plain form."""
         return self._link.outcome(signal_id)
+
+    def unknown_symbols(self) -> frozenset[str]:
+        """As in the plain form."""
+        return self._link.unknown_symbols()
 
     async def forget_signal(self, signal_id: str) -> bool:
         """As in the plain form."""

@@ -122,6 +122,10 @@ class OrderLink:
         """What is known of a signal now; None when nothing is."""
         return self._book.outcome(signal_id)
 
+    def unknown_symbols(self) -> frozenset[str]:
+        """Symbols of which a signal has an unknown outcome."""
+        return self._book.unknown_symbols()
+
     def book_counts(self) -> dict[str, int]:
         """The book's, the link's and this thread's counters, by name."""
         client = self._client

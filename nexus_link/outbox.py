@@ -98,7 +98,7 @@ class Outbox:
 
     def _write(self, durability: Durability, statement: str, values: tuple[object, ...]) -> None:
         try:
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+            self._database.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             raise OutboxError(f"outbox {self.path} cannot be written: {error}; free the disk") from error

@@ -74,7 +74,7 @@ class _Entry:
 
 
 class SignalBook:
-    """Owned by one thread; only `outcome` may be called from others.
+    """Owned by one thread; only `outcome` and `unknown_symbols` may be called from others.
 
     Attributes:
         counts: sent, sent_again, asked, reports, old_reports, foreign_reports, rejects, no_longer_watched.
@@ -114,6 +114,10 @@ class SignalBook:
         """What is known of a signal; None for an id that this book has never had, or has long forgotten."""
         entry = self._entries.get(signal_id) or self._final.get(signal_id)
         return None if entry is None else entry.outcome
+
+    def unknown_symbols(self) -> frozenset[str]:
+        """Symbols of which a signal has an unknown outcome, unanswered ones included. Any thread."""
+        return frozenset(entry.signal.symbol for entry in list(self._entries.values()) if entry.outcome.is_unknown)
 
     def next_request_id(self) -> int:
         """A fresh number for a question of somebody else on the same link."""

@@ -414,6 +414,32 @@ def test_an_outbox_that_cannot_be_written_refuses_the_signal(folder):
         assert gateway.signals() == []
 
 
+@pytest.mark.parametrize(("durability", "level"), [("power", 2), ("process", 1)])
+def test_a_kept_signal_is_synced_when_it_is_to_survive_a_power_cut(folder, durability, level):
+    outbox = Outbox(folder / "one.outbox", durability)
+    outbox.add(make_signal("a"))
+    assert outbox._database.execute("PRAGMA synchronous").fetchone() == (level,)
+    outbox.mark_answered("a")
+    outbox.add(make_signal("b"))
+    assert outbox._database.execute("PRAGMA synchronous").fetchone() == (level,)
+    outbox.close()
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_a_damaged_outbox_is_refused_with_a_cure(folder):
+    (folder / "nexus").mkdir(mode=0o700)
+    (folder / "nexus" / "nexus.outbox").write_bytes(b"no database at all, but long enough to be looked at" * 20)
+    nexus = Nexus(folder)
+    with pytest.raises(OutboxError, match=r"cannot be opened.*move the file away"):
+        nexus.connect()
+    nexus.close()
+    with sqlite3.connect(folder / "other.outbox") as database:
+        database.execute("PRAGMA user_version = 9")
+    database.close()
+    with pytest.raises(OutboxError, match="has version 9, this release reads 1"):
+        Outbox(folder / "other.outbox")
+
+
 def test_the_link_says_when_the_kill_switch_is_on(folder):
     with serving(folder) as gateway:
         gateway.greeting = structs.replace(gateway.greeting, kill_level=KillLevel.NO_NEW, stage=3)

@@ -1,0 +1,146 @@
+"""From money at risk to lots: risk per trade, stop distance, point value, currency, floored to the lot step.
+
+Exact decimals from end to end. What cannot be measured is refused with a code and the numbers, never guessed: no rate
+is ever 1:1, and a size below one lot step is refused, never rounded up to the first lot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_FLOOR, Decimal
+from typing import Final
+
+from msgspec import Struct
+
+from ..core.errors import GatewayError
+from ..core.instruments.catalog import Catalog, Instrument
+from ..core.instruments.currency import CurrencyConverter, Rate
+from ..core.instruments.money import Money
+from ..core.instruments.refusals import RATE_STALE, InstrumentRefused, RateRefused
+from ..core.messages import RejectCode
+
+_CENT: Final = Decimal("0.01")
+
+
+class SizingRefused(GatewayError):
+    """No size can be had. `code` as in a reject; the text has the numbers and the cure."""
+
+    def __init__(self, code: RejectCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Sizing(Struct, frozen=True, kw_only=True):
+    """A size and how it came about.
+
+    Attributes:
+        lots: a multiple of the lot step, at least the instrument's minimum.
+        risk_usd: what those lots lose over the distance; at most the budget.
+        risk_per_lot_usd: the same for one lot.
+        instrument: symbol of what is traded, which may be a stand-in for the one asked for.
+        rates: currency rates that were used; empty for USD.
+    """
+
+    lots: Decimal
+    risk_usd: Decimal
+    risk_per_lot_usd: Decimal
+    instrument: str
+    rates: tuple[Rate, ...]
+
+
+def size_position(
+    risk_usd: Decimal,
+    stop_distance: Decimal,
+    instrument: Instrument,
+    rates: CurrencyConverter,
+    now_ns: int,
+    max_lots: Decimal | None = None,
+) -> Sizing:
+    """The most lots that lose at most `risk_usd` when the price goes `stop_distance` points the wrong way.
+
+    Args:
+        now_ns: UTC ns, against which the age of a rate is measured.
+        max_lots: never more than this; None = no such bound.
+
+    Raises:
+        SizingRefused: risk_not_measurable (the distance or the budget is no number above zero), stale_rate (the
+            currency's rate is stale or missing), size_below_lot (one lot step risks more than the budget).
+    """
+    for name, value in (("risk_usd", risk_usd), ("stop_distance", stop_distance)):
+        if not isinstance(value, Decimal) or not value.is_finite() or value <= 0:
+            raise SizingRefused(
+                RejectCode.RISK_NOT_MEASURABLE, f"{name} was {value!r}, must be a Decimal above 0; correct it"
+            )
+    per_lot = Money(stop_distance * instrument.point_value, instrument.currency)
+    try:
+        conversion = rates.convert(per_lot, "USD", now_ns)
+    except RateRefused as refusal:
+        what = "stale" if refusal.code == RATE_STALE else "missing"
+        raise SizingRefused(
+            RejectCode.STALE_RATE, f"{instrument.symbol} is in {instrument.currency}, whose rate is {what}: {refusal}"
+        ) from refusal
+    assert conversion.amount is not None  # `convert` refuses what has none
+    per_lot_usd = conversion.amount.amount
+    lots = (risk_usd / per_lot_usd / instrument.lot_step).to_integral_value(ROUND_FLOOR) * instrument.lot_step
+    if lots * per_lot_usd > risk_usd:
+        lots -= instrument.lot_step  # a quotient of 28 digits can be rounded up to the next step
+    if max_lots is not None and lots > max_lots:
+        lots = (max_lots / instrument.lot_step).to_integral_value(ROUND_FLOOR) * instrument.lot_step
+    if lots < instrument.min_lots:
+        least = instrument.min_lots * per_lot_usd
+        raise SizingRefused(
+            RejectCode.SIZE_BELOW_LOT,
+            f"{instrument.min_lots} lots of {instrument.symbol} risk {least.quantize(_CENT)} USD over {stop_distance} "
+            f"points ({per_lot} a lot), the budget is {risk_usd} USD and at most {max_lots or 'any'} lots; use a "
+            "nearer stop, a smaller contract, or more risk",
+        )
+    return Sizing(
+        lots=lots,
+        risk_usd=lots * per_lot_usd,
+        risk_per_lot_usd=per_lot_usd,
+        instrument=instrument.symbol,
+        rates=conversion.rates,
+    )
+
+
+def stop_price(entry_price: Decimal, stop_distance: Decimal, side_sign: int, instrument: Instrument) -> Decimal:
+    """The stop's price on the tick grid, rounded towards the entry so that the loss never exceeds the distance.
+
+    Args:
+        side_sign: +1 for a buy, -1 for a sell.
+    """
+    return instrument.round_price(entry_price - side_sign * stop_distance, "up" if side_sign > 0 else "down")
+
+
+class InstrumentTable:
+    """What a universal symbol is on each platform: itself, or the instrument that is traded there in its place."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        platform_symbols: Mapping[str, tuple[str, ...]],
+        stand_ins: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        """As the gateway does: `platform_symbols` and `stand_ins` are those of its configuration."""
+        self._catalog = catalog
+        self._platform_symbols = platform_symbols
+        self._stand_ins = stand_ins
+
+    def traded(self, platform: str, symbol: str) -> str:
+        """The universal name of what is traded, and quoted in the platform's ring."""
+        if symbol in self._platform_symbols.get(platform, ()):
+            return symbol
+        return self._stand_ins.get(platform, {}).get(symbol, symbol)
+
+    def require(self, platform: str, symbol: str) -> Instrument:
+        """Raises SizingRefused: the catalog does not have it, so its point value is not known."""
+        try:
+            return self._catalog.require(self.traded(platform, symbol))
+        except InstrumentRefused as refusal:
+            raise SizingRefused(RejectCode.RISK_NOT_MEASURABLE, f"{platform}: {refusal}") from refusal
+
+    def __getitem__(self, symbol: str) -> Instrument:
+        return self._catalog[symbol]
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._catalog
