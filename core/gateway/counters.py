@@ -21,6 +21,7 @@ _EVENTS: Final = (
     "events",
     "commits",
     "journal_failures",
+    "engine_faults",
     "signals",
     "legs",
     "orders_sent",

@@ -24,18 +24,19 @@ from ..engine import (
     LinkDown,
     LinkUp,
     MarketMoved,
+    NexusAsked,
     SignalArrived,
     Started,
 )
 from ..journal import JournalError
 from ..kill_file import KillEntry, kill_level_of, lower_severed, read_kill_file, remove_kills
 from ..logs import Log
-from ..messages import AdminResult, Fill, Hello, Kill, KillLevel, RejectCode, Resume, Role, Welcome
+from ..messages import AdminResult, Fill, Hello, Kill, KillLevel, Reject, RejectCode, Resume, Role, Welcome
 from ..process import ProcessContext
 from ..transport import LinkEvent, LinkServer, PeerUp
 from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
 from .inbox import Inbox, Refused
-from .journaled_engine import JournaledEngine, engine_settings
+from .journaled_engine import EngineFaultError, JournaledEngine, engine_settings
 from .markets import Markets
 from .outbox import Outbox
 from .rate_news import RateNews
@@ -46,6 +47,7 @@ _REFRESH_NS: Final = 1_000_000_000
 _VALUE_NS: Final = 5_000_000_000
 _CLOCK_NS: Final = 2_000_000
 """Deadlines are in ms: whatever falls due together is one event of the journal."""
+_AFTER_FAULT_NS: Final = 1_000_000_000
 _DISK_RETRY_S: Final = 0.5
 _NS_PER_MS: Final = 1_000_000
 
@@ -131,8 +133,16 @@ class Gateway:
 
     def _give(self, event: Event) -> None:
         duplicates = self._journaled.engine.state.counts.get("duplicate_fill", 0)
-        now_ns = time.time_ns()
-        effects = self._journaled.give(event, now_ns)
+        try:
+            effects = self._journaled.give(event, time.time_ns())
+        except EngineFaultError as fault:
+            self._counters.add("engine_faults")
+            self._next_clock_ns = time.monotonic_ns() + _AFTER_FAULT_NS
+            if isinstance(event, SignalArrived | NexusAsked | AdminAsked):
+                signal_id = event.signal.signal_id if isinstance(event, SignalArrived) else ""
+                text = f"{fault}; nothing was done, see the gateway's log"
+                self._nexus.send(event.peer, Reject(code=RejectCode.NOT_ALLOWED, text=text, signal_id=signal_id))
+            return
         self._counters.add("events")
         if isinstance(event, SignalArrived):
             self._signal_ns = self._signal_ns or time.monotonic_ns()

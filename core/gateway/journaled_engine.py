@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event
-from ..errors import ConfigError
+from ..errors import ConfigError, GatewayError
 from ..journal import Journal, rebuild
 from ..logs import Log
 from ..messages import Query
@@ -27,6 +27,10 @@ def engine_settings(config: GatewayConfig) -> EngineSettings:
         )
     except ValueError as error:
         raise ConfigError(f"gateway_config.yaml: orders: {error}") from error
+
+
+class EngineFaultError(GatewayError):
+    """The engine has raised on an event: a fault of ours. The event is not journaled, the engine is as before it."""
 
 
 class JournaledEngine:
@@ -53,6 +57,8 @@ class JournaledEngine:
             self._journal.close()
             raise
         self.engine: Engine = rebuilt.engine
+        self._log = log
+        self._config = config
         self._checkpoint_events = config.orders.checkpoint_events
         self._since_checkpoint = rebuilt.events
         self._held: list[Effect] = []
@@ -70,8 +76,21 @@ class JournaledEngine:
             )
 
     def give(self, event: Event, now_ns: int) -> list[Effect]:
-        """Tell the engine. The effects may be looked at, but are carried out only when `commit` hands them out."""
-        effects = self.engine.handle(event, now_ns)
+        """Tell the engine. The effects may be looked at, but are carried out only when `commit` hands them out.
+
+        Raises:
+            EngineFaultError: the engine raised; it was rebuilt from the journal, and the event dropped.
+            JournalError: that could not be done.
+        """
+        try:
+            effects = self.engine.handle(event, now_ns)
+        except Exception as error:
+            # Half changed, it is not to be trusted. Journaled, the event would raise again at every start.
+            self._log.exception("the engine raised and is rebuilt from the journal", kind=type(event).__name__)
+            self._journal.commit()
+            settings = engine_settings(self._config)
+            self.engine = rebuild(self._journal.connection, settings, self._config.limits).engine
+            raise EngineFaultError(f"the engine raised {type(error).__name__} on {type(event).__name__}") from error
         self._held += effects
         if isinstance(event, AdminAsked) and isinstance(event.request, Query):
             return effects  # a question changes nothing, and a dashboard asks each second
