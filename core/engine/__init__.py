@@ -10,16 +10,19 @@ from .events import (
     AdapterSaid,
     AdminAsked,
     ClockTicked,
+    ContractChosen,
+    ContractNews,
     Event,
     LinkDown,
     LinkUp,
     MarketMoved,
     NexusAsked,
+    RollSpread,
     SignalArrived,
     Started,
 )
 from .settings import EngineSettings
-from .state import EngineState
+from .state import ContractRecord, EngineState
 
 __all__ = [
     "AdapterSaid",
@@ -27,6 +30,9 @@ __all__ = [
     "Alert",
     "AnswerAdmin",
     "ClockTicked",
+    "ContractChosen",
+    "ContractNews",
+    "ContractRecord",
     "CutLink",
     "Effect",
     "Engine",
@@ -38,6 +44,7 @@ __all__ = [
     "MarketMoved",
     "NexusAsked",
     "RiskChecked",
+    "RollSpread",
     "SendToPlatform",
     "SignalArrived",
     "Started",

@@ -63,6 +63,8 @@ def _refuse_replace(
         return RejectCode.KILL_SWITCH, f"kill switch is at {level.name.lower()}; only a smaller size is allowed"
     if quantity > leg.quantity:
         return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, the leg was sized {leg.quantity}"
+    if leg.symbol in route.retired and quantity > order.quantity:
+        return RejectCode.CONTRACT_EXPIRED, f"{leg.symbol} was rolled: its orders may only become smaller"
     if quantity <= order.done:
         return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, {order.done} have filled already; cancel instead"
     return _refuse_terms(turn, record, leg, order, request, quantity)

@@ -23,11 +23,14 @@ from ..messages import (
 from ..risk import Limits, MarketContext
 from .admin import apply_acknowledge, apply_resume, apply_stage, watch_limits
 from .changes import apply_change
+from .contracts import apply_contract, apply_news
 from .effects import Effect
 from .events import (
     AdapterSaid,
     AdminAsked,
     ClockTicked,
+    ContractChosen,
+    ContractNews,
     Event,
     LinkDown,
     LinkUp,
@@ -100,6 +103,10 @@ class Engine:
             note_markets(turn, event.markets)
         elif isinstance(event, AdminAsked):
             self._admin_asked(turn, event)
+        elif isinstance(event, ContractChosen):
+            apply_contract(turn, event)
+        elif isinstance(event, ContractNews):
+            apply_news(turn, event)
         else:
             self._start(turn, event)
 
@@ -210,5 +217,7 @@ def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
     newest = {(market.platform, market.symbol): market for market in markets if market.finite}
     for signal_id in turn.state.active:
         for leg in turn.state.signals[signal_id].legs:
-            if leg.open:
-                leg.market = newest.get((leg.platform, leg.symbol), leg.market)
+            market = newest.get((leg.platform, leg.symbol))
+            # A quote of the next contract would value this one wrongly, and send its closing order there.
+            if leg.open and market is not None and (leg.market is None or leg.market.contract == market.contract):
+                leg.market = market

@@ -4,6 +4,9 @@ the state.
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Literal
+
 from msgspec import Struct
 
 from ..messages import (
@@ -16,6 +19,7 @@ from ..messages import (
     OrderUpdate,
     Query,
     Reject,
+    RejectCode,
     Resume,
     Signal,
     SignalCancel,
@@ -87,10 +91,53 @@ class MarketMoved(Struct, tag="market_moved", frozen=True, kw_only=True):
     markets: tuple[MarketContext, ...]
 
 
+class RollSpread(Struct, frozen=True, kw_only=True):
+    """Prices of one platform at the roll, in quote units; `spread` = new minus old, None when one was not known."""
+
+    platform: str
+    old_price: Decimal | None
+    new_price: Decimal | None
+    spread: Decimal | None
+
+
+class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
+    """The one decision for all platforms: `contract` is in front of `root` from now on. `old` empty: the first one.
+
+    `policy`: what becomes of our legs on the old contract.
+    """
+
+    root: str
+    contract: str
+    old: str = ""
+    policy: Literal["hold", "close"] = "hold"
+    spreads: tuple[RollSpread, ...] = ()
+    remark: str = ""
+
+
+class ContractNews(Struct, tag="contract_news", frozen=True, kw_only=True):
+    """Something about a roll that a person should know: it waits, or trade has moved before it is due."""
+
+    root: str
+    code: RejectCode
+    text: str
+
+
 class ClockTicked(Struct, tag="clock_ticked", frozen=True, kw_only=True):
     """Time has passed a deadline (`Engine.next_due_ns`). Needed only then, so that an idle journal stays
     small.
     """
 
 
-Event = Started | LinkUp | LinkDown | SignalArrived | NexusAsked | AdapterSaid | AdminAsked | MarketMoved | ClockTicked
+Event = (
+    Started
+    | LinkUp
+    | LinkDown
+    | SignalArrived
+    | NexusAsked
+    | AdapterSaid
+    | AdminAsked
+    | MarketMoved
+    | ContractChosen
+    | ContractNews
+    | ClockTicked
+)

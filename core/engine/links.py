@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..messages import Account, Hello, KillLevel, LegState, SnapshotRequest
+from .contracts import rename_rolled
 from .effects import CutLink, SendToPlatform
 from .lifecycle import mark_unknown
 from .settings import NS_PER_MS
@@ -31,6 +32,7 @@ def link_up(turn: Turn, hello: Hello) -> None:
         turn.count("link_refused_severed")
         turn.effects.append(CutLink(route.platform, route.account))
         return
+    rename_rolled(turn, name, route, hello)
     route.hello = hello
     route.up = True
     route.ready = False

@@ -54,6 +54,8 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     _build_legs(turn, record, markets)
     code, text = _refuse_whole(turn, signal)
     if code is RejectCode.NONE:
+        code, text = _refuse_mixed_months(record)
+    if code is RejectCode.NONE:
         for number, leg in enumerate(record.legs):
             _check_leg(turn, record, number, leg)
         code, text = not_enough_legs(record)
@@ -91,6 +93,15 @@ def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
             f"{last[1]}, limit one in {window_ms} ms",
         )
     return RejectCode.NONE, ""
+
+
+def _refuse_mixed_months(record: SignalRecord) -> tuple[RejectCode, str]:
+    """All dated legs of a signal trade one contract: March against June is a spread that nobody asked for."""
+    months = {leg.platform: leg.market.contract for leg in record.legs if leg.market and leg.market.contract}
+    if len(set(months.values())) <= 1:
+        return RejectCode.NONE, ""
+    named = ", ".join(f"{platform} {contract}" for platform, contract in months.items())
+    return RejectCode.IDENTITY_MISMATCH, f"mixed contract months: {named}; wait until all platforms have rolled"
 
 
 def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, ...]) -> None:
@@ -233,6 +244,11 @@ def _refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord
         return (
             RejectCode.OUTCOME_UNKNOWN,
             f"order {unknown.order.client_order_id} on {leg.platform} {leg.symbol} has an unknown outcome",
+        )
+    if leg.symbol in route.retired and not signal.reduce_only:
+        return (
+            RejectCode.CONTRACT_EXPIRED,
+            f"{leg.symbol} was rolled: it can be closed, nothing opens there; trade {route.retired[leg.symbol]}",
         )
     position = route.positions.get(leg.symbol)
     if position is not None and (position.blocked or position.mismatches) and not signal.reduce_only:

@@ -202,7 +202,9 @@ class PositionRecord(Struct, kw_only=True):
 
 
 class RouteRecord(Struct, kw_only=True):
-    """One account on one platform. `ready`: its snapshot has been reconciled since the link came up."""
+    """One account on one platform. `ready`: its snapshot has been reconciled since the link came up. `retired`:
+    contract that was rolled -> the root under whose name it went before.
+    """
 
     platform: str
     account: str
@@ -225,6 +227,7 @@ class RouteRecord(Struct, kw_only=True):
     ticket_owner: dict[str, tuple[str, int]] = field(default_factory=dict)
     funds: Account | None = None
     severed: bool = False
+    retired: dict[str, str] = field(default_factory=dict)
 
 
 class OrphanRecord(Struct, kw_only=True):
@@ -257,6 +260,14 @@ class KillRecord(Struct, kw_only=True):
     peer: str = ""
 
 
+class ContractRecord(Struct, kw_only=True):
+    """The contract in front of a root, the one before (empty = none), and since when, UTC ns."""
+
+    contract: str
+    previous: str = ""
+    chosen_ns: int = 0
+
+
 class EngineState(Struct, kw_only=True):
     """The whole. `counts` are for people: duplicates, late answers, stale updates and so on."""
 
@@ -281,4 +292,5 @@ class EngineState(Struct, kw_only=True):
     kill_own_only: bool = False
     last_entries: dict[str, tuple[int, str]] = field(default_factory=dict)
     usd_rates: dict[str, Decimal] = field(default_factory=dict)
+    contracts: dict[str, ContractRecord] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)

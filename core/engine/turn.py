@@ -90,6 +90,11 @@ def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Dec
     """The largest net position, by size, that could stand if `add` and what works on its side all filled."""
     position = route.positions.get(symbol)
     net = position.net if position is not None else Decimal(0)
+    # A position that stayed on the contract before is a position in the same thing.
+    net += sum(
+        (route.positions[old].net for old, root in route.retired.items() if root == symbol and old in route.positions),
+        Decimal(0),
+    )
     sign = 1 if add > 0 else -1
     for order_id in route.live:
         record = state.orders[order_id]

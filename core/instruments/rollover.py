@@ -29,10 +29,14 @@ _MONDAY_RULE_SINCE = (2022, 6)
 
 
 class RollOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The user's own choices: a rule for a root, or the exact roll date of one contract (code such as NQH25)."""
+    """The user's own choices: a rule for a root, or the roll date or exact switch of one contract (code such as NQH25).
+
+    `instants` have a time zone; one that lies inside a session rolls while the market trades.
+    """
 
     rules: dict[str, RollRule] = {}
     dates: dict[str, date] = {}
+    instants: dict[str, datetime] = {}
 
 
 NO_OVERRIDES = RollOverrides()
@@ -87,6 +91,9 @@ class Rollover:
         Raises ConfigError when an override lies after the last session: a dead contract cannot be in front.
         """
         dates = contract_dates(self._catalog, contract)
+        instant = self._overrides.instants.get(contract.code)
+        if instant is not None:
+            return self._sessions.session_day(self._catalog.require(contract.root), self._checked(instant, dates))
         chosen = self._overrides.dates.get(contract.code)
         if chosen is None:
             return self._roll_date_by_rule(dates)
@@ -100,6 +107,9 @@ class Rollover:
     def switch_at(self, contract: Contract) -> datetime:
         """Return the instant (UTC) from which `contract` is no longer in front."""
         instrument = self._catalog.require(contract.root)
+        instant = self._overrides.instants.get(contract.code)
+        if instant is not None:
+            return self._checked(instant, contract_dates(self._catalog, contract))
         day = self.roll_date(contract)
         if self._rule(contract.root).rule != "last_session_end":
             day -= _DAY
@@ -162,6 +172,15 @@ class Rollover:
                 )
             )
         return rows
+
+    def _checked(self, instant: datetime, dates: ContractDates) -> datetime:
+        end = self._sessions.day_end(self._catalog.require(dates.contract.root), dates.last_session)
+        if instant > end:
+            raise ConfigError(
+                f"switch of {dates.contract.code} was {instant.isoformat()}, after the end of its last session "
+                f"{end.isoformat()}; choose an earlier one"
+            )
+        return instant
 
     def _rule(self, root: str) -> RollRule:
         return self._overrides.rules.get(root) or self._catalog.require(root).terms.roll

@@ -1,0 +1,114 @@
+"""What a roll means for orders: which contract a root's name stands for, and what becomes of those on the old one.
+
+A universal name ("NQ") always means the contract in front. From the moment an adapter says that its "NQ" is another
+contract than before, everything it had under that name goes on under the old contract's own name ("NQH25"): so months
+never add up to one position, and a closing order goes where its position is.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from ..messages import Hello, RejectCode, WorkingOrder
+from .events import ContractChosen, ContractNews
+from .exits import close_leg
+from .placement import want_cancel
+from .state import ContractRecord, PositionRecord, RouteRecord
+from .turn import Turn, leg_orders, live_orders
+
+
+def apply_contract(turn: Turn, event: ContractChosen) -> None:
+    """Note the decision; on a roll carry out the policy for what stands on the old contract, and tell the user."""
+    turn.state.contracts[event.root] = ContractRecord(
+        contract=event.contract, previous=event.old, chosen_ns=turn.now_ns
+    )
+    if not event.old:
+        return
+    turn.count("rolls")
+    spreads = ", ".join(f"{each.platform} {each.spread}" for each in event.spreads if each.spread is not None)
+    turn.alert(
+        RejectCode.NONE,
+        f"{event.root} rolls from {event.old} to {event.contract} on all platforms; spread {spreads or 'not known'}"
+        + (f"; {event.remark}" if event.remark else ""),
+    )
+    for name, route in turn.state.routes.items():
+        _tell_what_is_held(turn, name, route, event)
+    if event.policy == "close":
+        _close_legs(turn, event)
+
+
+def apply_news(turn: Turn, event: ContractNews) -> None:
+    """Tell the user why a roll waits, or that trade has moved on."""
+    turn.count("roll_waits" if event.code is RejectCode.CONTRACT_EXPIRED else "roll_news")
+    turn.alert(event.code, event.text)
+
+
+def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: ContractChosen) -> None:
+    position = route.positions.get(event.root)
+    lots = position.net if position is not None else 0
+    working = sum(order.order.symbol == event.root for order in live_orders(turn.state, route))
+    working += sum(row.symbol == event.root for row in route.external_orders)
+    if lots or working:
+        turn.alert(
+            RejectCode.NONE,
+            f"{name}: {lots} lots and {working} working orders stay on {event.old} (policy {event.policy}); "
+            f"nothing new opens there, what is open can be closed until it expires",
+            route.platform,
+        )
+
+
+def _close_legs(turn: Turn, event: ContractChosen) -> None:
+    for signal_id in list(turn.state.active):
+        signal = turn.state.signals[signal_id]
+        for number, leg in enumerate(signal.legs):
+            if leg.symbol != event.root or (leg.market is not None and leg.market.contract == ""):
+                continue  # a CFD in the future's place has no contract that could end
+            for order in leg_orders(turn.state, leg):
+                want_cancel(turn, order)
+            close_leg(turn, signal, number)
+
+
+def rename_rolled(turn: Turn, name: str, route: RouteRecord, hello: Hello) -> None:
+    """Move what a route had under a universal name to the old contract's own, when `hello` shows that it has rolled."""
+    before = {each.symbol: each.contract for each in route.hello.instruments}
+    for each in hello.instruments:
+        old = before.get(each.symbol, "")
+        if old and each.contract and old != each.contract and each.symbol != old:
+            _rename(turn, name, route, each.symbol, old)
+
+
+def _rename(turn: Turn, name: str, route: RouteRecord, root: str, old: str) -> None:
+    state = turn.state
+    route.retired[old] = root
+    position = route.positions.pop(root, None)
+    if position is not None:
+        kept = route.positions.setdefault(old, PositionRecord())
+        kept.net += position.net
+        kept.external += position.external
+        kept.blocked = kept.blocked or position.blocked
+        kept.contract = old
+    if root in route.tickets:
+        route.tickets.setdefault(old, {}).update(route.tickets.pop(root))
+    for record in state.orders.values():
+        order = record.order
+        if (order.platform, order.account, order.symbol) == (route.platform, route.account, root):
+            record.order = structs.replace(order, symbol=old)
+            if record.replace is not None:
+                record.replace = structs.replace(record.replace, symbol=old)
+    for key in route.executions:
+        execution = state.executions[key]
+        if execution.symbol == root:
+            execution.symbol = old
+    for orphan in state.orphans.values():
+        if orphan.route == name and orphan.symbol == root:
+            orphan.symbol = old
+            orphan.row = None if orphan.row is None else _renamed(orphan.row, root, old)
+    route.external_orders = [_renamed(row, root, old) for row in route.external_orders]
+    for signal in state.signals.values():
+        for leg in signal.legs:
+            if leg.route == name and leg.symbol == root:
+                leg.symbol = old
+
+
+def _renamed(row: WorkingOrder, root: str, old: str) -> WorkingOrder:
+    return structs.replace(row, symbol=old) if row.symbol == root else row

@@ -1,0 +1,60 @@
+"""One roll, all platforms or none. Pure.
+
+Mixed months are the fault this prevents: a signal that buys March on one platform and June on another is no hedge and
+no copy. So the platform that is not ready holds back the others, and the user is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from msgspec import Struct
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """One platform just before a roll. Prices in quote units, None = none that its adapter stands by.
+
+    `obstacle`: what else keeps it from moving, such as an identity that does not match; empty = nothing. Volumes are
+    lots traded since both contracts are subscribed, None = not counted.
+    """
+
+    platform: str
+    old_price: Decimal | None
+    new_price: Decimal | None
+    obstacle: str = ""
+    old_volume: Decimal | None = None
+    new_volume: Decimal | None = None
+
+    @property
+    def spread(self) -> Decimal | None:
+        """New contract's price minus the old one's."""
+        if self.old_price is None or self.new_price is None:
+            return None
+        return self.new_price - self.old_price
+
+
+def find_obstacles(new: str, standings: Sequence[Standing]) -> list[str]:
+    """Why the roll to `new` must wait, one sentence a platform; empty = all move."""
+    found = []
+    for each in standings:
+        if each.obstacle:
+            found.append(f"{each.platform}: {each.obstacle}")
+        elif each.new_price is None:
+            found.append(f"{each.platform}: has no quote of {new}")
+    return found
+
+
+def compare_volumes(old: str, new: str, standings: Sequence[Standing]) -> tuple[Decimal, Decimal] | None:
+    """Lots of (`old`, `new`) over all platforms that count both; None when none does or nothing has traded.
+
+    Lots of one platform are the same trades as another's, so only the proportion means something.
+    """
+    counted = [
+        (each.old_volume, each.new_volume)
+        for each in standings
+        if each.old_volume is not None and each.new_volume is not None
+    ]
+    old_lots = sum((lots for lots, _ in counted), Decimal(0))
+    new_lots = sum((lots for _, lots in counted), Decimal(0))
+    return (old_lots, new_lots) if old_lots or new_lots else None
