@@ -152,7 +152,7 @@ def _ask_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict
         for body in heard:
             if isinstance(body, AdminResult) and body.request_id == _REQUEST:
                 into = proven if body.done else asked
-                into.update(line.split(": ", 1) for line in body.lines if ": " in line)
+                into.update({line.partition(": ")[0]: line.partition(": ")[2] for line in body.lines})
         return any(isinstance(body, AdminResult) for body in heard) and asked.keys() <= proven.keys()
 
     request = Kill(
