@@ -1,0 +1,223 @@
+"""bridges/PROTOCOL.md, its golden vectors and the adapter's codec say the same."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from nexus_gateway.adapters import bridge_messages as bm
+from nexus_gateway.adapters.bridge_frames import (
+    HEADER_BYTES,
+    MAX_GREETING_BYTES,
+    MAX_MESSAGE_BYTES,
+    MESSAGE,
+    FrameBuffer,
+    FrameError,
+    pack_frame,
+)
+from nexus_gateway.core import messages as m
+from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag
+
+from tests.reference_bridge import vectors, wire
+
+ROOT = Path(__file__).resolve().parents[1]
+VECTORS = vectors.make_vectors()
+GOOD = [each for each in VECTORS if not each.fault and not each.name.startswith("ticks_")]
+BAD = [each for each in VECTORS if each.fault]
+PROTOCOL = (ROOT / "bridges" / "PROTOCOL.md").read_text(encoding="utf-8")
+
+
+def fill_buffer(
+    data: bytes, step: int = 0, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> tuple[FrameBuffer, list[bytes]]:
+    """Feed a buffer as a socket would, `step` bytes at a time, and take each message as soon as it is there."""
+    buffer = FrameBuffer()
+    buffer.max_message_bytes = max_message_bytes
+    messages = []
+    position = 0
+    while position < len(data):
+        room = buffer.space()
+        count = min(len(room), step or len(data), len(data) - position)
+        room[:count] = data[position : position + count]
+        buffer.received(count)
+        position += count
+        while (payload := buffer.take_message()) is not None:
+            messages.append(payload)
+    return buffer, messages
+
+
+def decode(data: bytes, sender: str) -> list[object]:
+    _, messages = fill_buffer(data)
+    decoder = bm.decode_from_bridge if sender == "bridge" else bm.decode_from_adapter
+    return [decoder(payload) for payload in messages]
+
+
+def test_the_files_are_those_that_the_code_makes():
+    written = {path.name for path in vectors.FOLDER.glob("*.bin")}
+    assert written == {f"{each.name}.bin" for each in VECTORS}
+    for each in VECTORS:
+        assert (vectors.FOLDER / f"{each.name}.bin").read_bytes() == each.data, each.name
+    index = json.loads((vectors.FOLDER / "index.json").read_text(encoding="utf-8"))
+    assert [entry["file"] for entry in index["vectors"]] == [f"{each.name}.bin" for each in VECTORS]
+
+
+@pytest.mark.parametrize("vector", GOOD, ids=lambda each: each.name)
+def test_the_adapter_reads_and_writes_each_message(vector):
+    (envelope,) = decode(vector.data, vector.sender)
+    payload = bm.encode_message(envelope)
+    assert json.loads(payload) == vector.content, "nothing is lost or added on the way"
+    assert pack_frame(MESSAGE, payload) == vector.data, "byte for byte"
+
+
+@pytest.mark.parametrize("vector", BAD, ids=lambda each: each.name)
+def test_what_is_no_message_ends_the_session(vector):
+    with pytest.raises(FrameError, match=r"."):
+        decode(vector.data, vector.sender)
+
+
+def test_every_message_has_a_vector():
+    for union, sender in ((bm.FromBridge, "bridge"), (bm.ToBridge, "adapter")):
+        kinds = {str(kind.__struct_config__.tag) for kind in union.__args__}
+        assert kinds == {each.content["body"]["type"] for each in GOOD if each.sender == sender}
+
+
+def test_tick_records_are_those_of_the_ring():
+    for each in VECTORS:
+        if not each.name.startswith("ticks_"):
+            continue
+        records = np.frombuffer(each.data[HEADER_BYTES:], TICK_DTYPE)
+        for record, wanted in zip(records, each.content, strict=True):
+            for name, value in wanted.items():
+                found = record["symbol" if name == "symbol_id" else name]
+                assert np.isnan(found) if value is None else found == value, name
+    assert [flag.name for flag in TickFlag] == ["BID", "ASK", "TRADE", "BUYER", "SELLER", "SNAPSHOT", "ROLL", "STALE"]
+    assert [int(flag) for flag in TickFlag] == [getattr(wire, flag.name) for flag in TickFlag]
+
+
+TABLES = {
+    "challenge": bm.Challenge,
+    "login": bm.Login,
+    "hello": bm.BridgeHello,
+    "account of hello": bm.BridgeAccount,
+    "capabilities": m.Capabilities,
+    "subscribe": bm.Subscribe,
+    "wanted symbol": bm.WantedSymbol,
+    "subscribed": bm.Subscribed,
+    "subscribed symbol": bm.SubscribedSymbol,
+    "instrument": m.Instrument,
+    "status": bm.Status,
+    "symbol_status": bm.SymbolStatus,
+    "notice": bm.Notice,
+    "error": bm.Error,
+    "heartbeat": bm.BridgeHeartbeat,
+    "heartbeat of the adapter": bm.AdapterHeartbeat,
+    "busy": bm.Busy,
+    "place": bm.Place,
+    "order": m.Order,
+    "cancel": m.Cancel,
+    "replace": m.Replace,
+    "ack": bm.Ack,
+    "order_update": m.OrderUpdate,
+    "fill": m.Fill,
+    "correction": m.Correction,
+    "reject": m.Reject,
+    "account": m.Account,
+    "snapshot_request": m.SnapshotRequest,
+    "snapshot": m.Snapshot,
+    "position": m.Position,
+    "working order": m.WorkingOrder,
+}
+
+
+def field_tables() -> dict[str, list[tuple[str, str]]]:
+    """(field, default) of each table of fields, by the name before it."""
+    tables: dict[str, list[tuple[str, str]]] = {}
+    title = ""
+    rows = None
+    for line in PROTOCOL.splitlines():
+        if titled := re.match(r"(?:#### )?`([a-z_ ]+)`(?: \(.*\))?(?::| bridge| adapter| either)", line):
+            title = titled.group(1)
+        if line.startswith("| field |"):
+            again = {"account": "account of hello", "heartbeat": "heartbeat of the adapter"}
+            # The first account is that of hello; the second heartbeat is the adapter's.
+            key = again[title] if title in again and (title in tables) == (title == "heartbeat") else title
+            key = title if key in tables else key
+            rows = tables[key] = []
+        elif rows is not None and (row := re.match(r"\| ([a-z_]+) \|[^|]+\|([^|]*)\|", line)):
+            rows.append((row.group(1), row.group(2).strip().strip("`")))
+        elif not line.startswith("|"):
+            rows = None
+    return tables
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_page_lists_the_fields_of_the_code(name):
+    documented = field_tables()[name]
+    fields = msgspec.structs.fields(TABLES[name])
+    assert [row[0] for row in documented] == [field.encode_name for field in fields]
+    for (_, default), field in zip(documented, fields, strict=True):
+        if field.required:
+            shown = ""
+        elif field.default is msgspec.NODEFAULT:
+            shown = "{}"
+        else:
+            shown = json.dumps(msgspec.to_builtins(field.default))
+        assert default == shown, field.name
+
+
+def test_the_page_names_the_limits_and_the_codes_of_the_code():
+    assert "4 MiB; 64 KiB before `hello`" in PROTOCOL
+    assert (MAX_MESSAGE_BYTES, MAX_GREETING_BYTES) == (4 << 20, 64 << 10)
+    assert bm.MAX_BUSY_MS == 120_000
+    codes = re.search(r"Codes: (`wrong_token`.*?)\.\n", PROTOCOL, re.DOTALL)
+    assert re.findall(r"`([a-z_]+)`", codes.group(1)) == list(bm.ErrorCode.__args__)
+    rejects = re.search(r"Codes: (`platform_rejected`.*?)\.\n", PROTOCOL, re.DOTALL)
+    assert set(re.findall(r"`([a-z_]+)`", rejects.group(1))) <= {code.value for code in m.RejectCode}
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 64, 1000])
+def test_frames_may_arrive_in_pieces(step):
+    data = b"".join(each.data for each in GOOD)
+    _, messages = fill_buffer(data, step)
+    assert [json.loads(payload) for payload in messages] == [each.content for each in GOOD]
+
+
+def test_a_large_message_makes_room_for_itself():
+    notice = {"type": "notice", "level": "info", "text": ""}
+    large = wire.pack_message(1, notice)[HEADER_BYTES:].ljust(MAX_MESSAGE_BYTES)
+    frame = pack_frame(MESSAGE, large)
+    _, messages = fill_buffer(wire.pack_message(1, notice) + frame + wire.pack_message(2, notice), 65_536)
+    assert [len(each) for each in messages][1] == MAX_MESSAGE_BYTES
+    assert len(messages) == 3
+    with pytest.raises(FrameError, match="must be 1 to 65536"):
+        fill_buffer(frame, max_message_bytes=MAX_GREETING_BYTES)
+
+
+def test_fuzz_a_changed_byte_is_a_message_or_a_breach():
+    chance = random.Random(5)
+    for _ in range(3000):
+        vector = chance.choice(GOOD)
+        data = bytearray(vector.data)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        with contextlib.suppress(FrameError):  # anything else would end the adapter's process
+            decode(bytes(data), vector.sender)
+
+
+def test_fuzz_random_bytes():
+    chance = random.Random(6)
+    for _ in range(500):
+        with contextlib.suppress(FrameError):
+            decode(chance.randbytes(chance.randint(1, 200)), "bridge")
+
+
+def test_deep_nesting_is_a_breach():
+    payload = b'{"seq":1,"body":' + b"[" * 60_000
+    with pytest.raises(FrameError):
+        decode(pack_frame(MESSAGE, payload), "bridge")
