@@ -1,4 +1,4 @@
-"""NEXUS's door to the order gateway, in a plain form for threads and a form for asyncio.
+"""NEXUS's door to the order gateway; `async_interface.py` has the same for asyncio.
 
     gateway = NexusGatewayInterface()
     gateway.set_callbacks(on_outcome=print)
@@ -14,101 +14,22 @@ restart of NEXUS until a report for it has come; the gateway executes an id once
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from msgspec import Struct, structs
-
 from ..core.logs import Log, process_log
-from ..core.messages import Positions, Reject, RejectCode, Signal, SignalState
-from ..core.transport import NEXUS_LINK, TOKEN_FILE, ClientKeys, client_endpoint
-from ..shm import host
-from .order_link import Change, LinkOptions, News, OrderLink
-from .outbox import Durability
+from ..core.messages import Positions, Reject, Signal
+from .callbacks import Callbacks, Teller
+from .link_options import DEFAULT_NAME, LinkOptions, gateway_options
+from .order_link import Change, News, OrderLink
 from .outcomes import LinkStatus, SignalOutcome
 
-DEFAULT_PORT: Final = 5556
-DEFAULT_NAME: Final = "nexus"
 DISK_PATIENCE_S: Final = 5.0
 """`send_signal` always waits for the disk, at most so long: who is told nothing has to know that it was kept."""
-
-
-class Callbacks(Struct, frozen=True):
-    """What is called with news; None = nobody. See `set_callbacks`."""
-
-    on_outcome: Callable[[SignalOutcome], None] | None = None
-    on_reject: Callable[[Reject], None] | None = None
-    on_link: Callable[[LinkStatus], None] | None = None
-
-
-def gateway_options(
-    run_folder: Path | None = None,
-    *,
-    name: str = DEFAULT_NAME,
-    port: int = DEFAULT_PORT,
-    host_name: str = "127.0.0.1",
-    token_file: Path | None = None,
-    outbox: Path | None = None,
-    durability: Durability = "power",
-    keys: ClientKeys | None = None,
-) -> LinkOptions:
-    """How to reach the gateway of a run folder.
-
-    Args:
-        run_folder: the gateway's; None = this user's default one.
-        name: of this NEXUS. One process at a time has a name; reports find it again after restarts.
-        port, host_name: used where there is no socket file; those of `orders.nexus_port` and `orders.host`.
-        token_file: None = the one in the run folder.
-        outbox: None = a file of this name and run folder in the user's local data folder, which survives a reboot. It
-            belongs to one gateway: signals of a rehearsal must never be sent again to the real one.
-        durability: see `Outbox`.
-
-    Raises:
-        ConfigError: there is neither socket file nor port.
-    """
-    folder = host.default_run_folder() if run_folder is None else run_folder
-    if outbox is None:
-        mark = hashlib.blake2b(str(folder.absolute()).encode(), digest_size=6).hexdigest()
-        outbox = host.local_data_folder() / "nexus" / f"{name}-{mark}.outbox"
-    return LinkOptions(
-        name=name,
-        endpoint=client_endpoint(folder, NEXUS_LINK, host_name, port),
-        token_file=folder / TOKEN_FILE if token_file is None else token_file,
-        outbox=outbox,
-        durability=durability,
-        keys=keys,
-    )
-
-
-class _Teller:
-    """Hands news to callbacks. One that raises is logged and counted, and stops nothing."""
-
-    def __init__(self, log: Log) -> None:
-        self.callbacks = Callbacks()
-        self.errors = 0
-        self._log = log
-
-    def tell(self, news: News) -> None:
-        try:
-            callbacks = self.callbacks
-            if isinstance(news, SignalOutcome):
-                if callbacks.on_outcome is not None:
-                    callbacks.on_outcome(news)
-            elif isinstance(news, Reject):
-                if callbacks.on_reject is not None:
-                    callbacks.on_reject(news)
-            elif callbacks.on_link is not None:
-                callbacks.on_link(news)
-        except Exception:
-            self.errors += 1
-            self._log.exception("callback failed", news=type(news).__name__)
 
 
 class NexusGatewayInterface:
@@ -118,7 +39,7 @@ class NexusGatewayInterface:
         """Nothing happens before `connect`. `options` None = `gateway_options()`."""
         log = log or process_log(DEFAULT_NAME)
         self._news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
-        self._teller = _Teller(log)
+        self._teller = Teller(log)
         self._link = OrderLink(options or gateway_options(), self._news.put, log)
         self._thread = threading.Thread(target=self._tell, name="nexus-callbacks", daemon=True)
         self._started = False
@@ -182,7 +103,7 @@ class NexusGatewayInterface:
         try:
             kept.result(max(timeout_s, DISK_PATIENCE_S))
         except TimeoutError:
-            return outcome_so_far(self._link, signal.signal_id, timeout_s)
+            return self._link.outcome_by_now(signal.signal_id, timeout_s)
         return self._wait(answer, signal.signal_id, timeout_s)
 
     def wait_settled(self, signal_id: str, timeout_s: float = 30.0) -> SignalOutcome:
@@ -263,113 +184,8 @@ class NexusGatewayInterface:
             except TimeoutError:
                 pass
         future.cancel()
-        return outcome_so_far(self._link, signal_id, timeout_s)
+        return self._link.outcome_by_now(signal_id, timeout_s)
 
     def _refuse_in_callback(self, timeout_s: float) -> None:
         if timeout_s > 0 and threading.current_thread() is self._thread:
             raise RuntimeError("a callback must not wait: what it waits for could not be told; pass timeout_s=0")
-
-
-class AsyncNexusGatewayInterface:
-    """The same for asyncio: used by one event loop, in which the callbacks are called as well."""
-
-    def __init__(self, options: LinkOptions | None = None, log: Log | None = None) -> None:
-        """Nothing happens before `connect`. `options` None = `gateway_options()`."""
-        log = log or process_log(DEFAULT_NAME)
-        self._teller = _Teller(log)
-        self._link = OrderLink(options or gateway_options(), self._hand_over, log)
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def set_callbacks(
-        self,
-        *,
-        on_outcome: Callable[[SignalOutcome], None] | None = None,
-        on_reject: Callable[[Reject], None] | None = None,
-        on_link: Callable[[LinkStatus], None] | None = None,
-    ) -> None:
-        """As in the plain form. Plain functions: to await something, put the news into an `asyncio.Queue`."""
-        self._teller.callbacks = Callbacks(on_outcome, on_reject, on_link)
-
-    async def connect(self, timeout_s: float = 5.0) -> bool:
-        """As in the plain form."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            await asyncio.to_thread(self._link.start)
-        return await asyncio.to_thread(self._link.wait_up, timeout_s)
-
-    @property
-    def status(self) -> LinkStatus:
-        """The link now."""
-        return self._link.status
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """As in the plain form."""
-        return {**self._link.book_counts(), "callback_errors": self._teller.errors}
-
-    async def send_signal(self, signal: Signal, timeout_s: float = 5.0) -> SignalOutcome:
-        """As in the plain form. Cancelling the task ends the waiting, not the signal."""
-        kept, answer = self._link.submit(signal)
-        try:
-            await asyncio.wait_for(asyncio.wrap_future(kept), max(timeout_s, DISK_PATIENCE_S))
-        except TimeoutError:
-            return outcome_so_far(self._link, signal.signal_id, timeout_s)
-        return await self._wait(answer, signal.signal_id, timeout_s)
-
-    async def wait_settled(self, signal_id: str, timeout_s: float = 30.0) -> SignalOutcome:
-        """As in the plain form."""
-        return await self._wait(self._link.settle(signal_id), signal_id, timeout_s)
-
-    async def change_signal(self, request: Change) -> bool:
-        """As in the plain form."""
-        return await asyncio.wrap_future(self._link.change(request))
-
-    async def ask_positions(self, timeout_s: float = 5.0) -> tuple[Positions, ...]:
-        """As in the plain form."""
-        return await asyncio.wait_for(asyncio.wrap_future(self._link.positions()), timeout_s)
-
-    def outcome(self, signal_id: str) -> SignalOutcome | None:
-        """As in the plain form."""
-        return self._link.outcome(signal_id)
-
-    def unknown_symbols(self) -> frozenset[str]:
-        """As in the plain form."""
-        return self._link.unknown_symbols()
-
-    async def forget_signal(self, signal_id: str) -> bool:
-        """As in the plain form."""
-        return await asyncio.wrap_future(self._link.forget(signal_id))
-
-    async def close(self) -> None:
-        """As in the plain form."""
-        await asyncio.to_thread(self._link.close)
-
-    async def __aenter__(self) -> AsyncNexusGatewayInterface:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def _wait(self, future: Future[SignalOutcome], signal_id: str, timeout_s: float) -> SignalOutcome:
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
-        except TimeoutError:
-            return outcome_so_far(self._link, signal_id, timeout_s)
-
-    def _hand_over(self, news: News) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._teller.tell, news)
-
-
-def outcome_so_far(link: OrderLink, signal_id: str, timeout_s: float) -> SignalOutcome:
-    """What is known when a call runs out of time."""
-    known = link.outcome(signal_id)
-    if known is not None and known.told_ns:
-        return known
-    text = f"no answer within {timeout_s:g} s ({link.status.text}); it may have traded or may still trade"
-    unknown = SignalOutcome(signal_id=signal_id, state=SignalState.UNKNOWN, code=RejectCode.NONE, text=text)
-    return unknown if known is None else structs.replace(known, text=text)

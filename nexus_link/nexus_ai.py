@@ -2,196 +2,297 @@
 
     python nexus_link/nexus_ai.py --gateway
 
-reads the rings of a running gateway directly, computes features per symbol in compiled code and prints them once a
-second. Replace `update_features` by your own `@numba.njit` function and keep the rest.
+reads the rings of a running gateway directly, computes features per symbol in compiled code, sends a signal when a
+simple rule (`trend_rule.py`) says so, and prints what became of it. Without an order gateway it reads and prints market
+data. To make it yours, replace `update_features` in `features.py` and `decide_side` in `trend_rule.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-from nexus_gateway.nexus_link import features
-from nexus_gateway.nexus_link.market_view import MarketView
+from msgspec import Struct, structs
+from nexus_gateway.core.config import GatewayConfig
+from nexus_gateway.core.errors import ConfigError, GatewayError
+from nexus_gateway.core.instruments.catalog import load_catalog
+from nexus_gateway.core.messages import Reject
+from nexus_gateway.core.process import LaunchFile
+from nexus_gateway.nexus_link import feature_reader
+from nexus_gateway.nexus_link.communication import AdapterSettings, NexusCommunicationAdapter, TradeIdea
+from nexus_gateway.nexus_link.demo_signal import DemoSignal, DemoTrader, read_demo_signal
+from nexus_gateway.nexus_link.descriptions import describe_answer, describe_market, describe_orders, describe_outcome
+from nexus_gateway.nexus_link.feature_reader import FeatureReader
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface
+from nexus_gateway.nexus_link.link_options import options_of_config
+from nexus_gateway.nexus_link.market_view import Quote
+from nexus_gateway.nexus_link.order_ledger import OrderLedger
+from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
+from nexus_gateway.nexus_link.sizing import InstrumentTable
+from nexus_gateway.nexus_link.trend_rule import TrendRule, decide_side, stop_distance
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
+from nexus_gateway.shm.histogram import observe_value
 from nexus_gateway.shm.idle import STRATEGIES, Idle, make_idle
 from nexus_gateway.shm.segment import SegmentError
 
 if TYPE_CHECKING:
     from nexus_gateway.core.process import ProcessContext
 
-COUNTERS: Final = ("ticks_read", "stale_marks_read", "ticks_lost", "ticks_torn", "symbols_seen")
-HISTOGRAMS: Final = ("tick_to_nexus_ns",)
-REPORT_FILE: Final = "nexus-report.json"
-_TURN_TICKS: Final = 65_536
-_REPORT_EVERY_S: Final = 1.0
+COUNTERS: Final = (*feature_reader.COUNTERS, "signals_sent", "legs_filled", "outcomes_unknown")
+HISTOGRAMS: Final = (*feature_reader.HISTOGRAMS, "tick_to_fill_ns")
 
 
-class NexusExample:
-    """Reads all rings of a run folder and keeps features per symbol; used by one thread.
+class TradePlan(Struct, frozen=True, kw_only=True):
+    """What the example trades. `platforms` empty = each that quotes the symbol. `demo`: send only this, once."""
 
-    Attributes:
-        view: the rings; `view.latest` and `view.best` answer at any time.
-    """
+    symbol: str = "NQ"
+    platforms: tuple[str, ...] = ()
+    risk_usd: Decimal = Decimal(50)
+    max_lots: Decimal | None = Decimal(1)
+    name: str = "nexus"
+    outbox: Path | None = None
+    rule: TrendRule = TrendRule()
+    demo: DemoSignal | None = None
 
-    def __init__(self, folder: Path, page: CountersPage, idle: Idle) -> None:
-        self.view = MarketView(folder, start="oldest", idle=idle)
-        self._folder = folder
-        self._page = page
-        self._state = features.make_features()
-        self._symbols_known = 0
-        self._read = page.counter("ticks_read")
-        self._stale_marks = page.counter("stale_marks_read")
-        self._lost = page.counter("ticks_lost")
-        self._torn = page.counter("ticks_torn")
-        self._symbols_seen = page.counter("symbols_seen")
-        self._report_at_s = 0.0
-        self._latency = page.histogram_address("tick_to_nexus_ns")
-        self._rings_known = 0
-        self._catch_up()
 
-    def step(self, timeout_s: float) -> int:
-        """Wait for ticks and take in what is there. Returns how many."""
-        if not self.view.wait(timeout_s):
-            self._keep_books()
-            return 0
-        if len(self.view.platforms) != self._rings_known:
-            self._catch_up()
-        self._learn_symbols()
-        count = self.view.run(features.update_features, self._state, _TURN_TICKS)
-        self._keep_books()
-        return count
+class Trader:
+    """The trading half: looks at the features after each step, sends what the rule wants, books what comes back."""
 
-    def summarize(self) -> dict[str, Any]:
-        """Counts, and figures per symbol; JSON-able."""
-        directory = self.view.directory
-        symbols = {} if directory is None else features.summarize(self._state, directory)
-        return {
-            "ticks_read": self.view.read - self._stale_marks_read(),
-            "ticks_lost": self.view.lost,
-            "ticks_torn": self.view.torn,
-            "symbols": symbols,
-        }
+    def __init__(
+        self,
+        reader: FeatureReader,
+        config: GatewayConfig,
+        plan: TradePlan,
+        page: CountersPage,
+        show: Callable[[str], None],
+    ) -> None:
+        own_file = config.orders.instruments_file
+        symbols = {name: platform.symbols for name, platform in config.platforms.items()}
+        self._instruments = InstrumentTable(
+            load_catalog(None if own_file is None else Path(own_file).expanduser()), symbols, config.stand_ins
+        )
+        self._reader = reader
+        self._plan = plan
+        self._show = show
+        self._histogram = page.histogram_address("tick_to_fill_ns")
+        self._signals_sent = page.counter("signals_sent")
+        self._legs_filled = page.counter("legs_filled")
+        self._unknown = page.counter("outcomes_unknown")
+        self.gateway = NexusGatewayInterface(options_of_config(config, name=plan.name, outbox=plan.outbox))
+        self.adapter = NexusCommunicationAdapter(
+            self.gateway,
+            self._instruments,
+            AdapterSettings(risk_usd=plan.risk_usd, max_lots=plan.max_lots, strategy=plan.name[:16]),
+            on_news=self._hear,
+            ledger=OrderLedger(self._time_first_fill),
+        )
+        self._demo = DemoTrader(plan.demo, self.gateway, reader.view, self._instruments) if plan.demo else None
+        self._next_idea_s = 0.0
+        reader.add_to_report = lambda: {"orders": self.adapter.ledger.summarize()}
 
-    def write_report(self) -> None:
-        """Leave the summary in the run folder, whole or not at all."""
-        target = self._folder / REPORT_FILE
-        draft = target.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(self.summarize()))
-        draft.replace(target)
+    def start(self) -> None:
+        """Begin to connect; market data is read in the meantime. Raises OutboxError: this name is in use."""
+        self.adapter.start(timeout_s=0.0)
+
+    def turn(self) -> None:
+        """Send what is wanted now. Returns at once: outcomes come to `_hear`."""
+        if self._demo is not None:
+            signal = self._demo.next_signal()
+            if signal is not None:
+                self._signals_sent.add()
+                self._show(describe_outcome(self.adapter.send(signal)))
+            return
+        # Without a link a signal would wait in the outbox, and be decided on an old price when it leaves.
+        if time.monotonic() < self._next_idea_s or not self.gateway.status.is_up:
+            return
+        idea = self._make_idea()
+        if idea is not None:
+            self._next_idea_s = time.monotonic() + self._plan.rule.pause_s
+            answer = self.adapter.send_trading_signal(idea)
+            self._signals_sent.add(answer.outcome is not None and not answer.is_repeated)
+            self._show(describe_answer(idea, answer))
 
     def close(self) -> None:
-        """Leave a last report and withdraw the cursors."""
-        self._keep_books()
-        self.write_report()
-        self.view.close()
+        """End the link; what has no answer yet stays in the outbox."""
+        self.gateway.close()
 
-    def _stale_marks_read(self) -> int:
-        return int(self._state["stale_marks"].sum())
+    def _make_idea(self) -> TradeIdea | None:
+        row = self._reader.features_of(self._plan.symbol)
+        side = None if row is None else decide_side(self._plan.rule, row)
+        if side is None:
+            return None
+        quotes = self._feed_quotes()
+        if not quotes:
+            return None
+        instrument = self._instruments.require(quotes[0].platform, self._plan.symbol)
+        return TradeIdea(
+            symbol=self._plan.symbol,
+            side=side,
+            platforms=tuple(quote.platform for quote in quotes),
+            stop_distance=stop_distance(self._plan.rule, row, instrument.tick),
+            tick_ns=max(quote.ts_recv_ns for quote in quotes),
+        )
 
-    def _catch_up(self) -> None:
-        """Take in what was published before we attached to a ring: its age says nothing about our speed."""
-        self.view.measure_latency(0)
-        self._rings_known = len(self.view.platforms)
-        self._learn_symbols()
-        while self.view.run(features.update_features, self._state, _TURN_TICKS) == _TURN_TICKS:
-            self._page.beat()
-        self.view.measure_latency(self._latency)
+    def _feed_quotes(self) -> list[Quote]:
+        """Give the adapter the newest quotes: those of the symbol, and all that carry a currency rate."""
+        view, quotes = self._reader.view, []
+        for platform in self._plan.platforms or view.platforms:
+            quote = view.latest(self._instruments.traded(platform, self._plan.symbol), platform)
+            if quote is not None:
+                self.adapter.handle_market_data(quote)
+                quotes.append(quote)
+        for symbol in self._instruments.rate_symbols():
+            quote = view.latest(symbol)
+            if quote is not None:
+                self.adapter.handle_market_data(quote)
+        return quotes
 
-    def _learn_symbols(self) -> None:
-        directory = self.view.directory
-        if directory is not None and len(directory) != self._symbols_known:
-            self._symbols_known = len(directory)
-            features.learn_tick_sizes(self._state, directory)
+    def _hear(self, news: SignalOutcome | Reject | LinkStatus) -> None:
+        """Everything from the gateway, in the interface's callback thread."""
+        if isinstance(news, SignalOutcome):
+            self._unknown.set(len(self.gateway.unknown_symbols()))
+            self._show(describe_outcome(news))
+        elif isinstance(news, LinkStatus):
+            if news.is_up:
+                self._show(f"gateway is there: stage {news.stage}, kill switch {news.kill_level.name.lower()}")
+            else:
+                self._show(f"no order gateway: {news.text}; market data only")
+        else:
+            self._show(f"refused [{news.code}] {news.platform}: {news.text}")
 
-    def _keep_books(self) -> None:
-        stale_marks = self._stale_marks_read()
-        self._read.set(self.view.read - stale_marks)
-        self._stale_marks.set(stale_marks)
-        self._lost.set(self.view.lost)
-        self._torn.set(self.view.torn)
-        self._page.beat()
-        if time.monotonic() >= self._report_at_s:
-            self._report_at_s = time.monotonic() + _REPORT_EVERY_S
-            self._symbols_seen.set(int((self._state["ticks"] > 0).sum()))
-            self.write_report()
-
-
-def run_supervised(context: ProcessContext) -> int:
-    """Entry for the launcher: the example as one of the gateway's processes."""
-    page = context.open_counters(COUNTERS, HISTOGRAMS)
-    nexus = NexusExample(context.run_folder, page, make_idle(context.config.idle))
-    try:
-        while not context.stopping:
-            nexus.step(0.1)
-            context.beat()
-        while nexus.step(0.0):
-            pass  # the adapters have stopped before us: what they left is still counted
-    finally:
-        nexus.close()
-    return 0
+    def _time_first_fill(self, latency_ns: int) -> None:
+        observe_value(self._histogram, latency_ns)
+        self._legs_filled.add()
 
 
-def main_with_gateway(folder: Path, idle: Idle, seconds: float | None, show: Callable[[str], None]) -> int:
-    """Read a running gateway's rings until Ctrl-C or for `seconds`; print what is seen once a second."""
+def main_with_gateway(
+    folder: Path, idle: Idle, seconds: float | None, show: Callable[[str], None], plan: TradePlan | None
+) -> int:
+    """Read a running gateway's rings until Ctrl-C or for `seconds`, trade by `plan` (None: do not trade), and print
+    once a second what is seen.
+    """
+    config = find_config(folder)
     try:
         page = CountersPage.create(folder, "nexus", COUNTERS, HISTOGRAMS)
     except (SegmentError, FileNotFoundError) as error:
         show(f"cannot start: {error}")
         return 1
-    nexus = NexusExample(folder, page, idle)
-    stopping = threading.Event()
-    host.on_stop_request(stopping.set)
-    end_s = None if seconds is None else time.monotonic() + seconds
-    show_at_s = time.monotonic() + 1.0
-    while not stopping.is_set() and (end_s is None or time.monotonic() < end_s):
-        nexus.step(0.1)
-        if time.monotonic() >= show_at_s:
-            show_at_s += 1.0
-            show(describe(nexus.summarize()))
-    nexus.close()
-    page.close()
+    reader = FeatureReader(folder, page, idle)
+    trader = None
+    try:
+        if plan is not None:
+            trader = Trader(reader, config, plan, page, show)
+            trader.start()
+        stopping = threading.Event()
+        host.on_stop_request(stopping.set)
+        end_s = None if seconds is None else time.monotonic() + seconds
+        show_at_s = time.monotonic() + 1.0
+        while not stopping.is_set() and (end_s is None or time.monotonic() < end_s):
+            reader.step(0.1)
+            if trader is not None:
+                trader.turn()
+            if time.monotonic() >= show_at_s:
+                show_at_s += 1.0
+                show(describe_market(reader.summarize()))
+    except GatewayError as error:
+        show(f"cannot trade: {error}")
+        return 1
+    finally:
+        if trader is not None:
+            trader.close()
+        reader.close()
+        page.close()
+    if trader is not None:
+        show(describe_orders(trader.adapter.ledger.summarize()))
     return 0
 
 
-def describe(summary: dict[str, Any], rows: int = 10) -> str:
-    """The busiest symbols as text."""
-    lines = [f"read {summary['ticks_read']:,} ticks, lost {summary['ticks_lost']:,}"]
-    busiest = sorted(summary["symbols"].items(), key=lambda item: -item[1]["ticks"])[:rows]
-    for name, row in busiest:
-        mid = "-" if row["mid"] is None else f"{row['mid']:.6g}"
-        volatility = "-" if row["volatility"] is None else f"{row['volatility'] * 1e4:.3f}"
-        imbalance = "-" if row["imbalance"] is None else f"{row['imbalance']:+.2f}"
-        lines.append(
-            f"  {name:<10} {row['ticks']:>10,} ticks  mid {mid:>10}  volatility {volatility:>7} bp  "
-            f"imbalance {imbalance:>5}  flow {row['flow']:+,.0f}"
-        )
-    return "\n".join(lines)
+def run_supervised(context: ProcessContext) -> int:
+    """Entry for the launcher: the example as one of the gateway's processes.
+
+    It trades only what its arguments say: `{"demo_signal": {...}}`, see `DemoSignal`.
+    """
+    page = context.open_counters(COUNTERS, HISTOGRAMS)
+    reader = FeatureReader(context.run_folder, page, make_idle(context.config.idle))
+    demo = read_demo_signal(context.arguments)
+    trader = None
+    try:
+        if demo is not None:
+            # In the run folder: what a demo has sent must not be sent again to any other gateway.
+            plan = TradePlan(demo=demo, name=context.name, outbox=context.run_folder / f"{context.name}.outbox")
+            trader = Trader(reader, context.config, plan, page, lambda text: context.log.info("orders", text=text))
+            trader.start()
+        while not context.stopping:
+            reader.step(0.1)
+            if trader is not None:
+                trader.turn()
+            context.beat()
+        while reader.step(0.0):
+            pass  # the adapters have stopped before us: what they left is still counted
+    finally:
+        if trader is not None:
+            trader.close()
+        reader.close()
+    return 0
+
+
+def find_config(folder: Path) -> GatewayConfig:
+    """The configuration that the launcher of this run folder runs with; the defaults when there is none."""
+    try:
+        return LaunchFile.read(folder).config
+    except ConfigError:
+        return structs.replace(GatewayConfig(), run_folder=str(folder.absolute()))
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The script's options."""
-    parser = argparse.ArgumentParser(description="NEXUS example: reads market data straight from the gateway's rings.")
-    parser.add_argument("--gateway", action="store_true", required=True, help="read a running gateway")
+    parser = argparse.ArgumentParser(description="NEXUS example: market data from the rings, signals to the gateway.")
+    parser.add_argument("--gateway", action="store_true", required=True, help="use a running gateway")
     parser.add_argument("--run-folder", type=Path, default=host.default_run_folder(), help="the gateway's run folder")
     parser.add_argument("--idle", choices=sorted(STRATEGIES), default="backoff", help="what to do while nothing comes")
     parser.add_argument("--seconds", type=float, default=None, help="stop after so long; default: at Ctrl-C")
+    parser.add_argument("--no-orders", action="store_true", help="market data only")
+    parser.add_argument("--symbol", default="NQ", help="universal name to trade; default: NQ")
+    parser.add_argument("--platforms", default="", help="such as mt5,nt8; default: each that quotes the symbol")
+    parser.add_argument(
+        "--risk-usd", type=_positive, default=Decimal(50), help="lost at most per platform; default: 50"
+    )
+    parser.add_argument("--max-lots", type=_positive, default=Decimal(1), help="size at most per platform; default: 1")
+    parser.add_argument("--name", default="nexus", help="of this NEXUS: one process each; default: nexus")
     return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value <= 0:
+        raise argparse.ArgumentTypeError(f"was {text!r}, must be a number above 0")
+    return value
 
 
 def main() -> int:
     """Exit codes: 0 ended as asked, 1 no gateway or another NEXUS is attached, 2 wrong options."""
     options = parse_arguments(sys.argv[1:])
     host.sharpen_timers()
-    return main_with_gateway(options.run_folder, make_idle(options.idle), options.seconds, print)
+    plan = None
+    if not options.no_orders:
+        plan = TradePlan(
+            symbol=options.symbol,
+            platforms=tuple(name for name in options.platforms.split(",") if name),
+            risk_usd=options.risk_usd,
+            max_lots=options.max_lots,
+            name=options.name,
+        )
+    return main_with_gateway(options.run_folder, make_idle(options.idle), options.seconds, print, plan)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Final, TypeVar
 
 import zmq
-from msgspec import Struct, structs
+from msgspec import structs
 
 from ..core.errors import ConfigError
 from ..core.logs import Log
 from ..core.messages import (
-    AdminResult,
     Hello,
     Message,
     Positions,
-    Query,
-    QueryKind,
     Reject,
     RejectCode,
     Role,
@@ -36,12 +32,15 @@ from ..core.messages import (
     SignalCancel,
     SignalClose,
     SignalReplace,
+    SignalState,
     Welcome,
 )
-from ..core.transport import ClientKeys, LinkClient, LinkState, LinkTiming, read_token
-from .outbox import Durability, Outbox, OutboxError
+from ..core.transport import LinkClient, LinkState, read_token
+from .link_options import LinkOptions
+from .outbox import Outbox, OutboxError
 from .outcomes import LinkStatus, SignalOutcome
-from .signal_book import BookTiming, SignalBook, SignalConflictError
+from .position_questions import PositionQuestions, fail, resolve
+from .signal_book import SignalBook, SignalConflictError
 
 T = TypeVar("T")
 Change = SignalCancel | SignalReplace | SignalClose
@@ -50,23 +49,6 @@ _NS_PER_MS: Final = 1_000_000
 _NOT_OPEN: Final = "the interface to the gateway is not open, so nothing was sent; call connect first"
 _LOOK_AGAIN_MS: Final = 200
 _AFTER_FAULT_S: Final = 0.05
-
-
-class LinkOptions(Struct, frozen=True, kw_only=True):
-    """How to reach the gateway.
-
-    `name`: of this NEXUS; reports find it again under this name after restarts, so each process has its own.
-    `endpoint`: ZeroMQ address of the gateway's NEXUS port. `token_file`: made by the gateway. `keys`: for CURVE.
-    """
-
-    name: str
-    endpoint: str
-    token_file: Path
-    outbox: Path
-    durability: Durability = "power"
-    keys: ClientKeys | None = None
-    link_timing: LinkTiming = LinkTiming()
-    book_timing: BookTiming = BookTiming()
 
 
 class OrderLink:
@@ -89,7 +71,7 @@ class OrderLink:
         self._boot_id = secrets.token_hex(8)
         self._requests: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
         self._waiting: list[tuple[str, bool, Future[SignalOutcome]]] = []
-        self._positions: dict[int, tuple[list[Positions], Future[tuple[Positions, ...]]]] = {}
+        self._positions = PositionQuestions()
         self._up = threading.Event()
         self._closing = False
         self._wake_in: socket.socket | None = None
@@ -122,6 +104,14 @@ class OrderLink:
         """What is known of a signal now; None when nothing is."""
         return self._book.outcome(signal_id)
 
+    def outcome_by_now(self, signal_id: str, timeout_s: float) -> SignalOutcome:
+        """What to say when a call has run out of time."""
+        known = self._book.outcome(signal_id)
+        if known is not None and known.told_ns:
+            return known
+        text = f"no answer within {timeout_s:g} s ({self.status.text}); it may have traded or may still trade"
+        return SignalOutcome(signal_id=signal_id, state=SignalState.UNKNOWN, text=text)
+
     def unknown_symbols(self) -> frozenset[str]:
         """Symbols of which a signal has an unknown outcome."""
         return self._book.unknown_symbols()
@@ -153,13 +143,13 @@ class OrderLink:
     def change(self, request: Change) -> Future[bool]:
         """Send a change. True: handed to the link."""
         future: Future[bool] = Future()
-        self._ask(lambda: _resolve(future, self._client is not None and self._client.send(request)), future)
+        self._ask(lambda: resolve(future, self._client is not None and self._client.send(request)), future)
         return future
 
     def positions(self) -> Future[tuple[Positions, ...]]:
         """What each account holds as the gateway believes; ConnectionError without a link."""
         future: Future[tuple[Positions, ...]] = Future()
-        self._ask(lambda: self._ask_positions(future), future)
+        self._ask(lambda: self._positions.ask(self._client, self._book.next_request_id, future), future)
         return future
 
     def forget(self, signal_id: str) -> Future[bool]:
@@ -185,14 +175,14 @@ class OrderLink:
         for signal_id, _, future in self._waiting:
             outcome = self._book.outcome(signal_id)
             assert outcome is not None
-            _resolve(future, outcome)
-        self._fail_positions("closed")
+            resolve(future, outcome)
+        self._positions.fail_all("closed")
 
     def _ask(self, request: Callable[[], None], future: Future[T]) -> None:
         if self._closing or not self._thread.is_alive():
             future.set_exception(RuntimeError(_NOT_OPEN))
             return
-        self._requests.append((request, lambda error: _fail(future, error)))
+        self._requests.append((request, lambda error: fail(future, error)))
         self._wake()
 
     def _wake(self) -> None:
@@ -278,7 +268,7 @@ class OrderLink:
         self._show(
             structs.replace(self.status, is_up=False, text=text, code=refusal.code if refusal else RejectCode.NONE)
         )
-        self._fail_positions(f"the link broke: {text}")
+        self._positions.fail_all(f"the link broke: {text}")
         if refusal is not None:
             try:
                 client.hello = self._hello()  # the gateway may have made a new token
@@ -308,13 +298,7 @@ class OrderLink:
                 )
             )
             return
-        if isinstance(body, Positions):
-            for rows, _ in self._positions.values():
-                rows.append(body)
-            return
-        if isinstance(body, AdminResult) and body.request_id in self._positions:
-            rows, future = self._positions.pop(body.request_id)
-            _resolve(future, tuple(rows))
+        if self._positions.take(body):
             return
         if isinstance(body, Reject) and not client.is_up:
             self._show(LinkStatus(is_up=False, text=body.text, code=body.code))  # the hello itself was refused
@@ -331,7 +315,7 @@ class OrderLink:
             signal_id, settled, future = waiting
             if signal_id == outcome.signal_id and (outcome.is_settled or not settled):
                 self._waiting.remove(waiting)
-                _resolve(future, outcome)
+                resolve(future, outcome)
         self._tell(outcome)
         assert self._outbox is not None
         try:
@@ -354,43 +338,26 @@ class OrderLink:
                 self._outbox.add(signal)  # on disk before it leaves
                 self._book.add(signal, time.monotonic_ns())
         except (OutboxError, SignalConflictError) as error:
-            _fail(kept, error)
+            fail(kept, error)
             return
         if known is not None and known.told_ns:
-            _resolve(answer, known)
+            resolve(answer, known)
         else:
             self._wait_for(signal.signal_id, False, answer)
-        _resolve(kept, None)
+        resolve(kept, None)
 
     def _settle(self, signal_id: str, future: Future[SignalOutcome]) -> None:
         known = self._book.outcome(signal_id)
         if known is None:
-            _fail(future, KeyError(f"signal id was {signal_id!r}, which this NEXUS has not sent or long forgotten"))
+            fail(future, KeyError(f"signal id was {signal_id!r}, which this NEXUS has not sent or long forgotten"))
         elif known.is_settled:
-            _resolve(future, known)
+            resolve(future, known)
         else:
             self._wait_for(signal_id, True, future)
 
     def _wait_for(self, signal_id: str, settled: bool, future: Future[SignalOutcome]) -> None:
         self._waiting = [waiting for waiting in self._waiting if not waiting[2].cancelled()]
         self._waiting.append((signal_id, settled, future))
-
-    def _ask_positions(self, future: Future[tuple[Positions, ...]]) -> None:
-        # Positions come one message per account, without an end; the status, asked for after them, is the end.
-        end = self._book.next_request_id()
-        client = self._client
-        sent = client is not None and client.send(
-            Query(request_id=self._book.next_request_id(), what=QueryKind.POSITIONS)
-        )
-        if not sent or client is None or not client.send(Query(request_id=end, what=QueryKind.STATUS)):
-            _fail(future, ConnectionError(f"there is no link to the gateway: {self.status.text}"))
-            return
-        self._positions[end] = ([], future)
-
-    def _fail_positions(self, text: str) -> None:
-        for _, future in self._positions.values():
-            _fail(future, ConnectionError(text))
-        self._positions.clear()
 
     def _forget(self, signal_id: str, future: Future[bool]) -> None:
         assert self._outbox is not None
@@ -399,17 +366,6 @@ class OrderLink:
             try:
                 self._outbox.remove(signal_id)
             except OutboxError as error:
-                _fail(future, error)
+                fail(future, error)
                 return
-        _resolve(future, gone)
-
-
-def _resolve(future: Future[T], value: T) -> None:
-    """The waiter may have given up in the meantime."""
-    if future.set_running_or_notify_cancel():
-        future.set_result(value)
-
-
-def _fail(future: Future[T], error: Exception) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_exception(error)
+        resolve(future, gone)

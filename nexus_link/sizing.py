@@ -19,6 +19,7 @@ from ..core.instruments.money import Money
 from ..core.instruments.refusals import RATE_STALE, InstrumentRefused, RateRefused
 from ..core.messages import RejectCode
 
+_REAIS_PER_1000_DOLLARS: Final = ("WDO", "DOL")
 _CENT: Final = Decimal("0.01")
 
 
@@ -139,8 +140,15 @@ class InstrumentTable:
         except InstrumentRefused as refusal:
             raise SizingRefused(RejectCode.RISK_NOT_MEASURABLE, f"{platform}: {refusal}") from refusal
 
-    def __getitem__(self, symbol: str) -> Instrument:
-        return self._catalog[symbol]
+    def rate_pair(self, symbol: str) -> tuple[str, str, int] | None:
+        """(base, quote currency, divisor) when a symbol's price is a currency rate, else None."""
+        if symbol in _REAIS_PER_1000_DOLLARS:
+            return "USD", "BRL", 1000
+        if symbol in self._catalog and self._catalog[symbol].kind == "fx":
+            return symbol[:3], symbol[3:], 1
+        return None
 
-    def __contains__(self, symbol: str) -> bool:
-        return symbol in self._catalog
+    def rate_symbols(self) -> tuple[str, ...]:
+        """Every symbol of the platforms whose price is a currency rate."""
+        symbols = dict.fromkeys(symbol for listed in self._platform_symbols.values() for symbol in listed)
+        return tuple(symbol for symbol in symbols if self.rate_pair(symbol) is not None)

@@ -27,7 +27,8 @@ from nexus_gateway.core.messages import (
     SignalCancel,
     SignalState,
 )
-from nexus_gateway.nexus_link.interface import AsyncNexusGatewayInterface, NexusGatewayInterface
+from nexus_gateway.nexus_link.async_interface import AsyncNexusGatewayInterface
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.outbox import Outbox, OutboxError
 from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
 from nexus_gateway.nexus_link.signal_book import BookTiming, SignalConflictError
