@@ -110,6 +110,7 @@ class ReplayAdapter(Adapter):
         self._recordings: list[Recording | OwnRecording] = []
         self._is_complete = False
         self._symbol_ids: dict[str, int] = {}
+        self._symbols: Sequence[Symbol] = ()
         self._chunks: Iterator[TickArray] = iter(())
         self._chunk: TickArray = np.zeros(0, TICK_DTYPE)
         self._position = 0
@@ -128,6 +129,7 @@ class ReplayAdapter(Adapter):
         self._is_complete = all(own)
 
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
+        self._symbols = symbols
         ids = {symbol.name: symbol.id for symbol in symbols}
         self._symbol_ids = {}
         for recording in self._recordings:
@@ -139,7 +141,7 @@ class ReplayAdapter(Adapter):
 
     def poll(self, timeout_s: float) -> int:
         if self._finished.value or not self._may_start(timeout_s):
-            time.sleep(timeout_s)
+            self.wait(timeout_s)
             return 0
         if self._position == len(self._chunk) and not self._next_chunk():
             self._end_pass()
@@ -150,7 +152,7 @@ class ReplayAdapter(Adapter):
         else:
             count = self._pace.due(self._chunk, self._position, count)
         if count == 0:
-            time.sleep(min(timeout_s, self._wait_s()))
+            self.wait(min(timeout_s, self._wait_s()))
             return 0
         self.feed.publish(self._chunk[self._position : self._position + count], stamp=not self._settings.keep_times)
         self._position += count
@@ -193,6 +195,7 @@ class ReplayAdapter(Adapter):
         if self._settings.loop:
             self._begin_pass()
         else:
+            self.feed.mark_stale(self._symbols)  # the process lives on, its last quotes are nobody's market
             self._finished.set(1)
 
     def _skip(self, count: int) -> None:

@@ -34,7 +34,7 @@ class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AdapterSession:
-    """Drives one adapter; call `step` for ever. Clock, sleep and randomness can be replaced by tests."""
+    """Drives one adapter; call `step` for ever. Clock and randomness can be replaced by tests."""
 
     def __init__(
         self,
