@@ -31,7 +31,9 @@ def faults(folder: Path, gateway: str | None = None, platforms: str | None = Non
 
 
 def test_shipped_files_equal_the_embedded_default() -> None:
-    assert load_config(ROOT / "config") == load_config(None)
+    shipped = load_config(ROOT / "config")
+    assert shipped.symbols_file == str(ROOT / "config" / "symbol_mappings.json")
+    assert msgspec.structs.replace(shipped, symbols_file=None) == load_config(None)
 
 
 def test_default_runs_six_simulated_platforms_with_fifty_symbols() -> None:
@@ -108,7 +110,7 @@ def test_survives_the_way_to_the_children(tmp_path: Path) -> None:
         ("launcher: 7", "launcher was 7, must be a mapping; write `key: value` lines"),
         ("ring_capacity: 100", "ring_capacity was 100, must be a power of two; write 128"),
         ("ring_capacity: 4", "ring_capacity was 4, must be a whole number at least 8 and at most 268435456"),
-        ("board_rows: 60", "board_rows was 60, must exceed the 60 symbols; raise it, or write 0"),
+        ("board_rows: 60", "board_rows was 60, must exceed the 60 symbols; raise it"),
         ("idle: sleep", "idle was 'sleep', must be one of backoff, busy_spin, yield"),
         ("run_folder: ticks", "run_folder was 'ticks', must be an absolute path or begin with ~; write null"),
         ("recorder: {folder: x}", "recorder.folder was 'x', must be an absolute path"),
@@ -211,7 +213,7 @@ def test_a_folder_without_files_is_not_taken_for_the_default(tmp_path: Path) -> 
 
 
 def test_ring_and_board_limits_are_those_of_the_writer(tmp_path: Path, run_dir: Path) -> None:
-    for key, value in (("ring_capacity", 4), ("ring_capacity", 1 << 29), ("board_rows", 65_537)):
+    for key, value in (("ring_capacity", 4), ("ring_capacity", 1 << 29), ("board_rows", 0), ("board_rows", 65_537)):
         assert f"{key} was {value}" in faults(tmp_path, f"{key}: {value}")[0]
     for capacity, board_rows in ((4, 0), (1 << 29, 0), (8, 65_537)):
         with pytest.raises(ValueError, match="was"):

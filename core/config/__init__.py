@@ -2,6 +2,7 @@
 
 from .conversion import convert_settings
 from .loading import GATEWAY_FILE, LIMITS_FILE, PLATFORMS_FILE, SYMBOLS_FILE, load_config
+from .rollover import RolloverConfig
 from .schema import (
     GATEWAY_NAME,
     LAUNCHER_NAME,
@@ -34,6 +35,7 @@ __all__ = [
     "OrdersConfig",
     "PlatformConfig",
     "RecorderConfig",
+    "RolloverConfig",
     "SymbolConfig",
     "convert_settings",
     "load_config",

@@ -71,6 +71,7 @@ def load_config(folder: Path | None = None) -> GatewayConfig:
         platforms=platforms,
         limits=limits,
         stand_ins=stand_ins,
+        symbols_file=str((folder / SYMBOLS_FILE).resolve()) if (folder / SYMBOLS_FILE).exists() else None,
     )
 
 

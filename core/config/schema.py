@@ -20,6 +20,7 @@ from ...shm.tick import Platform
 from ..risk.limits import Limits
 from .default_limits import make_default_limits
 from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS, DEFAULT_TICK_SIZES
+from .rollover import RolloverConfig
 
 SIMULATOR: Final = "nexus_gateway.adapters.simulator:SimulatorAdapter"
 PLATFORM_KEYS: Final = ("mt5", "mt5_br", "nt8", "sierra", "bookmap", "quantower")
@@ -217,12 +218,13 @@ class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     )
     # The ranges are TickWriter's; stated again here because that module needs numba and this one must not.
     ring_capacity: Annotated[int, Meta(ge=8, le=1 << 28)] = 1 << 16
-    board_rows: Annotated[int, Meta(ge=0, le=65_536)] = 4096
+    board_rows: Annotated[int, Meta(ge=1, le=65_536)] = 4096
     idle: IdleName = "backoff"
     launcher: LauncherConfig = LauncherConfig()
     cores: dict[str, CoreList] = {}
     recorder: RecorderConfig = RecorderConfig()
     orders: OrdersConfig = OrdersConfig()
+    rollover: RolloverConfig = RolloverConfig()
 
     def __post_init__(self) -> None:
         _check_folder("run_folder", self.run_folder)
@@ -233,11 +235,8 @@ class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         repeated = _first_repeated(tuple(symbol.name for symbol in self.symbols))
         if repeated is not None:
             raise ValueError(f"symbols was given {repeated!r} twice, allowed is once; remove one of the two")
-        if self.board_rows and len(self.symbols) >= self.board_rows:
-            raise ValueError(
-                f"board_rows was {self.board_rows}, must exceed the {len(self.symbols)} symbols; raise it, "
-                "or write 0 for no quote boards"
-            )
+        if len(self.symbols) >= self.board_rows:
+            raise ValueError(f"board_rows was {self.board_rows}, must exceed the {len(self.symbols)} symbols; raise it")
         for process in self.cores:
             try:
                 check_name(process)
@@ -252,12 +251,13 @@ def _simulate_platforms() -> dict[str, PlatformConfig]:
 class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration, checked. `platforms`: by platform key, in the order of starting. `limits`: those of
     risk_limits.yaml. `stand_ins`: platform -> root -> the instrument that is traded there in its place, from
-    symbol_mappings.json.
+    symbol_mappings.json. `symbols_file`: that file, None = the embedded one.
     """
 
     platforms: dict[str, PlatformConfig] = field(default_factory=_simulate_platforms)
     limits: Limits = field(default_factory=make_default_limits)
     stand_ins: dict[str, dict[str, str]] = field(default_factory=lambda: dict(DEFAULT_STAND_INS))
+    symbols_file: str | None = None
 
     @property
     def run_path(self) -> Path:

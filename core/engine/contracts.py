@@ -39,8 +39,9 @@ def apply_contract(turn: Turn, event: ContractChosen) -> None:
 
 def apply_news(turn: Turn, event: ContractNews) -> None:
     """Tell the user why a roll waits, or that trade has moved on."""
-    turn.count("roll_waits" if event.code is RejectCode.CONTRACT_EXPIRED else "roll_news")
-    turn.alert(event.code, event.text)
+    if event.waits:
+        turn.count("roll_waits")
+    turn.alert(RejectCode.PLATFORM_NOT_READY if event.waits else RejectCode.NONE, event.text)
 
 
 def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: ContractChosen) -> None:

@@ -19,7 +19,6 @@ from ..messages import (
     OrderUpdate,
     Query,
     Reject,
-    RejectCode,
     Resume,
     Signal,
     SignalCancel,
@@ -115,11 +114,11 @@ class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
 
 
 class ContractNews(Struct, tag="contract_news", frozen=True, kw_only=True):
-    """Something about a roll that a person should know: it waits, or trade has moved before it is due."""
+    """Something about a roll that a person should know: it is due and waits, or trade has moved before it is due."""
 
     root: str
-    code: RejectCode
     text: str
+    waits: bool = False
 
 
 class ClockTicked(Struct, tag="clock_ticked", frozen=True, kw_only=True):

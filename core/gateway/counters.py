@@ -57,6 +57,8 @@ _ENGINE: Final = (
     "fills_never_delivered",
     "bust_inferred",
     "limit_breached",
+    "rolls",
+    "roll_waits",
 )
 _LINKS: Final = ("adapters", "nexus")
 COUNTERS: Final = (

@@ -6,6 +6,7 @@ V Oct, X Nov, Z Dec.
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import msgspec
@@ -15,6 +16,7 @@ CENTURY = 2000
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 """Two-digit years mean this century only: no electronic contract of the catalog is older."""
 
+_CODE = re.compile(rf"([A-Z0-9]+)([{MONTH_LETTERS}])(\d\d)")
 _PAST_YEARS = 1
 """How far back a one-digit year may reach; the other nine of the ten years lie ahead."""
 
@@ -54,6 +56,14 @@ def month_of_letter(letter: str) -> int:
     if index < 0:
         raise ValueError(f"month letter was {letter!r}; it must be one of {MONTH_LETTERS}")
     return index + 1
+
+
+def parse_code(text: str) -> Contract | None:
+    """Return the contract of a universal code such as NQH25; None for anything else. Whether it is listed, the catalog
+    knows.
+    """
+    match = _CODE.fullmatch(text)
+    return None if match is None else Contract(match[1], CENTURY + int(match[3]), month_of_letter(match[2]))
 
 
 def resolve_year(digits: str, on: date) -> int:

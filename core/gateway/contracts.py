@@ -1,0 +1,214 @@
+"""The contract in front of each root, live: asks the rules, looks at the platforms, writes the symbol directory.
+
+It lives in the gateway process because the decision must be in the same journal as the orders: after a crash the
+journal says which side of the roll everybody is on, and no order can lie between the two. The directory is then made to
+say what the journal says, by one store that all adapters see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from ...shm.segment import SegmentError, SegmentInUseError
+from ...shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
+from ..config import GatewayConfig
+from ..engine import ContractChosen, ContractNews, ContractRecord, RollSpread
+from ..errors import ConfigError
+from ..instruments.catalog import Catalog
+from ..instruments.contract_code import parse_code
+from ..instruments.refusals import InstrumentRefused
+from ..instruments.rollover import Rollover
+from ..logs import Log
+from ..messages import Hello
+from ..rollover.decision import Standing
+from ..rollover.tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, VolumeMoved, WarmUp
+from .quotes import DEAD_AFTER_NS, QuoteBoards
+from .volumes import TradedVolumes
+
+_NS_PER_S: Final = 1_000_000_000
+_RETIRE_NS: Final = 60 * _NS_PER_S
+_REPLAY: Final = "nexus_gateway.adapters.replay:"
+Identity = Callable[[Hello, str], str]
+"""What is wrong with a platform's description of a contract; empty = nothing."""
+
+
+class LiveContracts:
+    """Used by the gateway's thread. `step` about once a second; `apply` after its events are on disk."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        folder: Path,
+        catalog: Catalog,
+        rollover: Rollover,
+        boards: QuoteBoards,
+        expiry_ns: Callable[[str], int],
+        log: Log,
+    ) -> None:
+        """`expiry_ns`: end of a contract's last session, UTC ns."""
+        self._config = config
+        self._folder = folder
+        self._boards = boards
+        self._expiry_ns = expiry_ns
+        self._log = log
+        self._volumes = TradedVolumes(folder, list(config.platforms))
+        self._retire_at_ns = 0
+        # A recording is of its own day: its contracts are those of then.
+        replays = any(each.adapter.startswith(_REPLAY) for each in config.platforms.values())
+        futures = {each.symbol for each in catalog.futures()}
+        roots = [each.name for each in config.symbols if each.name in futures]
+        self._roots = roots if config.rollover.enabled and not replays else []
+        for root in self._roots:
+            _check_first(root, config.symbol(root).contract, rollover)
+        dates = RollDates(
+            front=lambda root, now_ns: rollover.front_contract(root, _utc(now_ns)).code,
+            switch_ns=lambda code: _switch_ns(rollover, code),
+        )
+        self._tracker = ContractTracker(self._roots, dates, warm_ns=int(config.rollover.warm_s * _NS_PER_S))
+
+    def step(
+        self, now_ns: int, contracts: Mapping[str, ContractRecord], hellos: Mapping[str, Hello], identity: Identity
+    ) -> list[ContractChosen | ContractNews]:
+        """What the engine is to be told now.
+
+        Args:
+            contracts: the engine's, which are on disk.
+            hellos: of each account that is known, by route.
+        """
+        self._volumes.count()
+
+        def standings(root: str, old: str, new: str) -> list[Standing]:
+            traders = [name for name, each in self._config.platforms.items() if each.enabled and root in each.symbols]
+            return [self._stand(name, root, new, now_ns, hellos, identity) for name in traders]
+
+        decided = {root: record.contract for root, record in contracts.items()}
+        events: list[ContractChosen | ContractNews] = []
+        for each in self._tracker.step(now_ns, decided, standings):
+            if isinstance(each, WarmUp):
+                self._warm_up(each)
+            elif isinstance(each, FirstContract):
+                chosen = self._config.symbol(each.root).contract or each.contract
+                events.append(ContractChosen(root=each.root, contract=chosen))
+            elif isinstance(each, Roll):
+                events.append(self._roll(each))
+            elif isinstance(each, RollWaits):
+                text = f"{each.root} does not roll from {each.old} to {each.new}, no platform moves: "
+                events.append(ContractNews(root=each.root, text=(text + "; ".join(each.reasons))[:512], waits=True))
+            else:
+                assert isinstance(each, VolumeMoved)
+                text = f"{each.root}: trade has moved on before the roll is due ({each.remark}); set rollover.dates"
+                events.append(ContractNews(root=each.root, text=text))
+        return events
+
+    def apply(self, contracts: Mapping[str, ContractRecord], now_ns: int) -> None:
+        """Make the directory say what was decided; call it only when that is on disk."""
+        try:
+            directory = SymbolDirectory.attach(self._folder)
+            for root in self._roots:
+                symbol_id, record = directory.id_of(root), contracts.get(root)
+                if symbol_id is None or record is None:
+                    continue
+                entry = directory.entry(symbol_id)
+                if entry.contract == record.contract:
+                    continue
+                if entry.contract:
+                    # The old one's own name first: what is open there must have a name when the universal one moves on.
+                    self._activate(directory, root, entry.contract)
+                roll_symbol(self._folder, root, record.contract, now_ns if entry.contract else 0)
+                self._log.info("contract in front", root=root, contract=record.contract, before=entry.contract)
+            if now_ns >= self._retire_at_ns:
+                self._retire_at_ns = now_ns + _RETIRE_NS
+                self._retire_expired(directory, now_ns)
+        except (SegmentError, SegmentInUseError) as error:
+            # Not there yet, or held by somebody for a moment: the next turn finds the same difference.
+            self._log.warning("symbol directory cannot be written now", reason=str(error))
+
+    def _stand(
+        self, platform: str, root: str, new: str, now_ns: int, hellos: Mapping[str, Hello], identity: Identity
+    ) -> Standing:
+        faults = [fault for hello in hellos.values() if hello.platform == platform and (fault := identity(hello, new))]
+        old_lots, new_lots = self._volumes.of(platform, root)
+        return Standing(
+            platform=platform,
+            old_price=self._price(platform, root, now_ns),
+            new_price=self._price(platform, new, now_ns),
+            obstacle="; ".join(faults),
+            old_volume=old_lots,
+            new_volume=new_lots,
+        )
+
+    def _price(self, platform: str, symbol: str, now_ns: int) -> Decimal | None:
+        quote = self._boards.latest(platform, symbol, now_ns)
+        # The market may be shut: what counts is that the adapter stands by its quote, not when it last moved.
+        if quote is None or now_ns - quote.true_ns > DEAD_AFTER_NS:
+            return None
+        if quote.bid is None or quote.ask is None:
+            return quote.bid if quote.ask is None else quote.ask
+        return (quote.bid + quote.ask) / 2
+
+    def _warm_up(self, step: WarmUp) -> None:
+        self._log.info("next contract is warmed up", root=step.root, contract=step.new, front=step.old)
+        self._activate(SymbolDirectory.attach(self._folder), step.root, step.new)
+        self._volumes.watch(step.root, step.new)
+
+    def _activate(self, directory: SymbolDirectory, root: str, code: str) -> None:
+        """Give a contract a name of its own in the directory; adapters subscribe what has one."""
+        root_id, code_id = directory.id_of(root), directory.id_of(code)
+        if root_id is None:
+            return
+        if code_id is None:
+            add_symbols(self._folder, [Symbol(0, code, code, directory.entry(root_id).tick_size)])
+        elif directory.entry(code_id).contract != code:
+            roll_symbol(self._folder, code, code, 0)
+
+    def _retire_expired(self, directory: SymbolDirectory, now_ns: int) -> None:
+        for entry in directory.entries():
+            contract = parse_code(entry.name) if entry.contract == entry.name else None
+            if contract is not None and contract.root in self._roots:
+                expiry_ns = self._expiry_ns(entry.name)
+                if expiry_ns and now_ns >= expiry_ns:
+                    roll_symbol(self._folder, entry.name, "", 0)
+                    self._log.info("contract has expired and is no longer subscribed", contract=entry.name)
+
+    def _roll(self, step: Roll) -> ContractChosen:
+        spreads = tuple(
+            RollSpread(platform=each.platform, old_price=each.old_price, new_price=each.new_price, spread=each.spread)
+            for each in step.standings
+        )
+        self._volumes.unwatch(step.root)
+        return ContractChosen(
+            root=step.root,
+            contract=step.new,
+            old=step.old,
+            policy=self._config.rollover.policy,
+            spreads=spreads,
+            remark=step.remark,
+        )
+
+
+def _check_first(root: str, code: str, rollover: Rollover) -> None:
+    contract = parse_code(code)
+    if code and (contract is None or contract.root != root):
+        raise ConfigError(
+            f"gateway_config.yaml: contract of {root} was {code!r}; write one such as {root}H27, or leave it out"
+        )
+    if code:
+        try:
+            _switch_ns(rollover, code)
+        except InstrumentRefused as refusal:
+            raise ConfigError(f"gateway_config.yaml: contract of {root} was {code!r}: {refusal}") from refusal
+
+
+def _switch_ns(rollover: Rollover, code: str) -> int:
+    contract = parse_code(code)
+    if contract is None:
+        raise ConfigError(f"contract was {code!r}; write root, month letter and two-digit year, such as NQH27")
+    return int(rollover.switch_at(contract).timestamp() * _NS_PER_S)
+
+
+def _utc(now_ns: int) -> datetime:
+    return datetime.fromtimestamp(now_ns / _NS_PER_S, UTC)
