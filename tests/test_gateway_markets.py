@@ -13,7 +13,17 @@ import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig
 from nexus_gateway.core.gateway.markets import Markets
 from nexus_gateway.core.gateway.rate_news import RateNews
-from nexus_gateway.core.messages import Instrument
+from nexus_gateway.core.messages import (
+    Cancel,
+    Executions,
+    Fill,
+    Instrument,
+    Position,
+    Positions,
+    Side,
+    Snapshot,
+    WorkingOrders,
+)
 from nexus_gateway.shm.symbols import Symbol, add_symbols, roll_symbol
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 from nexus_gateway.shm.writer import TickWriter
@@ -208,3 +218,43 @@ def test_the_engine_is_told_a_rate_once_and_again_when_it_has_changed(market: Ma
 def test_a_stale_rate_is_no_news(market: Market) -> None:
     market.tick("mt5", "USDBRL", 4.999, 5.001)
     assert RateNews(market.markets, 60_000).contexts({"mt5_br|SIM1": BRAZIL}, time.time_ns() + 3_600 * SECOND) == ()
+
+
+def test_an_instrument_that_stands_for_a_root_has_that_name_only(market: Market) -> None:
+    for symbol in ("NAS100", "MNQ"):
+        context = market.markets.context(MT5, symbol, time.time_ns())
+        assert context is None or "signal NQ" in context.identity_error or context.quote_ns == 0
+    named = market.markets.context(MT5, "NAS100", time.time_ns())
+    assert named is not None
+    assert "signal NQ" in named.identity_error
+
+
+def test_messages_carry_the_platforms_name_outwards_and_the_root_inwards(market: Market) -> None:
+    stand_ins = market.markets.stand_ins
+    cancel = Cancel(client_order_id="x", platform="mt5", account="SIM1", symbol="NQ")
+    sent = stand_ins.outward(cancel)
+    assert isinstance(sent, Cancel)
+    assert sent.symbol == "NAS100"
+    assert stand_ins.outward(msgspec.structs.replace(cancel, platform="nt8")).symbol == "NQ"  # type: ignore[union-attr]  # a cancel
+    whose = {"platform": "mt5", "account": "SIM1"}
+    fill = Fill(
+        exec_id="e",
+        client_order_id="",
+        symbol="NAS100",
+        side=Side.BUY,
+        quantity=D(1),
+        price=D(1),
+        ts_event_ns=1,
+        **whose,
+    )
+    snapshot = Snapshot(
+        request_id=1,
+        positions=Positions(rows=(Position(symbol="NAS100", quantity=D(1)),), **whose),
+        working_orders=WorkingOrders(rows=(), **whose),
+        executions=Executions(rows=(fill,), **whose),
+        **whose,
+    )
+    seen = stand_ins.inward(snapshot)
+    assert isinstance(seen, Snapshot)
+    assert (seen.positions.rows[0].symbol, seen.executions.rows[0].symbol) == ("NQ", "NQ")
+    assert stand_ins.inward(fill).symbol == "NQ"  # type: ignore[union-attr]  # a fill

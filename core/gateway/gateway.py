@@ -34,6 +34,7 @@ from ..logs import Log
 from ..messages import AdminResult, Fill, Hello, Kill, KillLevel, Reject, RejectCode, Resume, Role, Welcome
 from ..process import ProcessContext
 from ..transport import LinkEvent, LinkServer, PeerUp
+from .contracts import LiveContracts
 from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
 from .inbox import Inbox, Refused
 from .journaled_engine import EngineFaultError, JournaledEngine, engine_settings
@@ -77,11 +78,21 @@ class Gateway:
         self._adapters = adapters(self._greet)
         self._nexus = nexus(self._greet)
         self._inbox = Inbox(self._markets, self._known_hellos)
-        self._outbox = Outbox(self._adapters, self._nexus, counters, self._log)
+        self._outbox = Outbox(self._adapters, self._nexus, self._markets.stand_ins, counters, self._log)
         self._poller = zmq.Poller()
         self._poller.register(self._adapters.socket, zmq.POLLIN)
         self._poller.register(self._nexus.socket, zmq.POLLIN)
         self._signal_ns = 0
+        self._contracts = LiveContracts(
+            context.config,
+            context.run_folder,
+            self._markets.catalog,
+            self._markets.rollover,
+            self._markets.boards,
+            self._markets.expiry_ns,
+            self._log,
+        )
+        self._contracts_due = True
         self._rates = RateNews(self._markets, context.config.limits.max_rate_age_ms)
         self._next_look_ns = self._next_refresh_ns = self._next_value_ns = self._next_clock_ns = 0
         self._resumed: list[tuple[Resume, bool]] = []
@@ -93,6 +104,7 @@ class Gateway:
         self._give(Started(boot_id=self._boot_id, settings=settings, limits=self._context.config.limits))
         self._look_at_kill_file()
         self._markets.refresh(time.time_ns())
+        self._choose_contracts()
         self._finish_turn(time.monotonic_ns())
 
     def turn(self) -> None:
@@ -173,6 +185,7 @@ class Gateway:
             self._next_refresh_ns = now_ns + _REFRESH_NS
             self._markets.refresh(time.time_ns())
             self._tell_rates()
+            self._choose_contracts()
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + _LOOK_NS
             self._look_at_kill_file()
@@ -196,6 +209,10 @@ class Gateway:
         if effects:
             self._counters.observe(COMMIT_NS, done_ns - commit_from_ns)
             self._counters.add("commits")
+        if self._contracts_due:
+            # Only what is on disk: a crash between two adapters' looks must find the same decision.
+            self._contracts_due = False
+            self._contracts.apply(self._journaled.engine.state.contracts, time.time_ns())
         order_left = self._outbox.carry_out(effects)
         if self._signal_ns:
             if order_left:
@@ -261,6 +278,13 @@ class Gateway:
             return True
         names = [name for name, route in state.routes.items() if route.platform == kill.platform]
         return bool(names) and all(name in state.kills and state.kills[name].level >= kill.level for name in names)
+
+    def _choose_contracts(self) -> None:
+        state = self._journaled.engine.state
+        hellos = self._known_hellos() | self._inbox.adapters
+        for event in self._contracts.step(time.time_ns(), state.contracts, hellos, self._markets.contract_fault):
+            self._give(event)
+        self._contracts_due = True
 
     def _tell_rates(self) -> None:
         contexts = self._rates.contexts(self._inbox.adapters, time.time_ns())

@@ -96,7 +96,7 @@ class Inbox:
                 raise Refused("messages_of_wrong_route", Reject(code=RejectCode.NOT_ALLOWED, text=text))
             if isinstance(body, Snapshot):
                 _check_snapshot(body, route)
-            return AdapterSaid(message=body, account=hello.account)
+            return AdapterSaid(message=self._markets.stand_ins.inward(body), account=hello.account)
         raise _not_allowed(body, hello.role)
 
     def _down(self, route: str, hello: Hello, reason: str) -> Event | None:

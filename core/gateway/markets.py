@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,33 +12,37 @@ from msgspec import Struct
 from ..config import GatewayConfig
 from ..errors import GatewayError
 from ..instruments.catalog import Catalog, Instrument, load_catalog
-from ..instruments.contract_code import Contract, month_of_letter
+from ..instruments.contract_code import parse_code
 from ..instruments.expiry import ContractDates, contract_dates
 from ..instruments.identity import ReportedIdentity, compare_identity
-from ..instruments.rollover import Rollover
+from ..instruments.rollover import Rollover, RollOverrides
 from ..instruments.sessions import Sessions, load_sessions
 from ..messages import Hello
 from ..messages import Instrument as PlatformInstrument
 from ..risk import MarketContext
 from .quotes import QuoteBoards
 from .rates import UsdRates
+from .stand_ins import StandIns
 
 _TERMS_AGE_NS: Final = 60_000_000_000
-_CODE: Final = re.compile(r"([A-Z0-9]+)([FGHJKMNQUVXZ])(\d\d)")
 _NS_PER_S: Final = 1_000_000_000
 _OWN_MARKET: Final = ("nexus_gateway.adapters.simulator:", "nexus_gateway.adapters.replay:")
 """Adapters whose market is open whenever they run: a simulation at a weekend is no mistake."""
 
 
 class _Terms(Struct):
-    """What changes rarely of one platform and symbol; made anew after a minute, or with a new session."""
+    """What changes rarely of one platform and symbol; made anew after a minute, a new session, or a roll. `quoted`: the
+    symbol under which its quotes are.
+    """
 
     instrument: Instrument
+    quoted: str
     lot_step: Decimal
     contract: str
     expiry_ns: int
     identity_error: str
-    boot_id: str
+    hello: Hello
+    front: str
     until_ns: int
 
 
@@ -49,7 +52,13 @@ class _Hours(Struct):
 
 
 class Markets:
-    """Makes market contexts. The gateway's thread; call `refresh` about once a second."""
+    """Makes market contexts. The gateway's thread; call `refresh` about once a second.
+
+    Attributes:
+        catalog, rollover: the instruments and their roll dates, the user's own included.
+        boards: the platforms' newest quotes.
+        stand_ins: which instrument is traded in another's place, and where.
+    """
 
     def __init__(self, config: GatewayConfig, run_folder: Path) -> None:
         """
@@ -58,19 +67,21 @@ class Markets:
         """
         self._config = config
         own = config.orders.instruments_file
-        self._catalog: Catalog = load_catalog(None if own is None else Path(own).expanduser())
+        self.catalog: Catalog = load_catalog(None if own is None else Path(own).expanduser())
         self._sessions: Sessions = load_sessions()
-        self._rollover = Rollover(self._catalog, self._sessions)
-        self._boards = QuoteBoards(run_folder)
+        overrides = RollOverrides(dates=config.rollover.roll_dates, instants=config.rollover.switch_times)
+        self.rollover = Rollover(self.catalog, self._sessions, overrides)
+        self.boards = QuoteBoards(run_folder)
+        self.stand_ins = StandIns(config)
         platforms = {name: each.symbols for name, each in config.platforms.items()}
-        self._rates = UsdRates(platforms, self._catalog, config.orders.usd_rates, config.limits.max_rate_age_ms)
+        self._rates = UsdRates(platforms, self.catalog, config.orders.usd_rates, config.limits.max_rate_age_ms)
         self._terms: dict[tuple[str, str], _Terms] = {}
         self._hours: dict[str, _Hours] = {}
 
     def refresh(self, now_ns: int) -> None:
         """Attach to boards that are new, take in the newest rates."""
-        self._boards.refresh(list(self._config.platforms))
-        self._rates.refresh(self._boards, now_ns)
+        self.boards.refresh(list(self._config.platforms))
+        self._rates.refresh(self.boards, now_ns)
 
     def usd_rate(self, currency: str, now_ns: int) -> tuple[Decimal | None, int]:
         """See `UsdRates.usd_rate`."""
@@ -86,7 +97,7 @@ class Markets:
         if terms is None:
             return None
         instrument = terms.instrument
-        quote = self._boards.latest(hello.platform, instrument.symbol, now_ns)
+        quote = self.boards.latest(hello.platform, terms.quoted, now_ns)
         rate, rate_ns = self._rates.usd_rate(instrument.currency, now_ns)
         return MarketContext(
             platform=hello.platform,
@@ -125,26 +136,56 @@ class Markets:
             usd_rate_ns=rate_ns,
         )
 
+    def contract_fault(self, hello: Hello, code: str) -> str:
+        """What keeps a contract from being traded at this account; empty = its description is there and fits.
+
+        An adapter that describes nothing at all cannot be compared.
+        """
+        if not hello.instruments:
+            return ""
+        reported = _find_reported(hello, (code,))
+        contract = parse_code(code)
+        if reported is None or contract is None:
+            return f"has not described {code} yet"
+        try:
+            dates = contract_dates(self.catalog, contract)
+        except GatewayError as error:
+            return str(error)
+        instrument = self.catalog[contract.root]
+        return "; ".join(f"{code}: {each}" for each in compare_identity(instrument, dates, _identity_of(reported)))
+
+    def expiry_ns(self, code: str) -> int:
+        """End of a contract's last session, UTC ns; 0 for what is no contract of the catalog."""
+        contract = parse_code(code)
+        if contract is None or contract.root not in self.catalog:
+            return 0
+        return self._expiry_ns(self.catalog[contract.root], contract_dates(self.catalog, contract))
+
     def _terms_of(self, hello: Hello, symbol: str, now_ns: int) -> _Terms | None:
         key = (f"{hello.platform}|{hello.account}", symbol)
         terms = self._terms.get(key)
-        if terms is None or now_ns >= terms.until_ns or terms.boot_id != hello.boot_id:
-            terms = self._make_terms(hello, symbol, now_ns)
+        front = self.boards.contract(symbol)
+        if terms is None or now_ns >= terms.until_ns or terms.hello is not hello or terms.front != front:
+            terms = self._make_terms(hello, symbol, front, now_ns)
             if terms is None:
                 return None
             self._terms[key] = terms
         return terms
 
-    def _make_terms(self, hello: Hello, symbol: str, now_ns: int) -> _Terms | None:
-        platform = self._config.platforms.get(hello.platform)
-        traded = symbol
-        if platform is None or symbol not in platform.symbols:
-            traded = self._config.stand_ins.get(hello.platform, {}).get(symbol, symbol)
-        if traded not in self._catalog:
-            return None
-        instrument = self._catalog[traded]
+    def _make_terms(self, hello: Hello, symbol: str, front: str, now_ns: int) -> _Terms | None:
+        traded = self.stand_ins.traded(hello.platform, symbol)
+        instrument = self.catalog.get(traded)
+        if instrument is None:
+            month = parse_code(traded)
+            instrument = None if month is None else self.catalog.get(month.root)
+            if instrument is None or instrument.future is None:
+                return None
+            front = traded  # the contract's own name: it was rolled, or is about to be
         reported = _find_reported(hello, (symbol, traded))
-        contract, dates, error = self._contract(instrument, reported, now_ns)
+        contract, dates, error = self._contract(instrument, reported, front, now_ns)
+        root = self.stand_ins.root(hello.platform, symbol)
+        if root != symbol:
+            error = f"symbol was {symbol}, which {hello.platform} trades in place of {root}; signal {root}"
         if reported is not None and not error:
             error = "; ".join(map(str, compare_identity(instrument, dates, _identity_of(reported))))
         lot_step = instrument.lot_step
@@ -152,34 +193,34 @@ class Markets:
             lot_step = reported.lot_step
         return _Terms(
             instrument,
+            traded,
             lot_step,
             contract,
             0 if dates is None else self._expiry_ns(instrument, dates),
             error[:512],
-            hello.boot_id,
+            hello,
+            self.boards.contract(symbol),
             now_ns + _TERMS_AGE_NS,
         )
 
     def _contract(
-        self, instrument: Instrument, reported: PlatformInstrument | None, now_ns: int
+        self, instrument: Instrument, reported: PlatformInstrument | None, ours: str, now_ns: int
     ) -> tuple[str, ContractDates | None, str]:
         """Contract code, its dates, and what is wrong with it; nothing for a CFD or pair."""
         if instrument.future is None:
             return "", None, ""
-        ours = self._boards.contract(instrument.symbol)
         theirs = "" if reported is None else reported.contract
         if ours and theirs and ours != theirs:
             return theirs, None, f"contract was {theirs} at the platform, {ours} is the current one here"
         code = ours or theirs
         try:
             if not code:
-                front = self._rollover.front_contract(instrument.symbol, _utc(now_ns))
-                return front.code, contract_dates(self._catalog, front), ""
-            match = _CODE.fullmatch(code)
-            if match is None or match[1] != instrument.symbol:
+                front = self.rollover.front_contract(instrument.symbol, _utc(now_ns))
+                return front.code, contract_dates(self.catalog, front), ""
+            contract = parse_code(code)
+            if contract is None or contract.root != instrument.symbol:
                 return code, None, f"contract was {code!r}, which is no contract of {instrument.symbol}"
-            contract = Contract(match[1], 2000 + int(match[3]), month_of_letter(match[2]))
-            return code, contract_dates(self._catalog, contract), ""
+            return code, contract_dates(self.catalog, contract), ""
         except (GatewayError, ValueError) as error:
             return code, None, str(error)
 

@@ -7,6 +7,7 @@ from ..logs import Log
 from ..messages import Cancel, Order, Reject, RejectCode, Replace, Report
 from ..transport import LinkServer
 from .counters import GatewayCounters
+from .stand_ins import StandIns
 
 _SENT = {Order: "orders_sent", Cancel: "cancels_sent", Replace: "replaces_sent"}
 
@@ -14,7 +15,10 @@ _SENT = {Order: "orders_sent", Cancel: "cancels_sent", Replace: "replaces_sent"}
 class Outbox:
     """Used by the gateway's thread."""
 
-    def __init__(self, adapters: LinkServer, nexus: LinkServer, counters: GatewayCounters, log: Log) -> None:
+    def __init__(
+        self, adapters: LinkServer, nexus: LinkServer, stand_ins: StandIns, counters: GatewayCounters, log: Log
+    ) -> None:
+        self._stand_ins = stand_ins
         self._adapters = adapters
         self._nexus = nexus
         self._counters = counters
@@ -59,7 +63,7 @@ class Outbox:
 
     def _send(self, effect: SendToPlatform) -> bool:
         message = effect.message
-        sent = self._adapters.send(f"{message.platform}|{message.account}", message)
+        sent = self._adapters.send(f"{message.platform}|{message.account}", self._stand_ins.outward(message))
         name = _SENT.get(type(message))
         if name is not None:
             self._counters.add(name if sent else "orders_without_link")
