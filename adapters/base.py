@@ -30,6 +30,7 @@ from ..core.messages import (
     SnapshotRequest,
 )
 from ..shm.symbols import Symbol
+from .contracts import PlatformNames
 from .feed import TickFeed
 from .waiting import Readable, wait_readable
 
@@ -70,7 +71,9 @@ class Adapter(ABC):
     Attributes:
         feed: where ticks go.
         capabilities: what orders the platform takes; None = market data only.
-        account: set by `connect` before it returns, when orders are wanted.
+        account: set by `connect` before it returns, when orders are wanted; `subscribe` brings its instruments up to date.
+        instruments: what the platform says of each subscribed symbol, set by `subscribe`; empty = it says nothing.
+        names: how the platform calls each symbol; set before `connect`, None where the mapping has no such platform.
         orders: where `execute` and `poll` report to; None while orders are off.
     """
 
@@ -82,6 +85,8 @@ class Adapter(ABC):
 
     capabilities: Capabilities | None = None
     account: PlatformAccount | None = None
+    instruments: tuple[Instrument, ...] = ()
+    names: PlatformNames | None = None
     orders: OrderDesk | None = None
 
     def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
@@ -99,7 +104,13 @@ class Adapter(ABC):
 
     @abstractmethod
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
-        """Ask for these symbols' ticks. Called after each connect with all of them; what is known already is repeated.
+        """Ask for these symbols' ticks, and no others. Called after each connect with all of them, and again in the same
+        session when one stands for another contract now, or is new, gone or named otherwise.
+
+        A universal symbol means its `contract`; where that is empty, a future has none yet, and no ticks. One whose
+        `name` is a contract is heard beside the one in front: the next before a roll, the last after it. When this
+        returns, what is published under a symbol's id is of its contract alone: ticks of the one before, still under
+        way, go to the id that it has now, or nowhere.
 
         Raises:
             LinkLostError: the session must be opened again.
@@ -125,7 +136,9 @@ class Adapter(ABC):
         """Hand a command to the platform; its results come through `self.orders.report`, now or later.
 
         The base has checked account, capabilities, age and that this order was not placed before. A platform that is
-        known not to have taken the order is reported as a Reject; when that is not known, nothing is reported.
+        known not to have taken the order is reported as a Reject; when that is not known, nothing is reported. Neither
+        this nor `snapshot` may block for as long as `orders.mute_after_ms`: no heartbeat goes out meanwhile, and the
+        gateway would cut the link.
 
         Raises:
             LinkLostError: the session must be opened again; the outcome of the command is unknown.
@@ -135,7 +148,7 @@ class Adapter(ABC):
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
         """What is true at the platform now, all parts read at one moment, after all that was executed before.
 
-        `complete` is False when a part could not be read. May block for some seconds.
+        `complete` is False when a part could not be read.
 
         Raises:
             LinkLostError: the platform does not answer.

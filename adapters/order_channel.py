@@ -20,6 +20,7 @@ from ..core.kill_file import kill_file_path, kill_level_of, read_kill_file
 from ..core.logs import Log
 from ..core.messages import (
     Cancel,
+    Fill,
     Hello,
     KillLevel,
     Message,
@@ -108,6 +109,7 @@ class OrderChannel:
         self._platform = adapter.feed.name
         self._boot_id = uuid4().hex
         self._account: PlatformAccount | None = None
+        self._last_account = ""
         self._link: LinkClient | None = None
         self._retry_link_s = 0.0
         self._link_trouble = ""
@@ -142,6 +144,11 @@ class OrderChannel:
                 cure="log in to an allowed account, or add this one to settings.accounts",
             )
             return
+        if account.name != self._last_account:
+            # The gateway takes no word on another account than the link's.
+            self._counts["order_events_dropped"].add(len(self._waiting))
+            self._waiting.clear()
+            self._last_account = account.name
         self._learn_orders(account)
         self._account = account
         if self._link is not None:
@@ -149,6 +156,27 @@ class OrderChannel:
             self._link.hello = msgspec.structs.replace(self._hello(account), token=self._link.hello.token)
             self._link.platform_up = True
             self._link.restart("the platform's session is new")
+
+    def account_changed(self) -> None:
+        """The platform's instruments may be others than at `platform_up`: if so, present them as a new link.
+
+        Raises:
+            LinkLostError: see `platform_up`.
+        """
+        before, after = self._account, self._adapter.account
+        if before is None or after is None or before == after:
+            return
+        contracts = {each.symbol: each.contract for each in after.instruments}
+        rolled = {each.symbol: each.contract for each in before.instruments if contracts.get(each.symbol)}
+        rolled = {symbol: contract for symbol, contract in rolled.items() if contract not in ("", contracts[symbol])}
+        # What waits was said of the contracts of before, and is heard when the names mean others.
+        self._waiting = deque(
+            msgspec.structs.replace(event, symbol=rolled.get(event.symbol, event.symbol))
+            if isinstance(event, OrderUpdate | Fill)
+            else event
+            for event in self._waiting
+        )
+        self.platform_up()
 
     def platform_down(self) -> None:
         """The platform's session is over; the gateway hears it with the next heartbeat."""
@@ -167,13 +195,21 @@ class OrderChannel:
         if link is None:
             return
         link.last_data_ns = self._last_publish.value
+        lost: LinkLostError | None = None
         for body in link.receive():
-            self._take(body)
+            try:
+                self._take(body, link.hello)
+            except LinkLostError as error:
+                # What came behind it is refused, rather than forgotten.
+                self.platform_down()
+                lost = error
         link.tick()
         self._counts["order_link_up"].set(int(link.is_up))
         if link.refusal is not None:
             self._drop_link(f"{link.refusal.code.value}: {link.refusal.text}")
         self._flush()
+        if lost is not None:
+            raise lost
 
     def wait(self, timeout_s: float, sockets: Sequence[Readable] = ()) -> bool:
         """See `Adapter.wait`."""
@@ -259,20 +295,20 @@ class OrderChannel:
             self._counts["order_events_sent"].add()
         self._counts["order_events_waiting"].set(len(self._waiting))
 
-    def _take(self, body: Message) -> None:
+    def _take(self, body: Message, hello: Hello) -> None:
         if isinstance(body, Welcome):
             self._counts["order_links"].add()
             self._link_trouble = ""
             self._log.info("linked to the gateway", stage=body.stage, kill_level=body.kill_level.name)
         elif isinstance(body, Order | Cancel | Replace):
             self._counts["commands_received"].add()
-            self._execute(body)
+            self._execute(body, hello)
         elif isinstance(body, SnapshotRequest):
             self._answer(body)
         elif isinstance(body, Reject):
             self._log.error("the gateway refused a message", code=body.code.value, reason=body.text)
 
-    def _execute(self, command: Command) -> None:
+    def _execute(self, command: Command, hello: Hello) -> None:
         if isinstance(command, Order) and command.client_order_id in self._known:
             # Once is once, whatever went wrong between: the answer is repeated, the order is not.
             self._counts["orders_repeated"].add()
@@ -284,21 +320,21 @@ class OrderChannel:
             command, self._platform, self._account, self._capabilities, self._kill_level(), self._utc_ns()
         )
         if code is not RejectCode.NONE:
-            self._refuse(command, code, text)
+            self._refuse(command, hello, code, text)
             return
         if isinstance(command, Order):
             self._note(command.client_order_id, None)
         self._adapter.execute(command)
 
-    def _refuse(self, command: Command, code: RejectCode, text: str) -> None:
+    def _refuse(self, command: Command, hello: Hello, code: RejectCode, text: str) -> None:
         self._counts["commands_refused"].add()
         self._log.warning("command refused", command=type(command).__name__.lower(), code=code.value, reason=text)
         reject = Reject(
             code=code,
             text=text,
             client_order_id=command.client_order_id,
-            platform=command.platform,
-            account=command.account,
+            platform=hello.platform,  # of the link, not of the command: the gateway takes no other
+            account=hello.account,
             replace_revision=command.revision if isinstance(command, Replace) else 0,
         )
         self._queue(reject)

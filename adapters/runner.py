@@ -68,6 +68,8 @@ def main(context: ProcessContext) -> int:
                 context.beat()
         finally:
             session.close()
+            if isinstance(adapter, PaperAdapter):
+                adapter.close_account()
     except DataFormatError as error:
         # The file will be as broken after a restart.
         context.log.error("recording is broken", reason=str(error))

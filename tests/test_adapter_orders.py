@@ -306,6 +306,18 @@ def test_too_many_waiting_events_are_dropped_whole_and_counted(bench, monkeypatc
     assert bench.count("order_events_dropped") == 4
 
 
+def test_events_of_an_account_do_not_reach_the_link_of_the_next(bench):
+    bench.go()
+    bench.link.is_up = False
+    bench.channel.report(update(order()))
+    bench.channel.platform_down()
+    bench.adapter.account = msgspec.structs.replace(ACCOUNT, name="A2")
+    bench.channel.platform_up()
+    bench.link.is_up = True
+    assert bench.hear() == []
+    assert bench.count("order_events_dropped") == 1
+
+
 def test_an_event_of_another_account_is_a_bug_that_shows(bench):
     bench.go()
     with pytest.raises(ValueError, match="A9"):
@@ -406,12 +418,14 @@ def test_a_link_lost_while_executing_closes_the_session_and_says_nothing_of_the_
     session.step(0.0)
     bench.link.is_up = True
     bench.adapter.lost = True
-    bench.link.inbox.append(order())
+    bench.link.inbox += [order(), order("behind it")]
     session.step(0.0)
     assert bench.adapter.calls[-1] == "close"
     assert not bench.channel.is_open
     assert not bench.link.platform_up
-    assert bench.link.sent == [], "its outcome is unknown, which is no answer"
+    (answer,) = bench.link.sent
+    assert answer.client_order_id == order("behind it").client_order_id, "the first one's outcome is unknown: no answer"
+    assert answer.code is m.RejectCode.LINK_DOWN
     session.close()
 
 

@@ -92,6 +92,7 @@ class Bench:
 
     def close(self) -> None:
         self.adapter.close()
+        self.adapter.close_account()
         close_feed(self.feed)
 
 
@@ -171,6 +172,14 @@ def test_the_account_outlives_the_adapter(tmp_path):
     assert [each.state.value for each in second.desk.reports] == ["filled"]
     assert (tmp_path / "account" / "nt8.paper").stat().st_mode & 0o077 == 0
     second.close()
+
+
+def test_an_account_is_of_one_kind_for_life(tmp_path):
+    first = Bench(tmp_path)
+    first.place()
+    first.close()
+    with pytest.raises(ConfigError, match="made as netting, USD"):
+        Bench(tmp_path, mode="hedging")
 
 
 def test_without_a_quote_board_there_is_no_paper(tmp_path):

@@ -16,14 +16,14 @@ from typing import Final
 import numpy as np
 
 from ...core.errors import ConfigError
-from ...core.instruments.catalog import load_catalog
 from ...core.messages import Cancel, Instrument, Order, Snapshot, SnapshotRequest
 from ...shm.reader import TickReader
 from ...shm.symbols import Symbol
 from ...shm.tick import TickFlag
 from ..base import Adapter, Command, OrderDesk, PlatformAccount
+from ..contracts import describe_from_catalog
 from .exchange import PaperExchange, new_book
-from .matching import Quote, make_quote
+from .matching import make_quote
 from .settings import PaperSettings
 from .store import PaperStore
 
@@ -51,7 +51,7 @@ class PaperAdapter(Adapter):
             account_path: the account's file; made when it is not there.
 
         Raises:
-            ConfigError: the account's file is damaged, or there is no quote board.
+            ConfigError: the account's file is damaged, or is that of another kind of account.
         """
         super().__init__(inner.feed, {})
         self._inner = inner
@@ -63,9 +63,15 @@ class PaperAdapter(Adapter):
         self.capabilities = settings.capabilities(platform)
         self.account = self._describe_account()
         self._store = PaperStore(account_path)
-        now_ns = time.time_ns()
-        book = self._store.load() or new_book(settings, now_ns)
-        self._exchange = PaperExchange(platform, self.account.name, settings, self._instruments, book, now_ns)
+        book = self._store.load() or new_book(platform, settings, time.time_ns())
+        made_as = (book.funds.mode, book.funds.currency)
+        if made_as != (self.account.mode, self.account.currency):
+            self._store.close()
+            raise ConfigError(
+                f"paper account {account_path} was made as {', '.join(made_as)}, paper.mode and paper.currency are now "
+                f"{self.account.mode}, {self.account.currency}; put them back, or stop the gateway and remove the file"
+            )
+        self._exchange = PaperExchange(platform, self.account.name, settings, self._instruments, book)
         self._reader = TickReader(inner.feed.folder, platform)
         counters = inner.feed.counters
         self._trades = counters.counter("paper_trades")
@@ -88,7 +94,11 @@ class PaperAdapter(Adapter):
         self._inner.subscribe(symbols)
         self._symbols = {symbol.name: symbol for symbol in symbols}
         self._instruments.clear()
-        self._instruments.update(_describe_instruments(symbols))
+        self._instruments.update(describe_from_catalog(symbols))
+        # What the platform itself says counts: paper must refuse what real orders would.
+        self._instruments.update({each.symbol: each for each in self._inner.instruments})
+        self._exchange.follow_contracts()
+        self._store.save(self._exchange.book)
         self.account = self._describe_account()
 
     def poll(self, timeout_s: float) -> int:
@@ -100,6 +110,10 @@ class PaperAdapter(Adapter):
 
     def close(self) -> None:
         self._inner.close()
+
+    def close_account(self) -> None:
+        """Close the account's file, at the end of the process; the account stays."""
+        self._store.close()
 
     def execute(self, command: Command) -> None:
         self._follow_market()
@@ -176,7 +190,7 @@ class PaperAdapter(Adapter):
         instrument = self._instruments[symbol.name]
         assert instrument.tick_size is not None
         assert instrument.lot_step is not None
-        quote: Quote | None = make_quote(bid, ask, *sizes, instrument.tick_size, instrument.lot_step)
+        quote = make_quote(bid, ask, *sizes, instrument.tick_size, instrument.lot_step)
         if quote is None:
             self._refused.add()
         self._exchange.set_quote(symbol.name, quote, now_ns)
@@ -189,22 +203,3 @@ class PaperAdapter(Adapter):
             currency=self._settings.account_currency(platform),
             instruments=tuple(self._instruments.values()),
         )
-
-
-def _describe_instruments(symbols: Sequence[Symbol]) -> dict[str, Instrument]:
-    """By symbol; what neither directory nor catalog knows is taken as one lot and a hundredth."""
-    catalog = load_catalog()
-    instruments = {}
-    for symbol in symbols:
-        known = catalog.get(symbol.name)
-        tick_size = Decimal(repr(symbol.tick_size)) if math.isfinite(symbol.tick_size) else Decimal("0.01")
-        instruments[symbol.name] = Instrument(
-            symbol=symbol.name,
-            platform_symbol=symbol.name,
-            contract=symbol.contract,
-            tick_size=tick_size,
-            lot_step=Decimal(1) if known is None else known.lot_step,
-            point_value=None if known is None else known.point_value,
-            currency="" if known is None else known.currency,
-        )
-    return instruments

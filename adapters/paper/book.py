@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from ...core.messages import Fill, LegState, OrderType, Side, TimeInForce
+from ...core.messages import AccountMode, Fill, LegState, OrderType, Side, TimeInForce
 from .scenarios import AS_IT_SHOULD, Plan
 
 ZERO: Final = Decimal(0)
@@ -94,13 +94,15 @@ class PaperPosition(Struct, kw_only=True):
 
 
 class PaperFunds(Struct, kw_only=True):
-    """Money of the account, and the counter of its ids.
+    """Money and kind of the account, and the counter of its ids.
 
     `book_id` makes ids unique across accounts that were deleted and made anew. `unpriced`: a result came in another
     currency than the account's, so that the balance is not known from then on.
     """
 
     book_id: str
+    mode: AccountMode
+    currency: str
     balance: Decimal
     number: int = 0
     realized_today: Decimal = ZERO

@@ -16,6 +16,8 @@ def refuse_order(order: Order, plan: Plan, instrument: Instrument | None, book: 
         return "refused by the platform, as the scenario says"
     if instrument is None:
         return f"symbol was {order.symbol}, which this account does not trade"
+    if order.contract and instrument.contract and order.contract != instrument.contract:
+        return f"contract was {order.contract}, {order.symbol} is {instrument.contract} now"
     text = _off_grid(instrument, order.quantity, order.limit_price, order.stop_price)
     text = text or _off_grid(instrument, order.quantity, order.stop_loss, order.take_profit)
     if text:

@@ -31,6 +31,7 @@ from .book import PaperBook, PaperFunds
 from .entry import make_order, refuse_order, refuse_replace
 from .matching import Quote
 from .reports import make_account, make_snapshot, state_while_live, unrealized_result
+from .rolled import rename_rolled
 from .scenarios import AS_IT_SHOULD, SCENARIOS, Plan, choose_scenario, fraction
 from .settings import PaperSettings
 from .timeline import MS, Report, Timeline
@@ -40,9 +41,16 @@ _ENTRIES: Final = (OrderRole.ENTRY, OrderRole.HEDGE)
 _PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
 
-def new_book(settings: PaperSettings, now_ns: int) -> PaperBook:
+def new_book(platform: str, settings: PaperSettings, now_ns: int) -> PaperBook:
     """An account that has never traded."""
-    return PaperBook(funds=PaperFunds(book_id=f"{now_ns // MS:x}", balance=settings.balance))
+    return PaperBook(
+        funds=PaperFunds(
+            book_id=f"{now_ns // MS:x}",
+            mode=settings.account_mode(platform),
+            currency=settings.account_currency(platform),
+            balance=settings.balance,
+        )
+    )
 
 
 class PaperExchange:
@@ -60,7 +68,6 @@ class PaperExchange:
         settings: PaperSettings,
         instruments: Mapping[str, Instrument],
         book: PaperBook,
-        now_ns: int,
     ) -> None:
         """
         Args:
@@ -81,7 +88,6 @@ class PaperExchange:
                 # It has struck already: a successor that dies of it again would never come up.
                 order.plan = msgspec.structs.replace(order.plan, dies="")
                 self._floor.admit(order)
-        self.advance(now_ns)
 
     def place(self, order: Order, now_ns: int) -> None:
         """Take an order on its way; the platform has it after the latency."""
@@ -109,6 +115,13 @@ class PaperExchange:
     def symbols_with_orders(self) -> set[str]:
         """Symbols whose quotes matter now: those with live orders."""
         return self._floor.symbols_with_orders()
+
+    def follow_contracts(self) -> None:
+        """The instruments have changed: what stands on a contract that was rolled goes on under its own name."""
+        renamed = rename_rolled(self.book, self._instruments)
+        if renamed:
+            self._floor.follow_names(renamed)
+            self.timeline.follow_names(renamed)
 
     def advance(self, now_ns: int) -> None:
         """Let everything happen that is due: arrivals, unasked cancels, busts, expiries, the end of the day."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
+
+from msgspec import structs
 
 from ...core.messages import Correction, Fill, OrderUpdate, Reject
 from .book import PaperOrder
@@ -71,6 +73,15 @@ class Timeline:
         while self._reports and self._reports[0][0] <= now_ns:
             due.append(heapq.heappop(self._reports)[2])
         return due
+
+    def follow_names(self, renamed: Mapping[str, str]) -> None:
+        """What is still to be told is of the contracts of before."""
+        self._reports = [
+            (due_ns, number, structs.replace(report, symbol=renamed.get(report.symbol, report.symbol)))
+            if isinstance(report, OrderUpdate | Fill)
+            else (due_ns, number, report)
+            for due_ns, number, report in self._reports
+        ]
 
     def next_due_ns(self) -> int | None:
         """When something is to be done or told next, None = never."""

@@ -66,6 +66,17 @@ class TradingFloor:
         for order in self.live_orders(symbol):
             self.try_trade(order, now_ns)
 
+    def follow_names(self, renamed: Mapping[str, str]) -> None:
+        """Orders have other symbols now; the quotes of before are those of the old contracts."""
+        self._live = {}
+        for order in self._book.orders.values():
+            if order.live:
+                self._live.setdefault(order.symbol, {})[order.platform_order_id] = order
+        for symbol, contract in renamed.items():
+            quote = self._quotes.pop(symbol, None)
+            if quote is not None:
+                self._quotes[contract] = quote
+
     def live_orders(self, symbol: str) -> list[PaperOrder]:
         """The live orders of a symbol, oldest first; a copy."""
         return list(self._live.get(symbol, {}).values())
@@ -135,7 +146,8 @@ class TradingFloor:
     def trade_in_full(self, order: PaperOrder, now_ns: int) -> None:
         """Somebody takes all that is left of it, at its own price or the market's."""
         quote = self._quotes.get(order.symbol)
-        price = order.limit_price or order.stop_price or (quote.price(order.side) if quote is not None else None)
+        market = None if quote is None else quote.price(order.side)
+        price = next((each for each in (order.limit_price, order.stop_price, market) if each is not None), None)
         if order.live and price is not None:
             self._execute(order, order.remaining, price, now_ns)
 

@@ -41,8 +41,8 @@ class PaperDesk:
         self.platform, self.account = platform, f"PAPER-{platform}"
         self.now_ns = NOON_NS
         self.instruments = {"NQ": instrument("NQ"), "ES": instrument("ES"), "WIN": instrument("WIN", "BRL")}
-        self.book = book or new_book(self.settings, self.now_ns)
-        self.exchange = PaperExchange(platform, self.account, self.settings, self.instruments, self.book, self.now_ns)
+        self.book = book or new_book(platform, self.settings, self.now_ns)
+        self.exchange = PaperExchange(platform, self.account, self.settings, self.instruments, self.book)
         self.heard: list[m.Message] = []
 
     def order(self, quantity: object = 1, side: m.Side = m.Side.BUY, **terms: Any) -> m.Order:

@@ -1,0 +1,51 @@
+"""What a roll does to the paper account: orders and positions go on under the old contract's own name.
+
+A real platform names each contract apart, and so knows no difference here. On paper everything has a universal name,
+which stands for another contract from now on. Told by the contract that each row carries, so that a process that died in
+between finds the same work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import structs
+
+from ...core.messages import Instrument
+from .book import PaperBook
+
+
+def rename_rolled(book: PaperBook, instruments: Mapping[str, Instrument]) -> dict[str, str]:
+    """Give rows of contracts that are no longer in front those contracts' own names.
+
+    Returns:
+        Universal name -> contract, of what was renamed.
+    """
+    renamed: dict[str, str] = {}
+
+    def new_name(symbol: str, contract: str) -> str:
+        now = instruments.get(symbol)
+        if not contract or now is None or now.contract in ("", contract) or contract not in instruments:
+            return symbol
+        renamed[symbol] = contract
+        return contract
+
+    for order in book.orders.values():
+        name = new_name(order.symbol, order.contract)
+        if name != order.symbol:
+            order.symbol = name
+            book.touch_order(order)
+    for execution in book.executions.values():
+        name = new_name(execution.fill.symbol, execution.fill.contract)
+        if name != execution.fill.symbol:
+            execution.fill = structs.replace(execution.fill, symbol=name)
+            book.add_execution(execution)
+    for key, position in list(book.positions.items()):
+        name = new_name(position.symbol, position.contract)
+        if name != position.symbol:
+            position.symbol = name
+            del book.positions[key]
+            book.positions[position.ticket or name] = position
+            book.changed["positions", key] = None
+            book.changed["positions", position.ticket or name] = None
+    return renamed
