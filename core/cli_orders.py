@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -24,7 +24,7 @@ from ..shm import host
 from ..shm.counters import CountersPage
 from ..shm.segment import SegmentError, SegmentState
 from .config import GatewayConfig, load_config
-from .errors import ConfigError, GatewayError
+from .errors import ConfigError, GatewayError, GatewaySilentError
 from .kill_file import KillEntry, add_kill, kill_file_path
 from .messages import (
     Acknowledge,
@@ -38,7 +38,9 @@ from .messages import (
     StageChange,
     WorkingOrders,
 )
-from .operator_link import GatewaySilentError, OperatorLink
+
+if TYPE_CHECKING:
+    from .operator_link import OperatorLink
 
 EXIT_OK: Final = 0
 EXIT_TROUBLE: Final = 1
@@ -81,6 +83,12 @@ def _explained() -> Iterator[None]:
     except GatewayError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_TROUBLE) from None
+
+
+def _open_link(config: GatewayConfig, timeout_s: float) -> OperatorLink:
+    from .operator_link import OperatorLink  # brings ZeroMQ, which the other commands do without
+
+    return OperatorLink(config, min(timeout_s, 3.0))
 
 
 def _load(config: Path | None, run_folder: Path | None) -> GatewayConfig:
@@ -165,7 +173,7 @@ def _ask_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict
     )
     answered, verified, text = False, False, ""
     try:
-        with OperatorLink(config, min(timeout_s, 3.0)) as link:
+        with _open_link(config, timeout_s) as link:
             try:
                 link.ask(request, is_proven, max(0.1, timeout_s - (time.monotonic() - began_s)))
                 verified = True
@@ -247,7 +255,7 @@ def _load_or_exit(config: Path | None, run_folder: Path | None) -> GatewayConfig
 
 
 def _command(config: GatewayConfig, request: Message, timeout_s: float, as_json: bool) -> None:
-    with _explained(), OperatorLink(config, min(timeout_s, 3.0)) as link:
+    with _explained(), _open_link(config, timeout_s) as link:
         result = link.command(request, _REQUEST, timeout_s)
     if as_json:
         _print_json(result)
@@ -308,7 +316,7 @@ def positions(
 def _query(
     config: Path | None, run_folder: Path | None, what: QueryKind, platform: str, timeout_s: float
 ) -> list[Message]:
-    with _explained(), OperatorLink(_load(config, run_folder), min(timeout_s, 3.0)) as link:
+    with _explained(), _open_link(_load(config, run_folder), timeout_s) as link:
         return link.query(what, platform, timeout_s)
 
 
@@ -334,7 +342,7 @@ def stage_show(
 ) -> None:
     """The stage in force, its limits, and what the next one asks for."""
     chosen = _load_or_exit(config, run_folder)
-    with _explained(), OperatorLink(chosen, min(timeout, 3.0)) as link:
+    with _explained(), _open_link(chosen, timeout) as link:
         number = link.welcome.stage
     stages = chosen.limits.stages
     page = {"stage": number, "stages": msgspec.to_builtins(stages, str_keys=True)}
@@ -365,7 +373,7 @@ def stage_promote(
 
     chosen = _load_or_exit(config, run_folder)
     with _explained():
-        with OperatorLink(chosen, min(timeout, 3.0)) as link:
+        with _open_link(chosen, timeout) as link:
             number = link.welcome.stage + 1
         wanted = chosen.limits.stages.get(number)
         if wanted is None:
@@ -399,7 +407,7 @@ def stage_demote(
     """Go down one stage, at once."""
     chosen = _load_or_exit(config, run_folder)
     with _explained():
-        with OperatorLink(chosen, min(timeout, 3.0)) as link:
+        with _open_link(chosen, timeout) as link:
             number = link.welcome.stage - 1
         if number not in chosen.limits.stages:
             raise GatewayError(f"stage {number + 1} is the lowest of risk_limits.yaml; use: nexus-gateway kill")

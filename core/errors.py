@@ -17,3 +17,7 @@ class DataFormatError(GatewayError):
 
 class RunFolderError(GatewayError):
     """The run folder is in use, not private, or not usable."""
+
+
+class GatewaySilentError(GatewayError):
+    """There is no gateway process, or it does not answer."""

@@ -12,7 +12,7 @@ from typing import Self
 import zmq
 
 from .config import GatewayConfig
-from .errors import GatewayError
+from .errors import GatewayError, GatewaySilentError
 from .messages import AdminResult, Hello, Message, Query, QueryKind, Reject, Role, Welcome
 from .transport import (
     NEXUS_LINK,
@@ -22,10 +22,6 @@ from .transport import (
     read_client_keys,
     read_token,
 )
-
-
-class GatewaySilentError(GatewayError):
-    """There is no gateway, or it does not answer."""
 
 
 class OperatorLink:
