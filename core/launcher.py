@@ -19,10 +19,10 @@ from typing import Final
 from ..shm import host
 from ..shm.counters import CountersPage
 from ..shm.run_folder import check_name, remove_stale_segments
-from ..shm.symbols import Symbol, add_symbols
+from ..shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
 from .child import Child
 from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, SymbolConfig
-from .errors import ConfigError
+from .errors import ConfigError, RunFolderError
 from .logs import Log, process_log
 from .process import EXIT_FAILURE, LaunchFile, ProcessId, ProcessSpec
 from .run_ownership import RunOwnership
@@ -107,7 +107,8 @@ class Launcher:
         """Take the run folder, clean up what a dead launcher left, start all children.
 
         Raises:
-            RunFolderError: another launcher holds the folder, or it is not this user's alone.
+            RunFolderError: another launcher holds the folder, it is not this user's alone, or a reader keeps symbols in
+                use that mean something else now.
             ConfigError: a process is pinned to cores that are not there.
         """
         pinned = {child.spec.name: child.spec.cores for child in self._children}
@@ -122,7 +123,7 @@ class Launcher:
             self._page.counter("children_configured").set(len(self._children))
             if not self._console:
                 self._config.log_path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            add_symbols(self._folder, [_directory_entry(symbol) for symbol in self._config.symbols])
+            _enter_symbols(self._folder, self._config.symbols)
             LaunchFile(
                 launcher=ProcessId.own(),
                 console=self._console,
@@ -345,6 +346,22 @@ def _check_specs(specs: Sequence[ProcessSpec]) -> None:
         seen.add(spec.name)
         if not _ENTRY.fullmatch(spec.entry):
             raise ConfigError(f"entry of {spec.name} was {spec.entry!r}, must be 'module:function'")
+
+
+def _enter_symbols(folder: Path, symbols: Sequence[SymbolConfig]) -> None:
+    """Make the directory say what the configuration says, also one that a reader kept in use from an earlier run."""
+    wanted = [_directory_entry(symbol) for symbol in symbols]
+    ids = add_symbols(folder, wanted)
+    directory = SymbolDirectory.attach(folder)
+    for symbol, symbol_id in zip(wanted, ids, strict=True):
+        entry = directory.entry(symbol_id)
+        if repr(entry.tick_size) != repr(symbol.tick_size):  # as text, for unknown is NaN
+            raise RunFolderError(
+                f"run folder {folder}: tick size of {symbol.name} was {entry.tick_size} there, is {symbol.tick_size} "
+                "in the configuration, and a reader still uses the folder; stop NEXUS and other readers, start again"
+            )
+        if symbol.contract and entry.contract != symbol.contract:
+            roll_symbol(folder, symbol.name, symbol.contract, time.time_ns())
 
 
 def _directory_entry(symbol: SymbolConfig) -> Symbol:

@@ -64,6 +64,8 @@ def try_lock(descriptor: int) -> bool:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)  # else who writes next makes a file of a terabyte
         return True
     import fcntl
 

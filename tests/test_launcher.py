@@ -8,11 +8,13 @@ import stat
 import sys
 import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
+from nexus_gateway.core.config import GatewayConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.launcher import ChildRow, Launcher
 from nexus_gateway.core.process import ProcessSpec
@@ -61,6 +63,27 @@ def test_runs_and_stops_in_reverse_order_leaving_no_process(tmp_path: Path) -> N
     assert [each.state for each in launcher.describe()] == ["stopped", "stopped"]
     assert CountersPage.attach(tmp_path / "run", "one").state() is SegmentState.CLOSED
     assert not (tmp_path / "run" / "launch.json").exists()
+
+
+def test_symbols_of_a_folder_that_a_reader_keeps_in_use_are_brought_up_to_date(tmp_path: Path) -> None:
+    """The directory outlives the launcher then, and an old contract under a new configuration would be believed."""
+
+    def configure(contract: str, tick_size: str) -> GatewayConfig:
+        symbol = SymbolConfig(name="NQ", contract=contract, tick_size=Decimal(tick_size))
+        return msgspec.structs.replace(make_config(tmp_path), symbols=(symbol,), platforms={})
+
+    with Launcher(configure("NQZ26", "0.25"), []):
+        reader = CountersPage.create(tmp_path / "run", "nexus", ("ticks_read",))
+    with Launcher(configure("NQH27", "0.25"), []):
+        entry = SymbolDirectory.attach(tmp_path / "run").entry(1)
+    assert (entry.contract, entry.generation) == ("NQH27", 1)
+    with Launcher(configure("", "0.25"), []):
+        assert SymbolDirectory.attach(tmp_path / "run").entry(1).contract == "NQH27"
+    with pytest.raises(RunFolderError, match=r"tick size of NQ was 0\.25 there, is 0\.5"):
+        Launcher(configure("NQH27", "0.5"), []).start()
+    reader.close()
+    with Launcher(configure("NQH27", "0.5"), []):
+        assert SymbolDirectory.attach(tmp_path / "run").entry(1).tick_size == 0.5
 
 
 def test_gives_children_their_arguments_and_cores(tmp_path: Path) -> None:
