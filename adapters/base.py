@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from msgspec import Struct
 
 from ..core.errors import GatewayError
+from ..core.instruments.catalog import Catalog
 from ..core.messages import (
     Account,
     AccountMode,
@@ -71,8 +72,9 @@ class Adapter(ABC):
     Attributes:
         feed: where ticks go.
         capabilities: what orders the platform takes; None = market data only.
-        account: set by `connect` before it returns, when orders are wanted; `subscribe` brings its instruments up to date.
+        account: set by `connect` before it returns, when orders are wanted; `subscribe` renews its instruments.
         instruments: what the platform says of each subscribed symbol, set by `subscribe`; empty = it says nothing.
+        catalog: the instruments, the user's own included; set before `connect`, None = the shipped ones.
         names: how the platform calls each symbol; set before `connect`, None where the mapping has no such platform.
         orders: where `execute` and `poll` report to; None while orders are off.
     """
@@ -80,12 +82,16 @@ class Adapter(ABC):
     OWN_COUNTERS: ClassVar[tuple[str, ...]] = ()
     """Names of the counters that this adapter adds to those of `feed.COUNTERS`."""
 
+    OWN_MARKET: ClassVar[bool] = False
+    """Whether it makes its market itself: then that has no hours, and its symbols no names but ours."""
+
     DEFAULT_ORDERS: ClassVar[Literal["none", "paper"]] = "none"
     """What `orders` in the platform's settings is when it is not written. Real orders are never a default."""
 
     capabilities: Capabilities | None = None
     account: PlatformAccount | None = None
     instruments: tuple[Instrument, ...] = ()
+    catalog: Catalog | None = None
     names: PlatformNames | None = None
     orders: OrderDesk | None = None
 
@@ -104,8 +110,8 @@ class Adapter(ABC):
 
     @abstractmethod
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
-        """Ask for these symbols' ticks, and no others. Called after each connect with all of them, and again in the same
-        session when one stands for another contract now, or is new, gone or named otherwise.
+        """Ask for these symbols' ticks, and no others. Called after each connect with all of them, and again in the
+        same session when one stands for another contract now, or is new, gone or named otherwise.
 
         A universal symbol means its `contract`; where that is empty, a future has none yet, and no ticks. One whose
         `name` is a contract is heard beside the one in front: the next before a roll, the last after it. When this

@@ -12,7 +12,7 @@ import numpy as np
 from ..shm.counters import CountersPage
 from ..shm.symbols import Symbol
 from ..shm.tick import Platform, TickArray, TickFlag
-from ..shm.writer import TickWriter
+from ..shm.writer import TickWriter, empty_ticks
 
 COUNTERS: Final = (
     "ticks_published",
@@ -24,6 +24,7 @@ COUNTERS: Final = (
     "symbols_subscribed",
     "stale_marks",
     "silences",
+    "rolls",
     "ticks_dropped_at_source",
     "decode_errors",
 )
@@ -60,6 +61,7 @@ class TickFeed:
         self._published = counters.counter("ticks_published")
         self._last_publish = counters.counter("last_publish_utc_ns")
         self._stale_marks = counters.counter("stale_marks")
+        self._rolls = counters.counter("rolls")
 
     def publish(self, ticks: TickArray, *, stamp: bool = True) -> None:
         """Publish ticks (TICK_DTYPE, contiguous) in order; see `TickWriter.publish`."""
@@ -85,6 +87,29 @@ class TickFeed:
         # Counted apart and first: a mark is no tick of the market, and a successor must not take one for a tick.
         self._stale_marks.add(len(ticks))
         self.writer.publish(ticks)
+
+    def publish_roll(self, symbol_id: int, heard_under: int | None) -> None:
+        """Publish the first tick of a symbol's new contract: its newest quote, flagged ROLL and SNAPSHOT.
+
+        Args:
+            heard_under: the id under which the new contract was published so far; None, or without a tick: nobody
+                knows its price, and the record says so (no prices, STALE).
+        """
+        if not self.writer.board_row(symbol_id)["seq"][0]:
+            return  # this ring has no tick of the old contract: nothing changes for its readers
+        tick = empty_ticks(1) if heard_under is None else self.writer.board_row(heard_under)
+        flags = TickFlag.ROLL | TickFlag.SNAPSHOT
+        if not tick["seq"][0]:
+            tick = empty_ticks(1)
+            tick["ts_event_ns"] = time.time_ns()
+            flags |= TickFlag.STALE
+        elif tick["flags"][0] & TickFlag.STALE:
+            flags |= TickFlag.STALE
+        else:
+            flags |= TickFlag.BID | TickFlag.ASK
+        tick["symbol"], tick["source"], tick["flags"] = symbol_id, int(self.platform), int(flags)
+        self._rolls.add()
+        self.writer.publish(tick)
 
     @property
     def stale_marks(self) -> int:

@@ -7,7 +7,7 @@ there is too much of it all of it is dropped and counted, because the snapshot t
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,20 +25,18 @@ from ..core.messages import (
     KillLevel,
     Message,
     Order,
-    OrderUpdate,
     Reject,
     RejectCode,
     Replace,
     Role,
-    Snapshot,
     SnapshotRequest,
     Welcome,
-    find_client_order_id,
 )
 from ..core.transport import LinkClient
 from ..shm.counters import CountersPage
 from .base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
 from .order_guard import refuse_command
+from .placed_orders import PlacedOrders
 from .waiting import Readable, wait_readable
 
 ORDER_COUNTERS: Final = (
@@ -56,17 +54,9 @@ ORDER_COUNTERS: Final = (
 """Counters of an adapter that takes orders."""
 
 MAX_WAITING_EVENTS: Final = 10_000
-_KNOWN_ORDERS: Final = 20_000
 _SEED_NS: Final = 24 * 3600 * 1_000_000_000
 _RETRY_LINK_S: Final = 1.0
 _LOOK_AT_KILL_S: Final = 0.25
-_NOT_ABOUT_THE_ORDER: Final = (
-    RejectCode.CANCEL_REJECTED,
-    RejectCode.REPLACE_REJECTED,
-    RejectCode.UNSUPPORTED_REPLACE,
-    RejectCode.UNKNOWN_ORDER,
-)
-
 MakeLink = Callable[[Hello], LinkClient]
 
 
@@ -114,7 +104,7 @@ class OrderChannel:
         self._retry_link_s = 0.0
         self._link_trouble = ""
         self._waiting: deque[OrderEvent] = deque()
-        self._known: OrderedDict[str, OrderEvent | None] = OrderedDict()
+        self._placed = PlacedOrders()
         self._last_publish = counters.counter("last_publish_utc_ns")
         self._counts = {name: counters.counter(name) for name in ORDER_COUNTERS}
         for gauge in ("order_link_up", "order_events_waiting"):
@@ -150,6 +140,8 @@ class OrderChannel:
             self._waiting.clear()
             self._last_account = account.name
         self._learn_orders(account)
+        # Some platforms say only now what they can: on a hedging account other things than on a netting one.
+        self._capabilities = self._adapter.capabilities or self._capabilities
         self._account = account
         if self._link is not None:
             # A new session there too: the gateway must ask for the truth before it believes anything again.
@@ -233,7 +225,7 @@ class OrderChannel:
         account = self._account.name if self._account is not None else event.account
         if route != (self._platform, account):
             raise ValueError(f"order event of {route}, this session is ({self._platform!r}, {account!r})")
-        self._remember(event)
+        self._placed.remember(event)
         self._queue(event)
 
     # Inside.
@@ -309,10 +301,10 @@ class OrderChannel:
             self._log.error("the gateway refused a message", code=body.code.value, reason=body.text)
 
     def _execute(self, command: Command, hello: Hello) -> None:
-        if isinstance(command, Order) and command.client_order_id in self._known:
+        if isinstance(command, Order) and command.client_order_id in self._placed:
             # Once is once, whatever went wrong between: the answer is repeated, the order is not.
             self._counts["orders_repeated"].add()
-            answer = self._known[command.client_order_id]
+            answer = self._placed.answer(command.client_order_id)
             if answer is not None:
                 self.report(answer)
             return
@@ -323,7 +315,7 @@ class OrderChannel:
             self._refuse(command, hello, code, text)
             return
         if isinstance(command, Order):
-            self._note(command.client_order_id, None)
+            self._placed.note(command.client_order_id)
         self._adapter.execute(command)
 
     def _refuse(self, command: Command, hello: Hello, code: RejectCode, text: str) -> None:
@@ -343,7 +335,7 @@ class OrderChannel:
         if self._account is None or (request.platform, request.account) != (self._platform, self._account.name):
             return  # nobody here can say what is true there; the gateway asks again
         snapshot = self._adapter.snapshot(request)
-        self._learn_from(snapshot)
+        self._placed.learn(snapshot)
         # What was reported before must not arrive after it.
         self._flush()
         if self._link is not None and self._link.send(snapshot):
@@ -357,38 +349,4 @@ class OrderChannel:
             account=account.name,
             executions_from_ns=max(self._utc_ns() - _SEED_NS, 0),
         )
-        self._learn_from(self._adapter.snapshot(request))
-
-    def _learn_from(self, snapshot: Snapshot) -> None:
-        for row in snapshot.working_orders.rows:
-            update = OrderUpdate(
-                client_order_id=row.client_order_id,
-                platform=snapshot.platform,
-                account=snapshot.account,
-                symbol=row.symbol,
-                side=row.side,
-                state=row.state,
-                quantity=row.quantity,
-                filled=row.filled,
-                platform_order_id=row.platform_order_id,
-                order_type=row.order_type,
-                limit_price=row.limit_price,
-                stop_price=row.stop_price,
-            )
-            self._remember(update)
-        for fill in snapshot.executions.rows:
-            parts = find_client_order_id(fill.client_order_id)
-            if parts is not None and parts.client_order_id not in self._known:
-                self._note(parts.client_order_id, None)
-
-    def _remember(self, event: OrderEvent) -> None:
-        if isinstance(event, OrderUpdate) or (isinstance(event, Reject) and event.code not in _NOT_ABOUT_THE_ORDER):
-            parts = find_client_order_id(event.client_order_id)
-            if parts is not None:
-                self._note(parts.client_order_id, event)
-
-    def _note(self, client_order_id: str, answer: OrderEvent | None) -> None:
-        self._known[client_order_id] = answer
-        self._known.move_to_end(client_order_id)
-        if len(self._known) > _KNOWN_ORDERS:
-            self._known.popitem(last=False)
+        self._placed.learn(self._adapter.snapshot(request))

@@ -63,7 +63,7 @@ def _refuse_order(
     code, text = _refuse_unsupported(order, platform, capabilities)
     if text:
         return code, text
-    return _refuse_identity(order, account)
+    return _refuse_identity(order, account, now_ns)
 
 
 def _refuse_route(command: Command, platform: str, account: PlatformAccount | None) -> tuple[RejectCode, str]:
@@ -99,11 +99,19 @@ def _refuse_unsupported(order: Order, platform: str, capabilities: Capabilities)
     return RejectCode.NONE, ""
 
 
-def _refuse_identity(order: Order, account: PlatformAccount) -> tuple[RejectCode, str]:
+def _refuse_identity(order: Order, account: PlatformAccount, now_ns: int) -> tuple[RejectCode, str]:
     for instrument in account.instruments:
         if instrument.symbol == order.symbol:
             if order.contract and instrument.contract and order.contract != instrument.contract:
                 text = f"{order.symbol}: contract was {order.contract!r}, the platform trades {instrument.contract!r}"
                 return RejectCode.IDENTITY_MISMATCH, text
+            if 0 < instrument.expiry_ns <= now_ns:
+                return (
+                    RejectCode.CONTRACT_EXPIRED,
+                    f"{instrument.contract or order.symbol} has traded for the last time",
+                )
+            if instrument.symbol == instrument.contract and not _reduces(order):
+                text = f"{order.symbol} is not the contract in front: what is open there can be closed, nothing opens"
+                return RejectCode.CONTRACT_EXPIRED, text
             return RejectCode.NONE, ""
     return RejectCode.IDENTITY_MISMATCH, f"symbol was {order.symbol}, which this session does not trade"

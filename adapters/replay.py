@@ -94,6 +94,7 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ReplayAdapter(Adapter):
     """Plays recordings. Restarted after a crash it goes on behind the last tick that its predecessor published."""
 
+    OWN_MARKET = True
     OWN_COUNTERS = ("replay_finished", "replay_passes", *_ODDITY_COUNTERS)
 
     def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:

@@ -9,6 +9,9 @@ import msgspec
 
 from ..core.config.schema import CurveConfig
 from ..core.errors import ConfigError, DataFormatError
+from ..core.instruments.catalog import Catalog, load_catalog
+from ..core.instruments.sessions import load_sessions
+from ..core.instruments.symbols import SHIPPED_MAPPING
 from ..core.messages import Hello
 from ..core.process import EXIT_CLEAN, EXIT_CONFIG, ProcessContext, load_entry
 from ..core.transport import (
@@ -20,9 +23,9 @@ from ..core.transport import (
     read_client_keys,
     read_token,
 )
-from ..shm.symbols import Symbol, SymbolDirectory
 from ..shm.tick import Platform
 from .base import Adapter
+from .contracts import ContractWatch, MarketHours, PlatformNames
 from .feed import COUNTERS, TickFeed
 from .order_channel import ORDER_COUNTERS, OrderChannel
 from .order_settings import SharedSettings, split_settings
@@ -53,14 +56,29 @@ def main(context: ProcessContext) -> int:
     )
     try:
         adapter: Adapter = adapter_class(feed, own_settings)
-        symbols = _find_symbols(context)
+        contracts = ContractWatch(context.run_folder, context.name, platform.symbols)
+        own = context.config.orders.instruments_file
+        adapter.catalog = catalog = load_catalog(None if own is None else Path(own).expanduser())
+        names = hours = None
+        if not adapter_class.OWN_MARKET:
+            adapter.names = names = _read_names(context, catalog)
+            hours = MarketHours(platform.symbols, catalog, load_sessions())
         orders_mode = shared.orders or adapter_class.DEFAULT_ORDERS
         if not context.config.orders.enabled:
             orders_mode = "none"
         if orders_mode == "paper":
             adapter = PaperAdapter(adapter, shared.paper, _paper_path(context))
         orders = None if orders_mode == "none" else _open_orders(context, adapter, shared)
-        session = AdapterSession(adapter, symbols, shared.session, context.log, orders=orders)
+        session = AdapterSession(
+            adapter,
+            contracts.symbols,
+            shared.session,
+            context.log,
+            orders=orders,
+            contracts=contracts,
+            names=names,
+            market_open=(lambda: True) if hours is None else hours.is_open,
+        )
         try:
             while not context.stopping:
                 session.step(_TURN_S)
@@ -112,12 +130,7 @@ def _read_keys(curve: CurveConfig) -> ClientKeys:
     return read_client_keys(Path(curve.secret_key_file).expanduser(), Path(curve.server_key_file).expanduser())
 
 
-def _find_symbols(context: ProcessContext) -> list[Symbol]:
-    """Directory entries of the platform's symbols; the launcher has added them before it started anybody."""
-    directory = SymbolDirectory.attach(context.run_folder)
-    entries = {symbol.name: symbol for symbol in directory.entries()}
-    names = context.config.platforms[context.name].symbols
-    missing = [name for name in names if name not in entries]
-    if missing:
-        raise ConfigError(f"platform {context.name!r}: no symbol id for {', '.join(missing)}; add them to `symbols`")
-    return [entries[name] for name in names]
+def _read_names(context: ProcessContext, catalog: Catalog) -> PlatformNames:
+    chosen = context.config.symbols_file
+    path = SHIPPED_MAPPING if chosen is None else Path(chosen)
+    return PlatformNames(path, context.name, catalog, context.log)

@@ -15,6 +15,7 @@ import msgspec
 from ..core.logs import Log
 from ..shm.symbols import Symbol
 from .base import Adapter, LinkLostError
+from .contracts import ContractWatch, PlatformNames
 from .order_channel import OrderChannel
 
 
@@ -24,7 +25,8 @@ class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         first_backoff_s, longest_backoff_s: pause after a failed attempt; doubles from one to the other.
         jitter: each pause is shortened at random by up to this fraction, so that six adapters do not knock in step.
-        silence_s: with no tick at all for so long the link counts as mute and is opened anew; None = never.
+        silence_s: with no tick at all for so long, while a market of the platform trades, the link counts as mute and
+            is opened anew; None = never.
     """
 
     first_backoff_s: float = 0.5
@@ -44,11 +46,24 @@ class AdapterSession:
         log: Log,
         *,
         orders: OrderChannel | None = None,
+        contracts: ContractWatch | None = None,
+        names: PlatformNames | None = None,
+        market_open: Callable[[], bool] = lambda: True,
         monotonic_s: Callable[[], float] = time.monotonic,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
+        """
+        Args:
+            symbols: to be subscribed; those of `contracts` when there is one.
+            contracts: says when a symbol's contract changes, or another contract is to be heard.
+            names: the platform's names; symbols are subscribed anew when they change.
+            market_open: whether silence is a fault now.
+        """
         self._adapter = adapter
         self._symbols = symbols
+        self._contracts = contracts
+        self._names = names
+        self._market_open = market_open
         self._policy = policy
         self._log = log
         self._orders = orders
@@ -68,7 +83,8 @@ class AdapterSession:
         # Page and board outlive a crash, the link does not: what a dead predecessor left must not pass for live
         # just because this process now beats.
         self._link_up.set(0)
-        adapter.feed.mark_stale(symbols)
+        self._publish_rolls()
+        adapter.feed.mark_stale(self._symbols)
 
     def step(self, timeout_s: float) -> int:
         """One turn of at most about `timeout_s`; returns the number of ticks published.
@@ -77,6 +93,7 @@ class AdapterSession:
             ConfigError: from the adapter; trying again would not help.
         """
         now_s = self._monotonic_s()
+        self._follow_symbols()
         if not self._connected:
             if now_s < self._retry_at_s:
                 self._adapter.wait(min(timeout_s, self._retry_at_s - now_s))
@@ -93,6 +110,8 @@ class AdapterSession:
             return 0
         if published:
             self._failures = 0
+        if published or not self._market_open():
+            # Between sessions nobody trades; from the opening on the time counts again.
             self._last_tick_s = now_s
         elif self._policy.silence_s is not None and now_s - self._last_tick_s > self._policy.silence_s:
             self._silences.add()
@@ -111,6 +130,37 @@ class AdapterSession:
         self._adapter.close()
         self._connected = False
         self._link_up.set(0)
+
+    def _follow_symbols(self) -> None:
+        """Take in what the symbol directory and the mapping file say now."""
+        changed = self._contracts is not None and self._contracts.look()
+        renamed = self._names is not None and self._names.reload_if_changed()
+        if not changed and not renamed:
+            return
+        if self._contracts is not None:
+            self._symbols = self._contracts.symbols
+        if self._connected:
+            try:
+                # First the platform, so that no tick of the old contract comes behind the one that says ROLL.
+                self._adapter.subscribe(self._symbols)
+                self._subscribed.set(len(self._symbols))
+                self._publish_rolls()
+                if self._orders is not None:
+                    self._orders.account_changed()
+                return
+            except LinkLostError as error:
+                self._links_lost.add()
+                self._drop(f"cannot subscribe: {error}")
+        self._publish_rolls()
+
+    def _publish_rolls(self) -> None:
+        if self._contracts is None:
+            return
+        self._symbols = self._contracts.symbols
+        for symbol, heard_under in self._contracts.rolled():
+            self._adapter.feed.publish_roll(symbol.id, heard_under)
+            self._log.info("rolled", symbol=symbol.name, contract=symbol.contract)
+        self._contracts.note_published()
 
     def _turn_orders(self) -> None:
         if self._orders is not None:

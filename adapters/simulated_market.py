@@ -7,7 +7,7 @@ start. Times come from the model's own clock, so a slow machine publishes late b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -64,6 +64,17 @@ _PRICE_LEVELS: Final = {
 }  # fmt: skip
 
 
+# The next contract of a future costs a little more, so that a roll can be seen.
+_CARRY: Final = 1.01
+
+
+def _price_level(name: str) -> float:
+    root = name[:-3]  # of a contract such as NQH27
+    if name not in _PRICE_LEVELS and root in _PRICE_LEVELS:
+        return _PRICE_LEVELS[root] * _CARRY
+    return _PRICE_LEVELS.get(name, 100.0)
+
+
 @dataclass(frozen=True)
 class MarketShape:
     """What kind of market it is.
@@ -94,7 +105,7 @@ class SimulatedMarket:
         states: npt.NDArray[np.void] = np.zeros(len(symbols), _SYMBOL_STATE)
         for i, symbol in enumerate(symbols):
             tick_size = Decimal(repr(0.01 if math.isnan(symbol.tick_size) else symbol.tick_size))
-            half_ticks = 2 * round(_PRICE_LEVELS.get(symbol.name, 100.0) / float(tick_size))
+            half_ticks = 2 * round(_price_level(symbol.name) / float(tick_size))
             states[i]["symbol"] = symbol.id
             states[i]["tick_numerator"], states[i]["tick_denominator"] = tick_size.as_integer_ratio()
             states[i]["mid_half_ticks"] = states[i]["anchor_half_ticks"] = half_ticks
@@ -115,6 +126,21 @@ class SimulatedMarket:
         self._states = states
         self._market = market
         self._source = int(source)
+
+    def take_over(self, before: SimulatedMarket, moved: Mapping[int, int]) -> None:
+        """Go on where `before` stood, with the walks of the same symbols.
+
+        Args:
+            moved: symbol id here -> id there, of each walk that goes on under another id.
+        """
+        for field in ("random", "now_ns", "burst_until_ns"):
+            self._market[field] = before._market[field]
+        for state in self._states:
+            symbol = int(state["symbol"])
+            walks = before._states[before._states["symbol"] == moved.get(symbol, symbol)]
+            for field in ("mid_half_ticks", "anchor_half_ticks", "spread_ticks", "halted_until_ns", "last_ticks"):
+                if len(walks):
+                    state[field] = walks[0][field]
 
     @property
     def next_event_ns(self) -> int:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # imported where they are used: `status` shares this program 
     from .instruments.rollover import Rollover
     from .instruments.symbols import SymbolBook
 
-_DEFAULT_MAPPING: Final = Path(__file__).parent / "instruments" / "symbol_mappings.json"
 _MAPPING_FILE: Final = "symbol_mappings.json"
 _EXIT_USAGE: Final = 2
 _PLAN_DAYS: Final = 120
@@ -41,10 +40,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def load_book(config: Path | None, catalog: Catalog) -> SymbolBook:
     """The symbol mappings of a configuration folder, or the embedded ones. Raises ConfigError."""
-    from .instruments.symbols import SymbolFile
+    from .instruments.symbols import SHIPPED_MAPPING, SymbolFile
 
-    path = _DEFAULT_MAPPING if config is None else config / _MAPPING_FILE
-    return SymbolFile(path if path.exists() else _DEFAULT_MAPPING, catalog).book
+    path = SHIPPED_MAPPING if config is None else config / _MAPPING_FILE
+    return SymbolFile(path if path.exists() else SHIPPED_MAPPING, catalog).book
 
 
 def symbols(

@@ -9,7 +9,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -94,7 +93,7 @@ class PaperAdapter(Adapter):
         self._inner.subscribe(symbols)
         self._symbols = {symbol.name: symbol for symbol in symbols}
         self._instruments.clear()
-        self._instruments.update(describe_from_catalog(symbols))
+        self._instruments.update(describe_from_catalog(symbols, self._inner.catalog))
         # What the platform itself says counts: paper must refuse what real orders would.
         self._instruments.update({each.symbol: each for each in self._inner.instruments})
         self._exchange.follow_contracts()

@@ -1,7 +1,7 @@
 """What a roll does to the paper account: orders and positions go on under the old contract's own name.
 
 A real platform names each contract apart, and so knows no difference here. On paper everything has a universal name,
-which stands for another contract from now on. Told by the contract that each row carries, so that a process that died in
+which stands for another contract now. Told by the contract that each row carries, so that a process that died in
 between finds the same work.
 """
 

@@ -35,6 +35,9 @@ from .symbol_mapping import (
     read_mapping,
 )
 
+SHIPPED_MAPPING = Path(__file__).parent / "symbol_mappings.json"
+"""The mapping that is used where the configuration folder has none."""
+
 
 class PlatformSymbol(msgspec.Struct, frozen=True):
     """What one platform name means. `contract` is None for a CFD or pair; `why` is one sentence."""

@@ -1,0 +1,243 @@
+"""Which symbols a platform has to subscribe now, how it names them, and what the catalog says they are.
+
+The symbol directory decides: a universal name stands for the contract in front, and a contract that must be heard
+beside it (the next before a roll, the last one after it) stands there under its own name. One store in the directory
+moves all platforms; each adapter sees it within some hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ..core.errors import ConfigError
+from ..core.instruments.catalog import Catalog, load_catalog
+from ..core.instruments.contract_code import parse_code
+from ..core.instruments.expiry import contract_dates
+from ..core.instruments.refusals import InstrumentRefused, SymbolRefused
+from ..core.instruments.sessions import Sessions, load_sessions
+from ..core.instruments.symbols import PlatformSymbol, SymbolFile
+from ..core.logs import Log
+from ..core.messages import Instrument
+from ..shm import host
+from ..shm.symbols import Symbol, SymbolDirectory
+
+_LOOK_EVERY_S: Final = 0.05
+_LOOK_AT_NAMES_S: Final = 2.0
+_NS_PER_S: Final = 1_000_000_000
+
+
+class ContractWatch:
+    """The symbols of one platform as the directory has them. Used by the adapter's thread.
+
+    Attributes:
+        symbols: to be subscribed: the platform's own, then contracts under their own names.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        platform: str,
+        names: Sequence[str],
+        *,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            names: the platform's symbols; all are in the directory.
+
+        Raises:
+            ConfigError: one is not.
+        """
+        self._directory = SymbolDirectory.attach(folder)
+        missing = [name for name in names if self._directory.id_of(name) is None]
+        if missing:
+            raise ConfigError(f"platform {platform!r}: no symbol id for {', '.join(missing)}; add them to `symbols`")
+        self._names = tuple(names)
+        self._monotonic_s = monotonic_s
+        self._look_at_s = 0.0
+        # Survives this process: a successor must know of which contract the ring's last ticks are.
+        self._path = folder / f"{platform}.contracts"
+        self.symbols = self._read()
+        self._published = self._load()
+
+    def look(self) -> bool:
+        """Whether `symbols` has changed; looks twenty times a second at most."""
+        now_s = self._monotonic_s()
+        if now_s < self._look_at_s:
+            return False
+        self._look_at_s = now_s + _LOOK_EVERY_S
+        symbols = self._read()
+        # Compared as text: an unknown tick size is NaN, which differs from itself.
+        changed = repr(symbols) != repr(self.symbols)
+        self.symbols = symbols
+        return changed
+
+    def rolled(self) -> list[tuple[Symbol, int | None]]:
+        """Symbols whose ring still ends with ticks of another contract, each with the id under which the new one was
+        heard so far.
+        """
+        found = []
+        for symbol in self.symbols:
+            before = self._published.get(symbol.name, "")
+            if before and symbol.contract and symbol.contract != before:
+                found.append((symbol, self._directory.id_of(symbol.contract)))
+        return found
+
+    def note_published(self) -> None:
+        """From here on the ring's ticks are of the contracts in `symbols`."""
+        fronts = {symbol.name: symbol.contract for symbol in self.symbols if symbol.name in self._names}
+        if fronts != self._published:
+            self._published = fronts
+            host.replace_private(self._path, msgspec.json.encode(fronts))
+
+    def _load(self) -> dict[str, str]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+        except (FileNotFoundError, msgspec.DecodeError):
+            return {}
+
+    def _read(self) -> list[Symbol]:
+        entries = {symbol.name: symbol for symbol in self._directory.entries()}
+        symbols = [entries[name] for name in self._names]
+        taken = {*self._names, *(symbol.contract for symbol in symbols)}
+        for symbol in entries.values():
+            contract = parse_code(symbol.name) if symbol.contract == symbol.name else None
+            if contract is not None and contract.root in self._names and symbol.name not in taken:
+                symbols.append(symbol)
+        return symbols
+
+
+class PlatformNames:
+    """The platform's own names of symbols, from symbol_mappings.json; read again when the file changes."""
+
+    def __init__(
+        self,
+        path: Path,
+        platform: str,
+        catalog: Catalog,
+        log: Log,
+        *,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises ConfigError when the file is not valid: there is no older version to keep."""
+        self._file = SymbolFile(path, catalog)
+        self._platform = platform
+        self._log = log
+        self._monotonic_s = monotonic_s
+        self._look_at_s = 0.0
+
+    def name_of(self, symbol: Symbol, connection: str | None = None) -> PlatformSymbol:
+        """How the platform calls a symbol, its contract included.
+
+        Args:
+            connection: the form of names there, such as a feed's; None = the file's default.
+
+        Raises:
+            SymbolRefused: it has no such name, or the contract is not known yet.
+        """
+        return self._file.book.name_of(self._platform, parse_code(symbol.contract) or symbol.name, connection)
+
+    def symbol_of(self, name: str, on: date, symbols: Sequence[Symbol]) -> Symbol:
+        """The subscribed symbol that a platform's name means. Raises SymbolRefused when it is none of them."""
+        meant = self._file.book.parse(name, self._platform, on)
+        code = meant.instrument if meant.contract is None else meant.contract.code
+        for symbol in symbols:
+            if code in (symbol.contract, symbol.name):
+                return symbol
+        raise SymbolRefused("symbol_unknown", f"{name!r} means {code}, which is not subscribed here")
+
+    def reload_if_changed(self) -> bool:
+        """Take in a changed file, at most every two seconds; a faulty one is refused whole, with a line in the log.
+
+        Returns:
+            Whether names may be others now.
+        """
+        now_s = self._monotonic_s()
+        if now_s < self._look_at_s:
+            return False
+        self._look_at_s = now_s + _LOOK_AT_NAMES_S
+        try:
+            changes = self._file.reload_if_changed()
+        except ConfigError as error:
+            self._log.error("symbol mappings refused, the old ones stay", reason=str(error))
+            return False
+        if changes:
+            self._log.warning("symbol mappings changed", changes=[str(change) for change in changes])
+        return bool(changes)
+
+
+def describe_from_catalog(
+    symbols: Sequence[Symbol], catalog: Catalog | None = None, sessions: Sessions | None = None
+) -> dict[str, Instrument]:
+    """What the catalog says of each symbol, in the words of a platform, for those that have no platform.
+
+    What neither catalog nor directory knows is taken as one lot and a hundredth.
+    """
+    catalog = catalog or load_catalog()
+    sessions = sessions or load_sessions()
+    return {symbol.name: _describe(symbol, catalog, sessions) for symbol in symbols}
+
+
+def _describe(symbol: Symbol, catalog: Catalog, sessions: Sessions) -> Instrument:
+    contract = parse_code(symbol.contract)
+    known = catalog.get(symbol.name) or (None if contract is None else catalog.get(contract.root))
+    expiry_ns = 0
+    if contract is not None and known is not None and known.future is not None:
+        try:
+            last_session = contract_dates(catalog, contract).last_session
+        except InstrumentRefused:
+            pass  # a contract that its exchange does not list has no end either; the gateway refuses it
+        else:
+            stretches = sessions.intervals(known, last_session)
+            end = stretches[-1].close if stretches else sessions.day_end(known, last_session)
+            expiry_ns = int(end.timestamp()) * _NS_PER_S
+    tick_size = Decimal(repr(symbol.tick_size)) if math.isfinite(symbol.tick_size) else Decimal("0.01")
+    return Instrument(
+        symbol=symbol.name,
+        platform_symbol=symbol.contract or symbol.name,
+        contract=symbol.contract,
+        tick_size=tick_size,
+        lot_step=Decimal(1) if known is None else known.lot_step,
+        point_value=None if known is None else known.point_value,
+        currency="" if known is None else known.currency,
+        expiry_ns=expiry_ns,
+    )
+
+
+class MarketHours:
+    """Whether any of a platform's markets trades: outside of that, silence is no fault."""
+
+    def __init__(
+        self, names: Sequence[str], catalog: Catalog, sessions: Sessions, *, utc_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._markets = {catalog[name].sessions for name in names if name in catalog}
+        # One without hours in the catalog may trade at any time.
+        self._always = any(name not in catalog for name in names) or not names
+        self._sessions = sessions
+        self._utc_ns = utc_ns
+        self._open = True
+        self._until_ns = 0
+
+    def is_open(self) -> bool:
+        """Some 0.2 us; the calendars are asked again at the next opening or close."""
+        if self._always:
+            return True
+        now_ns = self._utc_ns()
+        if now_ns >= self._until_ns:
+            at = datetime.fromtimestamp(now_ns / _NS_PER_S, UTC)
+            self._open = any(self._sessions.is_open(market, at) for market in self._markets)
+            self._until_ns = int(min(self._changes(at)).timestamp()) * _NS_PER_S
+        return self._open
+
+    def _changes(self, at: datetime) -> Iterator[datetime]:
+        for market in self._markets:
+            yield self._sessions.next_close(market, at)
+            yield self._sessions.next_open(market, at)
