@@ -52,7 +52,7 @@ HISTOGRAMS: Final = (*feature_reader.HISTOGRAMS, "tick_to_fill_ns")
 class TradePlan(Struct, frozen=True, kw_only=True):
     """What the example trades. `platforms` empty = each that quotes the symbol. `demo`: send only this, once."""
 
-    symbol: str = "NQ"
+    symbol: str = "MNQ"
     platforms: tuple[str, ...] = ()
     risk_usd: Decimal = Decimal(50)
     max_lots: Decimal | None = Decimal(1)
@@ -259,7 +259,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--idle", choices=sorted(STRATEGIES), default="backoff", help="what to do while nothing comes")
     parser.add_argument("--seconds", type=float, default=None, help="stop after so long; default: at Ctrl-C")
     parser.add_argument("--no-orders", action="store_true", help="market data only")
-    parser.add_argument("--symbol", default="NQ", help="universal name to trade; default: NQ")
+    parser.add_argument("--symbol", default="MNQ", help="universal name to trade; default: MNQ")
     parser.add_argument("--platforms", default="", help="such as mt5,nt8; default: each that quotes the symbol")
     parser.add_argument(
         "--risk-usd", type=_positive, default=Decimal(50), help="lost at most per platform; default: 50"

@@ -208,7 +208,8 @@ class OrderLink:
                 time.sleep(_AFTER_FAULT_S)
         if self._client is not None:
             self._client.close()
-        self._show(LinkStatus(is_up=False, text="closed"))
+        self._up.clear()
+        self.status = LinkStatus(is_up=False, text="closed")  # no news to whoever has asked for it
 
     def _turn(self) -> None:
         if self._client is None:

@@ -26,7 +26,7 @@ class TrendRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         warm_up_ticks: ticks seen before the averages mean something.
         threshold: distance from the average, in what a walk without direction usually shows.
         imbalance: share by which one side of the book outweighs the other, 0 to 1.
-        stop_moves, least_stop_ticks: the stop's distance in usual moves, and at least in ticks.
+        stop_moves: the stop's distance in usual moves, within `least_stop_ticks` and `most_stop_ticks`.
         pause_s: between two signals of one symbol.
     """
 
@@ -35,6 +35,7 @@ class TrendRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     imbalance: float = 0.05
     stop_moves: float = 20.0
     least_stop_ticks: int = 8
+    most_stop_ticks: int = 80
     pause_s: float = 60.0
 
 
@@ -55,4 +56,4 @@ def stop_distance(rule: TrendRule, row: Any, tick: Decimal) -> Decimal:
     """The stop's distance in points, a whole number of ticks. Pure."""
     moves = rule.stop_moves * math.sqrt(row["variance_ewma"]) * row["mid"]
     ticks = (Decimal(repr(float(moves))) / tick).to_integral_value(ROUND_CEILING)
-    return max(ticks, Decimal(rule.least_stop_ticks)) * tick
+    return min(max(ticks, Decimal(rule.least_stop_ticks)), Decimal(rule.most_stop_ticks)) * tick
