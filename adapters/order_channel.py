@@ -25,6 +25,7 @@ from ..core.messages import (
     KillLevel,
     Message,
     Order,
+    OrderUpdate,
     Reject,
     RejectCode,
     Replace,
