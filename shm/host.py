@@ -48,7 +48,7 @@ def make_private_folder(path: Path) -> None:
         raise PermissionError(f"run folder {path} is a link or not owned by this user; name another folder")
     if status.st_mode & 0o077:
         mode = oct(status.st_mode & 0o777)
-        raise PermissionError(f"run folder {path} has mode {mode}, allowed is 0o700; run: chmod 700 {path}")
+        raise PermissionError(f"run folder {path} has mode {mode}, allowed is 0o700; name a folder of its own")
 
 
 def try_lock(descriptor: int) -> bool:

@@ -222,8 +222,9 @@ class Segment:
         self._fields["writer_started_ms"] = host.started_ms(pid) or 0
         self._fields["incarnation"] = self.field("incarnation") + 1
         self._fields["closed"] = 0
-        self.beat()
+        # No beat for an adopted segment: what a dead predecessor left would look live until its successor marks it.
         if first:
+            self.beat()
             # The version makes the segment ready, so it must become visible last; a system call in between is a
             # full barrier on every CPU, and this file must not need numba for one store.
             os.fstat(self._descriptor or 0)

@@ -293,6 +293,16 @@ def test_removal_between_open_and_a_look_at_the_path_is_no_error(path, monkeypat
     assert reader.is_replaced()
 
 
+def test_adopting_is_no_sign_of_life(path):
+    """What a dead writer left must not look live before its successor has marked it."""
+    writer = open_writer(path)
+    before = writer.field("heartbeat_ns")
+    writer.close_writer()
+    successor = open_writer(path)
+    assert successor.field("heartbeat_ns") == before
+    successor.close_writer()
+
+
 def test_heartbeat_age_grows_and_is_reset(path):
     writer = open_writer(path)
     reader = Segment.attach(path, layout.RING)
@@ -332,7 +342,7 @@ def test_private_folder(tmp_path):
     assert folder.stat().st_mode & 0o777 == 0o700
     host.make_private_folder(folder)
     folder.chmod(0o750)
-    with pytest.raises(PermissionError, match=r"mode 0o750, allowed is 0o700; run: chmod 700"):
+    with pytest.raises(PermissionError, match=r"mode 0o750, allowed is 0o700; name a folder of its own"):
         host.make_private_folder(folder)
     link = tmp_path / "link"
     link.symlink_to(folder)
