@@ -117,7 +117,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     @property
     def is_closed(self) -> bool:
         """Whether all that is described here has ended cleanly."""
-        return all(each.state == "closed" for each in (*self.rings, *self.processes))
+        states = [ring.state for ring in self.rings] + [process.state for process in self.processes]
+        return all(state == "closed" for state in states)
 
 
 @dataclass
