@@ -20,7 +20,8 @@ DEAD_AFTER_NS: Final = 2_000_000_000
 
 
 class BoardQuote(Struct, frozen=True):
-    """Bid and ask in quote units, None = never seen. `true_ns`: when its adapter last stood by it, UTC ns.
+    """Bid and ask in quote units, None = never seen. `true_ns`: when its adapter last stood by it, UTC ns; 0 when it
+    has taken it back.
 
     A market may be quiet: what the adapter has not taken back stays true for as long as the adapter lives.
     """
@@ -70,8 +71,8 @@ class QuoteBoards:
         beat_age_ns = board.heartbeat_age_ns()
         true_ns = int(record["ts_recv_ns"])
         if record["flags"] & TickFlag.STALE:
-            # Published again only to say that it is no longer so: its own time of publication proves nothing.
-            true_ns = min(int(record["ts_event_ns"]), true_ns - DEAD_AFTER_NS)
+            # Published again only to say that it is no longer so: nobody stands by it, however old a quote may be.
+            true_ns = 0
         elif beat_age_ns <= DEAD_AFTER_NS and not board.is_closed():
             true_ns = max(true_ns, now_ns - beat_age_ns)
         return BoardQuote(_price(float(record["bid"])), _price(float(record["ask"])), true_ns)
