@@ -1,0 +1,122 @@
+"""NEXUS's interface against a real gateway process between platforms that the test plays: kills, changes, positions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+
+import pytest
+from nexus_gateway.core.messages import (
+    OrderType,
+    RejectCode,
+    SignalCancel,
+    SignalClose,
+    SignalState,
+    find_client_order_id,
+    signal_key,
+)
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface
+from nexus_gateway.nexus_link.link_options import options_of_config
+from nexus_gateway.nexus_link.outcomes import SignalOutcome
+
+from tests.support.shm_processes import linux_only
+from tests.support.trading_floor import FakePlatform, Floor, make_signal, open_floor
+
+pytestmark = linux_only
+D = Decimal
+
+
+@contextmanager
+def nexus_at(floor: Floor, name: str = "owner") -> Iterator[NexusGatewayInterface]:
+    nexus = NexusGatewayInterface(options_of_config(floor.config, name=name, outbox=floor.root / f"{name}.outbox"))
+    try:
+        nexus.connect(0)
+        floor.until(lambda: nexus.status.is_up)
+        yield nexus
+    finally:
+        nexus.close()
+
+
+def settled(floor: Floor, nexus: NexusGatewayInterface, signal_id: str) -> SignalOutcome:
+    floor.until(lambda: (outcome := nexus.outcome(signal_id)) is not None and outcome.is_settled)
+    outcome = nexus.outcome(signal_id)
+    assert outcome is not None
+    return outcome
+
+
+def filled_at(platform: FakePlatform, signal_id: str) -> Decimal:
+    """Lots of the signal's entries, by the platform's own books."""
+    parts = [(find_client_order_id(fill.client_order_id), fill.quantity) for fill in platform.fills]
+    ours = [lots for part, lots in parts if part is not None and part.key == signal_key(signal_id)]
+    return sum(ours, D(0))
+
+
+def test_one_signal_its_position_and_its_close() -> None:
+    with open_floor(("nt8", "fill")) as (floor, (platform,), _), nexus_at(floor) as nexus:
+        signal = make_signal("nt8")
+        assert nexus.send_signal(signal, 0).told_ns == 0
+        outcome = settled(floor, nexus, signal.signal_id)
+        assert outcome.state is SignalState.FILLED
+        assert outcome.report is not None
+        assert (outcome.report.avg_price, outcome.report.residual_quantity) == (21_000, 1)
+        asked = nexus._link.positions()
+        floor.until(asked.done)
+        (positions,) = asked.result()
+        assert (positions.platform, positions.rows[0].quantity) == ("nt8", 1)
+        assert positions.as_of_ns > 0
+        assert nexus.change_signal(SignalClose(signal_id=signal.signal_id))
+        floor.until(lambda: nexus.outcome(signal.signal_id).is_final)  # type: ignore[union-attr]  # it was sent
+        assert platform.position == 0
+
+
+def test_a_working_signal_is_cancelled_and_a_changed_id_refused() -> None:
+    with open_floor(("nt8", "work")) as (floor, _, _), nexus_at(floor) as nexus:
+        signal = make_signal("nt8", order_type=OrderType.LIMIT, limit_price=D(20_990))
+        nexus.send_signal(signal, 0)
+        floor.until(lambda: nexus.outcome(signal.signal_id).state is SignalState.WORKING)  # type: ignore[union-attr]  # it was sent
+        rejects = []
+        nexus.set_callbacks(on_reject=rejects.append)
+        assert nexus.change_signal(SignalCancel(signal_id="never-sent"))
+        floor.until(lambda: rejects)
+        assert rejects[0].code is RejectCode.UNKNOWN_SIGNAL
+        assert nexus.change_signal(SignalCancel(signal_id=signal.signal_id))
+        assert settled(floor, nexus, signal.signal_id).state is SignalState.NOT_FILLED
+
+
+def test_a_silent_platform_is_unknown_here_until_it_speaks() -> None:
+    with open_floor(("nt8", "silent")) as (floor, (platform,), _), nexus_at(floor) as nexus:
+        signal = make_signal("nt8")
+        nexus.send_signal(signal, 0)
+        floor.until(lambda: (o := nexus.outcome(signal.signal_id)) is not None and o.told_ns and o.is_unknown)
+        assert nexus.unknown_symbols() == {"NQ"}
+        platform.mode = "fill"
+        platform.fill(platform.placed[0].client_order_id, D(1))
+        assert settled(floor, nexus, signal.signal_id).state is SignalState.FILLED
+        assert nexus.unknown_symbols() == frozenset()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kills_of_the_gateway_while_trading_lose_and_repeat_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    with open_floor(("nt8", "fill"), ("sierra", "fill")) as (floor, platforms, _), nexus_at(floor) as nexus:
+        signals = []
+        for _ in range(5):
+            for _ in range(4):
+                signals.append(make_signal("nt8", "sierra"))
+                nexus.send_signal(signals[-1], 0)
+                floor.rest(chance.choice((0.0, 0.001, 0.005)))
+            floor.restart()
+        for signal in signals:
+            outcome = settled(floor, nexus, signal.signal_id)
+            report = outcome.report
+            assert report is not None
+            for leg, platform in zip(report.legs, platforms, strict=True):
+                # What NEXUS believes is what the platform has done, for every signal and leg.
+                assert leg.filled == filled_at(platform, signal.signal_id) <= 1
+        for platform in platforms:
+            placed = [order.client_order_id for order in platform.placed]
+            assert len(placed) == len(set(placed))
+        assert nexus.counts["sent_again"] > 0
+        assert nexus.counts["faults"] == 0
