@@ -60,7 +60,7 @@ class BookTiming(Struct, frozen=True, kw_only=True):
 
 
 class _Entry:
-    __slots__ = ("boot_id", "due_ns", "may_have_arrived", "outcome", "phase", "sent", "signal")
+    __slots__ = ("boot_id", "may_have_arrived", "outcome", "phase", "place", "sent", "signal")
 
     def __init__(self, signal: Signal, *, may_have_arrived: bool) -> None:
         self.signal = signal
@@ -68,7 +68,7 @@ class _Entry:
         self.sent = 0
         # A process before this one may have sent it; then a plain "no" to the repetition proves nothing.
         self.may_have_arrived = may_have_arrived
-        self.due_ns: int | None = None
+        self.place: int | None = None  # of its newest entry in the queue of what is due; None = it has none
         self.boot_id = ""
         self.outcome = SignalOutcome(signal_id=signal.signal_id, state=SignalState.UNKNOWN, text=_NO_ANSWER)
 
@@ -101,7 +101,7 @@ class SignalBook:
         self._boot_id = ""
         self._is_up = False
         self._due: list[tuple[int, int, str]] = []
-        self._order = itertools.count()
+        self._places = itertools.count()
         self._questions: dict[int, str] = {}
         self._request_ids = itertools.count(1)
 
@@ -172,9 +172,9 @@ class SignalBook:
         """What to send now, in order. What cannot be sent ends the session, and the next one starts afresh."""
         messages: list[Message] = []
         while self._is_up and self._due and self._due[0][0] <= now_ns and len(messages) < at_most:
-            due_ns, _, signal_id = heapq.heappop(self._due)
+            _, place, signal_id = heapq.heappop(self._due)
             entry = self._entries.get(signal_id)
-            if entry is None or entry.due_ns != due_ns:
+            if entry is None or entry.place != place:
                 continue  # its date was moved, or it has ended
             if entry.phase == "open":
                 self.counts["sent_again" if entry.sent else "sent"] += 1
@@ -262,7 +262,7 @@ class SignalBook:
         entry.outcome = structs.replace(
             entry.outcome, state=SignalState.UNKNOWN, code=result.code, text=text, told_ns=utc_ns
         )
-        entry.due_ns = None  # asking again would bring nothing; the next session may, after a restored journal
+        entry.place = None  # asking again would bring nothing; the next session may, after a restored journal
         return entry.outcome
 
     def _may_be_forgotten(self, entry: _Entry, report: Report) -> bool:
@@ -278,13 +278,13 @@ class SignalBook:
             return
         self._enter(entry, "answered")
         if entry.outcome.is_settled:
-            entry.due_ns = None
+            entry.place = None
         else:
             self._schedule(entry, now_ns + self._timing.ask_again_ms * _NS_PER_MS)
 
     def _end(self, entry: _Entry) -> None:
         self._enter(entry, "final")
-        entry.due_ns = None
+        entry.place = None
         if len(self._final) > FINAL_AT_MOST:
             self._final.popitem(last=False)
 
@@ -320,8 +320,8 @@ class SignalBook:
         return signal_id in self._final
 
     def _schedule(self, entry: _Entry, due_ns: int) -> None:
-        entry.due_ns = due_ns
-        heapq.heappush(self._due, (due_ns, next(self._order), entry.signal.signal_id))
+        entry.place = next(self._places)
+        heapq.heappush(self._due, (due_ns, entry.place, entry.signal.signal_id))
 
 
 def _outcome_of(report: Report, utc_ns: int) -> SignalOutcome:
