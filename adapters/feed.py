@@ -62,6 +62,8 @@ class TickFeed:
         self._last_publish = counters.counter("last_publish_utc_ns")
         self._stale_marks = counters.counter("stale_marks")
         self._rolls = counters.counter("rolls")
+        # A predecessor may have died between publishing and counting.
+        self._published.set(max(self._published.value, self.writer.tail - self._stale_marks.value - self._rolls.value))
 
     def publish(self, ticks: TickArray, *, stamp: bool = True) -> None:
         """Publish ticks (TICK_DTYPE, contiguous) in order; see `TickWriter.publish`."""
@@ -76,17 +78,28 @@ class TickFeed:
     def mark_stale(self, symbols: Sequence[Symbol]) -> None:
         """Publish each symbol's last tick again with the flag STALE alone: nobody may take it for live any more.
 
-        Symbols that have had no tick, or are marked already, get none.
+        Symbols that have had no tick, or are marked already, get none. Where a predecessor died while it wrote the
+        board's row, the mark carries no prices: half a price is worse than none.
         """
-        marks = [self.writer.board_row(symbol.id) for symbol in symbols]
-        seen = [mark for mark in marks if mark["seq"][0] and not mark["flags"][0] & TickFlag.STALE]
-        if not seen:
+        marks = [mark for mark in map(self._stale_mark, symbols) if mark is not None]
+        if not marks:
             return
-        ticks = np.concatenate(seen)
-        ticks["flags"] = TickFlag.STALE
+        ticks = np.concatenate(marks)
         # Counted apart and first: a mark is no tick of the market, and a successor must not take one for a tick.
         self._stale_marks.add(len(ticks))
         self.writer.publish(ticks)
+
+    def _stale_mark(self, symbol: Symbol) -> TickArray | None:
+        mark = self.writer.board_row(symbol.id)
+        if mark["seq"][0] == 0:
+            if mark["ts_recv_ns"][0] == 0:
+                return None
+            mark = empty_ticks(1)
+            mark["symbol"], mark["source"], mark["ts_event_ns"] = symbol.id, int(self.platform), time.time_ns()
+        elif mark["flags"][0] & TickFlag.STALE:
+            return None
+        mark["flags"] = int(TickFlag.STALE)
+        return mark
 
     def publish_roll(self, symbol_id: int, heard_under: int | None) -> None:
         """Publish the first tick of a symbol's new contract: its newest quote, flagged ROLL and SNAPSHOT.

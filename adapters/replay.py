@@ -79,6 +79,10 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if not self.files:
             raise ValueError("files was empty, must name at least one recording; add a path")
+        try:
+            self.start_ns  # noqa: B018  (told with the other faults of the settings, before anything starts)
+        except ValueError as error:
+            raise ValueError(f"start was {self.start!r}: {error}; write 2019-12-16T14:30:00") from None
 
     @property
     def start_ns(self) -> int | None:
@@ -95,18 +99,13 @@ class ReplayAdapter(Adapter):
     """Plays recordings. Restarted after a crash it goes on behind the last tick that its predecessor published."""
 
     OWN_MARKET = True
-    OWN_COUNTERS = ("replay_finished", "replay_passes", *_ODDITY_COUNTERS)
+    OWN_COUNTERS = ("replay_finished", "replay_passes", "replay_pass_ticks", "replay_first_seq", *_ODDITY_COUNTERS)
 
     def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
         super().__init__(feed, settings)
         where = f"platform {feed.name!r}"
         self._settings = convert_settings(ReplaySettings, settings, where)
-        try:
-            self._start_ns = self._settings.start_ns
-        except ValueError as error:
-            raise ConfigError(
-                f"{where}: start was {self._settings.start!r}: {error}; write 2019-12-16T14:30:00"
-            ) from error
+        self._start_ns = self._settings.start_ns
         self._oddities = Oddities()
         self._recordings: list[Recording | OwnRecording] = []
         self._is_complete = False
@@ -115,11 +114,18 @@ class ReplayAdapter(Adapter):
         self._chunks: Iterator[TickArray] = iter(())
         self._chunk: TickArray = np.zeros(0, TICK_DTYPE)
         self._position = 0
+        self._decoded = 0
         self._pace = _Pace(self._settings.speed)
         self._readers = _ReaderWatch(feed)
         self._started = False
         self._finished = feed.counters.counter("replay_finished")
         self._passes = feed.counters.counter("replay_passes")
+        self._pass_ticks = feed.counters.counter("replay_pass_ticks")
+        self._first_seq = feed.counters.counter("replay_first_seq")
+        if self._first_seq.value == 0:
+            # A fresh page: no predecessor of this run. The ring may be older, where one that readers have mapped
+            # cannot be removed.
+            self._first_seq.set(feed.writer.tail + 1)
 
     def connect(self) -> None:
         self._recordings = [file.open() for file in self._settings.files]
@@ -138,7 +144,7 @@ class ReplayAdapter(Adapter):
                 self._symbol_ids[instrument.contract] = _id_of(instrument, ids, recording.path)
         self._finished.set(0)
         self._begin_pass()
-        self._skip(self.feed.writer.tail - self.feed.stale_marks)
+        self._skip(self.feed.writer.tail + 1 - self._first_seq.value - self.feed.stale_marks)
 
     def poll(self, timeout_s: float) -> int:
         if self._finished.value or not self._may_start(timeout_s):
@@ -176,6 +182,7 @@ class ReplayAdapter(Adapter):
         ]
         self._chunks = merge_by_time(streams)
         self._known = make_carry_state(max(self._symbol_ids.values()) + 1)
+        self._decoded = 0
         self._chunk = self._chunk[:0]
         self._position = 0
         self._pace.restart()
@@ -186,6 +193,7 @@ class ReplayAdapter(Adapter):
                 carry_forward(chunk, self._known)
             self._chunk = chunk
             self._position = 0
+            self._decoded += len(chunk)
             self._count_oddities()
             return True
         return False
@@ -193,6 +201,7 @@ class ReplayAdapter(Adapter):
     def _end_pass(self) -> None:
         self._count_oddities()
         self._passes.add()
+        self._pass_ticks.set(self._decoded)
         if self._settings.loop:
             self._begin_pass()
         else:
@@ -201,6 +210,8 @@ class ReplayAdapter(Adapter):
 
     def _skip(self, count: int) -> None:
         """Leave out what a predecessor has published; decoding is deterministic, so counting is enough."""
+        if self._settings.loop and self._pass_ticks.value:
+            count %= self._pass_ticks.value  # whole passes need no decoding
         while count > 0:
             if self._position == len(self._chunk) and not self._next_chunk():
                 self._end_pass()
@@ -231,7 +242,6 @@ class _Pace:
     def restart(self) -> None:
         self._first_ns: int | None = None
         self._began_s = 0.0
-        self._newest_ns = 0
 
     def due(self, ticks: TickArray, position: int, count: int) -> int:
         """How many of the `count` ticks from `position` on are due now."""

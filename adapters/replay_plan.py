@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.config import SymbolConfig
+from ..core.config import SymbolConfig, convert_settings
 from ..core.instruments.catalog import load_catalog
-from .replay import ReplayFile
+from .replay import ReplayFile, ReplaySettings
 
 
 def plan_replay(
@@ -24,6 +24,7 @@ def plan_replay(
         The symbols, and `settings` for the platform.
 
     Raises:
+        ConfigError: `start` is no time.
         DataFormatError: a file is in no known format.
         FileNotFoundError: a file is not there.
     """
@@ -45,10 +46,12 @@ def plan_replay(
                 tick_size=None if known is None else known.tick,
             )
         )
-    return symbols, {
+    settings = {
         "files": [{"path": str(path.resolve())} for path in paths],
         "speed": speed,
         "loop": loop,
         "start": start,
         "wait_for_readers": wait_for_readers,
     }
+    convert_settings(ReplaySettings, settings, "replay")  # faults are told now, not by a process that cannot start
+    return symbols, settings

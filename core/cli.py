@@ -2,7 +2,7 @@
 
 Exit codes, of every command: 0 done as asked; 1 it ran, but something is wrong (a process failed, ticks were lost
 in a replay, `status` found something not live); 2 wrong options, configuration or recording; 3 there is no running
-gateway; 4 another launcher uses the run folder.
+gateway; 4 another launcher uses the run folder; 130 Ctrl-C before the command had begun.
 
 With `--json` stdout carries exactly one JSON object, or nothing when there is an error; all else goes to stderr.
 """
@@ -37,6 +37,7 @@ EXIT_TROUBLE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NOT_RUNNING: Final = 3
 EXIT_IN_USE: Final = 4
+EXIT_INTERRUPTED: Final = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -325,7 +326,10 @@ cli_orders.add_commands(app)
 
 def main() -> None:
     """Entry of the console script."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command had taken over the signals
+        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

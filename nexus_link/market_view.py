@@ -263,6 +263,7 @@ class MarketView:
             float(record["last_size"]),
             int(record["ts_event_ns"]),
             int(record["ts_recv_ns"]),
-            (time.time_ns() - int(record["ts_recv_ns"])) / 1e9,
+            max(time.time_ns() - int(record["ts_recv_ns"]), 0)
+            / 1e9,  # a clock that stepped back makes no tick younger than new
             is_stale,
         )

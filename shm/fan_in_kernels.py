@@ -110,8 +110,9 @@ def spin_any(state: int, rings: int, spins: int) -> int:
     """Watch the awaited slots of all rings for at most `spins` rounds; 1 as soon as one has something, else 0."""
     readers = carray(as_pointer(state), rings, READER_STATE)
     for i in range(rings):
-        # Sees what the loop below cannot: lapped, and the writer died in the middle of the awaited slot.
-        if count_ready(state + i * _STATE_BYTES):
+        # Sees what the loop below cannot: a writer that died while it overwrote the awaited slot left 0 there. Only
+        # looks, and counts no loss: another thread than the reader's own may be here.
+        if load_acquire(readers[i].tail) >= readers[i].next_seq:  # SYNC ring.tail
             return 1
     for _ in range(spins):
         for i in range(rings):

@@ -13,8 +13,9 @@ from typing import Any, Final
 import psutil
 
 IS_WINDOWS: Final = sys.platform == "win32"
-# Windows locks bytes against reading too, so the lock lies far beyond any file's end.
-_LOCK_OFFSET: Final = 1 << 40
+# Windows locks bytes against reading too, so the lock lies where no header or counter is; its C runtime takes
+# positions below 2 GiB only.
+_LOCK_OFFSET: Final = 0x7FFF_FFFE
 
 
 def default_run_folder() -> Path:

@@ -41,7 +41,7 @@ def _cache_folder() -> Path:
     base = os.environ.get("NUMBA_CACHE_DIR") or str(host.local_data_folder() / "kernels")
     folder = Path(base) / source_key()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        host.make_private_folder(folder)  # what lies there is executed
     except OSError:  # a read-only home: compile in every process rather than never start
         folder = Path(tempfile.gettempdir()) / f"nexus-gateway-kernels-{source_key()}-{os.getpid()}"
         host.make_private_folder(folder)

@@ -10,6 +10,7 @@ from nexus_gateway.adapters.feed import TickFeed
 from nexus_gateway.adapters.session import AdapterSession, SessionPolicy
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.logs import process_log
+from nexus_gateway.shm import layout
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import TickFlag
@@ -151,3 +152,30 @@ def test_close_is_honest(feed, symbols):
     session.close()
     assert adapter.calls[-1] == "close"
     assert read_all(feed)[-1]["flags"] == TickFlag.STALE
+
+
+def test_a_row_that_a_predecessor_left_half_written_is_marked_stale_without_prices(tmp_path, symbols):
+    first = make_feed(tmp_path)
+    publish_quote(first, 1, 100.0, 100.25)
+    board = (tmp_path / "nt8.board").open("r+b")
+    row = layout.BOARD.size_bytes + layout.TICK_BYTES
+    board.seek(row)
+    board.write(bytes(8))  # seq 0: what a kill in the middle of the row leaves
+    board.close()
+    close_feed(first)
+    second = make_feed(tmp_path)
+    make_session(ScriptedAdapter(second, []), symbols, Clock())
+    mark = read_all(second)[-1]
+    assert (mark["flags"], mark["symbol"]) == (TickFlag.STALE, 1)
+    assert np.isnan(mark["bid"])
+    close_feed(second)
+
+
+def test_ticks_that_a_predecessor_published_and_did_not_count_are_counted(tmp_path, symbols):
+    first = make_feed(tmp_path)
+    publish_quote(first, 1, 100.0, 100.25)
+    first.counters.counter("ticks_published").set(0)  # killed between publishing and counting
+    close_feed(first)
+    second = make_feed(tmp_path)
+    assert second.counters.values()["ticks_published"] == 1
+    close_feed(second)
