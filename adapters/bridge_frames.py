@@ -41,11 +41,11 @@ class FrameBuffer:
     Attributes:
         address: of byte 0, for kernels; changes when the buffer grows in `space`.
         start, end: the unused bytes are [start, end).
-        max_message_bytes: limit of a message's payload; the session raises it after the greeting.
+        greeting: the peer has not proved yet that it knows the token: no ticks, and small messages only.
     """
 
     def __init__(self) -> None:
-        self.max_message_bytes = MAX_GREETING_BYTES
+        self.greeting = True
         self._allocate(_FIRST_BUFFER_BYTES)
         self.start = 0
         self.end = 0
@@ -70,6 +70,10 @@ class FrameBuffer:
     def received(self, count: int) -> None:
         """So many bytes were put into `space`."""
         self.end += count
+
+    def use(self, count: int) -> None:
+        """So many bytes from `start` on were used up, by whole frames."""
+        self.start += count
 
     def take_message(self) -> bytes | None:
         """The payload of the message at `start`, which is used up; None when it is not all there, or is of ticks.
@@ -102,13 +106,16 @@ class FrameBuffer:
         if flags:
             raise FrameError(f"frame flags were {flags:#x}, must be 0 in protocol version {VERSION}")
         if kind == TICKS:
+            if self.greeting:
+                raise FrameError("ticks came before hello")
             if length % TICK_BYTES or not 0 < length <= MAX_FRAME_TICKS * TICK_BYTES:
                 raise FrameError(
                     f"a frame of ticks had {length} bytes, must be 1 to {MAX_FRAME_TICKS} records of {TICK_BYTES}"
                 )
         elif kind == MESSAGE:
-            if not 0 < length <= self.max_message_bytes:
-                raise FrameError(f"a message had {length} bytes, must be 1 to {self.max_message_bytes}")
+            limit = MAX_GREETING_BYTES if self.greeting else MAX_MESSAGE_BYTES
+            if not 0 < length <= limit:
+                raise FrameError(f"a message had {length} bytes, must be 1 to {limit}")
         else:
             raise FrameError(f"frame type was {kind}, must be {TICKS} (ticks) or {MESSAGE} (message)")
         return HEADER_BYTES + int(length)

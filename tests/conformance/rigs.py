@@ -8,6 +8,7 @@ from typing import Any
 from nexus_gateway.core.config import SIMULATOR
 
 from tests.conformance.rig import Price, Rig
+from tests.reference_bridge.rig import BridgeRig
 
 
 class SimulatorRig(Rig):
@@ -51,4 +52,4 @@ class SimulatorRig(Rig):
         fresh.replace(path)
 
 
-RIGS: tuple[type[Rig], ...] = (SimulatorRig,)
+RIGS: tuple[type[Rig], ...] = (SimulatorRig, BridgeRig)

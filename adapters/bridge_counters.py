@@ -1,0 +1,78 @@
+"""What is counted of a bridge's sessions, and said in the log once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..core.logs import Log
+from ..shm.counters import CountersPage
+from .bridge_session import NS_PER_MS, NS_PER_S, BridgeSession
+from .bridge_ticks import TickIntake
+
+BRIDGE_COUNTERS: Final = (
+    "bridge_ticks_refused",
+    "bridge_symbols_refused",
+    "bridge_commands_unanswered",
+    "bridge_snapshots_late",
+    "bridge_events_elsewhere",
+    "bridge_clock_offset_us",
+    "bridge_round_trip_us",
+    "bridge_ticks_waiting",
+    "bridge_busy_ms",
+)
+_CLOCK_LIMIT_NS: Final = NS_PER_S
+
+
+class BridgeCounters:
+    """The counters of an adapter's page that only a bridged platform has."""
+
+    def __init__(self, page: CountersPage, log: Log) -> None:
+        self.symbols_refused = page.counter("bridge_symbols_refused")
+        self.commands_unanswered = page.counter("bridge_commands_unanswered")
+        self.snapshots_late = page.counter("bridge_snapshots_late")
+        self.events_elsewhere = page.counter("bridge_events_elsewhere")
+        self._ticks_refused = page.counter("bridge_ticks_refused")
+        self._dropped_at_source = page.counter("ticks_dropped_at_source")
+        self._clock_offset = page.counter("bridge_clock_offset_us")
+        self._round_trip = page.counter("bridge_round_trip_us")
+        self._waiting = page.counter("bridge_ticks_waiting")
+        self._busy = page.counter("bridge_busy_ms")
+        self._log = log
+        self.begin_session()
+
+    def begin_session(self) -> None:
+        """The session's own counts begin at 0 again."""
+        self._refused = 0
+        self._unanswered = 0
+        self._dropped = 0
+        self._faults = 0
+        self._clock_told = False
+
+    def follow(self, session: BridgeSession, intake: TickIntake) -> None:
+        """Take over what has changed; cheap when nothing has."""
+        if intake.refused != self._refused:
+            self._ticks_refused.add(intake.refused - self._refused)
+            self._refused = intake.refused
+            if intake.faults != self._faults:
+                self._faults = intake.faults
+                self._log.warning("ticks refused", so_far=intake.refused, wrong=str(intake.faults))
+        if session.unanswered != self._unanswered:
+            self.commands_unanswered.add(session.unanswered - self._unanswered)
+            self._unanswered = session.unanswered
+            self._log.error("a command has no answer: its outcome is unknown", so_far=self._unanswered)
+        beat = session.heartbeat
+        if beat is None:
+            return
+        self._dropped_at_source.add(beat.ticks_dropped - self._dropped)
+        self._dropped = beat.ticks_dropped
+        self._waiting.set(beat.ticks_waiting)
+        self._busy.set(beat.busy_ms)
+        self._clock_offset.set(session.clock.offset_ns // 1000)
+        self._round_trip.set(session.clock.round_trip_ns // 1000)
+        if abs(session.clock.offset_ns) > _CLOCK_LIMIT_NS and not self._clock_told:
+            self._clock_told = True
+            self._log.warning(
+                "the bridge's clock is off",
+                offset_ms=session.clock.offset_ns // NS_PER_MS,
+                cure="synchronise the clocks of both machines",
+            )
