@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, structs
 
+from ..core.errors import ConfigError
 from ..core.transport import NEXUS_LINK, TOKEN_FILE, ClientKeys, LinkTiming, client_endpoint, read_client_keys
 from ..shm import host
+from ..shm.run_folder import check_name
 from .outbox import Durability
 from .signal_book import BookTiming
 
@@ -60,8 +62,12 @@ def gateway_options(
         durability: see `Outbox`.
 
     Raises:
-        ConfigError: there is neither socket file nor port.
+        ConfigError: the name cannot be a file's, or there is neither socket file nor port.
     """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     folder = host.default_run_folder() if run_folder is None else run_folder
     if outbox is None:
         mark = hashlib.blake2b(str(folder.absolute()).encode(), digest_size=6).hexdigest()
@@ -77,13 +83,15 @@ def gateway_options(
 
 
 def options_of_config(config: GatewayConfig, *, name: str = DEFAULT_NAME, outbox: Path | None = None) -> LinkOptions:
-    """How to reach the gateway that runs with this configuration.
+    """How to reach the gateway that runs with this configuration; the outbox is as durable as its journal.
 
     Raises:
-        ConfigError: there is neither socket file nor port, or the CURVE keys cannot be read.
+        ConfigError: the name cannot be a file's, there is neither socket file nor port, or the CURVE keys are missing.
     """
     orders, curve, keys = config.orders, config.orders.curve, None
-    if curve is not None and curve.server_key_file is not None:
+    if curve is not None:
+        if curve.server_key_file is None:
+            raise ConfigError("orders.curve.server_key_file is missing; name the gateway's public .key file")
         keys = read_client_keys(Path(curve.secret_key_file).expanduser(), Path(curve.server_key_file).expanduser())
     options = gateway_options(
         config.run_path,
@@ -92,6 +100,7 @@ def options_of_config(config: GatewayConfig, *, name: str = DEFAULT_NAME, outbox
         host_name=orders.host,
         token_file=config.token_path,
         outbox=outbox,
+        durability=orders.durability,
         keys=keys,
     )
     timing = LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms)

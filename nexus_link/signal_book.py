@@ -112,7 +112,7 @@ class SignalBook:
 
     def outcome(self, signal_id: str) -> SignalOutcome | None:
         """What is known of a signal; None for an id that this book has never had, or has long forgotten."""
-        entry = self._entries.get(signal_id) or self._final.get(signal_id)
+        entry = self._entries.get(signal_id) or self._final.get(signal_id) or self._entries.get(signal_id)
         return None if entry is None else entry.outcome
 
     def unknown_symbols(self) -> frozenset[str]:
@@ -291,9 +291,12 @@ class SignalBook:
     def _enter(self, entry: _Entry, phase: Phase) -> None:
         signal_id = entry.signal.signal_id
         self._open -= entry.phase == "open"
-        (self._final if entry.phase == "final" else self._entries).pop(signal_id)
-        (self._final if phase == "final" else self._entries)[signal_id] = entry
+        old = self._final if entry.phase == "final" else self._entries
+        new = self._final if phase == "final" else self._entries
         entry.phase = phase
+        if new is not old:
+            new[signal_id] = entry  # before it leaves the other: threads that ask in between must find it
+            del old[signal_id]
 
     def forget(self, signal_id: str) -> bool:
         """Stop asking for an answered signal: a person knows better. False for one that is open, final or not known."""

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from nexus_gateway.core.config import CurveConfig, GatewayConfig, OrdersConfig
+from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.messages import (
     KillLevel,
     Position,
@@ -27,8 +29,10 @@ from nexus_gateway.core.messages import (
     SignalCancel,
     SignalState,
 )
+from nexus_gateway.core.transport import create_keys
 from nexus_gateway.nexus_link.async_interface import AsyncNexusGatewayInterface
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
+from nexus_gateway.nexus_link.link_options import options_of_config
 from nexus_gateway.nexus_link.outbox import Outbox, OutboxError
 from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
 from nexus_gateway.nexus_link.signal_book import BookTiming, SignalConflictError
@@ -486,6 +490,29 @@ def test_the_asyncio_form_does_the_same(folder):
         told = asyncio.run(trade())
         assert {outcome.signal_id for outcome in told} == {f"s{n}" for n in range(20)}
         assert gateway.executed == {**{f"s{n}": 1 for n in range(20)}, "late": 1}
+
+
+def test_options_follow_the_configuration(folder):
+    orders = OrdersConfig(durability="process", heartbeat_ms=100, mute_after_ms=700, token_file=str(folder / "token"))
+    options = options_of_config(GatewayConfig(run_folder=str(folder), orders=orders), name="one")
+    assert options.endpoint.endswith("/nexus.ipc") or options.endpoint == "tcp://127.0.0.1:5556"
+    assert (options.durability, options.link_timing.mute_after_ms) == ("process", 700)
+    assert options.token_file == folder / "token"
+    other = options_of_config(GatewayConfig(run_folder=str(folder / "other")), name="one")
+    assert other.outbox != options.outbox  # what was sent to one gateway is never sent again to another
+    with pytest.raises(ConfigError, match=r"name was '\.\./x'"):
+        options_of_config(GatewayConfig(run_folder=str(folder)), name="../x")
+
+
+def test_curve_keys_are_those_of_this_process(folder):
+    public, secret = create_keys(folder, "nexus")
+    curve = CurveConfig(secret_key_file=str(secret))
+    config = GatewayConfig(run_folder=str(folder), orders=OrdersConfig(curve=curve))
+    with pytest.raises(ConfigError, match="server_key_file is missing"):
+        options_of_config(config)
+    complete = OrdersConfig(curve=structs.replace(curve, server_key_file=str(public)))
+    options = options_of_config(GatewayConfig(run_folder=str(folder), orders=complete))
+    assert options.keys is not None
 
 
 def test_reading_market_data_alone_loads_nothing_of_orders():
