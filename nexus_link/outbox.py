@@ -21,6 +21,8 @@ from ..shm import host
 Durability = Literal["power", "process"]
 
 _SCHEMA: Final = 1
+_BUSY_S: Final = 1.0
+"""Longer, and somebody who looks into the file would cost the link its heartbeats."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Signal)
 
@@ -126,7 +128,7 @@ def _take_lock(path: Path) -> int:
 
 def _open(path: Path) -> sqlite3.Connection:
     os.close(host.open_private(path, create=True))  # SQLite gives its other files the mode of this one
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         version = database.execute("PRAGMA user_version").fetchone()[0]

@@ -35,7 +35,7 @@ from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.link_options import options_of_config
 from nexus_gateway.nexus_link.outbox import Outbox, OutboxError
 from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
-from nexus_gateway.nexus_link.signal_book import BookTiming, SignalConflictError
+from nexus_gateway.nexus_link.signal_book import BookTiming, SignalBook, SignalConflictError
 
 from tests.support.scripted_gateway import (
     ScriptedGateway,
@@ -67,12 +67,9 @@ class Nexus(NexusGatewayInterface):
 
 @contextmanager
 def connected(folder: Path, **fields: Any) -> Iterator[Nexus]:
-    nexus = Nexus(folder, **fields)
-    try:
+    with Nexus(folder, **fields) as nexus:
         assert nexus.connect(30), nexus.status.text
         yield nexus
-    finally:
-        nexus.close()
 
 
 @contextmanager
@@ -443,6 +440,39 @@ def test_a_damaged_outbox_is_refused_with_a_cure(folder):
     database.close()
     with pytest.raises(OutboxError, match="has version 9, this release reads 1"):
         Outbox(folder / "other.outbox")
+
+
+def test_an_error_of_our_own_ends_a_session_and_nothing_else(folder, monkeypatch):
+    take = SignalBook.take
+    failed: list[object] = []
+
+    def fail_once(self: SignalBook, message: Any, now_ns: int, utc_ns: int) -> SignalOutcome | None:
+        if not failed:
+            failed.append(message)
+            raise ZeroDivisionError("planted")
+        return take(self, message, now_ns, utc_ns)
+
+    monkeypatch.setattr(SignalBook, "take", fail_once)
+    with serving(folder) as gateway, connected(folder) as nexus:
+        assert nexus.send_signal(make_signal("a"), 30).state is SignalState.FILLED
+        assert nexus.counts["faults"] == 1
+        assert gateway.executed == {"a": 1}
+        assert gateway.signals() == ["a", "a"]
+
+
+def test_a_note_that_cannot_be_written_is_counted_and_harmless(folder, monkeypatch):
+    def refuse_to_write(self: Outbox, signal_id: str) -> None:
+        raise OutboxError("the disk is full")
+
+    with serving(folder) as gateway:
+        with connected(folder) as nexus, monkeypatch.context() as patched:
+            patched.setattr(Outbox, "mark_answered", refuse_to_write)
+            assert nexus.send_signal(make_signal("a"), 30).state is SignalState.FILLED
+            until(lambda: nexus.counts["outbox_errors"] == 1)
+            assert nexus.status.is_up
+        with connected(folder) as nexus:
+            assert nexus.wait_settled("a", 30).report.duplicate
+        assert gateway.executed == {"a": 1}
 
 
 def test_the_link_says_when_the_kill_switch_is_on(folder):
