@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -161,6 +161,7 @@ def report(
                 "closed_ns",
                 "realized_usd",
                 "fees_usd",
+                "currencies",
             )
         )
         for t in trades:
@@ -176,13 +177,14 @@ def report(
                     t.closed_ns,
                     t.realized_usd,
                     t.fees_usd,
+                    " ".join(f"{each.realized} {each.currency} at {each.usd_rate}" for each in t.currencies),
                 )
             )
     else:
-        _print_report(page)
+        _print_report(page, trades)
 
 
-def _print_report(page: Any) -> None:
+def _print_report(page: Any, trades: Sequence[Any]) -> None:
     def show(value: float | None, form: str) -> str:
         return "none" if value is None else format(value, form)
 
@@ -204,6 +206,12 @@ def _print_report(page: Any) -> None:
     }
     for name, text in lines.items():
         typer.echo(f"{name:14} {text}")
+    parts = [each for trade in trades for each in trade.currencies]
+    rates = {each.currency: each.usd_rate for each in parts}  # of the last trade
+    for currency, rate in rates.items():
+        total = sum(each.realized for each in parts if each.currency == currency)
+        rated = f"1 {currency} was {rate} USD in the last trade"
+        typer.echo(f"{'of which ' + currency:14} {total:,.2f} {currency}; {rated}")
 
 
 @app.command()

@@ -17,7 +17,8 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from .engine import Engine, EngineSettings, TellNexus
+from .engine import Engine, EngineSettings, EngineState, TellNexus
+from .engine.money import rate_to_usd
 from .errors import ConfigError
 from .journal.recovery import decode_event
 from .journal.store import open_database
@@ -30,8 +31,18 @@ _ZERO: Final = Decimal(0)
 _ENDED: Final = (SignalState.CLOSED, SignalState.FLATTENED)
 
 
+class CurrencyResult(Struct, frozen=True):
+    """What the legs in one other currency have brought, fees off, and the USD for one unit of it that was taken."""
+
+    currency: str
+    realized: Decimal
+    usd_rate: Decimal
+
+
 class Trade(Struct, frozen=True):
-    """A signal that was opened and closed again. Money in USD, fees taken off. Times UTC ns."""
+    """A signal that was opened and closed again. Money in USD, fees taken off. Times UTC ns. `currencies`: the parts of
+    it that were not earned in USD.
+    """
 
     signal_id: str
     symbol: str
@@ -42,6 +53,7 @@ class Trade(Struct, frozen=True):
     closed_ns: int
     realized_usd: Decimal
     fees_usd: Decimal
+    currencies: tuple[CurrencyResult, ...] = ()
 
 
 class TradeReport(Struct, kw_only=True):
@@ -80,13 +92,10 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
     """
     if not journal.exists():
         raise ConfigError(f"there is no journal {journal}; the gateway makes it at its first start")
-    reports = dict(_last_reports(journal, limits))
-    return summarize(list(reports.values()), limits)
-
-
-def summarize(reports: Sequence[Report], limits: Limits) -> tuple[TradeReport, list[Trade]]:
-    """The same from reports, the last one of each signal."""
-    trades = sorted(map(_trade, filter(_is_trade, reports)), key=lambda trade: trade.closed_ns)
+    last = {report.signal_id: (report, currencies) for report, currencies in _reports(journal, limits)}
+    reports = [report for report, _ in last.values()]
+    trades = [_trade(report, currencies) for report, currencies in last.values() if _is_trade(report)]
+    trades.sort(key=lambda trade: trade.closed_ns)
     results = [trade.realized_usd for trade in trades]
     wins = [result for result in results if result > 0]
     lost = -sum((result for result in results if result < 0), _ZERO)
@@ -127,7 +136,7 @@ def wilson_interval(wins: int, trades: int) -> tuple[float | None, float | None]
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _last_reports(journal: Path, limits: Limits) -> Iterator[tuple[str, Report]]:
+def _reports(journal: Path, limits: Limits) -> Iterator[tuple[Report, tuple[CurrencyResult, ...]]]:
     engine = Engine(EngineSettings(), limits)  # the first event brings the journaled ones
     with closing(open_database(journal, read_only=True)) as connection:
         try:
@@ -135,18 +144,31 @@ def _last_reports(journal: Path, limits: Limits) -> Iterator[tuple[str, Report]]
                 for effect in engine.handle(decode_event(payload, seq), at_ns):
                     message = effect.message if isinstance(effect, TellNexus) else None
                     if isinstance(message, Report) and not message.duplicate:
-                        yield message.signal_id, message
+                        yield message, _currencies(engine.state, message.signal_id)
         except sqlite3.DatabaseError as error:
             raise ConfigError(
                 f"journal {journal} cannot be read: {error}; run: nexus-gateway journal verify"
             ) from error
 
 
+def _currencies(state: EngineState, signal_id: str) -> tuple[CurrencyResult, ...]:
+    """Taken back from USD at the rate that the engine itself has used."""
+    record = state.signals.get(signal_id)
+    sums: dict[str, tuple[Decimal, Decimal]] = {}
+    for leg in () if record is None else record.legs:
+        rate = rate_to_usd(state, leg)
+        if leg.market is None or leg.market.currency == "USD" or not rate or not leg.realized_usd:
+            continue
+        total, _ = sums.get(leg.market.currency, (_ZERO, rate))
+        sums[leg.market.currency] = (total + leg.realized_usd / rate, rate)
+    return tuple(CurrencyResult(currency, realized, rate) for currency, (realized, rate) in sums.items())
+
+
 def _is_trade(report: Report) -> bool:
     return report.state in _ENDED and report.filled > 0 and report.realized_usd is not None
 
 
-def _trade(report: Report) -> Trade:
+def _trade(report: Report, currencies: tuple[CurrencyResult, ...]) -> Trade:
     return Trade(
         signal_id=report.signal_id,
         symbol=report.symbol,
@@ -157,6 +179,7 @@ def _trade(report: Report) -> Trade:
         closed_ns=report.changed_ns,
         realized_usd=report.realized_usd or _ZERO,
         fees_usd=report.fees_usd or _ZERO,
+        currencies=currencies,
     )
 
 

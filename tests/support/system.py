@@ -80,7 +80,11 @@ class System:
         self.diary = Diary(self.root / "nexus.diary")
         plain = floor_limits()
         stage = msgspec.structs.replace(
-            plain.stages[1], platforms=tuple(platforms), symbols=tuple(symbols), max_trades_per_day=1_000_000
+            plain.stages[1],
+            platforms=tuple(platforms),
+            symbols=tuple(symbols),
+            max_trades_per_day=1_000_000,
+            risk_per_trade_usd=D(20_000),
         )
         values: dict[str, object] = {
             "stages": plain.stages | {1: stage}, "max_position_default": D(100_000), "max_spread_ticks": None,
