@@ -1,0 +1,275 @@
+"""Gateway and six simulated platforms as real processes, whose roll waits until the test lets the last one be warm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import psutil
+from nexus_gateway.adapters.paper.book import PaperBook
+from nexus_gateway.adapters.paper.store import PaperStore
+from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig, RolloverConfig, SymbolConfig
+from nexus_gateway.core.launcher import Launcher
+from nexus_gateway.core.messages import Bracket, Message, Report, Role, Side, Signal, SignalState, Target
+from nexus_gateway.core.plan import plan_processes
+from nexus_gateway.core.risk import Stage
+from nexus_gateway.core.transport import LinkClient, client_endpoint, read_token
+from nexus_gateway.nexus_link.market_view import MarketView
+from nexus_gateway.shm.counters import CountersPage
+from nexus_gateway.shm.segment import SegmentError
+from nexus_gateway.shm.symbols import Symbol, SymbolDirectory
+from nexus_gateway.shm.tick import Platform, TickFlag
+from nexus_gateway.shm.writer import empty_ticks
+
+from .launched import QUICK
+from .links import nexus_hello, short_folder
+from .trading_floor import TIMING, floor_limits
+
+D = Decimal
+SIX = ("mt5", "mt5_br", "nt8", "sierra", "bookmap", "quantower")
+LATE = "bookmap"
+"""Publishes what the test scripts, and so decides when everybody is warm."""
+ROLLS = {"NQ": ("NQZ26", "NQH27"), "ES": ("ESZ26", "ESH27"), "YM": ("YMZ26", "YMH27")}
+PRICES = {"NQ": (18000.0, 18180.0), "ES": (5000.0, 5050.0), "YM": (39000.0, 39390.0)}
+_SIMULATOR = "nexus_gateway.adapters.simulator:SimulatorAdapter"
+
+
+def _config(root: Path, roots: Sequence[str], rollover: dict, settings: dict[str, dict]) -> GatewayConfig:
+    limits = floor_limits()
+    stage = msgspec.structs.replace(
+        limits.stages[2], platforms=SIX, symbols=tuple(roots), max_trades_per_day=100_000, risk_per_trade_usd=D(100_000)
+    )
+    assert isinstance(stage, Stage)
+    past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    chosen = {"switch_at": {ROLLS[name][0]: past for name in roots}, "warm_s": 60.0} | rollover
+    return GatewayConfig(
+        run_folder=str(root / "run"),
+        log_folder=str(root / "logs"),
+        symbols=tuple(
+            SymbolConfig(name=name, contract=ROLLS[name][0], tick_size=D(1) if name == "YM" else D("0.25"))
+            for name in roots
+        ),
+        ring_capacity=1 << 16,
+        board_rows=64,
+        launcher=msgspec.structs.replace(QUICK, max_restarts=50, start_timeout_s=120),
+        platforms={
+            name: PlatformConfig(
+                adapter=_SIMULATOR,
+                symbols=tuple(roots),
+                settings={
+                    "ticks_per_s": 0 if name == LATE else 200, "halt_every_s": 1e6, "burst_every_s": 1e6,
+                    "paper": {"mode": "netting", "currency": "USD"},
+                } | settings.get(name, {}),
+            )
+            for name in SIX
+        },
+        orders=OrdersConfig(
+            adapter_port=0, nexus_port=0, heartbeat_ms=100, mute_after_ms=2_000, journal=str(root / "orders.sqlite")
+        ),
+        rollover=RolloverConfig(**chosen),
+        limits=msgspec.structs.replace(
+            limits, stages=dict(limits.stages) | {1: msgspec.structs.replace(stage, name="all")},
+            max_position_default=D(10_000), max_spread_ticks=None, max_notional_usd=None, max_orders_per_s=None,
+            max_orders_per_s_per_platform=None, max_quote_age_ms=60_000,
+        ),
+    )  # fmt: skip
+
+
+class RollFloor:
+    """A context manager: starts everything and stops it. Turn it with `until`."""
+
+    def __init__(
+        self, roots: Sequence[str] = ("NQ",), *, rollover: dict | None = None, settings: dict | None = None
+    ) -> None:
+        self.root = short_folder()
+        self.folder = self.root / "run"
+        self.config = _config(self.root, roots, rollover or {}, settings or {})
+        self.roots = tuple(roots)
+        self.warm: set[str] = set()
+        self.launcher: Launcher | None = None
+        self.client: LinkClient | None = None
+        self.view: MarketView | None = None
+        self.heard: list[Message] = []
+        self.rolls: list[tuple[str, int, int, float]] = []
+        self.numbers = 0
+        self._out = empty_ticks(8192)
+
+    def __enter__(self) -> RollFloor:
+        self.folder.mkdir(mode=0o700)
+        self.script()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def start(self) -> None:
+        self.launcher = Launcher(self.config, plan_processes(self.config), console=False)
+        self.launcher.start()
+
+    def stop(self) -> None:
+        for part in (self.view, self.client):
+            if part is not None:
+                part.close()
+        self.view = self.client = None
+        if self.launcher is not None:
+            self.launcher.stop()
+            self.launcher = None
+
+    def script(self) -> None:
+        """What the late platform publishes: quotes of the contracts in front, and of the next ones that are warm."""
+        self.numbers += 1
+        quotes = []
+        for name in self.roots:
+            old, new = PRICES[name]
+            quotes.append([name, old, old + 1, 500, 500])
+            if name in self.warm:
+                quotes.append([ROLLS[name][1], new, new + 1, 500, 500])
+        path = self.folder / f"{LATE}.platform.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({"quotes": quotes, "number": self.numbers}))
+        fresh.replace(path)
+
+    def release(self, root: str) -> None:
+        """From now on nothing stands in the way of a root's roll."""
+        self.warm.add(root)
+        self.script()
+
+    def turn(self) -> None:
+        assert self.launcher is not None
+        self.launcher.step()
+        if self.client is None and (self.folder / "gateway.token").exists():
+            hello = nexus_hello("nexus", read_token(self.config.token_path), Role.NEXUS)
+            self.client = LinkClient(client_endpoint(self.folder, "nexus", "127.0.0.1", 0), hello, TIMING)
+        if self.client is not None:
+            self.heard += self.client.receive()
+            self.client.tick()
+        if self.view is None:
+            self.view = MarketView(self.folder, start="first")
+        self.view.refresh_if_due()
+        while count := self.view.drain(self._out):
+            for tick in self._out[:count]:
+                if tick["flags"] & TickFlag.ROLL:
+                    source = Platform(int(tick["source"])).key
+                    self.rolls.append((source, int(tick["symbol"]), int(tick["ts_recv_ns"]), float(tick["bid"])))
+
+    def until(self, true: Callable[[], object], patience_s: float = 25.0) -> None:
+        deadline = time.monotonic() + patience_s
+        while not true():
+            if time.monotonic() > deadline:
+                logs = "\n".join(path.read_text()[-2500:] for path in (self.root / "logs").glob("gateway*"))
+                raise AssertionError(f"what the test waits for did not happen\n{logs}")
+            self.turn()
+            time.sleep(0.002)
+
+    def entry(self, name: str) -> Symbol | None:
+        try:
+            directory = SymbolDirectory.attach(self.folder)
+        except SegmentError:
+            return None
+        symbol_id = directory.id_of(name)
+        return None if symbol_id is None else directory.entry(symbol_id)
+
+    def contract(self, root: str) -> str:
+        entry = self.entry(root)
+        return "" if entry is None else entry.contract
+
+    def counters(self, process: str = "gateway") -> dict[str, int]:
+        try:
+            return CountersPage.attach(self.folder, process).values()
+        except SegmentError:
+            return {}
+
+    def ready(self, routes: int = len(SIX)) -> None:
+        self.until(lambda: self.client is not None and self.client.is_up)
+        self.until(lambda: self.counters().get("routes_ready") == routes)
+
+    def signal(self, root: str = "NQ", platforms: Sequence[str] = SIX) -> str:
+        """One lot at the market, everywhere; its id."""
+        self.numbers += 1
+        signal_id = f"s{self.numbers}"
+        assert self.client is not None
+        self.client.send(
+            Signal(
+                signal_id=signal_id, symbol=root, side=Side.BUY, created_ns=time.time_ns(),
+                targets=tuple(Target(platform=name) for name in platforms), quantity=D(1),
+                bracket=Bracket(stop_loss=D(int(PRICES[root][0] * 0.99))),
+            )
+        )  # fmt: skip
+        return signal_id
+
+    def trade_everywhere(self, root: str = "NQ") -> Report:
+        """Signals until one has filled on all six: while links are new some legs are refused."""
+        texts: list[str] = []
+        deadline = time.monotonic() + 25
+        while time.monotonic() < deadline:
+            signal_id = self.signal(root)
+            self.until(partial(self.is_settled, signal_id))
+            report = self.report(signal_id)
+            assert report is not None
+            if report.filled == len(SIX):
+                return report
+            texts = [f"{leg.platform} {leg.state} {leg.code} {leg.text}" for leg in report.legs if not leg.filled]
+            self.rest(0.2)
+        raise AssertionError(f"no signal of {root} was filled everywhere; at last: {texts}")
+
+    def rest(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end_s)
+
+    def is_settled(self, signal_id: str) -> bool:
+        report = self.report(signal_id)
+        return report is not None and report.state not in (SignalState.WORKING, SignalState.UNKNOWN)
+
+    def report(self, signal_id: str) -> Report | None:
+        found = [body for body in self.heard if isinstance(body, Report) and body.signal_id == signal_id]
+        return max(found, key=lambda report: report.revision) if found else None
+
+    def kill(self, process: str) -> None:
+        """kill -9; the launcher starts it again."""
+        assert self.launcher is not None
+        pid = next(row.pid for row in self.launcher.describe() if row.name == process)
+        assert pid is not None
+        psutil.Process(pid).kill()
+
+    def book(self, platform: str) -> PaperBook:
+        """A platform's account; after `stop`."""
+        store = PaperStore(self.root / f"orders.{platform}.paper")
+        try:
+            book = store.load()
+            assert book is not None
+            return book
+        finally:
+            store.close()
+
+    def decisions(self) -> int:
+        """Rolls that the journal has."""
+        path = self.root / "orders.sqlite"
+        if not path.exists():
+            return 0
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            (count,) = connection.execute("SELECT count(*) FROM events WHERE kind = 'contract_chosen'").fetchone()
+            return int(count)
+        except sqlite3.Error:
+            return 0
+        finally:
+            connection.close()
+
+    def notes(self) -> str:
+        """What users were told, as raw text."""
+        connection = sqlite3.connect(f"file:{self.root / 'orders.sqlite'}?mode=ro", uri=True, timeout=5)
+        try:
+            rows = connection.execute("SELECT payload FROM notes WHERE kind = 'alert'").fetchall()
+        finally:
+            connection.close()
+        return "\n".join(bytes(payload).decode(errors="replace") for (payload,) in rows)

@@ -1,0 +1,149 @@
+"""A roll with real processes: gateway, journal, six simulated platforms with paper accounts, a NEXUS that trades."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import pytest
+from nexus_gateway.core.messages import LegState, RejectCode, SignalClose, SignalState
+
+from tests.support.roll_floor import LATE, ROLLS, SIX, RollFloor
+from tests.support.shm_processes import linux_only
+
+pytestmark = linux_only
+D = Decimal
+OLD, NEW = ROLLS["NQ"]
+
+
+def test_six_platforms_roll_at_once_while_trading_goes_on() -> None:
+    with RollFloor() as floor:
+        floor.ready()
+        # All but one are warm, and none moves.
+        floor.until(lambda: f"no platform moves: {LATE}: has no quote of {NEW}" in floor.notes())
+        assert floor.contract("NQ") == OLD
+        before = floor.trade_everywhere().signal_id
+
+        floor.release("NQ")
+        sent, next_s = [before], 0.0
+
+        def rolled_everywhere() -> bool:
+            nonlocal next_s
+            if time.monotonic() > next_s:  # trading goes on through the switch
+                next_s = time.monotonic() + 0.05
+                sent.append(floor.signal())
+            return {source for source, *_ in floor.rolls} == set(SIX)
+
+        floor.until(rolled_everywhere)
+        floor.ready()
+        entry = floor.entry("NQ")
+        assert entry is not None
+        assert (entry.contract, entry.generation) == (NEW, 1)
+        # NEXUS sees the flag once on each ring, with the new contract's price on it.
+        assert sorted(source for source, *_ in floor.rolls) == sorted(SIX)
+        assert all(bid > 18_090 for *_, bid in floor.rolls)
+        assert {symbol for _, symbol, *_ in floor.rolls} == {entry.id}
+        floor.until(lambda: floor.counters()["engine_rolls"] == 1)
+
+        report = floor.trade_everywhere()
+        assert report.avg_price is not None
+        assert report.avg_price > 18_090
+
+        # What is open on the old contract can be closed, there.
+        floor.client.send(SignalClose(signal_id=before))  # type: ignore[union-attr]  # it is up
+        floor.until(lambda: (r := floor.report(before)) is not None and r.state is SignalState.CLOSED)
+        floor.until(lambda: all(floor.is_settled(signal_id) for signal_id in sent))
+        assert floor.counters()["engine_position_drift"] == 0
+        assert floor.counters()["engine_orphan"] == 0
+        assert f"NQ rolls from {OLD} to {NEW} on all platforms; spread" in floor.notes()
+
+        moments = {source: at_ns for source, _, at_ns, _ in floor.rolls}
+        floor.stop()
+        for name in SIX:
+            entries = [order for order in floor.book(name).orders.values() if order.side.sign > 0]
+            assert {order.contract for order in entries} == {OLD, NEW}
+            for order in entries:
+                # No order that opens anything reaches the contract that has gone, nor the new one too early.
+                assert (order.accepted_ns < moments[name]) == (order.contract == OLD), (name, order)
+            orders = floor.book(name).orders.values()
+            assert {(order.symbol, order.contract) for order in orders} == {("NQ", NEW), (OLD, OLD)}
+            closing = [order for order in orders if order.side.sign < 0 and order.filled]
+            assert [(order.contract, order.filled) for order in closing] == [(OLD, D(1))]
+            positions = {each.symbol: each.quantity for each in floor.book(name).positions.values()}
+            assert positions["NQ"] >= 1
+
+
+@pytest.mark.parametrize("victim", ["gateway", "nt8"])
+def test_kill_9_in_the_middle_leaves_all_platforms_on_one_side(victim: str) -> None:
+    roots = tuple(ROLLS)
+    with RollFloor(roots) as floor:
+        floor.ready()
+        floor.until(lambda: floor.counters().get("engine_roll_waits", 0) >= len(roots))
+        moments = {
+            "NQ": lambda root: True,  # before anything was decided
+            "ES": lambda root: floor.decisions() > decided,  # the decision is on disk
+            "YM": lambda root: floor.contract(root) == ROLLS[root][1],  # the directory says so
+        }
+        for number, (root, moment) in enumerate(moments.items(), start=1):
+            decided = floor.decisions()
+            floor.release(root)
+            floor.until(lambda root=root, moment=moment: moment(root))
+            floor.kill(victim)
+            new = ROLLS[root][1]
+            floor.until(lambda root=root, new=new: floor.contract(root) == new)
+            floor.until(lambda number=number: len({(s, i) for s, i, *_ in floor.rolls}) == number * len(SIX))
+            # Whatever was killed: all are on the new side, and an order of each reaches that contract alone.
+            floor.trade_everywhere(root)
+        floor.stop()
+        for name in SIX:
+            for order in floor.book(name).orders.values():
+                assert order.contract == ROLLS[order.symbol][1], (name, order)
+
+
+def test_a_new_start_finds_the_decision_and_not_the_configurations_contract() -> None:
+    with RollFloor() as floor:
+        floor.ready()
+        floor.release("NQ")
+        floor.until(lambda: floor.contract("NQ") == NEW)
+        floor.until(lambda: len(floor.rolls) == len(SIX))
+        floor.stop()
+        floor.start()  # a run folder made anew, from a configuration that still names the old contract
+        floor.ready()
+        floor.until(lambda: floor.contract("NQ") == NEW)
+        assert floor.decisions() == 2
+
+
+def test_a_wrong_description_holds_the_roll_and_refuses_the_leg_with_both_values() -> None:
+    lies = {NEW: {"point_value": "5"}}
+    with RollFloor(settings={"sierra": {"lies": lies}}) as floor:
+        floor.ready()
+        floor.release("NQ")
+        floor.until(lambda: "multiplier" in floor.notes())
+        assert f"sierra: {NEW}: multiplier was 5 at the platform, 20 in the catalog" in floor.notes()
+        assert floor.contract("NQ") == OLD
+        floor.trade_everywhere()
+        assert not floor.rolls
+
+
+@pytest.mark.parametrize(
+    ("lie", "text"),
+    [
+        ({"point_value": "5"}, "multiplier was 5 at the platform, 20 in the catalog"),
+        ({"tick_size": "0.5"}, "tick was 0.5 at the platform, 0.25 in the catalog"),
+        ({"currency": "EUR"}, "currency was EUR at the platform, USD in the catalog"),
+        ({"expiry": "2026-12-19"}, "expiry was 2026-12-19 at the platform, 2026-12-18 in the catalog"),
+    ],
+)
+def test_a_platform_whose_instrument_is_another_gets_no_order(lie: dict, text: str) -> None:
+    rollover = {"switch_at": {}, "warm_s": 1.0}
+    with RollFloor(rollover=rollover, settings={"quantower": {"lies": {"NQ": lie}}}) as floor:
+        floor.ready()
+        signal_id = floor.signal()
+        floor.until(lambda: (r := floor.report(signal_id)) is not None and r.filled == len(SIX) - 1)
+        report = floor.report(signal_id)
+        assert report is not None
+        (leg,) = [leg for leg in report.legs if leg.platform == "quantower"]
+        assert (leg.state, leg.code) == (LegState.REJECTED, RejectCode.IDENTITY_MISMATCH)
+        assert text in leg.text
+        floor.stop()
+        assert not floor.book("quantower").orders
