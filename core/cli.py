@@ -114,7 +114,7 @@ def demo(
 ) -> None:
     """Six simulated platforms, or recordings, read by NEXUS's example, with a live table and a summary."""
     from .demo import demo_folder, run_demo
-    from .plan import configure_replay, simulate_platforms
+    from .plan import configure_replay, rehearse_signal, simulate_platforms
 
     with explained_errors():
         paths = [*(replay or []), *(more or [])]
@@ -123,14 +123,17 @@ def demo(
         chosen = with_run_folder(load_config(config), run_folder or demo_folder())
         # Simulated ticks do not belong among real recordings, nor two writers into one log file.
         chosen = msgspec.structs.replace(chosen, recorder=RecorderConfig(), log_folder=str(chosen.log_path / "demo"))
+        nexus: dict[str, Any] = {}
         if paths:
             chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
+            # The demo shows data here; who wants to trade on recordings runs `replay` and a NEXUS of his own.
+            chosen = msgspec.structs.replace(chosen, orders=msgspec.structs.replace(chosen.orders, enabled=False))
         else:
-            chosen = simulate_platforms(chosen)
+            chosen, nexus = rehearse_signal(simulate_platforms(chosen))
         on_terminal = sys.stdout.isatty() and not as_json
         log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level, console=not on_terminal)
         with _live_table(on_terminal) as show:
-            result = run_demo(chosen, seconds, show, log, console=not on_terminal)
+            result = run_demo(chosen, nexus, seconds, show, log, console=not on_terminal)
     if as_json:
         print_json(result)
     else:

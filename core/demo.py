@@ -25,6 +25,8 @@ DEFAULT_SECONDS: Final = 15.0
 # Written by nexus_link.nexus_ai, which core may not import.
 _NEXUS_REPORT: Final = "nexus-report.json"
 _LATENCY: Final = "tick_to_nexus_ns"
+_FILL_LATENCY: Final = "tick_to_fill_ns"
+_ORDER_FIGURES: Final = ("signals", "legs", "fills", "rejects", "unknown", "residual", "avg_price")
 
 
 class DemoResult(msgspec.Struct, frozen=True):
@@ -37,6 +39,11 @@ class DemoResult(msgspec.Struct, frozen=True):
             holds are in `ticks_published` alone.
         is_complete: every record in the rings, stale marks too, was read or counted as lost.
         tick_to_nexus_us: publication to NEXUS's kernel; at full replay speed it is mostly time in the queue.
+        signals, legs, fills: sent; one a platform; legs with any fill.
+        rejects: by code.
+        unknown: outcomes that nobody could tell.
+        residual: lots held at the end, by symbol; avg_price: of the fills, by symbol and side. Exact decimal texts.
+        tick_to_fill_ms: from the tick that was decided on until NEXUS knew of a leg's first fill.
     """
 
     platforms: dict[str, dict[str, int]]
@@ -48,6 +55,14 @@ class DemoResult(msgspec.Struct, frozen=True):
     tick_to_nexus_us: dict[str, float | None]
     seconds: float
     restarts: int
+    signals: int = 0
+    legs: int = 0
+    fills: int = 0
+    rejects: dict[str, int] = {}
+    unknown: int = 0
+    residual: dict[str, str] = {}
+    avg_price: dict[str, dict[str, str]] = {}
+    tick_to_fill_ms: dict[str, float | None] = {}
 
 
 def demo_folder() -> Path:
@@ -57,11 +72,18 @@ def demo_folder() -> Path:
 
 
 def run_demo(
-    config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None], log: Log, *, console: bool
+    config: GatewayConfig,
+    nexus: dict[str, Any],
+    seconds: float | None,
+    show: Callable[[Snapshot, str], None],
+    log: Log,
+    *,
+    console: bool,
 ) -> DemoResult:
     """Run it to its end, or until Ctrl-C, and clean up.
 
     Args:
+        nexus: arguments of NEXUS's example.
         seconds: None = 15 s for a simulation, to the end of the recordings for a replay.
         show: called five times a second with what is going on.
         console: whether the processes may print to stderr; else into files beside their logs.
@@ -81,7 +103,7 @@ def run_demo(
             _clear(folder, everything=is_ours)
 
     # While the folder is still held: a demo that starts the moment it is given back finds nothing half removed.
-    specs = plan_processes(config, with_nexus=True)
+    specs = plan_processes(config, nexus=nexus)
     launcher = Launcher(config, specs, console=console, log=log, before_release=close_books)
     with launcher:
         launcher.run(lambda: watch.is_over(launcher))
@@ -154,18 +176,20 @@ def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult
     # The rings' own numbers, not the adapters' counts: one that was killed has published what it did not count.
     records = sum(ring.published for ring in Monitor(folder).take().rings)
     read = marks_read = lost = 0
-    latency = LatencyStatus(0, None, None, None, None)
+    latency = fill_latency = LatencyStatus(0, None, None, None, None)
     try:
         nexus = CountersPage.attach(folder, NEXUS_NAME)
         counted = nexus.values()
         read, marks_read, lost = (counted[name] for name in ("ticks_read", "stale_marks_read", "ticks_lost"))
-        latency = describe_latency(nexus, _LATENCY)
+        latency, fill_latency = describe_latency(nexus, _LATENCY), describe_latency(nexus, _FILL_LATENCY)
     except SegmentError:
         pass  # ended before NEXUS had started
-    report = folder / _NEXUS_REPORT
+    report_file = folder / _NEXUS_REPORT
+    report = msgspec.json.decode(report_file.read_bytes()) if report_file.exists() else {"symbols": {}}
+    orders = report.get("orders", {})
     return DemoResult(
         platforms=platforms,
-        symbols=msgspec.json.decode(report.read_bytes())["symbols"] if report.exists() else {},
+        symbols=report["symbols"],
         ticks_published=published,
         ticks_read=read,
         ticks_lost=lost,
@@ -173,7 +197,13 @@ def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult
         tick_to_nexus_us={"p50": latency.p50, "p99": latency.p99, "p999": latency.p999, "max": latency.max},
         seconds=round(seconds, 3),
         restarts=restarts,
+        tick_to_fill_ms={name: _in_ms(getattr(fill_latency, name)) for name in ("p50", "p99", "max")},
+        **{name: orders[name] for name in _ORDER_FIGURES if name in orders},
     )
+
+
+def _in_ms(value_us: float | None) -> float | None:
+    return None if value_us is None else round(value_us / 1000, 3)
 
 
 def _platform_figures(folder: Path, name: str) -> dict[str, int]:

@@ -20,17 +20,24 @@ REPLAY_ADAPTER: Final = "nexus_gateway.adapters.replay:ReplayAdapter"
 _REPLAY_PLANNER: Final = "nexus_gateway.adapters.replay_plan:plan_replay"
 REPLAY_NAME: Final = "replay"
 NEXUS_NAME: Final = "nexus"
+DEMO_SYMBOL: Final = "MNQ"
+_DEMO_SCENARIOS: Final = {"mt5_br": "reject", "quantower": "partial_then_cancel"}
 
 
-def plan_processes(config: GatewayConfig, *, with_nexus: bool = False) -> list[ProcessSpec]:
-    """The processes in the order of starting; they are stopped in the opposite one, so that readers outlive writers."""
+def plan_processes(config: GatewayConfig, *, nexus: dict[str, Any] | None = None) -> list[ProcessSpec]:
+    """The processes in the order of starting; they are stopped in the opposite one, so that readers outlive writers.
+
+    Args:
+        nexus: arguments of NEXUS's example, which is started with the others then; None = NEXUS is the owner's affair.
+    """
     specs = []
     if config.recorder.enabled:
         specs.append(ProcessSpec(name=RECORDER_NAME, entry=RECORDER_ENTRY, cores=config.cores_of(RECORDER_NAME)))
     if config.orders.enabled:
         specs.append(ProcessSpec(name=GATEWAY_NAME, entry=GATEWAY_ENTRY, cores=config.cores_of(GATEWAY_NAME)))
-    if with_nexus:
-        specs.append(ProcessSpec(name=NEXUS_NAME, entry=NEXUS_ENTRY, cores=config.cores_of(NEXUS_NAME)))
+    if nexus is not None:
+        cores = config.cores_of(NEXUS_NAME)
+        specs.append(ProcessSpec(name=NEXUS_NAME, entry=NEXUS_ENTRY, cores=cores, arguments=nexus))
     for name, platform in config.platforms.items():
         if platform.enabled:
             specs.append(ProcessSpec(name=name, entry=ADAPTER_ENTRY, cores=platform.cores))
@@ -58,6 +65,29 @@ def simulate_platforms(config: GatewayConfig) -> GatewayConfig:
         for name, platform in config.platforms.items()
     }
     return _keep_apart(msgspec.structs.replace(config, platforms=platforms))
+
+
+def rehearse_signal(config: GatewayConfig) -> tuple[GatewayConfig, dict[str, Any]]:
+    """A simulation in which one signal goes to all platforms: one refuses it, one fills it in part.
+
+    Returns:
+        The configuration, and the arguments of NEXUS's example (`nexus_link.demo_signal.DemoSignal`).
+    """
+    platforms = {}
+    for name, platform in config.platforms.items():
+        paper = {"mode": "netting", "currency": "USD"}
+        if name in _DEMO_SCENARIOS:
+            paper["scenario"] = _DEMO_SCENARIOS[name]
+        symbols = platform.symbols if DEMO_SYMBOL in platform.symbols else (*platform.symbols, DEMO_SYMBOL)
+        platforms[name] = msgspec.structs.replace(platform, symbols=symbols, settings={"paper": paper})
+    # All platforms may trade at the last stage only; nothing but paper is at stake.
+    limits = msgspec.structs.replace(config.limits, stage=max(config.limits.stages))
+    signal = {
+        "symbol": DEMO_SYMBOL,
+        "quantities": {name: "2" for name, platform in platforms.items() if platform.enabled},
+        "stop_distance": "35",
+    }
+    return msgspec.structs.replace(config, platforms=platforms, limits=limits), {"demo_signal": signal}
 
 
 def _keep_apart(config: GatewayConfig) -> GatewayConfig:

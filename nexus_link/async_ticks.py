@@ -42,6 +42,8 @@ class TickWaiter:
         self._stopping = True
         self._wanted.set()
         await asyncio.to_thread(self._thread.join)
+        if self._ready is not None:
+            _answer(self._ready, False)  # a wait that is still pending; the thread may have gone without seeing it
 
     async def wait(self, timeout_s: float) -> bool:
         """True as soon as a record is there, False after `timeout_s`. One waiter at a time.
@@ -70,11 +72,11 @@ class TickWaiter:
                 if left_s <= 0.1:
                     break
             # Wanted again already: the wait was cancelled, and its answer must not end the next one.
-            if ready is not None and (self._stopping or not self._wanted.is_set()):
-                assert self._loop is not None
-                self._loop.call_soon_threadsafe(_answer, ready, found)
             if self._stopping:
                 return
+            if ready is not None and not self._wanted.is_set():
+                assert self._loop is not None
+                self._loop.call_soon_threadsafe(_answer, ready, found)
 
 
 def _answer(ready: asyncio.Future[bool], found: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from ..shm import host
 from ..shm.counters import CountersPage
+from ..shm.fan_in import FanIn
 from ..shm.idle import Idle
+from ..shm.reader import Start
 from . import features
 from .market_view import MarketView
 
@@ -30,12 +32,14 @@ class FeatureReader:
         add_to_report: called when the report is written; what it returns is added.
     """
 
-    def __init__(self, folder: Path, page: CountersPage, idle: Idle) -> None:
-        self.view = MarketView(folder, start="oldest", idle=idle)
+    def __init__(self, folder: Path, page: CountersPage, idle: Idle, *, start: Start = "oldest") -> None:
+        self._state = features.make_features()
+        # Compiled before the first ring is attached: a ring goes on turning meanwhile.
+        FanIn([]).run(features.update_features, self._state)
+        self.view = MarketView(folder, start=start, idle=idle)
         self.add_to_report: Callable[[], dict[str, Any]] = dict
         self._folder = folder
         self._page = page
-        self._state = features.make_features()
         self._symbols_known = 0
         self._read = page.counter("ticks_read")
         self._stale_marks = page.counter("stale_marks_read")
@@ -79,10 +83,8 @@ class FeatureReader:
 
     def write_report(self) -> None:
         """Leave the summary in the run folder, whole or not at all."""
-        target = self._folder / REPORT_FILE
-        draft = target.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode({**self.summarize(), **self.add_to_report()}))
-        draft.replace(target)
+        report = {**self.summarize(), **self.add_to_report()}
+        host.replace_private(self._folder / REPORT_FILE, msgspec.json.encode(report))
 
     def close(self) -> None:
         """Leave a last report and withdraw the cursors."""

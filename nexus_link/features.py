@@ -31,14 +31,17 @@ FEATURES: Final = np.dtype(
         ("imbalance_ewma", "<f8"),  # (bid size - ask size) / (bid size + ask size), -1 to 1
         ("flow", "<f8"),  # signed volume: buyers' minus sellers'
         ("stale_marks", "<i8"),
+        ("lead", "<i8"),  # platform id whose quotes make mid, variance and imbalance; 0 = none yet
     ]
 )
-"""One row a symbol id."""
+"""One row a symbol id. Counts and sums are over all platforms; what is drawn from quotes follows one of them, for two
+brokers' prices in turn would look like a market that jumps. mid, averages and imbalance are NaN until measured."""
 
 _TRADE: Final = int(TickFlag.TRADE)
 _BUYER: Final = int(TickFlag.BUYER)
 _SELLER: Final = int(TickFlag.SELLER)
 _STALE: Final = int(TickFlag.STALE)
+_ROLL: Final = int(TickFlag.ROLL)
 _DECAY: Final = 0.02
 
 
@@ -51,6 +54,8 @@ def update_features(tick: Any, state: Any) -> None:
     flags = tick.flags
     if flags & _STALE:
         row.stale_marks += 1
+        if row.lead == tick.source:
+            row.lead = 0  # the next platform that quotes takes over
         return
     row.ticks += 1
     if flags & _TRADE:
@@ -65,23 +70,40 @@ def update_features(tick: Any, state: Any) -> None:
     mid = (tick.bid + tick.ask) / 2
     if math.isnan(mid):
         mid = tick.last
-    if mid > 0:
-        if row.mid > 0:
-            change = math.log(mid / row.mid)
-            row.variance_ewma += _DECAY * (change * change - row.variance_ewma)
-            row.mid_ewma += _DECAY * (mid - row.mid_ewma)
-        else:
-            row.mid_ewma = mid
-        row.mid = mid
+    if not mid > 0:
+        return
+    if row.lead == 0 or flags & _ROLL:
+        # Another platform or another contract: its first price is a level, not a move.
+        row.lead = tick.source
+        row.mid = math.nan
+    if row.lead == tick.source:
+        _follow_quote(tick, row, mid)
+
+
+@kernel()
+def _follow_quote(tick: Any, row: Any, mid: float) -> None:
+    """Take a quote of the leading platform into the averages."""
+    if math.isnan(row.mid):
+        row.mid_ewma = mid
+    else:
+        change = math.log(mid / row.mid)
+        row.mid_ewma += _DECAY * (mid - row.mid_ewma)
+        if math.isnan(row.variance_ewma):
+            row.variance_ewma = 0.0
+        row.variance_ewma += _DECAY * (change * change - row.variance_ewma)
+    row.mid = mid
     shown = tick.bid_size + tick.ask_size
     if shown > 0:
+        if math.isnan(row.imbalance_ewma):
+            row.imbalance_ewma = 0.0
         row.imbalance_ewma += _DECAY * ((tick.bid_size - tick.ask_size) / shown - row.imbalance_ewma)
 
 
 def make_features() -> npt.NDArray[np.void]:
-    """Fresh state: shape (SYMBOLS,), FEATURES, all zero but unknown tick sizes."""
+    """Fresh state: shape (SYMBOLS,), FEATURES; counts are zero, what is not measured is NaN."""
     state: npt.NDArray[np.void] = np.zeros(SYMBOLS, FEATURES)
-    state["tick_size"] = np.nan
+    for name in ("tick_size", "mid", "mid_ewma", "variance_ewma", "imbalance_ewma"):
+        state[name] = np.nan
     return state
 
 
@@ -116,4 +138,4 @@ def summarize(state: npt.NDArray[np.void], directory: SymbolDirectory) -> dict[s
 
 def _finite(value: float) -> float | None:
     """JSON knows no NaN."""
-    return float(value) if math.isfinite(value) and value != 0 else None
+    return float(value) if math.isfinite(value) else None

@@ -40,6 +40,7 @@ from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.histogram import observe_value
 from nexus_gateway.shm.idle import STRATEGIES, Idle, make_idle
+from nexus_gateway.shm.reader import Start
 from nexus_gateway.shm.segment import SegmentError
 
 if TYPE_CHECKING:
@@ -220,7 +221,9 @@ def run_supervised(context: ProcessContext) -> int:
     It trades only what its arguments say: `{"demo_signal": {...}}`, see `DemoSignal`.
     """
     page = context.open_counters(COUNTERS, HISTOGRAMS)
-    reader = FeatureReader(context.run_folder, page, make_idle(context.config.idle))
+    # Started with the rings, it answers for every record from the first on; restarted, for what it can still read.
+    start: Start = "first" if page.segment.field("incarnation") == 1 else "oldest"
+    reader = FeatureReader(context.run_folder, page, make_idle(context.config.idle), start=start)
     demo = read_demo_signal(context.arguments)
     trader = None
     try:

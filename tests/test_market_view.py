@@ -254,3 +254,26 @@ def test_asyncio_wait_that_was_cancelled_does_not_answer_the_next(feeds, tmp_pat
 
     asyncio.run(scenario())
     view.close()
+
+
+def test_two_brokers_prices_do_not_make_a_market_that_jumps(feeds, tmp_path):
+    view = MarketView(tmp_path)
+    state = features.make_features()
+    nt8, sierra = feeds
+    for _ in range(50):
+        publish_quote(nt8, 1, 100.0, 100.5)
+        publish_quote(sierra, 1, 110.0, 110.5)
+    view.run(features.update_features, state)
+    assert (state[1]["ticks"], state[1]["mid"], state[1]["variance_ewma"]) == (100, 100.25, 0.0)
+    nt8.mark_stale(view.directory.entries())
+    publish_quote(sierra, 1, 110.0, 110.5)  # takes over, and its first price is no move
+    publish_quote(sierra, 1, 110.0, 110.5, flags=3 | TickFlag.ROLL)
+    publish_quote(sierra, 1, 120.0, 120.5, flags=3 | TickFlag.ROLL)  # neither is the first of a new contract
+    view.run(features.update_features, state)
+    assert (state[1]["mid"], state[1]["variance_ewma"]) == (120.25, 0.0)
+    publish_quote(nt8, 1, 100.0, 100.5)
+    publish_quote(sierra, 1, 121.0, 121.5)
+    view.run(features.update_features, state)
+    assert state[1]["mid"] == 121.25
+    assert state[1]["variance_ewma"] > 0
+    view.close()
