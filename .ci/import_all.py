@@ -6,13 +6,12 @@ import sys
 
 import adapters
 import core
+import nexus_gateway
 import nexus_link
 import shm
 
 for decoy in (core, shm, adapters, nexus_link):
     assert decoy.IS_THE_USERS_OWN, f"{decoy.__name__} of the user was hidden by {decoy.__file__}"
-
-import nexus_gateway
 
 names = [module.name for module in pkgutil.walk_packages(nexus_gateway.__path__, "nexus_gateway.")]
 assert len(names) > 40, f"only {len(names)} modules in the wheel: {names}"
