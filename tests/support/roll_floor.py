@@ -210,17 +210,21 @@ class RollFloor:
     def trade_everywhere(self, root: str = "NQ") -> Report:
         """Signals until one has filled on all six: while links are new some legs are refused."""
         texts: list[str] = []
-        deadline = time.monotonic() + 25
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             signal_id = self.signal(root)
-            self.until(partial(self.is_settled, signal_id))
+            self.until(partial(self._is_settled_or_late, signal_id, time.monotonic() + 3))
             report = self.report(signal_id)
-            assert report is not None
+            if report is None:
+                continue  # lost with a gateway that was killed; NEXUS's own link would say it again
             if report.filled == len(SIX):
                 return report
             texts = [f"{leg.platform} {leg.state} {leg.code} {leg.text}" for leg in report.legs if not leg.filled]
             self.rest(0.2)
         raise AssertionError(f"no signal of {root} was filled everywhere; at last: {texts}")
+
+    def _is_settled_or_late(self, signal_id: str, late_s: float) -> bool:
+        return self.is_settled(signal_id) or time.monotonic() > late_s
 
     def rest(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
