@@ -4,9 +4,10 @@ import importlib
 import pkgutil
 import sys
 
+import nexus_gateway
+
 import adapters
 import core
-import nexus_gateway
 import nexus_link
 import shm
 
