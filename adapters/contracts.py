@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from ..core.errors import ConfigError
 from ..core.instruments.catalog import Catalog, load_catalog
 from ..core.instruments.contract_code import parse_code
 from ..core.instruments.expiry import contract_dates
-from ..core.instruments.refusals import InstrumentRefused, SymbolRefused
+from ..core.instruments.refusals import SYMBOL_NOT_OFFERED, InstrumentRefused, SymbolRefused
 from ..core.instruments.sessions import Sessions, load_sessions
 from ..core.instruments.symbols import PlatformSymbol, SymbolFile
 from ..core.logs import Log
@@ -141,18 +141,18 @@ class PlatformNames:
             connection: the form of names there, such as a feed's; None = the file's default.
 
         Raises:
-            SymbolRefused: it has no such name, or the contract is not known yet.
+            SymbolRefused: it has no such name, its contract is not known yet, or another instrument stands for it.
         """
-        return self._file.book.name_of(self._platform, parse_code(symbol.contract) or symbol.name, connection)
-
-    def symbol_of(self, name: str, on: date, symbols: Sequence[Symbol]) -> Symbol:
-        """The subscribed symbol that a platform's name means. Raises SymbolRefused when it is none of them."""
-        meant = self._file.book.parse(name, self._platform, on)
-        code = meant.instrument if meant.contract is None else meant.contract.code
-        for symbol in symbols:
-            if code in (symbol.contract, symbol.name):
-                return symbol
-        raise SymbolRefused("symbol_unknown", f"{name!r} means {code}, which is not subscribed here")
+        contract = parse_code(symbol.contract)
+        found = self._file.book.name_of(self._platform, contract or symbol.name, connection)
+        wanted = symbol.name if contract is None else contract.root
+        if found.instrument != wanted:
+            raise SymbolRefused(
+                SYMBOL_NOT_OFFERED,
+                f"{wanted} was listed for {self._platform}, which trades {found.instrument} in its place; list that "
+                "one, or remove it from stands_for in the symbol mappings",
+            )
+        return found
 
     def reload_if_changed(self) -> bool:
         """Take in a changed file, at most every two seconds; a faulty one is refused whole, with a line in the log.

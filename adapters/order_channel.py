@@ -151,13 +151,13 @@ class OrderChannel:
             self._link.restart("the platform's session is new")
 
     def account_changed(self) -> None:
-        """The platform's instruments may be others than at `platform_up`: if so, present them as a new link.
+        """Present the platform's instruments as a new link when they are others than at `platform_up`; some 50 ns else.
 
         Raises:
             LinkLostError: see `platform_up`.
         """
         before, after = self._account, self._adapter.account
-        if before is None or after is None or before == after:
+        if before is after or before is None or after is None or before == after:
             return
         contracts = {each.symbol: each.contract for each in after.instruments}
         rolled = {each.symbol: each.contract for each in before.instruments if contracts.get(each.symbol)}

@@ -145,8 +145,6 @@ class AdapterSession:
                 self._adapter.subscribe(self._symbols)
                 self._subscribed.set(len(self._symbols))
                 self._publish_rolls()
-                if self._orders is not None:
-                    self._orders.account_changed()
                 return
             except LinkLostError as error:
                 self._links_lost.add()
@@ -164,6 +162,8 @@ class AdapterSession:
 
     def _turn_orders(self) -> None:
         if self._orders is not None:
+            if self._connected:
+                self._orders.account_changed()
             self._orders.turn()
 
     def _connect(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -209,11 +209,10 @@ def test_names_at_a_platform_come_from_the_mapping(mapping):
     names = PlatformNames(mapping, "nt8", CATALOG, LOG)
     symbols = [Symbol(1, "NQ", NEW, 0.25), Symbol(2, OLD, OLD, 0.25)]
     assert [names.name_of(symbol).name for symbol in symbols] == ["NQ 06-25", "NQ 03-25"]
-    assert names.symbol_of("NQ 03-25", date(2025, 3, 1), symbols).name == OLD
-    with pytest.raises(SymbolRefused, match="not subscribed"):
-        names.symbol_of("ES 03-25", date(2025, 3, 1), symbols)
     with pytest.raises(SymbolRefused, match="needs a contract month"):
         names.name_of(Symbol(3, "ES"))
+    with pytest.raises(SymbolRefused, match="which trades NAS100 in its place"):
+        PlatformNames(mapping, "mt5", CATALOG, LOG).name_of(symbols[0])
 
 
 def test_a_changed_mapping_is_taken_in_and_a_bad_one_refused_whole(mapping):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from ...core.errors import ConfigError
@@ -56,6 +57,8 @@ class PaperAdapter(Adapter):
         self._inner = inner
         self._settings = settings
         self._symbols: dict[str, Symbol] = {}
+        self._described: dict[str, Instrument] = {}
+        self._heard: tuple[Instrument, ...] = ()
         self._instruments: dict[str, Instrument] = {}
         self._shown_seq: dict[str, int] = {}
         platform = inner.feed.name
@@ -92,20 +95,29 @@ class PaperAdapter(Adapter):
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         self._inner.subscribe(symbols)
         self._symbols = {symbol.name: symbol for symbol in symbols}
-        self._instruments.clear()
-        self._instruments.update(describe_from_catalog(symbols, self._inner.catalog))
-        # What the platform itself says counts: paper must refuse what real orders would.
-        self._instruments.update({each.symbol: each for each in self._inner.instruments})
-        self._exchange.follow_contracts()
-        self._store.save(self._exchange.book)
-        self.account = self._describe_account()
+        self._described = describe_from_catalog(symbols, self._inner.catalog)
+        self._take_instruments()
 
     def poll(self, timeout_s: float) -> int:
         due_s = (self._exchange.next_due_ns - time.time_ns()) / _NS_PER_S
         published = self._inner.poll(min(timeout_s, max(due_s, 0.0)))
+        if self._inner.instruments is not self._heard:
+            self._take_instruments()
         self._follow_market()
         self._settle()
         return published
+
+    def _take_instruments(self) -> None:
+        """What the platform itself says counts: paper must refuse what real orders would."""
+        self._heard = self._inner.instruments
+        self._instruments.clear()
+        self._instruments.update(self._described)
+        for said in self._heard:
+            if said.symbol in self._described:
+                self._instruments[said.symbol] = _complete(said, self._described[said.symbol])
+        self._exchange.follow_contracts()
+        self._store.save(self._exchange.book)
+        self.account = self._describe_account()
 
     def close(self) -> None:
         self._inner.close()
@@ -202,3 +214,9 @@ class PaperAdapter(Adapter):
             currency=self._settings.account_currency(platform),
             instruments=tuple(self._instruments.values()),
         )
+
+
+def _complete(said: Instrument, known: Instrument) -> Instrument:
+    """A platform's description, with the catalog's where it says nothing."""
+    told = {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) not in (None, "", 0)}
+    return msgspec.structs.replace(known, **told)
