@@ -258,3 +258,24 @@ def test_messages_carry_the_platforms_name_outwards_and_the_root_inwards(market:
     assert isinstance(seen, Snapshot)
     assert (seen.positions.rows[0].symbol, seen.executions.rows[0].symbol) == ("NQ", "NQ")
     assert stand_ins.inward(fill).symbol == "NQ"  # type: ignore[union-attr]  # a fill
+
+
+def test_a_contract_under_its_own_name_has_its_roots_terms_and_its_own_quote(market: Market) -> None:
+    (symbol_id,) = add_symbols(market.folder, [Symbol(0, "NQH26", "NQH26")])
+    market.ids["NQH26"] = symbol_id
+    market.tick("nt8", "NQ", 18_000, 18_001)
+    market.tick("nt8", "NQH26", 18_180, 18_181)
+    context = market.markets.context(NT8, "NQH26", time.time_ns())
+    assert context is not None
+    assert (context.contract, context.point_value, context.bid) == ("NQH26", 20, 18_180)
+    assert market.markets.context(NT8, "XYH26", time.time_ns()) is None
+
+
+def test_what_keeps_a_contract_from_being_rolled_to(market: Market) -> None:
+    said = Instrument(symbol="NQH26", platform_symbol="NQ 03-26", contract="NQH26", point_value=D(2), tick_size=D(1))
+    described = msgspec.structs.replace(NT8, instruments=(said,))
+    fault = market.markets.contract_fault(described, "NQH26")
+    assert "multiplier was 2 at the platform, 20 in the catalog" in fault
+    assert "tick was 1 at the platform, 0.25 in the catalog" in fault
+    assert market.markets.contract_fault(described, "NQM26") == "has not described NQM26 yet"
+    assert market.markets.contract_fault(NT8, "NQM26") == ""  # an adapter that describes nothing at all
