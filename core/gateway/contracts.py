@@ -7,7 +7,7 @@ say what the journal says, by one store that all adapters see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -63,7 +63,10 @@ class LiveContracts:
         roots = [each.name for each in config.symbols if each.name in futures]
         self._roots = roots if config.rollover.enabled and not replays else []
         for root in self._roots:
-            _check_first(root, config.symbol(root).contract, rollover)
+            if config.symbol(root).contract:
+                _check_contract(f"contract of {root}", config.symbol(root).contract, (root,), rollover)
+        for code in (*config.rollover.dates, *config.rollover.switch_at):
+            _check_contract("a contract under rollover", code, futures, rollover)
         dates = RollDates(
             front=lambda root, now_ns: rollover.front_contract(root, _utc(now_ns)).code,
             switch_ns=lambda code: _switch_ns(rollover, code),
@@ -190,17 +193,15 @@ class LiveContracts:
         )
 
 
-def _check_first(root: str, code: str, rollover: Rollover) -> None:
+def _check_contract(what: str, code: str, roots: Container[str], rollover: Rollover) -> None:
+    """Raises ConfigError: a contract that nobody lists would be passed over in silence."""
     contract = parse_code(code)
-    if code and (contract is None or contract.root != root):
-        raise ConfigError(
-            f"gateway_config.yaml: contract of {root} was {code!r}; write one such as {root}H27, or leave it out"
-        )
-    if code:
-        try:
-            _switch_ns(rollover, code)
-        except InstrumentRefused as refusal:
-            raise ConfigError(f"gateway_config.yaml: contract of {root} was {code!r}: {refusal}") from refusal
+    if contract is None or contract.root not in roots:
+        raise ConfigError(f"gateway_config.yaml: {what} was {code!r}; write root, month letter and year, such as NQH27")
+    try:
+        _switch_ns(rollover, code)
+    except (InstrumentRefused, ConfigError) as error:
+        raise ConfigError(f"gateway_config.yaml: {what} was {code!r}: {error}") from error
 
 
 def _switch_ns(rollover: Rollover, code: str) -> int:

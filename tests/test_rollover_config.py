@@ -1,0 +1,64 @@
+"""The rollover section: its own dates are read exactly, and what would be passed over in silence is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from nexus_gateway.core.config import GatewayConfig, RolloverConfig
+from nexus_gateway.core.errors import ConfigError
+from nexus_gateway.core.gateway.contracts import LiveContracts
+from nexus_gateway.core.gateway.markets import Markets
+from nexus_gateway.core.instruments.contract_code import parse_code
+from nexus_gateway.core.logs import process_log
+
+
+def live(folder: Path, contract: str = "", **rollover: object) -> Markets:
+    config = GatewayConfig(run_folder=str(folder), rollover=RolloverConfig(**rollover))  # type: ignore[arg-type]  # varied
+    symbols = tuple(
+        msgspec.structs.replace(each, contract=contract) if each.name == "NQ" else each for each in config.symbols
+    )
+    config = msgspec.structs.replace(config, symbols=symbols)
+    markets = Markets(config, folder)
+    LiveContracts(
+        config, folder, markets.catalog, markets.rollover, markets.boards, markets.expiry_ns, process_log("test")
+    )
+    return markets
+
+
+def test_own_dates_and_moments_hold(tmp_path: Path) -> None:
+    moment = "2027-03-12T15:00:00+00:00"
+    markets = live(tmp_path, dates={"ESH27": "2027-03-12"}, switch_at={"NQH27": moment})
+    contracts = [parse_code("ESH27"), parse_code("NQH27")]
+    assert [str(markets.rollover.roll_date(each)) for each in contracts if each] == ["2027-03-12", "2027-03-12"]
+    assert contracts[1] is not None
+    assert markets.rollover.switch_at(contracts[1]) == datetime(2027, 3, 12, 15, tzinfo=UTC)
+    assert markets.rollover.front_contract("NQ", datetime(2027, 3, 12, 14, 59, tzinfo=UTC)).code == "NQH27"
+    assert markets.rollover.front_contract("NQ", datetime(2027, 3, 12, 15, tzinfo=UTC)).code == "NQM27"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"dates": {"NQ": "2027-03-12"}}, "was 'NQ'"),
+        ({"dates": {"NQF27": "2027-01-12"}}, "its months are HMUZ"),
+        ({"dates": {"XXH27": "2027-03-12"}}, "was 'XXH27'"),
+        ({"dates": {"NQH27": "2027-04-12"}}, "after its last session"),
+        ({"switch_at": {"NQH27": "2027-04-12T00:00:00+00:00"}}, "after the end of its last session"),
+        ({"contract": "ESH27"}, "contract of NQ was 'ESH27'"),
+        ({"contract": "NQ 03-27"}, "contract of NQ was 'NQ 03-27'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_the_start(tmp_path: Path, changes: dict, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        live(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dates": {"NQH27": "12.3.2027"}}, {"switch_at": {"NQH27": "2027-03-12T15:00:00"}}]
+)
+def test_times_need_their_form_and_their_zone(changes: dict) -> None:
+    with pytest.raises(ValueError, match="NQH27 was"):
+        RolloverConfig(**changes)
