@@ -111,7 +111,9 @@ class BridgeAdapter(Adapter):
         self._connection = BridgeConnection(
             self.settings.host, self._port, self.settings.connect_timeout_s, session, self._intake, self.feed
         )
-        self._await(lambda: session.is_open, "hello")
+        timeout_s = self.settings.answer_timeout_s
+        if not self._wait_until(lambda: session.is_open, timeout_s):
+            raise LinkLostError(f"the bridge gave no hello within {timeout_s} s")
         assert session.hello is not None
         self._take_hello(session.hello)
 
@@ -187,11 +189,6 @@ class BridgeAdapter(Adapter):
         if self._connection is None:
             raise LinkLostError("there is no session with the bridge")
         return self._connection
-
-    def _await(self, condition: Callable[[], bool], what: str) -> None:
-        timeout_s = self.settings.answer_timeout_s
-        if not self._wait_until(condition, timeout_s):
-            raise LinkLostError(f"the bridge gave no {what} within {timeout_s} s")
 
     def _wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Turn until the condition holds, or the time is over. Signs of life go on: to wait is not to hang."""

@@ -41,8 +41,6 @@ class BridgeSymbols:
             known = before.get(symbol_id)
             # The times of another contract's ticks mean nothing for this one.
             after_ns, after_count = self._intake.begin_symbol(symbol_id, f"{symbol.name}={name}")
-            if known is not None and known.platform_symbol == name and symbol_id in answers:
-                self._accept(answers[symbol_id])  # goes on without a pause
             self._wanted[symbol_id] = WantedSymbol(
                 symbol_id=symbol_id,
                 symbol=symbol.name,
@@ -50,6 +48,8 @@ class BridgeSymbols:
                 after_ns=after_ns,
                 after_count=after_count,
             )
+            if known is not None and known.platform_symbol == name and symbol_id in answers:
+                self._note(answers[symbol_id])  # goes on without a pause
         return Subscribe(symbols=tuple(self._wanted.values()))
 
     def sent(self, seq: int) -> None:
@@ -64,12 +64,7 @@ class BridgeSymbols:
         for each in answer.symbols:
             self._awaited.discard(each.symbol_id)
             if each.symbol_id in self._wanted:
-                self._answers.pop(each.symbol_id, None)
-                self._intake.forbid(each.symbol_id)
-                if not self._refusal(each):
-                    self._accept(each)
-                else:
-                    self._answers[each.symbol_id] = each
+                self._note(each)
 
     @property
     def complete(self) -> bool:
@@ -94,9 +89,12 @@ class BridgeSymbols:
             if answer.instrument is not None and not self._refusal(answer) and (answer.tradable or not tradable)
         )
 
-    def _accept(self, answer: SubscribedSymbol) -> None:
+    def _note(self, answer: SubscribedSymbol) -> None:
         self._answers[answer.symbol_id] = answer
-        self._intake.allow(answer.symbol_id)
+        if self._refusal(answer):
+            self._intake.forbid(answer.symbol_id)
+        else:
+            self._intake.allow(answer.symbol_id)
 
     def _refusal(self, answer: SubscribedSymbol) -> str:
         """Why this is no data for the symbol; empty when it is."""

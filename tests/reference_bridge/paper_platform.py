@@ -44,6 +44,7 @@ class PaperPlatform:
         self._on_death = on_death
         self._instruments: dict[str, m.Instrument] = {}
         self._ids: dict[str, int] = {}
+        self._last: dict[str, wire.Tick] = {}
         self._book = new_book(key, settings, time.time_ns())
         self._exchange = self._make_exchange()
         self._lock = threading.RLock()
@@ -91,6 +92,12 @@ class PaperPlatform:
                     }
                 )
             return answers
+
+    def states(self, symbol_ids: set[int]) -> list[wire.Tick]:
+        with self._lock:
+            names = {self._ids[symbol]: self._instruments[symbol].platform_symbol for symbol in self._ids}
+            newest = {symbol_id: self._last.get(names[symbol_id]) for symbol_id in symbol_ids & names.keys()}
+            return [tick._replace(symbol_id=symbol_id) for symbol_id, tick in newest.items() if tick is not None]
 
     def place(self, place: Body) -> bool:
         order = msgspec.convert(place["order"], m.Order)
@@ -140,10 +147,10 @@ class PaperPlatform:
             assert described.tick_size is not None
             assert described.lot_step is not None
             self._exchange.set_quote(symbol, make_quote(*values, described.tick_size, described.lot_step), now_ns)
+            numbers = dict(zip(("bid", "ask", "bid_size", "ask_size"), values, strict=True))
+            tick = wire.Tick(self._ids.get(symbol, 0), now_ns, wire.BID | wire.ASK, **numbers)
+            self._last[described.platform_symbol] = tick
             if self.server is not None and symbol in self._ids:
-                flags = wire.BID | wire.ASK
-                bid_, ask_, bid_size_, ask_size_ = values
-                tick = wire.Tick(self._ids[symbol], now_ns, flags, bid_, ask_, bid_size=bid_size_, ask_size=ask_size_)
                 self.server.send_ticks([tick])
             self._settle()
         return now_ns

@@ -37,6 +37,9 @@ class Platform(Protocol):
     def subscribe(self, wanted: list[Body]) -> list[Body]:
         """The answer for each wanted symbol; ticks of these and no others from now on."""
 
+    def states(self, symbol_ids: set[int]) -> list[wire.Tick]:
+        """The newest tick of each of these symbols that has one."""
+
     def place(self, place: Body) -> bool:
         """Whether it was handed over; when not, a reject was sent. A known id is repeated, never placed again."""
 
@@ -96,7 +99,7 @@ class BridgeServer:
         """End the session without a word."""
         session = self._session
         if session is not None:
-            session.end()
+            session.cut()
 
     def take_over(self, session: _Session) -> None:
         """This session has proved the token: it is the one; the older one is told."""
@@ -133,6 +136,7 @@ class _Session:
         self._urgent: deque[Body] = deque()
         self._ticks: deque[list[Any]] = deque()  # [record as bytes, may be conflated]
         self._newest: dict[int, list[Any]] = {}
+        self._names: dict[int, str] = {}
         self._over = False
         self._opened = False
         self._sent = 0
@@ -160,15 +164,18 @@ class _Session:
             self._wake.notify()
 
     def end(self, code: str = "", text: str = "") -> None:
-        """Close; with a last word when there is one."""
+        """Let the writer send what is urgent, a last word included, and close."""
         with self._wake:
             if code:
                 self._urgent.append({"type": "error", "code": code, "text": text})
             self._over = True
             self._wake.notify()
-        if not code:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Close at once, without a word."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.end()
 
     def _queue_tick(self, tick: wire.Tick) -> None:
         is_quote = not tick.flags & wire.TRADE
@@ -229,12 +236,7 @@ class _Session:
         elif kind == "heartbeat":
             self._echo = (body["sent_ns"], time.time_ns())
         elif kind == "subscribe":
-            with self._wake:
-                # What waits is of the old subscription, and would arrive behind the answer.
-                self._ticks.clear()
-                self._newest.clear()
-            answers = platform.subscribe(body["symbols"])
-            self.queue({"type": "subscribed", "subscribe_seq": self._received + 1, "symbols": answers})
+            self._subscribe(body["symbols"])
         elif kind in ("place", "cancel", "replace"):
             handed_over = getattr(platform, kind)(body)
             self.queue({"type": "ack", "command_seq": self._received + 1, "handed_over": handed_over})
@@ -244,6 +246,19 @@ class _Session:
             self.end()
         else:
             raise wire.Breach(f"message type was {kind!r}")
+
+    def _subscribe(self, wanted: list[Body]) -> None:
+        names = {each["symbol_id"]: each["platform_symbol"] for each in wanted}
+        changed = {symbol_id for symbol_id, name in names.items() if self._names.get(symbol_id) != name}
+        self._names = names
+        answers = self._server.platform.subscribe(wanted)
+        with self._wake:
+            # What waits is of the instrument before, and would arrive behind the answer.
+            self._ticks = deque(each for each in self._ticks if _symbol_of(each[0]) in names.keys() - changed)
+            self._newest = {symbol_id: each for symbol_id, each in self._newest.items() if symbol_id not in changed}
+        self.queue({"type": "subscribed", "subscribe_seq": self._received + 1, "symbols": answers})
+        states = self._server.platform.states(changed)
+        self.queue_ticks([state._replace(flags=state.flags | wire.SNAPSHOT) for state in states])
 
     def _log_in(self, login: Body) -> None:
         received_ns = time.time_ns()
@@ -329,3 +344,7 @@ class _Session:
     def _send(self, body: Body) -> None:
         self._sent += 1
         self._socket.sendall(wire.pack_message(self._sent, body))
+
+
+def _symbol_of(record: bytes) -> int:
+    return int.from_bytes(record[60:62], "little")
