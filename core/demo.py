@@ -17,6 +17,7 @@ from .config import GatewayConfig
 from .errors import GatewayError
 from .launcher import Launcher
 from .logs import Log
+from .messages import LegState
 from .plan import NEXUS_NAME, REPLAY_NAME, plan_processes
 from .run_ownership import LOCK_FILE
 from .snapshot import LatencyStatus, Monitor, Snapshot, describe_latency
@@ -26,6 +27,7 @@ DEFAULT_SECONDS: Final = 15.0
 _NEXUS_REPORT: Final = "nexus-report.json"
 _LATENCY: Final = "tick_to_nexus_ns"
 _FILL_LATENCY: Final = "tick_to_fill_ns"
+_ORDER_PATIENCE_S: Final = 30.0
 _ORDER_FIGURES: Final = ("signals", "legs", "fills", "rejects", "unknown", "residual", "avg_price")
 
 
@@ -91,7 +93,7 @@ def run_demo(
     Raises:
         GatewayError: the run folder is in use, or a process failed for good; the text says which and why.
     """
-    watch = _DemoWatch(config, seconds, show)
+    watch = _DemoWatch(config, seconds, show, awaits_orders=bool(nexus))
     folder = config.run_path
     is_ours = folder == demo_folder() or not folder.exists()
     results: list[DemoResult] = []
@@ -130,7 +132,16 @@ class _DemoWatch:
         failure: why the demo cannot go on; empty = nothing failed.
     """
 
-    def __init__(self, config: GatewayConfig, seconds: float | None, show: Callable[[Snapshot, str], None]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        seconds: float | None,
+        show: Callable[[Snapshot, str], None],
+        *,
+        awaits_orders: bool,
+    ) -> None:
+        self._report_file = config.run_path / _NEXUS_REPORT
+        self._awaits_orders = awaits_orders
         self._replays = REPLAY_NAME in config.platforms
         self._limit_s = seconds if seconds is not None else (None if self._replays else DEFAULT_SECONDS)
         self._show = show
@@ -153,7 +164,19 @@ class _DemoWatch:
         self._show(snapshot, self._title())
         if self._replays and _replay_is_read(snapshot):
             return True
-        return self._limit_s is not None and self.elapsed_s >= self._limit_s
+        if self._limit_s is None or self.elapsed_s < self._limit_s:
+            return False
+        # A slow machine is given some more time to show what became of the signal.
+        return self._orders_settled() or self.elapsed_s >= self._limit_s + _ORDER_PATIENCE_S
+
+    def _orders_settled(self) -> bool:
+        """Whether every leg that was to be sent has come to an end, or none was to be sent."""
+        if not self._awaits_orders:
+            return True
+        if not self._report_file.exists():
+            return False
+        reports = msgspec.json.decode(self._report_file.read_bytes()).get("orders", {}).get("reports", [])
+        return bool(reports) and all(LegState(leg["state"]).final for leg in reports[0]["legs"])
 
     def _title(self) -> str:
         if self._first_tick_s is None:

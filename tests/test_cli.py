@@ -50,7 +50,7 @@ def small_config(folder: Path, run_folder: Path, ticks_per_s: float = 500.0) -> 
 
 
 def test_demo_simulates_six_platforms_and_accounts_for_every_tick(tmp_path):
-    ran = run_command(tmp_path, "demo", "--seconds", 8, "--run-folder", tmp_path / "run", "--json")
+    ran = run_command(tmp_path, "demo", "--seconds", 3, "--run-folder", tmp_path / "run", "--json")
     assert ran.returncode == 0, ran.stderr
     result = one_json_object(ran.stdout)
     assert sorted(result["platforms"]) == ["bookmap", "mt5", "mt5_br", "nt8", "quantower", "sierra"]
@@ -60,7 +60,7 @@ def test_demo_simulates_six_platforms_and_accounts_for_every_tick(tmp_path):
     assert sum(row["ticks"] for row in result["symbols"].values()) == result["ticks_read"]
     latency = result["tick_to_nexus_us"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["p999"] <= latency["max"]
-    assert result["seconds"] >= 8
+    assert result["seconds"] >= 3
     # One signal, six legs: one platform refuses it, one fills it in part.
     assert (result["signals"], result["legs"], result["fills"], result["unknown"]) == (1, 6, 5, 0)
     assert result["rejects"] == {"platform_rejected": 1}
