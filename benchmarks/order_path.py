@@ -82,6 +82,8 @@ ROW_BYTES = 1_600
 """What one signal with its order takes in the journal."""
 MESSAGE_BYTES = 500
 WARM_UP = 50
+ROUND = 64
+"""Signals opened, then closed, in a throughput run."""
 
 
 def make_config(root: Path, platforms: tuple[str, ...]) -> GatewayConfig:
@@ -296,14 +298,32 @@ class Desk:
         self.client.tick()
         return heard
 
-    def send(self, platforms: tuple[str, ...]) -> str:
+    def send(self, platforms: tuple[str, ...], closing: bool = False) -> str:
+        """One lot more on each platform, or one less."""
         self._sent += 1
         signal = Signal(
-            signal_id=f"b{self._sent}", symbol="NQ", side=Direction.BUY, created_ns=time.time_ns(), quantity=ONE,
-            targets=tuple(Target(platform=name) for name in platforms), bracket=Bracket(stop_loss=PRICE - 100),
-        )  # fmt: skip
+            signal_id=f"b{self._sent}",
+            symbol="NQ",
+            side=Direction.SELL if closing else Direction.BUY,
+            created_ns=time.time_ns(),
+            quantity=ONE,
+            targets=tuple(Target(platform=name) for name in platforms),
+            bracket=None if closing else Bracket(stop_loss=PRICE - 100),
+            reduce_only=closing,
+        )
         _expect(self.client.send(signal), True)
         return signal.signal_id
+
+    def fill(self, platforms: tuple[str, ...], count: int, at_once: int, closing: bool) -> None:
+        """Send so many signals, at most `at_once` in flight, until all have filled."""
+        sent: list[str] = []
+        done = 0
+        while done < count:
+            while len(sent) < min(count, done + at_once):
+                sent.append(self.send(platforms, closing))
+            self.turn(wait_ms=100)
+            while done < len(sent) and self.filled.get(sent[done]) == len(platforms):
+                done += 1
 
     def close(self) -> None:
         self.client.close()
@@ -337,22 +357,25 @@ def measure_gateway(root: Path, latencies: int, orders: int, at_once: int) -> tu
             while not desk.filled.get(signal_id):
                 desk.turn(wait_ms=100)
             samples_ns.append(time.perf_counter_ns() - before_ns)
+        page = CountersPage.attach(config.run_path, "gateway")
+        for name in ("signal_to_order_ns", "turn_ns", "commit_ns"):
+            took = page.histogram(name)
+            p50, p99, most = took.percentile(50) / 1e6, took.percentile(99) / 1e6, took.maximum / 1e6
+            print(f"    gateway's own {name:<32} {p50:>8.3f} {p99:>8.3f} {most:>8.3f}   n = {took.count}")
         rates = {}
+        lots = latencies
         for legs in (1, len(PLATFORMS)):
-            wanted, began_s = orders // legs, time.perf_counter()
-            sent: list[str] = []
-            done = 0
-            while done < wanted:
-                while len(sent) < wanted and len(sent) - done < at_once:
-                    sent.append(desk.send(PLATFORMS[:legs]))
-                desk.turn(wait_ms=100)
-                while done < len(sent) and desk.filled.get(sent[done]) == legs:
-                    done += 1
-            rates[legs] = wanted * legs / (time.perf_counter() - began_s)
-        lots = latencies + sum(orders // legs * legs for legs in rates)
+            rounds = max(1, orders // (2 * ROUND * legs))
+            began_s = time.perf_counter()
+            for _ in range(rounds):
+                # Opened and closed again in turns, as in life: a gateway seldom holds thousands of open signals.
+                for closing in (False, True):
+                    desk.fill(PLATFORMS[:legs], ROUND, at_once, closing)
+            lots += 2 * rounds * ROUND * legs
+            rates[legs] = 2 * rounds * ROUND * legs / (time.perf_counter() - began_s)
         _expect(sum(desk.filled.values()), lots)
         wait_until(lambda: gateway_counters(config)["fills"] == lots, desk.turn)
-        _expect(gateway_counters(config)["orders_sent"], lots)
+        wait_until(lambda: gateway_counters(config)["orders_sent"] == lots, desk.turn)
         _expect(gateway_counters(config)["unknown"], 0)
         desk.close()
         platforms.kill()
@@ -411,8 +434,8 @@ def measure_whole(root: Path, count: int) -> tuple[list[int], list[int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.order_path", description=__doc__)
-    parser.add_argument("--latencies", type=int, default=1_000, help="orders one after another")
-    parser.add_argument("--orders", type=int, default=8_000, help="orders of each throughput run")
+    parser.add_argument("--latencies", type=int, default=500, help="orders one after another")
+    parser.add_argument("--orders", type=int, default=4_000, help="orders of each throughput run")
     parser.add_argument("--at-once", type=int, default=64, help="signals in flight in the throughput runs")
     options = parser.parse_args()
     print(machine.describe())
