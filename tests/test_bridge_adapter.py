@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import socket
 import time
 from decimal import Decimal
 
@@ -22,7 +24,8 @@ from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import Platform, TickFlag
 
 from tests.conformance.gateway_peer import make_order
-from tests.support.bridges import NQ, Bench, reference_bridge
+from tests.reference_bridge import wire
+from tests.support.bridges import NQ, Bench, Liar, reference_bridge
 
 ONE = Decimal(1)
 
@@ -88,6 +91,38 @@ def test_resume_names_the_newest_tick_and_how_many_had_its_time(parts):
     bench.open()
     ((wanted,),) = asked
     assert (wanted["after_ns"], wanted["after_count"]) == (quoted_ns, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_platform_with_history_loses_and_doubles_nothing_over_reconnects(tmp_path, seed):
+    """Many ticks share a time, and some are equal: only time and count together say where to go on."""
+    chance = random.Random(seed)
+    times = sorted(time.time_ns() // 10**6 * 10**6 - chance.randrange(300) * 10**6 for _ in range(2000))
+    history = [wire.Tick(NQ.id, at_ns, wire.TRADE, last=float(chance.randrange(3)), last_size=1) for at_ns in times]
+
+    def go_on_and_die(liar: Liar, connection: socket.socket) -> None:
+        (wanted,) = liar.wanted
+        later = [i for i, tick in enumerate(history) if tick.ts_event_ns >= wanted["after_ns"]]
+        start = later[0] + wanted["after_count"] if later else len(history)
+        for _ in range(chance.randrange(10)):
+            records = [wire.pack_tick(tick) for tick in history[start : start + chance.randrange(1, 60)]]
+            if records:
+                connection.sendall(wire.pack_ticks(records))
+            start += len(records)
+        if start < len(history):
+            connection.sendall(wire.pack_ticks([wire.pack_tick(history[start])])[: chance.randrange(72)])
+            connection.shutdown(socket.SHUT_RDWR)
+
+    liar = Liar(go_on_and_die)
+    bench = Bench(tmp_path, liar.port)
+    while bench.feed.writer.tail < len(history):
+        bench.meet(lambda: bench.feed.writer.tail >= len(history))
+    ticks = bench.ticks()
+    assert ticks["ts_event_ns"].tolist() == times
+    assert ticks["last"].tolist() == [tick.last for tick in history]
+    assert liar.connections > 5
+    bench.close()
+    liar.close()
 
 
 def test_a_roll_in_the_session_never_mixes_contracts(parts):

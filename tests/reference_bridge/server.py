@@ -272,19 +272,22 @@ class _Session:
             return
         self._heartbeat_s, self._mute_after_s = login["heartbeat_ms"] / 1000, login["mute_after_ms"] / 1000
         self._socket.settimeout(self._mute_after_s)
-        self._opened = True
-        self.queue(
-            {
-                "type": "hello",
-                "proof": wire.prove(server.token, "bridge", login["nonce"], self._nonce),
-                "platform_version": server.platform.version,
-                "login_sent_ns": login["sent_ns"],
-                "login_received_ns": received_ns,
-                "sent_ns": time.time_ns(),
-                **server.platform.describe(),
-            }
-        )
-        server.take_over(self)  # from here on events come, behind the hello
+        described = server.platform.describe()
+        with self._wake:
+            self._opened = True  # from here on heartbeats go out, behind the hello
+            self._urgent.append(
+                {
+                    "type": "hello",
+                    "proof": wire.prove(server.token, "bridge", login["nonce"], self._nonce),
+                    "platform_version": server.platform.version,
+                    "login_sent_ns": login["sent_ns"],
+                    "login_received_ns": received_ns,
+                    "sent_ns": time.time_ns(),
+                    **described,
+                }
+            )
+            self._wake.notify()
+        server.take_over(self)  # and events
 
     # The writer's side.
 
@@ -292,32 +295,30 @@ class _Session:
         beat_due_s = time.monotonic()
         try:
             while True:
+                while self._server.mute and not self._over:
+                    time.sleep(0.02)
                 with self._wake:
                     while not (self._urgent or self._ticks or self._over or time.monotonic() >= beat_due_s):
                         self._wake.wait(max(beat_due_s - time.monotonic(), 0.0))
                     bodies = list(self._urgent)
                     self._urgent.clear()
-                    over = self._over
+                    over, opened = self._over, self._opened
                     records = [self._ticks.popleft() for _ in range(min(len(self._ticks), TICKS_PER_FRAME))]
                     for record in records:
                         record[1] = False  # on its way: nothing takes its place any more
                     dropped, waiting = self._ticks_dropped, len(self._ticks)
-                if self._server.mute and not over:
-                    time.sleep(0.02)
-                    continue
                 for body in bodies:
                     self._send(body)
                 if over:
                     break
-                if self._opened and time.monotonic() >= beat_due_s:
+                if opened and time.monotonic() >= beat_due_s:
                     beat_due_s = time.monotonic() + self._heartbeat_s
                     self._beat(dropped, waiting)
-                elif not self._opened:
+                elif not opened:
                     beat_due_s = time.monotonic() + 0.05
                 if records:
-                    # Counted before: a heartbeat must never know of fewer than the adapter has.
-                    self._ticks_sent += len(records)
                     self._socket.sendall(wire.pack_ticks([record for record, _ in records]))
+                    self._ticks_sent += len(records)
         except OSError:
             pass
         self._over = True

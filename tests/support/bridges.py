@@ -94,13 +94,17 @@ class Bench:
             return str(error)
         raise AssertionError("unreachable")
 
-    def meet(self) -> str:
-        """Open a session and keep it until it is over; why it was. A lie may come at once, before `open` is done."""
+    def meet(self, condition: Callable[[], Any] = lambda: False) -> str:
+        """Open a session and keep it until it is over, or the condition holds; why it was over.
+
+        A lie may come at once, before `open` is done.
+        """
         try:
             self.open()
+            self.until(condition)
         except LinkLostError as error:
             return str(error)
-        return self.until_lost()
+        return ""
 
     def listen(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -146,11 +150,13 @@ class Liar:
 
     Attributes:
         connections: how many have come.
+        wanted: the symbols of the newest subscription.
     """
 
     def __init__(self, deed: Callable[[Liar, socket.socket], None], *, greet: bool = True) -> None:
         self.connections = 0
         self.seq = 0
+        self.wanted: list[dict[str, Any]] = []
         self._deed = deed
         self._greet = greet
         self._open: list[socket.socket] = []
@@ -180,6 +186,7 @@ class Liar:
         proof = wire.prove(TOKEN, "bridge", login["nonce"], vectors.BRIDGE_NONCE)
         self.say(connection, "hello", proof=proof)
         number, subscribe = self.hear(connection, "subscribe")
+        self.wanted = subscribe["symbols"]
         instrument = vectors.INSTRUMENT
         answers = [
             {"symbol_id": each["symbol_id"], "accepted": True, "instrument": instrument, "tradable": True}
