@@ -65,7 +65,8 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         speed: 1 = as recorded, 10 = ten times as fast; 0 = as fast as the attached readers take it.
         loop: begin again at the end, for ever.
         start: ISO time (UTC when it names no zone) to begin at; None = at the first tick.
-        wait_for_readers: publish nothing until so many readers have attached.
+        wait_for_readers: publish nothing until so many readers have attached; at full speed also nothing while fewer
+            are there, so that one that is restarted misses nothing.
         keep_times: leave `ts_recv_ns` as recorded instead of setting it to the time of publication.
     """
 
@@ -155,7 +156,7 @@ class ReplayAdapter(Adapter):
             return 0
         count = min(len(self._chunk) - self._position, _TURN_TICKS)
         if self._settings.speed == 0:
-            count = min(count, self._readers.room())
+            count = min(count, self._readers.room(self._settings.wait_for_readers))
         else:
             count = self._pace.due(self._chunk, self._position, count)
         if count == 0:
@@ -273,9 +274,14 @@ class _ReaderWatch:
         self._refresh()
         return len(self._cursors)
 
-    def room(self) -> int:
-        """How many ticks can be published without overwriting one that a reader has not read; half the ring at most."""
+    def room(self, least_readers: int) -> int:
+        """How many ticks can be published without overwriting one that a reader has not read; half the ring at most.
+
+        None while fewer than `least_readers` are attached.
+        """
         self._refresh()
+        if len(self._cursors) < least_readers:
+            return 0
         writer = self._feed.writer
         behind = [writer.tail + 1 - cursor.field("next_seq") for cursor in self._cursors]
         return max(writer.capacity // 2 - max(behind, default=0), 0)

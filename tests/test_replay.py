@@ -200,3 +200,28 @@ def test_a_broken_line_stops_the_replay_behind_the_good_ones(feed, tmp_path):
     tolerant.subscribe(make_symbols(tmp_path, "NQ"))
     play(tolerant, feed)
     assert feed.counters.values()["bad_lines"] == 1
+
+
+def test_full_speed_pauses_while_its_reader_is_away(tmp_path):
+    feed = make_replay_feed(tmp_path, capacity=16)
+    path = write_trades(tmp_path / "NQH0.csv.gz", list(range(100)))
+    first = TickReader(tmp_path, "replay", start="first", cursor="nexus")
+    adapter = start_replay(feed, path, speed=0, wait_for_readers=1)
+    adapter.poll(0.0)
+    assert feed.writer.tail == 8  # half the ring
+    first.close()
+    time.sleep(0.3)  # the adapter looks for cursors four times a second
+    for _ in range(5):
+        assert adapter.poll(0.0) == 0
+    second = TickReader(tmp_path, "replay", start=first.next_seq, cursor="nexus")
+    time.sleep(0.3)
+    out = empty_ticks(16)
+    sizes: list[float] = []
+    for _ in range(200):
+        adapter.poll(0.0)
+        got = out[: second.drain(out)]
+        sizes += got["last_size"][got["flags"] != TickFlag.STALE].tolist()  # a finished replay marks its last quotes
+    assert sizes == [float(i + 1) for i in range(100)]
+    assert second.lost == 0
+    second.close()
+    close_feed(feed)
