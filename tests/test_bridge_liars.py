@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import time
+from contextlib import closing
 
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
@@ -79,7 +81,7 @@ LIES = {
     "garbage": (send(random.Random(1).randbytes(5000)), "."),
     "zeros": (send(bytes(100_000)), "version was 0"),
     "no json": (send(wire.HEADER.pack(3, 2, 0, 1) + b"{{{"), "none"),
-    "silence": (stay_silent, "nothing heard"),
+    "silence": (stay_silent, "nothing heard|not taken in"),  # both are true of it; which is told first is chance
     "half a frame": (cut_in_half, "closed the connection"),
     "a gap": (skip_a_number, "lost or repeated"),
     "a wrong count": (miscount, "has sent 2 ticks, 1 have come"),
@@ -95,19 +97,14 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_ends_the_session_and_nothing_else(tmp_path, lie):
     deed, text = LIES[lie]
-    liar = Liar(deed)
-    bench = Bench(tmp_path, liar.port)
-    reason = bench.meet()
-    if text != ".":
-        assert text in reason
-    assert bench.desk.events == []
-    ticks = bench.ticks()
-    assert all(tick["symbol"] == NQ.id and tick["bid"] == 18000.0 for tick in ticks)
-    # The next session gets as far as the first.
-    assert text == "." or text in bench.meet()
-    assert bench.count("decode_errors") <= 2
-    bench.close()
-    liar.close()
+    with closing(Liar(deed)) as liar, closing(Bench(tmp_path, liar.port)) as bench:
+        assert re.search(text, bench.meet())
+        assert bench.desk.events == []
+        ticks = bench.ticks()
+        assert all(tick["symbol"] == NQ.id and tick["bid"] == 18000.0 for tick in ticks)
+        # The next session gets as far as the first.
+        assert re.search(text, bench.meet())
+        assert bench.count("decode_errors") <= 2
 
 
 GREETING_LIES = {
