@@ -77,6 +77,7 @@ class OrderChannel:
         counters: CountersPage,
         log: Log,
         *,
+        may_link: Callable[[], bool] = lambda: True,
         utc_ns: Callable[[], int] = time.time_ns,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -85,6 +86,7 @@ class OrderChannel:
             adapter: with `capabilities`; gets this as its `orders`.
             make_link: opens the link to the gateway; ConfigError = not yet, such as while there is no token.
             accounts: the accounts that may be traded; empty = any (for simulated ones).
+            may_link: whether what a first hello says of the instruments will hold.
         """
         assert adapter.capabilities is not None, "an adapter without capabilities takes no orders"
         adapter.orders = self
@@ -92,6 +94,7 @@ class OrderChannel:
         self._capabilities = adapter.capabilities
         self._make_link = make_link
         self._accounts = tuple(accounts)
+        self._may_link = may_link
         self._kill_file = kill_file_path(run_folder)
         self._look_at_kill_s = 0.0
         self._log = log
@@ -162,6 +165,12 @@ class OrderChannel:
         contracts = {each.symbol: each.contract for each in after.instruments}
         rolled = {each.symbol: each.contract for each in before.instruments if contracts.get(each.symbol)}
         rolled = {symbol: contract for symbol, contract in rolled.items() if contract not in ("", contracts[symbol])}
+        if self._link is not None:
+            # The new link will not bring what the old one has brought. An order for a contract of before is refused.
+            self._account = after
+            lost = self._take_arrived(self._link)
+            if lost is not None:
+                raise lost
         # What waits was said of the contracts of before, and is heard when the names mean others.
         self._waiting = deque(
             msgspec.structs.replace(event, symbol=rolled.get(event.symbol, event.symbol))
@@ -188,14 +197,7 @@ class OrderChannel:
         if link is None:
             return
         link.last_data_ns = self._last_publish.value
-        lost: LinkLostError | None = None
-        for body in link.receive():
-            try:
-                self._take(body, link.hello)
-            except LinkLostError as error:
-                # What came behind it is refused, rather than forgotten.
-                self.platform_down()
-                lost = error
+        lost = self._take_arrived(link)
         link.tick()
         self._counts["order_link_up"].set(int(link.is_up))
         if link.refusal is not None:
@@ -242,6 +244,9 @@ class OrderChannel:
     def _open_link(self) -> LinkClient | None:
         if self._account is None or self._monotonic_s() < self._retry_link_s:
             return None
+        if not self._may_link():
+            self._note_trouble("the gateway has not chosen the contracts in front yet")
+            return None
         try:
             self._link = self._make_link(self._hello(self._account))
         except ConfigError as error:
@@ -255,6 +260,9 @@ class OrderChannel:
             self._link = None
         self._counts["order_link_up"].set(0)
         self._retry_link_s = self._monotonic_s() + _RETRY_LINK_S
+        self._note_trouble(reason)
+
+    def _note_trouble(self, reason: str) -> None:
         if reason != self._link_trouble:
             self._link_trouble = reason
             self._log.warning("no link to the gateway", reason=reason)
@@ -287,6 +295,17 @@ class OrderChannel:
             self._waiting.popleft()
             self._counts["order_events_sent"].add()
         self._counts["order_events_waiting"].set(len(self._waiting))
+
+    def _take_arrived(self, link: LinkClient) -> LinkLostError | None:
+        lost: LinkLostError | None = None
+        for body in link.receive():
+            try:
+                self._take(body, link.hello)
+            except LinkLostError as error:
+                # What came behind it is refused, rather than forgotten.
+                self.platform_down()
+                lost = error
+        return lost
 
     def _take(self, body: Message, hello: Hello) -> None:
         if isinstance(body, Welcome):

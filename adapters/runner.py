@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -68,7 +69,15 @@ def main(context: ProcessContext) -> int:
             orders_mode = "none"
         if orders_mode == "paper":
             adapter = PaperAdapter(adapter, shared.paper, _paper_path(context))
-        orders = None if orders_mode == "none" else _open_orders(context, adapter, shared)
+        futures = {each.symbol for each in catalog.futures()}
+        roots = set(context.config.rolling_roots(futures))
+
+        def contracts_chosen() -> bool:
+            # At a first start the gateway chooses after the adapter has connected; an order that is on its way when
+            # the adapter presents itself anew with that contract would be lost.
+            return all(symbol.contract for symbol in contracts.symbols if symbol.name in roots)
+
+        orders = None if orders_mode == "none" else _open_orders(context, adapter, shared, contracts_chosen)
         session = AdapterSession(
             adapter,
             contracts.symbols,
@@ -97,7 +106,9 @@ def main(context: ProcessContext) -> int:
     return EXIT_CLEAN
 
 
-def _open_orders(context: ProcessContext, adapter: Adapter, shared: SharedSettings) -> OrderChannel:
+def _open_orders(
+    context: ProcessContext, adapter: Adapter, shared: SharedSettings, may_link: Callable[[], bool]
+) -> OrderChannel:
     if adapter.capabilities is None:
         raise ConfigError(
             f"platform {context.name!r}: orders was platform, for which {type(adapter).__name__} is not made; "
@@ -116,7 +127,9 @@ def _open_orders(context: ProcessContext, adapter: Adapter, shared: SharedSettin
             queue_messages=settings.queue_messages,
         )
 
-    return OrderChannel(adapter, make_link, accounts, context.run_folder, context.counters, context.log)
+    return OrderChannel(
+        adapter, make_link, accounts, context.run_folder, context.counters, context.log, may_link=may_link
+    )
 
 
 def _paper_path(context: ProcessContext) -> Path:

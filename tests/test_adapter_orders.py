@@ -114,6 +114,7 @@ class Bench:
         self.links: list[FakeLink] = []
         self.now_s = 1000.0
         self.trouble: ConfigError | None = None
+        self.contracts_chosen = True
         self.channel = OrderChannel(
             self.adapter,
             self._make_link,
@@ -121,6 +122,7 @@ class Bench:
             folder,
             page,
             LOG,
+            may_link=lambda: self.contracts_chosen,
             utc_ns=lambda: int(self.now_s * 1e9),
             monotonic_s=lambda: self.now_s,
         )
@@ -219,6 +221,31 @@ def test_a_new_session_of_the_platform_is_a_new_link(bench):
     assert bench.link.platform_up
     (hello,) = bench.link.restarts
     assert (hello.account, hello.token) == ("A2", "secret")
+
+
+def test_no_link_before_the_contracts_in_front_are_chosen(bench):
+    bench.contracts_chosen = False
+    bench.channel.platform_up()
+    bench.channel.turn()
+    assert bench.links == []
+    bench.contracts_chosen = True
+    bench.channel.turn()
+    assert len(bench.links) == 1
+
+
+def test_what_came_before_the_instruments_changed_is_carried_out_or_refused_not_lost(bench):
+    bench.go()
+    bench.link.is_up = True
+    other, (nq,) = order("t", contract="NQH27"), ACCOUNT.instruments
+    bench.link.inbox += [order(), other]
+    bench.adapter.account = msgspec.structs.replace(
+        ACCOUNT, instruments=(msgspec.structs.replace(nq, contract="NQH27"),)
+    )
+    bench.channel.account_changed()
+    assert bench.adapter.executed == [other], "the order for the contract that is traded now"
+    (refusal,) = bench.link.sent
+    assert (refusal.code, refusal.client_order_id) == (m.RejectCode.IDENTITY_MISMATCH, order().client_order_id)
+    assert [hello.instruments[0].contract for hello in bench.link.restarts] == ["NQH27"]
 
 
 def test_an_account_that_is_not_allowed_never_trades(tmp_path):

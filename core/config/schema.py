@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Container
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -23,6 +24,7 @@ from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS, DEFAUL
 from .rollover import RolloverConfig
 
 SIMULATOR: Final = "nexus_gateway.adapters.simulator:SimulatorAdapter"
+_REPLAY: Final = "nexus_gateway.adapters.replay:"
 PLATFORM_KEYS: Final = ("mt5", "mt5_br", "nt8", "sierra", "bookmap", "quantower")
 LAUNCHER_NAME: Final = "launcher"
 RECORDER_NAME: Final = "recorder"
@@ -288,6 +290,14 @@ class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_field
         if process in self.platforms:
             return self.platforms[process].cores
         return self.cores.get(process, ())
+
+    def rolling_roots(self, futures: Container[str]) -> list[str]:
+        """The symbols whose contract in front the gateway chooses. `futures`: the catalog's futures, by symbol."""
+        # A recording is of its own day: its contracts are those of then.
+        replays = any(each.adapter.startswith(_REPLAY) for each in self.platforms.values())
+        if replays or not self.rollover.enabled:
+            return []
+        return [each.name for each in self.symbols if each.name in futures]
 
     def symbol(self, name: str) -> SymbolConfig:
         """The entry of a universal name. Raises KeyError."""

@@ -31,7 +31,6 @@ from .volumes import TradedVolumes
 
 _NS_PER_S: Final = 1_000_000_000
 _RETIRE_NS: Final = 60 * _NS_PER_S
-_REPLAY: Final = "nexus_gateway.adapters.replay:"
 Identity = Callable[[Hello, str], str]
 """What is wrong with a platform's description of a contract; empty = nothing."""
 
@@ -57,11 +56,8 @@ class LiveContracts:
         self._log = log
         self._volumes = TradedVolumes(folder, list(config.platforms))
         self._retire_at_ns = 0
-        # A recording is of its own day: its contracts are those of then.
-        replays = any(each.adapter.startswith(_REPLAY) for each in config.platforms.values())
         futures = {each.symbol for each in catalog.futures()}
-        roots = [each.name for each in config.symbols if each.name in futures]
-        self._roots = roots if config.rollover.enabled and not replays else []
+        self._roots = config.rolling_roots(futures)
         for root in self._roots:
             if config.symbol(root).contract:
                 _check_contract(f"contract of {root}", config.symbol(root).contract, (root,), rollover)
