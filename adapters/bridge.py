@@ -69,7 +69,7 @@ class BridgeAdapter(Adapter):
         self.settings = convert_settings(self.SETTINGS, settings, where)
         self.capabilities = Capabilities(order_types=(OrderType.MARKET,), times_in_force=(TimeInForce.DAY,))
         self._port = self.settings.port_of(feed.platform)
-        self._token = self.settings.read_token(where)
+        self._token = self.read_token(where)
         self._log = process_log(feed.name)
         self._intake = TickIntake(feed.platform)
         self._counters = BridgeCounters(feed.counters, self._log)
@@ -80,9 +80,14 @@ class BridgeAdapter(Adapter):
         self._wants_events = False
         self._orders_up = False
         self._data_up = False
+        self._state_text = ""
         self._notice_due_ns = 0
 
     # What a platform's own adapter may change.
+
+    def read_token(self, where: str) -> str:
+        """The token that the bridge knows, too; `where` opens a message. Raises ConfigError."""
+        return self.settings.read_token(where)
 
     def name_at_platform(self, symbol: Symbol) -> str:
         """The platform's own name of a symbol, its contract included. Raises SymbolRefused when there is none."""
@@ -100,6 +105,10 @@ class BridgeAdapter(Adapter):
             ConfigError: it is another one.
             LinkLostError: not yet.
         """
+
+    def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
+        """What the gateway may send, of what the bridge says that the platform can."""
+        return hello.capabilities
 
     # The contract.
 
@@ -141,7 +150,8 @@ class BridgeAdapter(Adapter):
     def execute(self, command: Command) -> None:
         connection = self._open()
         if not self._orders_up:
-            refusal = make_refusal(command, "the platform's link to its broker is down, or trading is switched off")
+            reason = self._state_text or "its link to the broker is down, or trading is switched off"
+            refusal = make_refusal(command, f"the platform takes no orders now: {reason}"[:512])
             if self.orders is not None:
                 self.orders.report(refusal)
             return
@@ -240,8 +250,8 @@ class BridgeAdapter(Adapter):
 
     def _take_hello(self, hello: BridgeHello) -> None:
         self.check_hello(hello)
-        self.capabilities = hello.capabilities
-        self._orders_up, self._data_up = hello.orders_up, hello.data_up
+        self.capabilities = self.limit_capabilities(hello)
+        self._orders_up, self._data_up, self._state_text = hello.orders_up, hello.data_up, hello.text
         self._log.info(
             "bridge is there", platform_version=hello.platform_version, text=hello.text, details=dict(hello.details)
         )
@@ -292,7 +302,7 @@ class BridgeAdapter(Adapter):
         if self._data_up and not status.data_up:
             self.feed.mark_stale(list(self._symbols.by_id.values()))
         returned = status.orders_up and not self._orders_up
-        self._data_up, self._orders_up = status.data_up, status.orders_up
+        self._data_up, self._orders_up, self._state_text = status.data_up, status.orders_up, status.text
         if returned:
             raise LinkLostError("the platform's broker is back: what happened meanwhile must be asked anew")
 

@@ -11,6 +11,7 @@ from .bridge_ticks import TickIntake
 
 BRIDGE_COUNTERS: Final = (
     "bridge_ticks_refused",
+    "bridge_quotes_gated",
     "bridge_symbols_refused",
     "bridge_commands_unanswered",
     "bridge_snapshots_late",
@@ -32,6 +33,7 @@ class BridgeCounters:
         self.snapshots_late = page.counter("bridge_snapshots_late")
         self.events_elsewhere = page.counter("bridge_events_elsewhere")
         self._ticks_refused = page.counter("bridge_ticks_refused")
+        self._quotes_gated = page.counter("bridge_quotes_gated")
         self._dropped_at_source = page.counter("ticks_dropped_at_source")
         self._clock_offset = page.counter("bridge_clock_offset_us")
         self._round_trip = page.counter("bridge_round_trip_us")
@@ -43,6 +45,7 @@ class BridgeCounters:
     def begin_session(self) -> None:
         """The session's own counts begin at 0 again."""
         self._refused = 0
+        self._gated = 0
         self._unanswered = 0
         self._dropped = 0
         self._faults = 0
@@ -56,6 +59,9 @@ class BridgeCounters:
             if intake.faults != self._faults:
                 self._faults = intake.faults
                 self._log.warning("ticks refused", so_far=intake.refused, wrong=str(intake.faults))
+        if intake.blanked != self._gated:
+            self._quotes_gated.add(intake.blanked - self._gated)
+            self._gated = intake.blanked
         if session.unanswered != self._unanswered:
             self.commands_unanswered.add(session.unanswered - self._unanswered)
             self._unanswered = session.unanswered

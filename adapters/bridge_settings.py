@@ -62,11 +62,17 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"host was {self.host!r}, which is not this machine; tunnel the port to 127.0.0.1, or write "
                 "remote: true if the network between is yours alone"
             )
-        if (self.token_file is None) == (self.token_env is None):
+        named = (self.token_file is not None) + (self.token_env is not None)
+        if named > 1 or (named == 0 and self.needs_token):
             raise ValueError(
                 "token_file is missing; name a file that holds the bridge's token and only you can read "
                 "(or token_env, an environment variable, but not both)"
             )
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether a token must be named: not where the gateway starts the bridge itself, and makes one."""
+        return True
 
     def port_of(self, platform: Platform) -> int:
         """Raises ConfigError when the platform has no port of its own, and none was written."""

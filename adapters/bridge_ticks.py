@@ -30,7 +30,17 @@ _NO_EVENT: Final = int(TickFlag.SNAPSHOT | TickFlag.STALE)
 
 _HEADER: Final = np.dtype([("length", "<u4"), ("kind", "u1"), ("flags", "u1"), ("version", "<u2")])
 assert _HEADER.itemsize == HEADER_BYTES
-_SYMBOL: Final = np.dtype([("wanted", "<i8"), ("newest_ns", "<i8"), ("count", "<i8")])
+_SYMBOL: Final = np.dtype(
+    [
+        ("wanted", "<i8"),
+        ("newest_ns", "<i8"),
+        ("count", "<i8"),
+        ("gated", "<i8"),  # 1: its quotes count only uncrossed, and within the market's hours, which are:
+        ("closed_ns", "<i8"),  # shut from here
+        ("open_ns", "<i8"),  # to here,
+        ("close_ns", "<i8"),  # and from here on
+    ]
+)
 _INTAKE: Final = np.dtype(
     [
         ("symbols", "<i8"),  # address of the table of _SYMBOL, CAPACITY rows by symbol id
@@ -40,8 +50,10 @@ _INTAKE: Final = np.dtype(
         ("received", "<i8"),  # of the session
         ("refused", "<i8"),  # of the session
         ("faults", "<i8"),  # TickFault bits seen in the session
+        ("blanked", "<i8"),  # quotes of the session that the gate took out
     ]
 )
+_ROW_BYTES: Final = _SYMBOL.itemsize
 
 
 class TickFault(IntFlag):
@@ -91,6 +103,25 @@ def _find_fault(record_address: int, symbols: int, latest_ns: int) -> int:
     return 0
 
 
+@kernel("int64(int64, int64)", brief=True)
+def _gate_quote(record_address: int, row_address: int) -> int:
+    """Take the quote out of a record when nobody could trade on it; a trade in it stays. Returns 1 when it did."""
+    row = carray(as_pointer(row_address), 1, _SYMBOL)[0]
+    record = carray(as_pointer(record_address), 1, TICK_DTYPE)[0]
+    event_ns = record.ts_event_ns
+    shut = (row.closed_ns <= event_ns and event_ns < row.open_ns) or event_ns >= row.close_ns
+    # One side alone is a quote, too: the comparison with a NaN is false.
+    if not shut and not record.bid >= record.ask:
+        return 0
+    if np.isnan(record.bid) and np.isnan(record.ask):
+        return 0
+    record.bid = np.nan
+    record.ask = np.nan
+    record.bid_size = 0
+    record.ask_size = 0
+    return 1
+
+
 @kernel("int64(int64, int64, int64)", brief=True)
 def _take_frames(intake_address: int, start: int, size: int) -> int:
     """Take the complete frames of ticks at the beginning of `size` bytes at address `start`.
@@ -122,7 +153,11 @@ def _take_frames(intake_address: int, start: int, size: int) -> int:
                 intake.refused += 1
                 intake.faults |= fault
             else:
-                carray(as_pointer(source), 1, TICK_DTYPE)[0].source = intake.platform
+                record = carray(as_pointer(source), 1, TICK_DTYPE)[0]
+                record.source = intake.platform
+                row = intake.symbols + int(record.symbol) * _ROW_BYTES
+                if carray(as_pointer(row), 1, _SYMBOL)[0].gated != 0:
+                    intake.blanked += _gate_quote(source, row)
                 if target != source:
                     # Word by word upwards, for the two overlap after the first frame.
                     words, moved = (
@@ -164,6 +199,13 @@ class TickIntake:
         """Refuse this symbol's ticks."""
         self._symbols["wanted"][symbol_id] = 0
 
+    def gate(self, symbol_id: int, closed_ns: int, open_ns: int, close_ns: int) -> None:
+        """Take quotes out of this symbol's records (bid and ask become NaN, a trade stays) that are crossed or locked,
+        or of a time from `closed_ns` to `open_ns`, or from `close_ns` on. UTC ns; replaces what was said before.
+        """
+        row = self._symbols[symbol_id]
+        row["closed_ns"], row["open_ns"], row["close_ns"], row["gated"] = closed_ns, open_ns, close_ns, 1
+
     def forbid_all(self) -> None:
         """Refuse all ticks."""
         self._symbols["wanted"] = 0
@@ -182,7 +224,7 @@ class TickIntake:
 
     def begin_session(self) -> None:
         """Counts begin anew; what each symbol's newest tick was is kept."""
-        for name in ("received", "refused", "faults"):
+        for name in ("received", "refused", "faults", "blanked"):
             self._state[name] = 0
 
     def take(self, address: int, size: int) -> int:
@@ -206,6 +248,11 @@ class TickIntake:
     def refused(self) -> int:
         """Records of this session that were refused."""
         return int(self._state["refused"][0])
+
+    @property
+    def blanked(self) -> int:
+        """Records of this session that have lost their quote to `gate`."""
+        return int(self._state["blanked"][0])
 
     @property
     def faults(self) -> TickFault:

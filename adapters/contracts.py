@@ -21,7 +21,7 @@ from ..core.errors import ConfigError
 from ..core.instruments.catalog import Catalog, load_catalog
 from ..core.instruments.contract_code import parse_code
 from ..core.instruments.expiry import contract_dates
-from ..core.instruments.refusals import SYMBOL_NOT_OFFERED, InstrumentRefused, SymbolRefused
+from ..core.instruments.refusals import SYMBOL_NOT_OFFERED, SYMBOL_UNKNOWN, InstrumentRefused, SymbolRefused
 from ..core.instruments.sessions import Sessions, load_sessions
 from ..core.instruments.symbols import PlatformSymbol, SymbolFile
 from ..core.logs import Log
@@ -153,6 +153,19 @@ class PlatformNames:
                 "one, or remove it from stands_for in the symbol mappings",
             )
         return found
+
+    def meaning_of(self, name: str) -> PlatformSymbol | None:
+        """What a name of the platform means; None when the mappings do not know it.
+
+        Raises:
+            SymbolRefused: it means no one instrument, such as a continuous series.
+        """
+        try:
+            return self._file.book.parse(name, self._platform)
+        except SymbolRefused as refusal:
+            if refusal.code == SYMBOL_UNKNOWN:
+                return None
+            raise
 
     def reload_if_changed(self) -> bool:
         """Take in a changed file, at most every two seconds; a faulty one is refused whole, with a line in the log.

@@ -1,0 +1,118 @@
+"""The adapter of a MetaTrader 5 terminal, over its bridge (bridges/mt5): what both of its platforms share.
+
+Of the bridge's hello it compares the account with `account`, and these `details`, as text: `server`, `company`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from ..core.errors import ConfigError
+from ..core.instruments.contract_code import parse_code
+from ..core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
+from ..core.messages import AccountMode, Capabilities, OrderType, TimeInForce
+from ..shm.symbols import Symbol
+from .base import LinkLostError
+from .bridge import BridgeAdapter
+from .bridge_messages import BridgeAccount, BridgeHello
+from .bridge_settings import BridgeSettings
+from .mt5_settings import MAX_SYMBOL_CHARACTERS, Mt5Settings
+
+_ORDER_TYPES: Final = tuple(OrderType)
+_TIMES: Final = tuple(TimeInForce)
+CAPABILITIES: Final = {
+    # A position of a hedging account keeps its own stop and target, and is closed by its ticket.
+    AccountMode.HEDGING: Capabilities(
+        order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True, brackets=True, close_by_ticket=True
+    ),
+    # A netting account has one position a symbol with one stop and one target: those of two signals would overwrite
+    # each other, so the gateway keeps them itself.
+    AccountMode.NETTING: Capabilities(order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True),
+}
+"""The most that MetaTrader 5 can do, by account mode. No mode has OCO or reduce-only orders of its own. What one symbol
+cannot (a filling mode, an expiration) the bridge refuses with a code before it sends.
+"""
+
+
+class Mt5Adapter(BridgeAdapter):
+    """One terminal, one account. `Mt5GlobalAdapter` and `Mt5BrazilAdapter` are what the configuration names."""
+
+    SETTINGS: ClassVar[type[BridgeSettings]] = Mt5Settings
+    settings: Mt5Settings
+
+    def check_hello(self, hello: BridgeHello) -> None:
+        accounts = {each.name: each for each in hello.accounts}
+        if not accounts:
+            raise LinkLostError("the terminal is not logged in to any account; log in by hand, and save the password")
+        name = self.settings.account or next(iter(accounts))
+        if name not in accounts or len(accounts) > 1:
+            raise self._refuse("account", ", ".join(accounts), name)
+        self._check_account(accounts[name], hello.details)
+
+    def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
+        most, said = CAPABILITIES[hello.accounts[0].mode], hello.capabilities
+        return Capabilities(
+            order_types=tuple(each for each in said.order_types if each in most.order_types),
+            times_in_force=tuple(each for each in said.times_in_force if each in most.times_in_force),
+            replace=said.replace and most.replace,
+            brackets=said.brackets and most.brackets,
+            oco=said.oco and most.oco,
+            reduce_only=said.reduce_only and most.reduce_only,
+            close_by_ticket=said.close_by_ticket and most.close_by_ticket,
+            executions_history=said.executions_history,
+        )
+
+    def name_at_platform(self, symbol: Symbol) -> str:
+        """See `BridgeAdapter`. A name in `settings.names` that is known as another instrument's, or as that of no one
+        contract, is refused.
+
+        Raises ConfigError: `settings.names` gives another instrument's name.
+        """
+        written = self.settings.names.get(symbol.name)
+        name = self._mapped_name(symbol) if written is None else written
+        if written is not None:
+            self._check_written(symbol, written)
+        if len(name) > MAX_SYMBOL_CHARACTERS:
+            raise SymbolRefused(
+                SYMBOL_NOT_OFFERED,
+                f"name of {symbol.name} was {name!r}, {len(name)} characters; MetaTrader 5 allows "
+                f"{MAX_SYMBOL_CHARACTERS}",
+            )
+        return name
+
+    def _mapped_name(self, symbol: Symbol) -> str:
+        return super().name_at_platform(symbol)
+
+    def _check_written(self, symbol: Symbol, written: str) -> None:
+        meaning = None if self.names is None else self.names.meaning_of(written)
+        if meaning is None:
+            return
+        contract = parse_code(symbol.contract)
+        wanted = symbol.name if contract is None else contract.root
+        if meaning.instrument != wanted:
+            raise ConfigError(
+                f"platform {self.feed.name!r}: settings.names.{symbol.name} was {written!r}, which is a name of "
+                f"{meaning.instrument}; correct it, or the symbol mappings"
+            )
+        if meaning.contract != contract:
+            raise SymbolRefused(
+                SYMBOL_NOT_OFFERED,
+                f"settings.names.{symbol.name} was {written!r}, the contract in front is "
+                f"{symbol.contract or 'not known yet'}; remove the line, so that the name follows each roll",
+            )
+
+    def _check_account(self, account: BridgeAccount, details: dict[str, str]) -> None:
+        settings = self.settings
+        if settings.mode is not None and account.mode.value != settings.mode:
+            raise self._refuse("mode", account.mode.value, settings.mode)
+        if settings.currency is not None and account.currency != settings.currency:
+            raise self._refuse("currency", account.currency, settings.currency)
+        for key, wanted in (("server", settings.server), ("company", settings.company)):
+            if wanted is not None and details.get(key, "").casefold() != wanted.casefold():
+                raise self._refuse(key, details.get(key, ""), wanted)
+
+    def _refuse(self, key: str, there: str, wanted: str) -> ConfigError:
+        return ConfigError(
+            f"platform {self.feed.name!r}: {key} at the terminal was {there or 'not named'!r}, must be {wanted!r}; log "
+            f"in to the right account there, or correct settings.{key}; nothing was subscribed or sent"
+        )
