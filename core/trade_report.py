@@ -141,7 +141,7 @@ def _reports(journal: Path, limits: Limits) -> Iterator[tuple[Report, tuple[Curr
     with closing(open_database(journal, read_only=True)) as connection:
         try:
             for seq, at_ns, payload in connection.execute("SELECT seq, at_ns, payload FROM events ORDER BY seq"):
-                for effect in engine.handle(decode_event(payload, seq), at_ns):
+                for effect in (*engine.handle(decode_event(payload, seq), at_ns), *engine.take_reports()):
                     message = effect.message if isinstance(effect, TellNexus) else None
                     if isinstance(message, Report) and not message.duplicate:
                         yield message, _currencies(engine.state, message.signal_id)

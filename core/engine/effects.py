@@ -31,7 +31,7 @@ class SendToPlatform(Struct, tag="send", frozen=True):
 
 
 class TellNexus(Struct, tag="tell", frozen=True):
-    """Give this to NEXUS. A report may be dropped when a newer revision of the same signal follows."""
+    """Give this to NEXUS."""
 
     message: Report | Reject
     peer: str

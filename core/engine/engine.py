@@ -16,6 +16,7 @@ from ..messages import (
     OrderUpdate,
     Query,
     Reject,
+    Report,
     Resume,
     Snapshot,
     StageChange,
@@ -24,7 +25,7 @@ from ..risk import Limits, MarketContext
 from .admin import apply_acknowledge, apply_resume, apply_stage, watch_limits
 from .changes import apply_change
 from .contracts import apply_contract, apply_news
-from .effects import Effect
+from .effects import Effect, TellNexus
 from .events import (
     AdapterSaid,
     AdminAsked,
@@ -46,12 +47,12 @@ from .lifecycle import mark_unknown
 from .links import apply_account, link_down, link_up, price_account
 from .queries import apply_query
 from .reconciliation import apply_snapshot
-from .reports import is_done, publish
+from .reports import is_done, make_report, says_the_same
 from .retention import forget_finished
 from .settings import EngineSettings
 from .signals import apply_signal, release_unused
-from .state import EngineState, route_of
-from .timers import next_due_ns, run_timers
+from .state import STATE_LAYOUT, EngineState, route_of
+from .timers import DueTimes, run_timers
 from .turn import Turn, live_orders
 from .updates import apply_reject, apply_update
 
@@ -63,14 +64,20 @@ class Engine:
     """Owned by the one process that owns the journal. Not thread-safe; nothing else may change `state`."""
 
     def __init__(self, settings: EngineSettings, limits: Limits) -> None:
-        self.state = EngineState(settings=settings, limits=limits, stage=limits.stage)
+        self.state = EngineState(layout=STATE_LAYOUT, settings=settings, limits=limits, stage=limits.stage)
+        # Not part of the state: what follows from it, and what has been said. A replay needs neither.
+        self._due_times = DueTimes()
+        self._next_due_ns: int | None = None
+        self._due_is_known = False
+        self._changed: dict[str, None] = {}
+        self._told: dict[str, Report] = {}
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
         """Take in one event at UTC time `now_ns`; time never runs backwards, an earlier `now_ns` is taken as
         the last.
 
-        Returns the effects to carry out, in order, once the event is on disk. Never raises for what a peer
-        has sent.
+        Returns the effects to carry out, in order, once the event is on disk; reports are asked for with
+        `take_reports`. Never raises for what a peer has sent.
         """
         state = self.state
         state.now_ns = max(state.now_ns, now_ns)
@@ -78,11 +85,45 @@ class Engine:
         state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
         self._dispatch(turn, event)
         self._settle(turn)
+        self._due_times.note(state, turn)
+        self._due_is_known = False
         return turn.effects
+
+    def take_reports(self) -> list[TellNexus]:
+        """The reports that say something new since the last call, one a signal: once a turn, after the commit.
+
+        Several events of a turn make one report: making one is dearer than handling an event.
+        """
+        turn = Turn(self.state, self.state.now_ns)
+        told: list[TellNexus] = []
+        while self._changed:
+            signal_id = next(iter(self._changed))
+            del self._changed[signal_id]  # first: what raises must not raise again in each turn to come
+            record = self.state.signals.get(signal_id)
+            if record is None:
+                continue
+            report = make_report(turn, record)
+            before = self._told.pop(signal_id, None)
+            if signal_id in self.state.active:
+                self._told[signal_id] = report
+            if before is None or not says_the_same(before, report):
+                told.append(TellNexus(report, record.peer))
+        return told
+
+    def report(self, signal_id: str) -> Report:
+        """The report of a signal as of now; KeyError for one that is not known. Changes nothing."""
+        return make_report(Turn(self.state, self.state.now_ns), self.state.signals[signal_id])
+
+    def forget_changes(self) -> None:
+        """After a replay: what has changed in it was told long ago, or is asked for by who missed it."""
+        self._changed.clear()
 
     def next_due_ns(self) -> int | None:
         """When the next `ClockTicked` is needed, UTC ns; None while nothing waits."""
-        return next_due_ns(self.state)
+        if not self._due_is_known:
+            self._next_due_ns = self._due_times.next_ns(self.state)
+            self._due_is_known = True
+        return self._next_due_ns
 
     def _dispatch(self, turn: Turn, event: Event) -> None:
         if isinstance(event, AdapterSaid):
@@ -160,7 +201,7 @@ class Engine:
                     mark_unknown(turn, order, "the gateway restarted before an answer")
 
     def _settle(self, turn: Turn) -> None:
-        """Let every touched signal and route take its next step, then publish what is new."""
+        """Let every touched signal and route take its next step."""
         state = turn.state
         for name in list(turn.dirty_routes):
             drive_kill(turn, name)
@@ -169,7 +210,8 @@ class Engine:
             settle(turn, state.signals[signal_id])
         for signal_id in list(turn.dirty):
             record = state.signals[signal_id]
-            publish(turn, record)
+            record.revision += 1
+            self._changed[signal_id] = None
             if not is_done(turn, record):
                 state.active[signal_id] = None
                 record.done_ns = 0
@@ -199,6 +241,7 @@ class Engine:
             raise GatewayError(f"checkpoint cannot be read: {error}; rebuild from the journal's events") from error
         engine = cls(state.settings, state.limits)
         engine.state = state
+        engine._due_times.note_all(state)
         return engine
 
 

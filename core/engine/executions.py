@@ -159,7 +159,7 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, before_signed: Decima
         if not record.busted:
             absorb_external(turn, record.route, record.symbol, delta)
     else:
-        leg.open += delta
+        turn.shift_open(record.signal_id, leg, delta)
     if leg is not None:
         _revalue(turn, leg)
         turn.touch(record.signal_id)

@@ -37,7 +37,7 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         _give_up(turn, signal, leg, "an execution came without its position ticket; close it by hand")
         return
     if hedging:
-        absorb_lost_tickets(turn, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
+        absorb_lost_tickets(turn, signal.signal.signal_id, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
     if not leg.open:
         return
     if leg.exit_failures >= turn.state.settings.max_exit_attempts:

@@ -73,6 +73,7 @@ def revive_order(turn: Turn, record: OrderRecord, state: LegState) -> None:
     turn.alert(RejectCode.OUTCOME_UNKNOWN, f"order {order.client_order_id} answered late", order.platform)
     route = route_of(order.platform, order.account)
     turn.state.routes[route].live[order.client_order_id] = None
+    turn.await_answer(order.client_order_id)
     turn.touch(record.signal_id)
     turn.touch_route(route)
 

@@ -36,6 +36,8 @@ def link_up(turn: Turn, hello: Hello) -> None:
     route.hello = hello
     route.up = True
     route.ready = False
+    for order_id in route.live:
+        turn.await_answer(order_id)
     request_snapshot(turn, route)
     turn.touch_route(name)
 

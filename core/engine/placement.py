@@ -108,6 +108,7 @@ def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: 
     turn.state.orders[order.client_order_id] = record
     turn.state.routes[route].live[order.client_order_id] = None
     turn.state.day.count_sent(route, turn.now_ns)
+    turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(order))
     return record
 
@@ -117,6 +118,7 @@ def want_cancel(turn: Turn, record: OrderRecord) -> None:
     if not record.live or record.cancel_wanted:
         return
     record.cancel_wanted = True
+    turn.await_answer(record.order.client_order_id)
     send_cancel(turn, record)
 
 
@@ -166,4 +168,5 @@ def send_replace(
         stop_price=stop_price,
     )
     record.replace_sent_ns = turn.now_ns
+    turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(record.replace))

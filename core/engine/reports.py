@@ -18,7 +18,6 @@ from ..messages import (
     SignalState,
 )
 from ..messages import RejectCode as Code
-from .effects import TellNexus
 from .fanout import parent_quantity
 from .money import leg_fees_usd, leg_sums, rate_to_usd
 from .state import ZERO, LegRecord, OrderRecord, SignalRecord
@@ -29,17 +28,8 @@ _WIDE = Context(prec=60)
 """The usual 28 digits do not hold the quotient of the largest and the smallest numbers that messages allow."""
 
 
-def publish(turn: Turn, record: SignalRecord) -> None:
-    """Tell NEXUS when the report says something new."""
-    report = make_report(turn, record)
-    if record.report is not None and _same(record.report, report):
-        return
-    record.revision += 1
-    record.report = structs.replace(report, revision=record.revision)
-    turn.effects.append(TellNexus(record.report, record.peer))
-
-
-def _same(old: Report, new: Report) -> bool:
+def says_the_same(old: Report, new: Report) -> bool:
+    """Whether nothing but the number and the time of two reports of a signal differ."""
     return old == structs.replace(new, revision=old.revision, changed_ns=old.changed_ns)
 
 

@@ -7,6 +7,7 @@ on hashing: the same journal has to give the same bytes.
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final, Literal
 
 from msgspec import Struct, field
 
@@ -22,7 +23,6 @@ from ..messages import (
     Protection,
     RejectCode,
     Replace,
-    Report,
     Signal,
     WorkingOrder,
 )
@@ -30,6 +30,8 @@ from ..risk import DayCounters, Limits, MarketContext
 from .settings import EngineSettings
 
 ZERO = Decimal(0)
+STATE_LAYOUT: Final = 2
+"""Raised when a checkpoint of before would be read as something else: it is passed over, and the events replayed."""
 
 
 def route_of(platform: str, account: str) -> str:
@@ -137,9 +139,28 @@ class OrderRecord(Struct, kw_only=True):
         return max(self.reported - self.filled, ZERO)
 
 
+class RollPlan(Struct, frozen=True, kw_only=True):
+    """What becomes of a leg whose contract was rolled. `carry`: its lots go on in `contract`, under the name `root`.
+
+    `shift`: new price less old one, on the tick; None = not known. `market`: the new contract as it was at the
+    decision; None = not told.
+    """
+
+    root: str
+    contract: str
+    carry: bool
+    shift: Decimal | None = None
+    market: MarketContext | None = None
+
+
 class LegRecord(Struct, kw_only=True):
-    """A signal on one account. `quantity` bounds every entry of it. `adjusted`: lots closed by somebody
-    else's hand.
+    """A signal on one account and one contract. `quantity` bounds every entry of it. `adjusted`: lots closed by
+    somebody else's hand.
+
+    `leaving`: its contract was rolled, and it is to be closed. `carries`: the leg of an older contract whose lots this
+    one takes over, -1 = none; `target`: the leg number in the names of its orders, that of the signal's target, -1 = its
+    own; `shift`: what is added to the signal's bracket prices; `carry_until_ns`: the last moment to open, 0 while the
+    older leg is still being closed; `carried`: nothing more is opened.
     """
 
     platform: str
@@ -160,13 +181,24 @@ class LegRecord(Struct, kw_only=True):
     closing: bool = False
     exit_failures: int = 0
     retry_ns: int = 0
+    leaving: RollPlan | None = None
+    carries: int = -1
+    target: int = -1
+    shift: Decimal = ZERO
+    carry_until_ns: int = 0
+    carried: bool = False
     code: RejectCode = RejectCode.NONE
     text: str = ""
+
+    @property
+    def carry_pending(self) -> bool:
+        """Lots that were closed in an older contract may still be opened here."""
+        return self.carries >= 0 and not self.carried and not self.closing
 
 
 class SignalRecord(Struct, kw_only=True):
     """One signal and all that came of it. `decision`: what the fan-out policy has settled on, empty while
-    open.
+    open. `revision`: events that have changed it; a later report has a higher one, also after a replay.
     """
 
     signal: Signal
@@ -179,8 +211,12 @@ class SignalRecord(Struct, kw_only=True):
     decision: str = ""
     deadline_ns: int = 0
     revision: int = 0
-    report: Report | None = None
     done_ns: int = 0
+
+    @property
+    def own_legs(self) -> list[LegRecord]:
+        """One leg a target: without those that carry the lots of another one over a roll."""
+        return [leg for leg in self.legs if leg.carries < 0]
 
     @property
     def hedged(self) -> bool:
@@ -203,7 +239,8 @@ class PositionRecord(Struct, kw_only=True):
 
 class RouteRecord(Struct, kw_only=True):
     """One account on one platform. `ready`: its snapshot has been reconciled since the link came up. `retired`:
-    contract that was rolled -> the root under whose name it went before.
+    contract that was rolled -> the root under whose name it went before. `holders`: signals of which a leg on this
+    route is open, in the order in which they opened.
     """
 
     platform: str
@@ -228,6 +265,7 @@ class RouteRecord(Struct, kw_only=True):
     funds: Account | None = None
     severed: bool = False
     retired: dict[str, str] = field(default_factory=dict)
+    holders: dict[str, None] = field(default_factory=dict)
 
 
 class OrphanRecord(Struct, kw_only=True):
@@ -271,6 +309,7 @@ class ContractRecord(Struct, kw_only=True):
 class EngineState(Struct, kw_only=True):
     """The whole. `counts` are for people: duplicates, late answers, stale updates and so on."""
 
+    layout: Literal[2]
     settings: EngineSettings
     limits: Limits
     stage: int

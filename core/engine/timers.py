@@ -2,26 +2,94 @@
 
 from __future__ import annotations
 
+import heapq
+
 from ..messages import LegState
 from .lifecycle import mark_unknown
 from .links import request_snapshot, want_snapshot
 from .placement import send_cancel
 from .settings import NS_PER_MS
-from .state import EngineState, OrderRecord, RouteRecord
+from .state import EngineState, RouteRecord
 from .turn import Turn, live_orders
 
 
-def next_due_ns(state: EngineState) -> int | None:
-    """The earliest time at which `run_timers` has something to do, UTC ns; None when nothing is waiting."""
-    due: list[int] = [state.day.ends_ns] if state.day.ends_ns else []
-    for name, route in state.routes.items():
-        due += _route_due(state, name, route)
-    for signal_id in state.active:
-        signal = state.signals[signal_id]
-        if signal.deadline_ns and not signal.decision:
-            due.append(signal.deadline_ns)
-        due += [leg.retry_ns for leg in signal.legs if leg.retry_ns > state.now_ns]
+class DueTimes:
+    """When `run_timers` has something to do, without a look at every order and signal.
+
+    A heap of earliest times, one a signal and order. Whatever may have made one earlier is noted; whatever has
+    made one later, or has ended it, is found when it comes to the top. It follows from the state alone, so it
+    is not part of it.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, bool, str]] = []
+        self._noted: dict[tuple[bool, str], int] = {}
+
+    def note(self, state: EngineState, turn: Turn) -> None:
+        """Take in what a turn has changed."""
+        for order_id in turn.awaited:
+            self._note(True, order_id, _order_due_ns(state, order_id))
+        for signal_id in turn.review:
+            self._note(False, signal_id, _signal_due_ns(state, signal_id))
+
+    def note_all(self, state: EngineState) -> None:
+        """Take in a whole state."""
+        for route in state.routes.values():
+            for order_id in route.live:
+                self._note(True, order_id, _order_due_ns(state, order_id))
+        for signal_id in state.active:
+            self._note(False, signal_id, _signal_due_ns(state, signal_id))
+
+    def next_ns(self, state: EngineState) -> int | None:
+        """The earliest time at which `run_timers` has something to do, UTC ns; None when nothing is waiting."""
+        due: list[int] = [state.day.ends_ns] if state.day.ends_ns else []
+        for name, route in state.routes.items():
+            due += _route_due(state, name, route)
+        while self._heap:
+            due_ns, is_order, name = self._heap[0]
+            if self._noted.get((is_order, name)) == due_ns:
+                true_ns = _order_due_ns(state, name) if is_order else _signal_due_ns(state, name)
+                if true_ns == due_ns:
+                    due.append(due_ns)
+                    break
+                del self._noted[is_order, name]
+                self._note(is_order, name, true_ns)
+                if true_ns is not None and true_ns < due_ns:
+                    continue
+            heapq.heappop(self._heap)
+        return min(due, default=None)
+
+    def _note(self, is_order: bool, name: str, due_ns: int | None) -> None:
+        known = self._noted.get((is_order, name))
+        if due_ns is not None and (known is None or due_ns < known):
+            self._noted[is_order, name] = due_ns
+            heapq.heappush(self._heap, (due_ns, is_order, name))
+
+
+def _signal_due_ns(state: EngineState, signal_id: str) -> int | None:
+    if signal_id not in state.active:
+        return None
+    signal = state.signals[signal_id]
+    due = [leg.retry_ns for leg in signal.legs if leg.retry_ns > state.now_ns]
+    if signal.deadline_ns and not signal.decision:
+        due.append(signal.deadline_ns)
     return min(due, default=None)
+
+
+def _order_due_ns(state: EngineState, order_id: str) -> int | None:
+    """When an answer about an order is due; None while none is waited for, or nobody is there to give it."""
+    order = state.orders.get(order_id)
+    if order is None or not order.live or not state.routes[f"{order.order.platform}|{order.order.account}"].up:
+        return None
+    wait_ns = state.settings.ack_ms * NS_PER_MS
+    times = []
+    if order.state is LegState.SENT:
+        times.append(order.sent_ns + wait_ns)
+    if order.cancel_wanted:
+        times.append(order.cancel_sent_ns + wait_ns)
+    if order.replace is not None:
+        times.append(order.replace_sent_ns + wait_ns)
+    return min(times, default=None)
 
 
 def _route_due(state: EngineState, name: str, route: RouteRecord) -> list[int]:
@@ -36,27 +104,7 @@ def _route_due(state: EngineState, name: str, route: RouteRecord) -> list[int]:
         due.append(route.request_sent_ns + settings.snapshot_ms * NS_PER_MS)
     else:
         due.append(route.snapshot_due_ns or route.proof_ns + settings.proof_ms * NS_PER_MS)
-    for order_id in route.live:
-        order = state.orders[order_id]
-        if _needs_answer(order):
-            due.append(_answer_due_ns(state, order))
     return due
-
-
-def _needs_answer(order: OrderRecord) -> bool:
-    return order.state is LegState.SENT or order.cancel_wanted or order.replace is not None
-
-
-def _answer_due_ns(state: EngineState, order: OrderRecord) -> int:
-    wait_ns = state.settings.ack_ms * NS_PER_MS
-    times = []
-    if order.state is LegState.SENT:
-        times.append(order.sent_ns + wait_ns)
-    if order.cancel_wanted:
-        times.append(order.cancel_sent_ns + wait_ns)
-    if order.replace is not None:
-        times.append(order.replace_sent_ns + wait_ns)
-    return min(times)
 
 
 def run_timers(turn: Turn) -> None:

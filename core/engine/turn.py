@@ -15,7 +15,7 @@ from .state import EngineState, LegRecord, OrderRecord, PositionRecord, RouteRec
 class Turn:
     """Short-lived; `effects` are in the order in which they must be carried out."""
 
-    __slots__ = ("dirty", "dirty_routes", "effects", "now_ns", "review", "state")
+    __slots__ = ("awaited", "dirty", "dirty_routes", "effects", "now_ns", "review", "state")
 
     def __init__(self, state: EngineState, now_ns: int) -> None:
         self.state = state
@@ -24,6 +24,7 @@ class Turn:
         self.dirty: dict[str, None] = {}
         self.review: dict[str, None] = {}
         self.dirty_routes: dict[str, None] = {}
+        self.awaited: dict[str, None] = {}
 
     def count(self, name: str) -> None:
         """Add one to a counter that people read."""
@@ -46,6 +47,10 @@ class Turn:
         """
         self.review[signal_id] = None
 
+    def await_answer(self, order_id: str) -> None:
+        """An answer about this order is due from now on, or earlier than before."""
+        self.awaited[order_id] = None
+
     def touch_route(self, route: str) -> None:
         """Have this route's signals and its kill rung looked at before the turn ends."""
         self.dirty_routes[route] = None
@@ -56,6 +61,15 @@ class Turn:
         if signal is None or not 0 <= leg < len(signal.legs):
             return None
         return signal.legs[leg]
+
+    def shift_open(self, signal_id: str, leg: LegRecord, lots: Decimal) -> None:
+        """Add (signed) lots to what a leg holds: the only place where that changes."""
+        leg.open += lots
+        holders = self.state.routes[leg.route].holders
+        if any(other.open for other in self.state.signals[signal_id].legs if other.route == leg.route):
+            holders[signal_id] = None
+        else:
+            holders.pop(signal_id, None)
 
     def position(self, route: str, symbol: str) -> PositionRecord:
         """The position record, made when it is not there yet."""

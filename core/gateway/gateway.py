@@ -218,6 +218,7 @@ class Gateway:
             if order_left:
                 self._counters.observe(SIGNAL_TO_ORDER_NS, time.monotonic_ns() - self._signal_ns)
             self._signal_ns = 0
+        self._tell_reports()
         for resume, accepted in self._resumed:
             # Only now: had the journal not taken the resume, the next start must still find the order to stop. One that
             # is not accepted may still have let severed links come up again, which is how they get reconciled.
@@ -231,6 +232,14 @@ class Gateway:
         self._journaled.checkpoint(time.time_ns())
         self._counters.add("turns")
         self._counters.observe(TURN_NS, time.monotonic_ns() - started_ns)
+
+    def _tell_reports(self) -> None:
+        """After the orders: a report waits for an order, never an order for a report."""
+        try:
+            for told in self._journaled.take_reports():
+                self._outbox.tell(told)
+        except EngineFaultError:
+            self._counters.add("engine_faults")
 
     def _wait_for_disk(self, error: JournalError) -> None:
         """Nothing leaves that is not on disk: cut all links, so that nobody waits for us, until the disk takes it."""
@@ -316,8 +325,8 @@ class Gateway:
         state = self._journaled.engine.state
         for signal_id in state.active:
             record = state.signals[signal_id]
-            if record.peer == event.peer and record.report is not None:
-                self._nexus.send(event.peer, record.report)
+            if record.peer == event.peer:
+                self._nexus.send(event.peer, self._journaled.engine.report(signal_id))
 
     def _known_hellos(self) -> dict[str, Hello]:
         return {name: route.hello for name, route in self._journaled.engine.state.routes.items()}

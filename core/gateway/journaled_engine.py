@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import GatewayConfig
-from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event
+from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
 from ..journal import Journal, rebuild
 from ..logs import Log
@@ -57,6 +57,7 @@ class JournaledEngine:
             self._journal.close()
             raise
         self.engine: Engine = rebuilt.engine
+        self.engine.forget_changes()
         self._log = log
         self._config = config
         self._checkpoint_events = config.orders.checkpoint_events
@@ -88,6 +89,7 @@ class JournaledEngine:
             # Half changed, it is not to be trusted. Journaled, the event would raise again at every start.
             self._log.exception("the engine raised and is rebuilt from the journal", kind=type(event).__name__)
             self._journal.commit()
+            # Its reports begin anew as well: some of this turn have not been told yet.
             settings = engine_settings(self._config)
             self.engine = rebuild(self._journal.connection, settings, self._config.limits).engine
             raise EngineFaultError(f"the engine raised {type(error).__name__} on {type(event).__name__}") from error
@@ -107,6 +109,18 @@ class JournaledEngine:
         self._journal.commit()
         effects, self._held = self._held, []
         return effects
+
+    def take_reports(self) -> list[TellNexus]:
+        """What the turn's events have changed, for NEXUS; after `commit`, and after the orders have left.
+
+        Raises:
+            EngineFaultError: a report could not be made. The others come with the next call.
+        """
+        try:
+            return self.engine.take_reports()
+        except Exception as error:
+            self._log.exception("a report could not be made")
+            raise EngineFaultError(f"a report could not be made: {type(error).__name__}") from error
 
     def retry(self) -> None:
         """Try again what `commit` could not write; the effects are still held.

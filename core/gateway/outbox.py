@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus
 from ..logs import Log
-from ..messages import Cancel, Order, Reject, RejectCode, Replace, Report
+from ..messages import Cancel, Order, Reject, RejectCode, Replace
 from ..transport import LinkServer
 from .counters import GatewayCounters
 from .stand_ins import StandIns
@@ -26,20 +26,12 @@ class Outbox:
 
     def carry_out(self, effects: list[Effect]) -> bool:
         """Do what the engine wants, in order. Returns whether an order has left."""
-        newest = {
-            effect.message.signal_id: effect.message
-            for effect in effects
-            if isinstance(effect, TellNexus) and isinstance(effect.message, Report)
-        }
         order_left = False
         for effect in effects:
             if isinstance(effect, SendToPlatform):
                 order_left |= self._send(effect)
             elif isinstance(effect, TellNexus):
-                message = effect.message
-                # Several revisions in one turn: the newest says it all.
-                if not isinstance(message, Report) or newest[message.signal_id] is message or message.duplicate:
-                    self._tell(effect)
+                self.tell(effect)
             elif isinstance(effect, AnswerAdmin):
                 self._nexus.send(effect.peer, effect.message)
             elif isinstance(effect, CutLink):
@@ -69,7 +61,8 @@ class Outbox:
             self._counters.add(name if sent else "orders_without_link")
         return sent and isinstance(message, Order)
 
-    def _tell(self, effect: TellNexus) -> None:
+    def tell(self, effect: TellNexus) -> None:
+        """Give NEXUS a report or a refusal."""
         message = effect.message
         if isinstance(message, Reject):
             self._counters.reject(message.code)

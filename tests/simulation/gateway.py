@@ -14,6 +14,7 @@ from nexus_gateway.core.journal.recovery import decode_event
 from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.risk import Limits
 
+from tests.simulation.due_times import scan_due_ns
 from tests.simulation.faults import Faults
 from tests.simulation.schedule import MS, SECOND, Schedule
 
@@ -112,6 +113,7 @@ class Gateway:
     def start(self) -> None:
         before = self.committed_digest
         self.engine = self.journal.rebuild(self.settings, self.limits)
+        self.engine.forget_changes()
         if self._trades_before:
             self.lost_trades += len(self._trades_before - set(self.engine.state.day.trades))
             self._trades_before = set()
@@ -147,7 +149,7 @@ class Gateway:
         self.committed_digest = ""
         if self._crash_now(committed=True):
             return
-        for effect in effects:
+        for effect in (*effects, *self.engine.take_reports()):
             self._carry_out(effect)
             if self.faults.crash and self._crash_now(committed=True):
                 return
@@ -205,6 +207,8 @@ class Gateway:
     def _set_timer(self) -> None:
         assert self.engine is not None
         due_ns = self.engine.next_due_ns()
+        if due_ns != (scanned_ns := scan_due_ns(self.engine.state)):
+            self.broken.append(f"the engine is due at {due_ns}, a look at everything says {scanned_ns}")
         if due_ns is None:
             return
         self._timer += 1

@@ -58,6 +58,13 @@ def _check_position(engine: Engine, platform: FakePlatform) -> list[str]:
                 found.append(
                     f"{signal_id} {platform.name}: open {leg.open}, executions {lots}, adjusted {leg.adjusted}"
                 )
+    holders = {
+        signal_id
+        for signal_id, signal in engine.state.signals.items()
+        if any(leg.open for leg in signal.legs if leg.platform == platform.name)
+    }
+    if holders != set(route.holders):
+        found.append(f"{platform.name}: open legs are of {sorted(holders)}, listed are {sorted(route.holders)}")
     if position is not None and legs + position.external != net:
         found.append(f"{platform.name}: legs {legs} and external {position.external} do not add up to {net}")
     return found

@@ -66,7 +66,7 @@ class Desk:
 
     def give(self, event: e.Event) -> list:
         self.events.append((self.now_ns, event))
-        self.effects = self.engine.handle(event, self.now_ns)
+        self.effects = [*self.engine.handle(event, self.now_ns), *self.engine.take_reports()]
         self.all_effects += self.effects
         for message in self.sent(m.Order):
             assert message.client_order_id not in self.orders, "an order was sent twice"
@@ -83,9 +83,7 @@ class Desk:
         return [x.message for x in self.effects if isinstance(x, e.AnswerAdmin)]
 
     def report(self, signal_id: str = "s1") -> m.Report:
-        report = self.engine.state.signals[signal_id].report
-        assert report is not None
-        return report
+        return self.engine.report(signal_id)
 
     def link_up(self, platform: str, mode: m.AccountMode = m.AccountMode.NETTING, answer: bool = True, **able) -> None:
         values = {

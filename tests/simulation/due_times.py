@@ -1,0 +1,48 @@
+"""The slow twin of the engine's due times: a look at every route, order and signal."""
+
+from __future__ import annotations
+
+from nexus_gateway.core.engine.state import EngineState, OrderRecord, RouteRecord
+from nexus_gateway.core.messages import LegState
+
+from tests.simulation.schedule import MS
+
+
+def scan_due_ns(state: EngineState) -> int | None:
+    due = [state.day.ends_ns] if state.day.ends_ns else []
+    for name, route in state.routes.items():
+        due += _of_route(state, name, route)
+    for signal_id in state.active:
+        signal = state.signals[signal_id]
+        if signal.deadline_ns and not signal.decision:
+            due.append(signal.deadline_ns)
+        due += [leg.retry_ns for leg in signal.legs if leg.retry_ns > state.now_ns]
+    return min(due, default=None)
+
+
+def _of_route(state: EngineState, name: str, route: RouteRecord) -> list[int]:
+    settings = state.settings
+    due = []
+    kill = state.kills.get(name)
+    if kill is not None and not kill.verified:
+        due.append(max(kill.retry_ns, state.now_ns + settings.retry_ms * MS))
+    if not route.up:
+        return due
+    if route.request_pending:
+        due.append(route.request_sent_ns + settings.snapshot_ms * MS)
+    else:
+        due.append(route.snapshot_due_ns or route.proof_ns + settings.proof_ms * MS)
+    for order_id in route.live:
+        due += _of_order(state.orders[order_id], settings.ack_ms * MS)
+    return due
+
+
+def _of_order(order: OrderRecord, wait_ns: int) -> list[int]:
+    due = []
+    if order.state is LegState.SENT:
+        due.append(order.sent_ns + wait_ns)
+    if order.cancel_wanted:
+        due.append(order.cancel_sent_ns + wait_ns)
+    if order.replace is not None:
+        due.append(order.replace_sent_ns + wait_ns)
+    return due
