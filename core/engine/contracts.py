@@ -7,14 +7,24 @@ never add up to one position, and a closing order goes where its position is.
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_EVEN
+from statistics import median_low
+from typing import Final
+
 from msgspec import structs
 
 from ..messages import Hello, RejectCode, WorkingOrder
+from ..risk import MarketContext
 from .events import ContractChosen, ContractNews
-from .exits import close_leg
 from .placement import want_cancel
-from .state import ContractRecord, PositionRecord, RouteRecord
+from .state import OPENING, ContractRecord, LegRecord, PositionRecord, RollPlan, RouteRecord
 from .turn import Turn, leg_orders, live_orders
+
+_POLICIES: Final = {
+    "hold": "nothing new opens there, what is open can be closed until it expires",
+    "close": "our entries are cancelled and our positions closed as soon as the market is open",
+    "roll": "our entries are cancelled, our positions closed and opened again in {new} as soon as the market is open",
+}
 
 
 def apply_contract(turn: Turn, event: ContractChosen) -> None:
@@ -33,8 +43,8 @@ def apply_contract(turn: Turn, event: ContractChosen) -> None:
     )
     for name, route in turn.state.routes.items():
         _tell_what_is_held(turn, name, route, event)
-    if event.policy == "close":
-        _close_legs(turn, event)
+    if event.policy != "hold":
+        _plan_leaving(turn, event)
 
 
 def apply_news(turn: Turn, event: ContractNews) -> None:
@@ -53,20 +63,54 @@ def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: Contrac
         turn.alert(
             RejectCode.NONE,
             f"{name}: {lots} lots and {working} working orders stay on {event.old} (policy {event.policy}); "
-            f"nothing new opens there, what is open can be closed until it expires",
+            f"{_POLICIES[event.policy].format(new=event.contract)}",
             route.platform,
         )
 
 
-def _close_legs(turn: Turn, event: ContractChosen) -> None:
+def _plan_leaving(turn: Turn, event: ContractChosen) -> None:
+    """Our legs on the old contract are to leave it: what would open more there is cancelled, now."""
     for signal_id in list(turn.state.active):
-        signal = turn.state.signals[signal_id]
-        for number, leg in enumerate(signal.legs):
-            if leg.symbol != event.root or (leg.market is not None and leg.market.contract == ""):
+        for leg in turn.state.signals[signal_id].legs:
+            if leg.market is None or not leg.market.contract or leg.closing:
                 continue  # a CFD in the future's place has no contract that could end
-            for order in leg_orders(turn.state, leg):
-                want_cancel(turn, order)
-            close_leg(turn, signal, number)
+            earlier = leg.leaving
+            if earlier is None and leg.symbol == event.root:
+                turn.touch(signal_id)
+                leg.leaving = _plan(event, leg, leg.market)
+                leg.market = _find_market(event, leg, event.root, event.old) or leg.market
+                for order in leg_orders(turn.state, leg):
+                    if order.role in OPENING:
+                        want_cancel(turn, order)
+            elif earlier is not None and earlier.root == event.root:
+                # It could not leave in all the time since the roll before.
+                plan = _plan(event, leg, leg.market)
+                both = None if plan.shift is None or earlier.shift is None else plan.shift + earlier.shift
+                leg.leaving = structs.replace(plan, shift=both)
+
+
+def _plan(event: ContractChosen, leg: LegRecord, market: MarketContext) -> RollPlan:
+    known = [each.spread for each in event.spreads if each.spread is not None]
+    own = [each.spread for each in event.spreads if each.spread is not None and each.platform == leg.platform]
+    shift = None
+    if known:
+        # Where one of the two quotes was missing, that of the other platforms: it is the same two contracts.
+        spread = median_low(own or known)
+        shift = (spread / market.tick_size).to_integral_value(ROUND_HALF_EVEN) * market.tick_size
+    return RollPlan(
+        root=event.root,
+        contract=event.contract,
+        carry=event.policy == "roll",
+        shift=shift,
+        market=_find_market(event, leg, event.contract, event.contract),
+    )
+
+
+def _find_market(event: ContractChosen, leg: LegRecord, symbol: str, contract: str) -> MarketContext | None:
+    for market in event.markets:
+        if (market.platform, market.account) == (leg.platform, leg.account) and market.symbol == symbol:
+            return market if market.contract == contract and market.finite else None
+    return None
 
 
 def rename_rolled(turn: Turn, name: str, route: RouteRecord, hello: Hello) -> None:

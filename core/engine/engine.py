@@ -264,3 +264,5 @@ def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
             # A quote of the next contract would value this one wrongly, and send its closing order there.
             if leg.open and market is not None and (leg.market is None or leg.market.contract == market.contract):
                 leg.market = market
+                if leg.leaving is not None:
+                    turn.look_at(signal_id)  # it may have waited for the market to open

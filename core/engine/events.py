@@ -102,14 +102,16 @@ class RollSpread(Struct, frozen=True, kw_only=True):
 class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
     """The one decision for all platforms: `contract` is in front of `root` from now on. `old` empty: the first one.
 
-    `policy`: what becomes of our legs on the old contract.
+    `policy`: what becomes of our legs on the old contract. `markets`: the new contract at each account, under its own
+    name, and the old one under the root's, as they were at the decision.
     """
 
     root: str
     contract: str
     old: str = ""
-    policy: Literal["hold", "close"] = "hold"
+    policy: Literal["hold", "close", "roll"] = "hold"
     spreads: tuple[RollSpread, ...] = ()
+    markets: tuple[MarketContext, ...] = ()
     remark: str = ""
 
 

@@ -19,11 +19,11 @@ from ..messages import (
     Protection,
     RejectCode,
     Side,
-    TimeInForce,
 )
+from .carry import drive_carry, drive_leaving
 from .exits import close_leg, drive_exit
 from .kill import kill_level
-from .placement import place_for_leg, want_cancel
+from .placement import market_tif, place_for_leg, want_cancel
 from .protection import guard_leg
 from .settings import NS_PER_MS
 from .state import ZERO, LegRecord, OrderRecord, SignalRecord
@@ -77,7 +77,7 @@ def parent_quantity(record: SignalRecord) -> Decimal:
     signal = record.signal
     if signal.quantity is not None and signal.allocation is Allocation.SPLIT:
         return signal.quantity
-    return sum((leg.quantity for leg in record.legs if not leg.hedge), ZERO)
+    return sum((leg.quantity for leg in record.own_legs if not leg.hedge), ZERO)
 
 
 def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
@@ -110,14 +110,18 @@ def settle(turn: Turn, record: SignalRecord) -> None:
     if record.decision == "flatten":
         for number in range(len(record.legs)):
             close_leg(turn, record, number)
-    for number, leg in enumerate(record.legs):
+    for number, leg in enumerate(record.legs):  # a leg that carries another one over a roll is added on the way
         level = kill_level(turn.state, leg.route)
+        if leg.leaving is not None:
+            drive_leaving(turn, record, number)
+        if leg.carry_pending:
+            drive_carry(turn, record, number)
         guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
         if leg.orders and guarded:
             guard_leg(turn, record, number)
         if leg.closing:  # perhaps only since its stop and target both filled
             drive_exit(turn, record, number)
-        elif leg.hedge and level < KillLevel.REDUCE_ONLY:
+        elif leg.hedge and leg.leaving is None and leg.carries < 0 and level < KillLevel.REDUCE_ONLY:
             _drive_hedge(turn, record, number)
 
 
@@ -129,13 +133,14 @@ def _decide(turn: Turn, record: SignalRecord) -> None:
             _cancel_entries(turn, record)
             record.decision = "kept"
         return
-    needed = len(record.legs) if policy.kind is FanOutKind.ALL_OR_FLATTEN else policy.quorum
-    filled = sum(_entry_filled(turn, leg) for leg in record.legs)
+    legs = record.own_legs
+    needed = len(legs) if policy.kind is FanOutKind.ALL_OR_FLATTEN else policy.quorum
+    filled = sum(_entry_filled(turn, leg) for leg in legs)
     if filled >= needed:
         record.decision = "kept"
         return
-    failed = sum(_entry_failed(turn, leg) for leg in record.legs)
-    if late or len(record.legs) - failed < needed:
+    failed = sum(_entry_failed(turn, leg) for leg in legs)
+    if late or len(legs) - failed < needed:
         # An unknown leg counts as failed once time is up: should it turn out filled, it is flattened then.
         record.decision = "flatten"
         turn.touch(record.signal.signal_id)
@@ -202,15 +207,8 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
         Side.BUY if leg.sign > 0 else Side.SELL,
         lots,
         order_type=OrderType.MARKET,
-        time_in_force=_market_tif(turn, leg),
+        time_in_force=market_tif(turn, leg),
     )
-
-
-def _market_tif(turn: Turn, leg: LegRecord) -> TimeInForce:
-    capabilities = turn.state.routes[leg.route].hello.capabilities
-    assert capabilities is not None
-    known = capabilities.times_in_force
-    return TimeInForce.DAY if TimeInForce.DAY in known or not known else known[0]
 
 
 def _hedge_lots(turn: Turn, leg: LegRecord) -> Decimal:

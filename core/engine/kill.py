@@ -31,10 +31,8 @@ from .exits import close_leg
 from .links import request_snapshot, want_snapshot
 from .placement import send_order, want_cancel
 from .settings import NS_PER_MS
-from .state import ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
+from .state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
 from .turn import Turn, live_orders, signals_of_route
-
-OPENING = (OrderRole.ENTRY, OrderRole.HEDGE)
 
 
 def kill_level(state: EngineState, route: str) -> KillLevel:

@@ -38,9 +38,9 @@ def leg_sums(state: EngineState, leg: LegRecord, entries_only: bool = False) -> 
 
 
 def is_entry(state: EngineState, order_id: str) -> bool:
-    """True for an order that opens: an entry or a hedge."""
+    """True for an order that opens: an entry, a hedge, or what carries a position over a roll."""
     order = state.orders.get(order_id)
-    return order is not None and order.role.value in "EH"
+    return order is not None and order.role.value in "EHR"
 
 
 def rate_to_usd(state: EngineState, leg: LegRecord) -> Decimal | None:

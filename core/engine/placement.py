@@ -27,15 +27,16 @@ from .state import LegRecord, OrderRecord, SignalRecord
 from .turn import Turn
 
 
-def next_order_id(turn: Turn, key: str, leg_number: int, leg: LegRecord, role: OrderRole) -> tuple[str, int] | None:
+def next_order_id(turn: Turn, key: str, leg: LegRecord, role: OrderRole) -> tuple[str, int] | None:
     """The id of a leg's next order of this role, or None when all attempts are used up."""
     attempt = leg.attempts.get(role, 0)
     if attempt >= MAX_ATTEMPTS:
         return None
     leg.attempts[role] = attempt + 1
-    order_id = client_order_id(key, leg_number, role, attempt)
-    # The attempt may be taken by an order that recovery found at the platform.
-    return (order_id, attempt) if order_id not in turn.state.orders else next_order_id(turn, key, leg_number, leg, role)
+    # By target and not by leg: a leg that a roll has added would have another number after a torn journal.
+    order_id = client_order_id(key, leg.target, role, attempt)
+    # The attempt may be taken by the leg that it carries over, or by an order that recovery found at the platform.
+    return (order_id, attempt) if order_id not in turn.state.orders else next_order_id(turn, key, leg, role)
 
 
 def place_for_leg(
@@ -59,7 +60,7 @@ def place_for_leg(
 ) -> OrderRecord | None:
     """Make and send one order of a leg. Returns its record, or None when the leg has used up its attempts."""
     leg = signal.legs[leg_number]
-    named = next_order_id(turn, signal.key, leg_number, leg, role)
+    named = next_order_id(turn, signal.key, leg, role)
     if named is None:
         return None
     order_id, attempt = named
@@ -170,3 +171,11 @@ def send_replace(
     record.replace_sent_ns = turn.now_ns
     turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(record.replace))
+
+
+def market_tif(turn: Turn, leg: LegRecord) -> TimeInForce:
+    """How long a market order of a leg is to live: for the day, or whatever its platform has instead."""
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    assert capabilities is not None
+    known = capabilities.times_in_force
+    return TimeInForce.DAY if TimeInForce.DAY in known or not known else known[0]

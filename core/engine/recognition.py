@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from ..messages import LegState, Order, OrderIdParts, OrderRole, OrderType, RejectCode, Side
-from .state import OrderRecord, OrphanRecord, RouteRecord, route_of
+from .state import OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
 from .turn import Turn
 
 
@@ -25,7 +25,8 @@ def recognise(
     if parts.role in (OrderRole.ENTRY, OrderRole.HEDGE):
         turn.state.day.trades.setdefault(parts.key, turn.now_ns)
     signal_id = turn.state.keys.get(parts.key)
-    leg = turn.leg(signal_id, parts.leg) if signal_id is not None else None
+    number = -1 if signal_id is None else _leg_number(turn.state.signals[signal_id], parts, symbol)
+    leg = turn.leg(signal_id, number) if signal_id is not None else None
     if signal_id is None or leg is None or leg.route != route_of(route.platform, route.account):
         _note_orphan(turn, route, parts, symbol)
         return None
@@ -43,7 +44,7 @@ def recognise(
     record = OrderRecord(
         order=order,
         signal_id=signal_id,
-        leg=parts.leg,
+        leg=number,
         role=parts.role,
         attempt=parts.attempt,
         state=LegState.UNKNOWN,
@@ -64,6 +65,15 @@ def recognise(
     turn.state.active[signal_id] = None
     turn.touch(signal_id)
     return record
+
+
+def _leg_number(signal: SignalRecord, parts: OrderIdParts, symbol: str) -> int:
+    """Which leg an order belongs to: the target's own, or one that has carried it over a roll; -1 = none."""
+    numbers = [number for number, leg in enumerate(signal.legs) if leg.target == parts.leg]
+    if parts.role is OrderRole.ROLL:
+        numbers = [number for number in numbers if signal.legs[number].carries >= 0]
+    fitting = [number for number in numbers if signal.legs[number].symbol == symbol]
+    return max(fitting or numbers, default=-1)
 
 
 def _note_orphan(turn: Turn, route: RouteRecord, parts: OrderIdParts, symbol: str) -> None:

@@ -20,7 +20,7 @@ from ..messages import (
 from ..messages import RejectCode as Code
 from .fanout import parent_quantity
 from .money import leg_fees_usd, leg_sums, rate_to_usd
-from .state import ZERO, LegRecord, OrderRecord, SignalRecord
+from .state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from .turn import Turn, leg_orders
 
 _PRECISION = Decimal("1E-10")
@@ -36,7 +36,7 @@ def says_the_same(old: Report, new: Report) -> bool:
 def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Report:
     """The report of a signal as of now."""
     legs = tuple(_leg_report(turn, record, number, leg) for number, leg in enumerate(record.legs))
-    entries = [leg for leg, kept in zip(legs, record.legs, strict=True) if not kept.hedge]
+    entries = [leg for leg, kept in zip(legs, record.legs, strict=True) if not kept.hedge and kept.carries < 0]
     filled = sum((leg.filled for leg in entries), ZERO)
     value = sum((leg.filled * leg.avg_price for leg in entries if leg.avg_price is not None), ZERO)
     signal = record.signal
@@ -74,7 +74,10 @@ def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
     busy = any(order.live or order.missing for order in orders)
     held = any(leg.open for leg in record.legs)
     traded = any(order.filled for order in orders)
-    if any(leg.closing for leg in record.legs):
+    if any(leg.carry_pending for leg in record.legs):
+        return SignalState.WORKING  # between two contracts it may be flat for a moment, and is not over
+    rolled = {leg.carries for leg in record.legs}
+    if any(leg.closing for number, leg in enumerate(record.legs) if number not in rolled):
         if busy or held:
             return SignalState.FLATTENING
         if not traded:
@@ -87,14 +90,14 @@ def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
         return SignalState.NOT_FILLED
     if not held and not record.signal.reduce_only and not busy:
         return SignalState.CLOSED
-    complete = len(entries) == sum(not leg.hedge for leg in record.legs)
+    complete = len(entries) == sum(not leg.hedge for leg in record.own_legs)
     full = complete and all(order.state is LegState.FILLED for order in entries)
     return SignalState.FILLED if full else SignalState.PARTIAL
 
 
 def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> LegReport:
     orders = list(leg_orders(turn.state, leg))
-    opening = [order for order in orders if order.role in (OrderRole.ENTRY, OrderRole.HEDGE)]
+    opening = [order for order in orders if order.role in OPENING]
     sums = leg_sums(turn.state, leg, entries_only=True)
     filled = sums.bought if leg.sign > 0 else sums.sold
     value = sums.bought_value if leg.sign > 0 else sums.sold_value
@@ -106,6 +109,7 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         leg=number,
         platform=leg.platform,
         account=leg.account,
+        contract=leg.market.contract if leg.market is not None else "",
         client_order_id=first.order.client_order_id if first is not None else "",
         side=Side.BUY if leg.sign > 0 else Side.SELL,
         state=_leg_state(leg, orders, opening),
@@ -138,7 +142,7 @@ def _leg_state(leg: LegRecord, orders: list[OrderRecord], opening: list[OrderRec
 
 def _slippage(record: SignalRecord, leg: LegRecord, average: Decimal | None) -> Decimal | None:
     """Points worse than expected (positive is a cost): against the quote, or the order's own price."""
-    if average is None or leg.market is None:
+    if average is None or leg.market is None or leg.carries >= 0:
         return None
     signal = record.signal
     expected = leg.market.ask if leg.sign > 0 else leg.market.bid
@@ -153,7 +157,7 @@ def _average_usd(turn: Turn, record: SignalRecord, legs: tuple[LegReport, ...]) 
     """Entry price weighed by each leg's USD per point, so that legs of different size per point add up."""
     weight = value = ZERO
     for report, leg in zip(legs, record.legs, strict=True):
-        if leg.hedge or report.avg_price is None:
+        if leg.hedge or leg.carries >= 0 or report.avg_price is None:
             continue
         rate = rate_to_usd(turn.state, leg)
         if rate is None or leg.market is None:
@@ -227,7 +231,7 @@ def is_done(turn: Turn, record: SignalRecord) -> bool:
     if record.decision == "rejected":
         return True
     for leg in record.legs:
-        if leg.open or any(order.live or order.missing for order in leg_orders(turn.state, leg)):
+        if leg.carry_pending or leg.open or any(order.live or order.missing for order in leg_orders(turn.state, leg)):
             return False
     if record.signal.policy.kind is FanOutKind.PRIMARY_THEN_HEDGE:
         return all(not leg.open for leg in record.legs)

@@ -21,6 +21,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     flat before it cuts the link. `retention_ms`: how long a finished signal is remembered; must exceed the
     age at which a signal is refused as stale.
 
+    `carry_within_ms`: lots that a roll has closed in the old contract are opened in the new one within this, or not at
+    all: minutes later it would be another trade, which nobody asked for.
+
     `expected_platforms`: with a journal that is new (or was lost), nothing opens before each of these has
     shown what it holds: only they know then what was traded today.
     """
@@ -32,6 +35,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retry_ms: Ms = 1_000
     snapshot_ms: Ms = 5_000
     sever_patience_ms: Ms = 10_000
+    carry_within_ms: Ms = 60_000
     retention_ms: Annotated[int, Meta(gt=0)] = 7 * 86_400_000
     expected_platforms: tuple[str, ...] = ()
     max_exit_attempts: Annotated[int, Meta(ge=1, le=500)] = 20

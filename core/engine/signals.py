@@ -27,6 +27,7 @@ from ..risk import (
 )
 from .effects import RiskChecked, TellNexus
 from .fanout import begin_fanout, not_enough_legs
+from .netting import refuse_opposed
 from .reports import make_report, report_of_orphans
 from .settings import NS_PER_MS
 from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
@@ -113,6 +114,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
         market = by_route.get((target.platform, account)) or by_route.get((target.platform, ""))
         hedge = record.hedged and number > 0
         leg = LegRecord(
+            target=number,
             platform=target.platform,
             account=account,
             route=route_of(target.platform, account),
@@ -198,6 +200,8 @@ def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) ->
         return
     route = turn.state.routes[leg.route]
     leg.code, leg.text = _refuse_route(turn, record.signal, leg, route)
+    if leg.code is RejectCode.NONE and not record.signal.reduce_only:
+        leg.code, leg.text = refuse_opposed(turn, record, leg)
     if leg.code is not RejectCode.NONE or record.signal.reduce_only:
         if leg.code is RejectCode.NONE:
             _bound_reduction(turn, record.signal, leg, route)

@@ -30,6 +30,8 @@ from ..risk import DayCounters, Limits, MarketContext
 from .settings import EngineSettings
 
 ZERO = Decimal(0)
+OPENING: Final = (OrderRole.ENTRY, OrderRole.HEDGE, OrderRole.ROLL)
+"""Roles of orders that open a position."""
 STATE_LAYOUT: Final = 2
 """Raised when a checkpoint of before would be read as something else: it is passed over, and the events replayed."""
 
@@ -157,12 +159,13 @@ class LegRecord(Struct, kw_only=True):
     """A signal on one account and one contract. `quantity` bounds every entry of it. `adjusted`: lots closed by
     somebody else's hand.
 
-    `leaving`: its contract was rolled, and it is to be closed. `carries`: the leg of an older contract whose lots this
-    one takes over, -1 = none; `target`: the leg number in the names of its orders, that of the signal's target, -1 = its
-    own; `shift`: what is added to the signal's bracket prices; `carry_until_ns`: the last moment to open, 0 while the
-    older leg is still being closed; `carried`: nothing more is opened.
+    `target`: the signal's target that it trades for, whose number its orders have. `leaving`: its contract was rolled,
+    and it is to be closed. `carries`: the leg of an older contract whose lots this one takes over, -1 = none; `shift`:
+    what is added to the signal's bracket prices; `carry_until_ns`: the last moment to open, 0 while the older leg is
+    still being closed; `carried`: nothing more is opened.
     """
 
+    target: int
     platform: str
     account: str
     route: str
@@ -183,12 +186,15 @@ class LegRecord(Struct, kw_only=True):
     retry_ns: int = 0
     leaving: RollPlan | None = None
     carries: int = -1
-    target: int = -1
     shift: Decimal = ZERO
     carry_until_ns: int = 0
     carried: bool = False
     code: RejectCode = RejectCode.NONE
     text: str = ""
+
+    def shifted(self, price: Decimal | None) -> Decimal | None:
+        """A price of the signal's bracket in this leg's own contract."""
+        return None if price is None else price + self.shift
 
     @property
     def carry_pending(self) -> bool:

@@ -25,17 +25,18 @@ MAX_LEGS = 32
 MAX_ATTEMPTS = 32 * 32
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_PATTERN = re.compile(PREFIX + r"([A-Z2-7]{12})([A-Z2-7])([ESTXH])([A-Z2-7]{2})([A-Z2-7]{2})")
+_PATTERN = re.compile(PREFIX + r"([A-Z2-7]{12})([A-Z2-7])([ESTXHR])([A-Z2-7]{2})([A-Z2-7]{2})")
 
 
 class OrderRole(enum.StrEnum):
-    """What an order is for. Only an entry opens risk on purpose."""
+    """What an order is for. Only an entry opens risk on purpose; a roll opens again what an exit has just closed."""
 
     ENTRY = "E"
     STOP_LOSS = "S"
     TAKE_PROFIT = "T"
     EXIT = "X"
     HEDGE = "H"
+    ROLL = "R"
 
 
 class OrderIdParts(Struct, frozen=True):

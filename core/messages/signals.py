@@ -11,6 +11,7 @@ from .codes import RejectCode
 from .fields import (
     AccountName,
     ClientOrderId,
+    Contract,
     Count,
     OptionalPlatform,
     Platform,
@@ -151,14 +152,16 @@ class SignalClose(Struct, tag="signal_close", frozen=True, kw_only=True, forbid_
 class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One leg as the gateway knows it. Quantities in lots, prices in quote units, money in USD.
 
-    `open_quantity` is signed and is what the leg holds now. `missing_fills` is what the platform says it has
-    filled beyond the executions it has delivered. The `_ns` stamps are those of the entry order; 0 means not
-    yet.
+    `open_quantity` is signed and is what the leg holds now, of `contract` (empty for what has none). A position
+    carried over a roll is a leg of its own, behind those of the targets. `missing_fills` is what the platform
+    says it has filled beyond the executions it has delivered. The `_ns` stamps are those of the entry order; 0
+    means not yet.
     """
 
     leg: Count
     platform: Platform
     account: AccountName
+    contract: Contract = ""
     client_order_id: ClientOrderId
     side: Side
     state: LegState
