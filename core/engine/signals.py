@@ -249,6 +249,12 @@ def _refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord
             RejectCode.OUTCOME_UNKNOWN,
             f"order {unknown.order.client_order_id} on {leg.platform} {leg.symbol} has an unknown outcome",
         )
+    front = turn.state.contracts.get(leg.symbol)
+    assert leg.market is not None
+    if front is not None and leg.market.contract not in ("", front.contract):
+        # The quote was read in the moment of the roll; the directory's word would come a turn later.
+        text = f"contract was {leg.market.contract} on {leg.platform}, {front.contract} is in front"
+        return RejectCode.IDENTITY_MISMATCH, text
     if leg.symbol in route.retired and not signal.reduce_only:
         return (
             RejectCode.CONTRACT_EXPIRED,
