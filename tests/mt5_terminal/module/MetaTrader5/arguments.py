@@ -1,0 +1,120 @@
+"""What the module checks before anything is sent (mt5.md A.3). A refusal becomes None or False and last_error -2."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any, Final
+
+MAX_SYMBOL, MAX_COMMENT, MAX_SERVER, MAX_PASSWORD, MAX_PATH, MAX_GROUP = 29, 29, 253, 253, 257, 1997
+_UNSET_DATE: Final = 0xCCCC_CCCC
+"""What a date of 0 becomes: the real module leaves its variable as it found it."""
+
+_U32: Final = (1 << 32) - 1
+_U64: Final = (1 << 64) - 1
+REQUEST_FIELDS: Final = {
+    "action": _U32,
+    "magic": _U64,
+    "order": _U64,
+    "symbol": "text",
+    "volume": "float",
+    "price": "float",
+    "stoplimit": "float",
+    "sl": "float",
+    "tp": "float",
+    "deviation": _U64,
+    "type": _U32,
+    "type_filling": _U32,
+    "type_time": _U32,
+    "expiration": "epoch",
+    "comment": "text",
+    "position": _U64,
+    "position_by": _U64,
+}
+"""In the order in which the module reads them, which is that of TradeRequest."""
+
+
+class ArgumentError(Exception):
+    """`text`: what last_error will say beside -2."""
+
+
+def take_text(value: Any, longest: int, refusal: str) -> str:
+    if not isinstance(value, str) or len(value) > longest:
+        raise ArgumentError(refusal)
+    return value
+
+
+def take_unsigned(value: Any, limit: int, refusal: str) -> int:
+    # numpy's integers are no int and are refused, as by PyLong_Check.
+    if not isinstance(value, int) or not 0 <= value <= limit:
+        raise ArgumentError(refusal)
+    return int(value)
+
+
+def take_int32(value: Any) -> int:
+    if not isinstance(value, int) or not -(1 << 31) <= value < 1 << 31:
+        raise ArgumentError("Invalid arguments")
+    return int(value)
+
+
+def take_symbol(value: Any) -> str:
+    return take_text(value, MAX_SYMBOL, "Invalid arguments")
+
+
+def take_date(value: Any) -> int:
+    """Whole seconds, 32 bits.
+
+    Raises:
+        OverflowError: an int beyond a C long of Windows, such as milliseconds.
+    """
+    if isinstance(value, datetime.datetime):
+        seconds = int(value.timestamp())
+    elif isinstance(value, int):
+        if not -(1 << 31) <= value < 1 << 31:
+            raise OverflowError("Python int too large to convert to C long")
+        seconds = value
+    elif isinstance(value, float):
+        seconds = int(value)
+    else:
+        raise ArgumentError("Invalid arguments")
+    return seconds & _U32 if seconds else _UNSET_DATE
+
+
+def take_count(arguments: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    if len(arguments) != count:
+        raise ArgumentError("Invalid arguments")
+    return arguments
+
+
+def take_request(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[Any]:
+    """The fields of a trade request in order; missing ones 0 or empty, unknown ones ignored.
+
+    The fields come in one dict or as keywords.
+    """
+    source = keywords
+    if arguments:
+        if len(arguments) != 1:
+            raise ArgumentError("Invalid number of arguments")
+        if not isinstance(arguments[0], dict):
+            raise ArgumentError("Invalid 1st unnamed argument")
+        source = arguments[0]
+    return [_take_field(name, kind, source) for name, kind in REQUEST_FIELDS.items()]
+
+
+def _take_field(name: str, kind: int | str, source: Mapping[str, Any]) -> Any:
+    refusal = f'Invalid "{name}" argument'
+    if name not in source:
+        return {"text": "", "float": 0.0}.get(str(kind), 0)
+    value = source[name]
+    if kind == "text":
+        return take_text(value, MAX_COMMENT if name == "comment" else MAX_SYMBOL, refusal)
+    if kind == "float":
+        if not isinstance(value, float):
+            raise ArgumentError(refusal)
+        return float(value)
+    if kind == "epoch":
+        if not isinstance(value, int):
+            raise ArgumentError(refusal)
+        return int(value)
+    assert isinstance(kind, int)
+    return take_unsigned(value, kind, refusal)
