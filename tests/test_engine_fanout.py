@@ -182,10 +182,10 @@ def test_a_foreign_position_is_not_ours_to_close():
     desk = Desk("b")
     desk.link_up("a", answer=False)
     desk.snapshot("a", positions=[("NQ", 5)])
-    desk.signal(side=Side.SELL)
+    desk.signal()
     desk.fill(desk.only())
     desk.ask(m.SignalClose(signal_id="s1"))
-    assert [(o.side, o.quantity) for o in desk.sent(m.Order)] == [(Side.BUY, D(2))]
+    assert [(o.side, o.quantity) for o in desk.sent(m.Order)] == [(Side.SELL, D(2))]
 
 
 def test_hedging_account_closes_by_ticket():
@@ -210,16 +210,53 @@ def test_a_platforms_own_stop_is_attributed_to_its_leg_by_ticket():
     assert desk.report().realized_usd == D(-40)
 
 
-def test_netting_flip_by_two_opposite_signals():
+def test_an_entry_against_what_another_signal_holds_is_refused_on_a_netting_account():
     desk = Desk("a")
     desk.signal(quantity=D(1))
     desk.fill(desk.only())
     desk.signal(signal_id="s2", side=Side.SELL, quantity=D(3))
-    desk.fill(desk.only())
-    assert desk.position() == -2
-    desk.ask(m.SignalClose(signal_id="s2"))
+    leg = desk.report("s2").legs[0]
+    assert (leg.code, len(desk.orders)) == (RejectCode.OPPOSED_POSITION, 1)
+    assert "holds +1 NQ (s1 +1)" in leg.text
+    assert "an entry of -3" in leg.text
+    desk.ask(m.SignalClose(signal_id="s1"))
     desk.fill(desk.only(role=OrderRole.EXIT))
-    assert (desk.position(), desk.report("s1").residual_quantity) == (D(1), D(1))
+    desk.signal(signal_id="s3", side=Side.SELL, quantity=D(3))
+    assert desk.report("s3").legs[0].code is RejectCode.NONE
+
+
+def test_an_entry_against_one_that_works_and_against_lots_by_hand_is_refused_and_a_reduction_is_not():
+    desk = Desk("a")
+    desk.signal(order_type=m.OrderType.LIMIT, limit_price=D(20999))
+    desk.signal(signal_id="s2", side=Side.SELL)
+    assert desk.report("s2").legs[0].code is RejectCode.OPPOSED_POSITION
+    assert "an entry of +2 NQ works there (s1)" in desk.report("s2").legs[0].text
+    desk.ask(m.SignalCancel(signal_id="s1"))
+    desk.update(desk.only(), LegState.CANCELLED)
+    desk.fill(desk.only(), 4, client_order_id="by hand")
+    desk.signal(signal_id="s3", side=Side.SELL)
+    assert "holds +4 NQ (of no signal)" in desk.report("s3").legs[0].text
+    desk.signal(signal_id="s4", side=Side.SELL, reduce_only=True, bracket=None)
+    assert desk.report("s4").legs[0].code is RejectCode.NONE
+
+
+def test_on_a_hedging_account_both_sides_may_be_held():
+    desk = Desk("b")
+    desk.link_up("a", m.AccountMode.HEDGING)
+    desk.signal()
+    desk.fill(desk.only(), position_ticket="T7")
+    desk.signal(signal_id="s2", side=Side.SELL)
+    assert desk.report("s2").legs[0].code is RejectCode.NONE
+
+
+def test_a_hedge_on_the_account_of_its_own_primary_is_refused():
+    desk = Desk("a")
+    desk.signal(
+        targets=(m.Target(platform="a"), m.Target(platform="a", account="acc")),
+        policy=m.FanOut(kind=m.FanOutKind.PRIMARY_THEN_HEDGE),
+    )
+    assert desk.report().legs[1].code is RejectCode.OPPOSED_POSITION
+    assert not desk.orders
 
 
 def test_an_exit_is_tried_again_but_not_for_ever():
@@ -342,11 +379,11 @@ def test_same_signal_from_two_processes_is_one_order():
 
 
 def test_rapid_look_alikes_are_refused_with_a_code():
-    desk = Desk("a", limits=wide_limits(lookalike_window_ms=2_000))
+    desk = Desk("a", "b", limits=wide_limits(lookalike_window_ms=2_000))
     desk.signal()
     desk.now_ns += 1_999_000_000
     desk.signal(signal_id="s2")
-    desk.signal(signal_id="s3", side=Side.SELL)
+    desk.signal("b", signal_id="s3", side=Side.SELL)
     desk.now_ns += 2_000_000
     desk.signal(signal_id="s4")
     codes = [desk.report(s).code for s in ("s2", "s3", "s4")]

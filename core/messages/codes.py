@@ -38,6 +38,7 @@ class RejectCode(enum.StrEnum):
     PLATFORM_NOT_READY = "platform_not_ready"
     OUTCOME_UNKNOWN = "outcome_unknown"
     POSITION_MISMATCH = "position_mismatch"
+    OPPOSED_POSITION = "opposed_position"
     IDENTITY_MISMATCH = "identity_mismatch"
     UNSUPPORTED_TYPE = "unsupported_type"
     UNSUPPORTED_TIF = "unsupported_tif"

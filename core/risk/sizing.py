@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 
 from .market import MarketContext
+
+_WIDE = Context(prec=80)
+"""The usual 28 digits do not hold the quotient of the largest quantity and the smallest step: that would raise."""
 
 
 def floor_to_lot(quantity: Decimal, lot_step: Decimal) -> Decimal:
@@ -14,7 +17,7 @@ def floor_to_lot(quantity: Decimal, lot_step: Decimal) -> Decimal:
 
 def is_multiple(value: Decimal, step: Decimal) -> bool:
     """True when `value` lies on the grid of `step`."""
-    return value % step == 0
+    return _WIDE.remainder(value, step) == 0
 
 
 def risk_usd(quantity: Decimal, distance: Decimal, market: MarketContext) -> Decimal | None:
