@@ -72,6 +72,7 @@ def _add_carrier(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord, 
         quantity=leg.quantity,
         market=structs.replace(told, symbol=plan.root),
         protection=leg.protection,
+        bracket=leg.bracket,
         hedge=leg.hedge,
         carries=number,
         shift=leg.shift + (plan.shift or ZERO),
@@ -88,14 +89,14 @@ def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
     leg = signal.legs[number]
     old = signal.legs[leg.carries]
     state = turn.state
-    orders = list(leg_orders(state, leg))
-    if any(order.live or order.missing for order in (*orders, *leg_orders(state, old))):
+    tries = [order for order in leg_orders(state, leg) if order.role is OrderRole.ROLL]
+    if any(order.live or order.missing for order in (*tries, *leg_orders(state, old))):
         return
     gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or old.exit_failures >= state.settings.max_exit_attempts
     if old.open and not gave_up:
         return
     lots = min(_closed_lots(turn, old), old.quantity)
-    left = lots - sum((order.done for order in orders if order.role is OrderRole.ROLL), ZERO)
+    left = lots - sum((order.done for order in tries), ZERO)
     if lots > 0 and not leg.carry_until_ns:
         leg.carry_until_ns = turn.now_ns + state.settings.carry_within_ms * NS_PER_MS
         leg.quantity = lots
@@ -106,7 +107,7 @@ def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
         return
     code, text = _refusal(turn, signal, leg, left)
     if code is RejectCode.NONE:
-        code, text = _look_at_tries(leg, [order for order in orders if order.role is OrderRole.ROLL])
+        code, text = _look_at_tries(tries)
     route = state.routes[leg.route]
     if code is RejectCode.NONE and turn.now_ns >= leg.carry_until_ns:
         code, text = RejectCode.PLATFORM_NOT_READY, f"not possible within {state.settings.carry_within_ms} ms"
@@ -116,7 +117,7 @@ def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
     position = route.positions.get(leg.symbol)
     in_doubt = (position is not None and position.mismatches) or unknown_order(state, route, leg.symbol) is not None
     pause_ns = state.settings.retry_ms * NS_PER_MS
-    just_refused = any(turn.now_ns < order.ended_ns + pause_ns for order in orders)
+    just_refused = any(turn.now_ns < order.ended_ns + pause_ns for order in tries)
     if route.up and route.ready and not in_doubt and not just_refused:
         _send(turn, signal, number, left)
     else:
@@ -158,7 +159,7 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
     return RejectCode.NONE, ""
 
 
-def _look_at_tries(leg: LegRecord, tries: list[OrderRecord]) -> tuple[RejectCode, str]:
+def _look_at_tries(tries: list[OrderRecord]) -> tuple[RejectCode, str]:
     if any(order.inferred_end for order in tries):
         return RejectCode.OUTCOME_UNKNOWN, "the platform does not show an order that it may still have"
     if len(tries) >= _MOST_TRIES:
@@ -168,7 +169,7 @@ def _look_at_tries(leg: LegRecord, tries: list[OrderRecord]) -> tuple[RejectCode
 
 def _send(turn: Turn, signal: SignalRecord, number: int, lots: Decimal) -> None:
     leg = signal.legs[number]
-    bracket = signal.signal.bracket if leg.protection is Protection.PLATFORM else None
+    bracket = leg.bracket if leg.protection is Protection.PLATFORM else None
     place_for_leg(
         turn,
         signal,
@@ -186,7 +187,6 @@ def _end(turn: Turn, signal: SignalRecord, leg: LegRecord, code: RejectCode, tex
     leg.carried = True
     leg.code, leg.text = code, text
     turn.touch(signal.signal.signal_id)
-    if code is not RejectCode.NONE:
-        turn.count("roll_residual")
     if text:
+        turn.count("roll_residual" if code is not RejectCode.NONE else "carried")
         turn.alert(code, f"{signal.signal.signal_id} {leg.platform}: {text}", leg.platform)

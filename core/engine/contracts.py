@@ -47,6 +47,14 @@ def apply_contract(turn: Turn, event: ContractChosen) -> None:
         _plan_leaving(turn, event)
 
 
+def is_rolled_out(turn: Turn, leg: LegRecord) -> bool:
+    """Whether a leg's contract is no longer the one in front of its root: nothing opens there."""
+    if leg.symbol in turn.state.routes[leg.route].retired:
+        return True
+    front = turn.state.contracts.get(leg.symbol)
+    return front is not None and leg.market is not None and leg.market.contract not in ("", front.contract)
+
+
 def apply_news(turn: Turn, event: ContractNews) -> None:
     """Tell the user why a roll waits, or that trade has moved on."""
     if event.waits:

@@ -21,6 +21,7 @@ from ..messages import (
     Side,
 )
 from .carry import drive_carry, drive_leaving
+from .contracts import is_rolled_out
 from .exits import close_leg, drive_exit
 from .kill import kill_level
 from .placement import market_tif, place_for_leg, want_cancel
@@ -82,7 +83,7 @@ def parent_quantity(record: SignalRecord) -> Decimal:
 
 def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
     signal = record.signal
-    native = leg.protection is Protection.PLATFORM and signal.bracket is not None
+    native = leg.bracket if leg.protection is Protection.PLATFORM else None
     place_for_leg(
         turn,
         record,
@@ -95,8 +96,8 @@ def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         stop_price=signal.stop_price,
         time_in_force=signal.time_in_force,
         good_till_ns=signal.good_till_ns,
-        stop_loss=signal.bracket.stop_loss if native and signal.bracket is not None else None,
-        take_profit=signal.bracket.take_profit if native and signal.bracket is not None else None,
+        stop_loss=None if native is None else native.stop_loss,
+        take_profit=None if native is None else native.take_profit,
         reduce_only=signal.reduce_only,
     )
 
@@ -190,6 +191,10 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
         return
     if _hedge_failures(turn, leg) >= 3:
         leg.code, leg.text = RejectCode.PLATFORM_REJECTED, "three hedges were refused; the next leg hedges"
+        turn.touch(record.signal.signal_id)
+        return
+    if is_rolled_out(turn, leg):
+        leg.code, leg.text = RejectCode.CONTRACT_EXPIRED, f"{needed} lots are not hedged: the contract was rolled"
         turn.touch(record.signal.signal_id)
         return
     route = turn.state.routes[leg.route]

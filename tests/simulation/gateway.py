@@ -16,6 +16,7 @@ from nexus_gateway.core.risk import Limits
 
 from tests.simulation.due_times import scan_due_ns
 from tests.simulation.faults import Faults
+from tests.simulation.platform import OPENING, SYMBOL
 from tests.simulation.schedule import MS, SECOND, Schedule
 
 _encoder = msgspec.msgpack.Encoder()
@@ -30,6 +31,7 @@ class Plants:
     resend_timeout: bool = False
     forget_executions: bool = False
     reset_counters: bool = False
+    forget_second_half: bool = False
 
 
 @dataclass
@@ -126,6 +128,8 @@ class Gateway:
         if self.plants.forget_executions:
             for record in self.engine.state.executions.values():
                 record.seen = False
+        if self.plants.forget_second_half:
+            self._forget_second_half()
         boot = f"g{self.crashes}"
         self.handle(e.Started(boot_id=boot, settings=self.settings, limits=self.limits))
         self.on_start()
@@ -166,6 +170,7 @@ class Gateway:
             if isinstance(message, m.Order):
                 self.orders += 1
                 name = message.client_order_id
+                self._check_contract(message)
                 self.orders_sent[name] = self.orders_sent.get(name, 0) + 1
                 if self.orders_sent[name] > 1 + self.losses:
                     self.broken.append(f"{name} was sent {self.orders_sent[name]} times")
@@ -176,6 +181,26 @@ class Gateway:
             self.admin.append(effect.message)
         elif isinstance(effect, e.CutLink):
             self.cut(effect.platform)
+
+    def _check_contract(self, order: m.Order) -> None:
+        """Nothing opens in a contract that has been rolled out of; what left in the same turn is cancelled there."""
+        assert self.engine is not None
+        chosen = self.engine.state.contracts.get(SYMBOL)
+        parts = m.find_client_order_id(order.client_order_id)
+        if chosen is None or parts is None or parts.role not in OPENING or not order.contract:
+            return
+        if order.contract != chosen.contract:
+            self.broken.append(f"{order.client_order_id} opens in {order.contract}, {chosen.contract} is in front")
+
+    def _forget_second_half(self) -> None:
+        """As if what was opened in the new contract had been kept in memory only."""
+        assert self.engine is not None
+        for signal in self.engine.state.signals.values():
+            for leg in signal.legs:
+                if leg.carried:
+                    leg.orders.clear()
+                    leg.carried = False
+                    leg.carry_until_ns = self.schedule.now_ns + 60 * SECOND
 
     def _resend(self) -> list[e.Effect]:
         assert self.engine is not None

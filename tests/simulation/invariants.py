@@ -8,13 +8,16 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.engine.kill import kill_level
 from nexus_gateway.core.engine.reports import make_report
+from nexus_gateway.core.engine.state import LegRecord
 from nexus_gateway.core.engine.turn import Turn
 
 from tests.simulation.gateway import Gateway
 from tests.simulation.nexus import Nexus
-from tests.simulation.platform import LIVE, SYMBOL, FakePlatform
+from tests.simulation.platform import LIVE, NEW, OLD, FakePlatform
 
 ZERO = Decimal(0)
+LotKey = tuple[str, int, int]
+"""Signal key, target, side."""
 
 
 def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
@@ -30,6 +33,7 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
     found += _check_parents(gateway, nexus, platforms)
     found += _check_unknown(engine)
     found += _check_policies(engine)
+    found += _check_rolls(engine, platforms)
     found += _check_limits(gateway, nexus, platforms)
     found += _check_replay(gateway, engine)
     return found
@@ -41,33 +45,29 @@ def _route(engine: Engine, platform: FakePlatform):
 
 def _check_position(engine: Engine, platform: FakePlatform) -> list[str]:
     route = _route(engine, platform)
-    position = route.positions.get(SYMBOL)
-    net = position.net if position is not None else ZERO
     found = []
     if not route.ready:
         found.append(f"{platform.name} was not reconciled in the calm")
-    if net != platform.net:
-        found.append(f"{platform.name}: gateway believes {net}, platform holds {platform.net}")
-    legs = sum(
-        (leg.open for s in engine.state.signals.values() for leg in s.legs if leg.platform == platform.name), ZERO
-    )
-    for signal_id, signal in engine.state.signals.items():
-        for leg in signal.legs:
-            lots = sum((engine.state.executions[key].signed for key in leg.executions), ZERO)
-            if leg.platform == platform.name and leg.open != lots + leg.adjusted:
-                found.append(
-                    f"{signal_id} {platform.name}: open {leg.open}, executions {lots}, adjusted {leg.adjusted}"
-                )
-    holders = {
-        signal_id
-        for signal_id, signal in engine.state.signals.items()
-        if any(leg.open for leg in signal.legs if leg.platform == platform.name)
-    }
-    if holders != set(route.holders):
-        found.append(f"{platform.name}: open legs are of {sorted(holders)}, listed are {sorted(route.holders)}")
-    if position is not None and legs + position.external != net:
-        found.append(f"{platform.name}: legs {legs} and external {position.external} do not add up to {net}")
+    for contract in (OLD, NEW):
+        symbol = platform.symbol_of(contract)
+        position = route.positions.get(symbol)
+        net = position.net if position is not None else ZERO
+        if net != platform.net(contract):
+            found.append(f"{platform.name} {symbol}: gateway believes {net}, platform holds {platform.net(contract)}")
+        held = [leg.open for leg in _legs(engine, platform) if leg.symbol == symbol]
+        if position is not None and sum(held, ZERO) + position.external != net:
+            found.append(
+                f"{platform.name} {symbol}: legs {held} and external {position.external} do not add up to {net}"
+            )
+    for leg in _legs(engine, platform):
+        lots = sum((engine.state.executions[key].signed for key in leg.executions), ZERO)
+        if leg.open != lots + leg.adjusted:
+            found.append(f"{platform.name} {leg.symbol}: open {leg.open}, executions {lots}, adjusted {leg.adjusted}")
     return found
+
+
+def _legs(engine: Engine, platform: FakePlatform) -> list[LegRecord]:
+    return [leg for signal in engine.state.signals.values() for leg in signal.legs if leg.platform == platform.name]
 
 
 def _check_kill(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
@@ -78,7 +78,9 @@ def _check_kill(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
         if kill is None or kill.level < m.KillLevel.CANCEL_ALL:
             continue
         working = [name for name, held in platform.orders.items() if held.state in LIVE]
-        held = platform.net if platform.mode is m.AccountMode.NETTING else sum(map(abs, platform.tickets.values()))
+        held = sum(map(abs, platform.tickets.values()))
+        if platform.mode is m.AccountMode.NETTING:
+            held = abs(platform.net(OLD)) + abs(platform.net(NEW))
         if not kill.verified:
             if kill.attempts < 200 and not any(
                 leg.exit_failures for s in engine.state.signals.values() for leg in s.legs
@@ -179,6 +181,57 @@ def _check_policies(engine: Engine) -> list[str]:
             if any(o.state is not m.LegState.FILLED for o in entries) and not busted:
                 found.append(f"{signal_id} was kept with an unfilled leg")
     return found[:3]
+
+
+def _check_rolls(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
+    """What was opened in the new contract was closed in the old one before; what is missing is shown."""
+    found = []
+    for platform in platforms:
+        closed: dict[LotKey, Decimal] = {}
+        opened: dict[LotKey, Decimal] = {}
+        for name, held in platform.orders.items():
+            parts = m.find_client_order_id(name)
+            assert parts is not None
+            if parts.role is m.OrderRole.EXIT and held.contract == OLD:
+                # By the side of what was held: a bust after the roll is traded back the other way, and is no roll.
+                lots = parts.key, parts.leg, -held.order.side.sign
+                closed[lots] = closed.get(lots, ZERO) + held.filled
+            elif parts.role is m.OrderRole.ROLL:
+                lots = parts.key, parts.leg, held.order.side.sign
+                opened[lots] = opened.get(lots, ZERO) + held.filled
+        for lots, size in opened.items():
+            if size > closed.get(lots, ZERO):
+                found.append(f"{platform.name} {lots}: {size} lots opened at the roll, {closed.get(lots, ZERO)} closed")
+        found += _check_carriers(engine, platform, closed, opened)
+    return found[:3]
+
+
+def _check_carriers(
+    engine: Engine,
+    platform: FakePlatform,
+    closed: dict[LotKey, Decimal],
+    opened: dict[LotKey, Decimal],
+) -> list[str]:
+    found = []
+    for signal_id, signal in engine.state.signals.items():
+        for leg in signal.legs:
+            if leg.platform != platform.name:
+                continue
+            gave_up = leg.exit_failures >= engine.state.settings.max_exit_attempts
+            if leg.leaving is not None and leg.open and not gave_up:
+                found.append(f"{signal_id} {platform.name} still holds {leg.open} {leg.symbol} after the roll")
+            if leg.carry_pending and not signal.legs[leg.carries].open:
+                found.append(f"{signal_id} {platform.name}: the second half of the roll hangs: {leg.text}")
+            if not leg.carried or leg.closing:
+                continue
+            both = *leg.executions, *signal.legs[leg.carries].executions
+            if any(not engine.state.executions[key].counts for key in both):
+                continue
+            name = signal.key, leg.target, leg.sign
+            missing = closed.get(name, ZERO) - opened.get(name, ZERO)
+            if missing > 0 and leg.code is m.RejectCode.NONE:
+                found.append(f"{signal_id} {platform.name}: {missing} lots were not opened again, and nothing says so")
+    return found
 
 
 def _check_limits(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:

@@ -10,7 +10,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.risk import MarketContext
 
 from tests.simulation.faults import Faults
-from tests.simulation.platform import SYMBOL, FakePlatform
+from tests.simulation.platform import BASE, SYMBOL, FakePlatform
 from tests.simulation.schedule import MS, Schedule
 
 KINDS = list(m.FanOutKind)
@@ -26,6 +26,7 @@ class Nexus:
         self.signals: dict[str, m.Signal] = {}
         self.reports: dict[str, m.Report] = {}
         self.revisions: dict[str, int] = {}
+        self.side = m.Side.BUY
 
     def receive(self, message: object) -> None:
         if isinstance(message, m.Report):
@@ -38,11 +39,14 @@ class Nexus:
         number = len(self.signals)
         targets = rng.sample(self.platforms, rng.randrange(1, len(self.platforms) + 1))
         kind = rng.choice(KINDS if len(targets) > 1 else KINDS[:3])
-        side = rng.choice([m.Side.BUY, m.Side.SELL])
-        price = Decimal(21_000) - 2 * side.sign
+        if rng.random() < 0.2:  # most go one way: on a netting account the other way is refused while one is held
+            self.side = rng.choice([m.Side.BUY, m.Side.SELL])
+        side = self.side
+        middle = BASE[self.platforms[0].front]
+        price = middle - 2 * side.sign
         order_type = rng.choice([m.OrderType.MARKET, m.OrderType.MARKET, m.OrderType.LIMIT, m.OrderType.STOP])
-        stop = Decimal(21_000) - 10 * side.sign
-        target = Decimal(21_000) + 10 * side.sign if rng.random() < 0.5 else None
+        stop = middle - 10 * side.sign
+        target = middle + 10 * side.sign if rng.random() < 0.5 else None
         signal = m.Signal(
             signal_id=f"s{number}",
             symbol=SYMBOL,
@@ -68,23 +72,32 @@ class Nexus:
         """At least once: the same id again until the gateway has answered."""
         if signal.signal_id in self.reports or tries > 40:
             return
-        self.send(e.SignalArrived(signal=signal, markets=self._markets(), peer="nexus"))
+        self.send(e.SignalArrived(signal=signal, markets=self.markets(), peer="nexus"))
         self.schedule.at(700 * MS, lambda: self._repeat(signal, tries + 1))
 
-    def _markets(self) -> tuple[MarketContext, ...]:
-        return tuple(
-            MarketContext(
-                platform=platform.name,
-                symbol=SYMBOL,
-                tick_size=Decimal("0.25"),
-                lot_step=Decimal(1),
-                point_value=Decimal(2),
-                bid=Decimal("20999.75"),
-                ask=Decimal(21_000),
-                quote_ns=self.schedule.now_ns,
+    def markets(self, symbol: str = SYMBOL, is_open: bool = True) -> tuple[MarketContext, ...]:
+        """The market at each platform that knows the symbol, as the gateway would read it: with the contract that the
+        platform presents.
+        """
+        found = []
+        for platform in self.platforms:
+            contract = platform.contract_of(symbol)
+            found.append(
+                MarketContext(
+                    platform=platform.name,
+                    account=platform.account,
+                    symbol=symbol,
+                    contract=contract,
+                    tick_size=Decimal("0.25"),
+                    lot_step=Decimal(1),
+                    point_value=Decimal(2),
+                    bid=BASE[contract] - Decimal("0.25"),
+                    ask=BASE[contract],
+                    quote_ns=self.schedule.now_ns,
+                    session_open=is_open,
+                )
             )
-            for platform in self.platforms
-        )
+        return tuple(found)
 
     def _change(self, signal: m.Signal) -> None:
         rng = self.schedule.rng
@@ -103,4 +116,4 @@ class Nexus:
         elif what < 0.9:
             self.send(e.NexusAsked(request=m.SignalClose(signal_id=name), peer="nexus"))
         elif what < 0.95:
-            self.send(e.SignalArrived(signal=signal, markets=self._markets(), peer="nexus"))
+            self.send(e.SignalArrived(signal=signal, markets=self.markets(), peer="nexus"))

@@ -11,7 +11,11 @@ from tests.simulation.faults import Faults
 from tests.simulation.schedule import MS, Schedule
 
 SYMBOL = "NQ"
+OLD, NEW = "NQH25", "NQM25"
+BASE = {OLD: Decimal(21_000), NEW: Decimal(21_180)}
+"""Around which each contract trades."""
 ZERO = Decimal(0)
+OPENING = (m.OrderRole.ENTRY, m.OrderRole.HEDGE, m.OrderRole.ROLL)
 LIVE = (m.LegState.WORKING, m.LegState.PARTIALLY_FILLED)
 
 
@@ -19,6 +23,7 @@ LIVE = (m.LegState.WORKING, m.LegState.PARTIALLY_FILLED)
 class HeldOrder:
     order: m.Order
     platform_id: str
+    contract: str = OLD
     state: m.LegState = m.LegState.WORKING
     quantity: Decimal = ZERO
     limit_price: Decimal | None = None
@@ -29,13 +34,16 @@ class HeldOrder:
 @dataclass
 class Execution:
     fill: m.Fill
+    contract: str
     revision: int = 0
     busted: bool = False
 
 
 @dataclass
 class FakePlatform:
-    """`send` hands a message to the link towards the gateway."""
+    """`send` hands a message to the link towards the gateway. `front`: the contract that it trades as NQ; the other one
+    goes under its own name. `is_shut`: the market is closed, which shows as a refusal.
+    """
 
     name: str
     mode: m.AccountMode
@@ -46,18 +54,28 @@ class FakePlatform:
     orders: dict[str, HeldOrder] = field(default_factory=dict)
     executions: dict[str, Execution] = field(default_factory=dict)
     tickets: dict[str, Decimal] = field(default_factory=dict)
+    ticket_contracts: dict[str, str] = field(default_factory=dict)
+    front: str = OLD
+    is_shut: bool = False
     refused: dict[str, m.RejectCode] = field(default_factory=dict)
     largest: Decimal = ZERO
     number: int = 0
     boots: int = 0
+    stops_that_reduced_nothing: int = 0
 
     @property
     def account(self) -> str:
         return f"A-{self.name}"
 
-    @property
-    def net(self) -> Decimal:
-        return sum((e.fill.quantity * e.fill.side.sign for e in self.executions.values() if not e.busted), ZERO)
+    def net(self, contract: str) -> Decimal:
+        booked = [e for e in self.executions.values() if not e.busted and e.contract == contract]
+        return sum((e.fill.quantity * e.fill.side.sign for e in booked), ZERO)
+
+    def symbol_of(self, contract: str) -> str:
+        return SYMBOL if contract == self.front else contract
+
+    def contract_of(self, symbol: str) -> str:
+        return self.front if symbol == SYMBOL else symbol
 
     def hello(self) -> m.Hello:
         self.boots += 1
@@ -69,6 +87,10 @@ class FakePlatform:
             account=self.account,
             account_mode=self.mode,
             capabilities=self.capabilities,
+            instruments=tuple(
+                m.Instrument(symbol=self.symbol_of(contract), platform_symbol=contract, contract=contract)
+                for contract in (OLD, NEW)
+            ),
         )
 
     def receive(self, message: object) -> None:
@@ -92,7 +114,15 @@ class FakePlatform:
         if self.schedule.now_ns > order.not_after_ns:
             self._refuse(order, m.RejectCode.TOO_LATE_TO_SEND)
             return
+        code = self._refuse_contract(order)
+        if code is not m.RejectCode.NONE:
+            self._refuse(order, code)
+            return
         if order.close_ticket and self.tickets.get(order.close_ticket, ZERO) * order.side.sign >= 0:
+            self._refuse(order, m.RejectCode.PLATFORM_REJECTED)
+            return
+        if order.reduce_only and self.net(self.contract_of(order.symbol)) * order.side.sign >= 0:
+            self.stops_that_reduced_nothing += order.stop_price is not None
             self._refuse(order, m.RejectCode.PLATFORM_REJECTED)
             return
         if self.schedule.chance(self.faults.reject):
@@ -103,6 +133,7 @@ class FakePlatform:
         held = HeldOrder(
             order=order,
             platform_id=f"{self.name}{self.number}",
+            contract=self.contract_of(order.symbol),
             quantity=order.quantity,
             limit_price=order.limit_price,
             stop_price=order.stop_price,
@@ -114,6 +145,16 @@ class FakePlatform:
             self._later(3_000, lambda: self._end(held, m.LegState.CANCELLED))
         if order.time_in_force is m.TimeInForce.DAY and self.schedule.chance(self.faults.unsolicited_cancel):
             self._later(5_000, lambda: self._end(held, m.LegState.EXPIRED))
+
+    def _refuse_contract(self, order: m.Order) -> m.RejectCode:
+        """As the adapters' guard does it."""
+        contract = self.contract_of(order.symbol)
+        if order.contract and order.contract != contract:
+            return m.RejectCode.IDENTITY_MISMATCH
+        parts = m.find_client_order_id(order.client_order_id)
+        if order.symbol != SYMBOL and parts is not None and parts.role in OPENING:
+            return m.RejectCode.CONTRACT_EXPIRED
+        return m.RejectCode.PLATFORM_REJECTED if self.is_shut else m.RejectCode.NONE
 
     def _later(self, within_ms: int, call: object) -> None:
         self.schedule.at(self.schedule.rng.randrange(1, within_ms) * MS, call)
@@ -142,13 +183,21 @@ class FakePlatform:
         lots = left
         if left > 1 and self.schedule.chance(0.5):
             lots = Decimal(self.schedule.rng.randrange(1, int(left)))
+        if held.order.reduce_only:
+            lots = min(lots, max(-self.net(held.contract) * held.order.side.sign, ZERO))
         ticket = self._book_ticket(held, lots)
-        if ticket is None:
+        if ticket is None or not lots:  # its position is gone: it would open the opposite one
             self._end(held, m.LegState.CANCELLED)
             return
         held.filled += lots
         fill = self._execution(
-            lots, held.order.side, held.order.client_order_id, held.platform_id, ticket, self._price(held)
+            lots,
+            held.order.side,
+            held.order.client_order_id,
+            held.platform_id,
+            ticket,
+            self._price(held),
+            held.contract,
         )
         full = held.filled >= held.quantity
         held.state = m.LegState.FILLED if full else m.LegState.PARTIALLY_FILLED
@@ -173,14 +222,15 @@ class FakePlatform:
         if held.order.close_ticket and abs(have) < lots:
             return None
         self.tickets[ticket] = have + signed
+        self.ticket_contracts[ticket] = held.contract
         return ticket
 
     def _price(self, held: HeldOrder) -> Decimal:
         own = held.limit_price if held.limit_price is not None else held.stop_price
-        return own if own is not None else Decimal(21_000) + Decimal(self.schedule.rng.randrange(-8, 9)) / 4
+        return own if own is not None else BASE[held.contract] + Decimal(self.schedule.rng.randrange(-8, 9)) / 4
 
     def _execution(
-        self, lots: Decimal, side: m.Side, client: str, platform_id: str, ticket: str, price: Decimal
+        self, lots: Decimal, side: m.Side, client: str, platform_id: str, ticket: str, price: Decimal, contract: str
     ) -> m.Fill:
         self.number += 1
         fill = m.Fill(
@@ -188,7 +238,7 @@ class FakePlatform:
             account=self.account,
             exec_id=f"E{self.number}",
             client_order_id=client,
-            symbol=SYMBOL,
+            symbol=self.symbol_of(contract),
             side=side,
             quantity=lots,
             price=price,
@@ -198,7 +248,7 @@ class FakePlatform:
             fee=Decimal("0.35"),
             fee_currency="USD",
         )
-        self.executions[fill.exec_id] = Execution(fill)
+        self.executions[fill.exec_id] = Execution(fill, contract)
         return fill
 
     def _correct(self, exec_id: str) -> None:
@@ -287,14 +337,15 @@ class FakePlatform:
                 self.number += 1
                 ticket = f"TH{self.number}"
             self.tickets[ticket] = self.tickets.get(ticket, ZERO) + lots * side.sign
-        self.send(self._execution(lots, side, "by hand", "", ticket, Decimal(21_000)))
+        contract = self.ticket_contracts.setdefault(ticket, self.front) if ticket else self.front
+        self.send(self._execution(lots, side, "by hand", "", ticket, BASE[contract], contract))
 
     def _update(self, held: HeldOrder, revision: int = 0) -> m.OrderUpdate:
         return m.OrderUpdate(
             client_order_id=held.order.client_order_id,
             platform=self.name,
             account=self.account,
-            symbol=SYMBOL,
+            symbol=self.symbol_of(held.contract),
             side=held.order.side,
             state=held.state,
             quantity=held.quantity,
@@ -312,7 +363,7 @@ class FakePlatform:
         rows = [
             m.WorkingOrder(
                 client_order_id=held.order.client_order_id,
-                symbol=SYMBOL,
+                symbol=self.symbol_of(held.contract),
                 side=held.order.side,
                 state=held.state,
                 quantity=held.quantity,
@@ -326,11 +377,16 @@ class FakePlatform:
             if held.state in LIVE or self.faults.lists_ended_orders
         ]
         if self.mode is m.AccountMode.HEDGING:
-            positions = [m.Position(symbol=SYMBOL, quantity=q, ticket=t) for t, q in self.tickets.items() if q]
+            lots = [(self.ticket_contracts[ticket], held, ticket) for ticket, held in self.tickets.items()]
         else:
-            positions = [m.Position(symbol=SYMBOL, quantity=self.net)] if self.net else []
+            lots = [(contract, self.net(contract), "") for contract in (OLD, NEW)]
+        positions = [
+            m.Position(symbol=self.symbol_of(contract), quantity=held, ticket=ticket, contract=contract)
+            for contract, held, ticket in lots
+            if held
+        ]
         fills = [
-            e.fill
+            _with(e.fill, symbol=self.symbol_of(e.contract))
             for e in self.executions.values()
             if not e.busted and e.fill.ts_event_ns >= request.executions_from_ns
         ]

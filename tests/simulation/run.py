@@ -9,6 +9,7 @@ from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.risk import Limits, Stage
 
+from tests.simulation.exchange import Exchange
 from tests.simulation.faults import Faults, draw_faults
 from tests.simulation.gateway import Gateway, Plants
 from tests.simulation.invariants import find_violations
@@ -64,6 +65,7 @@ class World:
         self.nexus = Nexus(
             self.schedule, self.faults, self.platforms, lambda event: self._hop(lambda: self.gateway.handle(event))
         )
+        self.exchange = Exchange(self.schedule, self.gateway, self.nexus, self.platforms, self._break_link)
 
     def _platform(self, number: int) -> FakePlatform:
         rng = self.schedule.rng
@@ -74,6 +76,7 @@ class World:
             replace=rng.random() < 0.6,
             brackets=hedging or rng.random() < 0.3,
             close_by_ticket=hedging,
+            reduce_only=not hedging and rng.random() < 0.6,
         )
         mode = m.AccountMode.HEDGING if hedging else m.AccountMode.NETTING
         name = f"p{number}"
@@ -173,6 +176,7 @@ class World:
     def run(self) -> Outcome:
         rng = self.schedule.rng
         self.gateway.start()
+        self.exchange.step()
         self._weather()
         gap_ms = rng.choice([300, 1_000, 3_000])
         at_ns = 2_500 * MS
