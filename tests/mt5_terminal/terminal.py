@@ -84,6 +84,9 @@ class Terminal:
         is_other = (login and login != account.login) or (server and server != account.server)
         return Answer("refused" if is_other or password == "wrong" else self.broker.login_state)
 
+    def call_state(self) -> Answer:
+        return Answer(self.broker.login_state)
+
     def call_version(self) -> Answer:
         return Answer([500, self.build, "12 Nov 2026"])
 

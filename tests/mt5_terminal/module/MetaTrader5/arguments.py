@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_SYMBOL, MAX_COMMENT, MAX_SERVER, MAX_PASSWORD, MAX_PATH, MAX_GROUP = 29, 29, 253, 253, 257, 1997
-_UNSET_DATE: Final = 0xCCCC_CCCC
+_UNSET_DATE: Final = 0x7CCC_CCCC
 """What a date of 0 becomes: the real module leaves its variable as it found it."""
+_INT_MIN: Final = -(1 << 31)
+"""What the processor makes of a float that does not fit 32 bits."""
 
 _U32: Final = (1 << 32) - 1
 _U64: Final = (1 << 64) - 1
@@ -35,7 +37,14 @@ REQUEST_FIELDS: Final = {
 
 
 class ArgumentError(Exception):
-    """`text`: what last_error will say beside -2."""
+    """What last_error will say beside -2."""
+
+
+class LeftoverError(ArgumentError):
+    """A refusal after which the C code forgets to clear the exception: the caller sees a SystemError.
+
+    Its cause is the exception that was left.
+    """
 
 
 def take_text(value: Any, longest: int, refusal: str) -> str:
@@ -46,15 +55,30 @@ def take_text(value: Any, longest: int, refusal: str) -> str:
 
 def take_unsigned(value: Any, limit: int, refusal: str) -> int:
     # numpy's integers are no int and are refused, as by PyLong_Check.
-    if not isinstance(value, int) or not 0 <= value <= limit:
+    if not isinstance(value, int):
         raise ArgumentError(refusal)
+    if not 0 <= value <= limit:
+        raise LeftoverError(refusal) from OverflowError(f"{value} does not fit an unsigned integer of C")
     return int(value)
 
 
 def take_int32(value: Any) -> int:
-    if not isinstance(value, int) or not -(1 << 31) <= value < 1 << 31:
-        raise ArgumentError("Invalid arguments")
+    """As PyArg_ParseTuple "i" takes it."""
+    if not hasattr(value, "__index__"):
+        refused = TypeError(f"'{type(value).__name__}' object cannot be interpreted as an integer")
+        raise LeftoverError("Invalid arguments") from refused
+    if not -(1 << 31) <= int(value) < 1 << 31:
+        raise LeftoverError("Invalid arguments") from OverflowError("signed integer is out of range")
     return int(value)
+
+
+def take_float(value: Any) -> float:
+    """As PyArg_ParseTuple "d" takes it."""
+    try:
+        return float(value.__float__() if not isinstance(value, int) else value)
+    except AttributeError:
+        refused = TypeError(f"must be real number, not {type(value).__name__}")
+        raise LeftoverError("Invalid arguments") from refused
 
 
 def take_symbol(value: Any) -> str:
@@ -62,22 +86,17 @@ def take_symbol(value: Any) -> str:
 
 
 def take_date(value: Any) -> int:
-    """Whole seconds, 32 bits.
-
-    Raises:
-        OverflowError: an int beyond a C long of Windows, such as milliseconds.
-    """
-    if isinstance(value, datetime.datetime):
-        seconds = int(value.timestamp())
-    elif isinstance(value, int):
+    """Whole seconds, 32 bits with a sign."""
+    if isinstance(value, int):
         if not -(1 << 31) <= value < 1 << 31:
-            raise OverflowError("Python int too large to convert to C long")
-        seconds = value
-    elif isinstance(value, float):
-        seconds = int(value)
-    else:
+            raise LeftoverError("Invalid arguments") from OverflowError("Python int too large to convert to C long")
+        return value or _UNSET_DATE
+    if isinstance(value, datetime.datetime):
+        value = value.timestamp()
+    if not isinstance(value, float):
         raise ArgumentError("Invalid arguments")
-    return seconds & _U32 if seconds else _UNSET_DATE
+    seconds = int(value) if -(1 << 31) <= value < 1 << 31 else _INT_MIN
+    return seconds or _UNSET_DATE
 
 
 def take_count(arguments: tuple[Any, ...], count: int) -> tuple[Any, ...]:
@@ -91,13 +110,16 @@ def take_request(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> lis
 
     The fields come in one dict or as keywords.
     """
-    source = keywords
-    if arguments:
+    if keywords:
+        if arguments:
+            raise ArgumentError("Unnamed arguments not allowed")
+        source: Any = keywords
+    else:
         if len(arguments) != 1:
             raise ArgumentError("Invalid number of arguments")
-        if not isinstance(arguments[0], dict):
-            raise ArgumentError("Invalid 1st unnamed argument")
         source = arguments[0]
+        if not isinstance(source, dict):
+            raise ArgumentError("Invalid arguments")
     return [_take_field(name, kind, source) for name, kind in REQUEST_FIELDS.items()]
 
 
@@ -115,6 +137,8 @@ def _take_field(name: str, kind: int | str, source: Mapping[str, Any]) -> Any:
     if kind == "epoch":
         if not isinstance(value, int):
             raise ArgumentError(refusal)
+        if not -(1 << 63) <= value < 1 << 63:
+            raise LeftoverError(refusal) from OverflowError("int too big to convert")
         return int(value)
     assert isinstance(kind, int)
     return take_unsigned(value, kind, refusal)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from . import arguments as take
-from .arguments import ArgumentError
+from .arguments import ArgumentError, LeftoverError
 from .layouts import RATE_DTYPE, TICK_DTYPE
 from .pipe import Pipe, PipeError, open_pipe, wait_a_moment
 from .structs import build
@@ -51,7 +51,7 @@ __all__ = [
 
 _SUCCESS: Final = (1, "Success")
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
-_LOGIN_POLL_S: Final = 0.1
+_LOGIN_POLL_MS: Final = 100
 
 
 class _State:
@@ -69,6 +69,10 @@ def _guarded(failure: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
             _State.error = _SUCCESS
             try:
                 return function(*values, **keywords)
+            except LeftoverError as left:
+                _State.error = (-2, str(left))
+                what = f"<built-in function {guarded.__name__}> returned a result with an exception set"
+                raise SystemError(what) from left.__cause__
             except ArgumentError as refusal:
                 _State.error = (-2, str(refusal))
             except PipeError as broken:
@@ -84,7 +88,12 @@ def _guarded(failure: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 def _ask(name: str, *values: Any) -> tuple[Any, bytearray]:
     if _State.pipe is None:
         raise PipeError(-10004, "No IPC connection")
-    answer, raw = _State.pipe.exchange(name, list(values))
+    try:
+        answer, raw = _State.pipe.exchange(name, list(values))
+    except PipeError as broken:
+        if broken.code == -10002:
+            _close()  # a broken read closes the handle (the next call finds none), a failed write does not
+        raise
     if answer["code"] != 1:
         raise PipeError(answer["code"], answer["text"])
     return answer["value"], raw
@@ -92,6 +101,7 @@ def _ask(name: str, *values: Any) -> tuple[Any, bytearray]:
 
 def _positional(name: str, failure: Any, body: Callable[..., Any]) -> Any:
     """A function that takes no keyword: METH_VARARGS."""
+    body.__name__ = name
     checked = _guarded(failure)(body)
 
     def function(*values: Any) -> Any:
@@ -119,7 +129,9 @@ def _initialize(*values: Any, **keywords: Any) -> bool:
     pipe = open_pipe(Path(path), bool(keywords.get("portable", False)))
     _State.pipe = pipe
     try:
-        _wait_ready(login, password, server, timeout_ms)
+        if login or password or server:
+            _authorise(login, password, server)
+        _wait_ready(timeout_ms)
     except PipeError:
         _close()
         raise
@@ -135,10 +147,14 @@ def _login(*values: Any, **keywords: Any) -> bool:
     if len(values) > 3:
         raise ArgumentError("Invalid number of arguments")
     named = dict(keywords)
-    for place, name in enumerate(("login", "password", "server")[: len(values)]):
-        named[name] = values[place]
-    login, password, server, timeout_ms = _take_login(named)
-    _wait_ready(login, password, server, timeout_ms)
+    for (name, place), value in zip((("login", "1st"), ("password", "2nd"), ("server", "3rd")), values, strict=False):
+        if not isinstance(value, int if name == "login" else str):
+            raise ArgumentError(f"Invalid {place} unnamed argument")
+        named.setdefault(name, value)
+    login, password, server, _ = _take_login(named)
+    if not login:
+        raise ArgumentError('Invalid "login" argument')
+    _authorise(login, password, server)
     return True
 
 
@@ -151,22 +167,27 @@ def _take_login(keywords: dict[str, Any]) -> tuple[int, str, str, int]:
         take.take_unsigned(keywords.get("login", 0), _U64, 'Invalid "login" argument'),
         take.take_text(keywords.get("password", ""), take.MAX_PASSWORD, 'Invalid "password" argument'),
         take.take_text(keywords.get("server", ""), take.MAX_SERVER, 'Invalid "server" argument'),
-        take.take_unsigned(keywords.get("timeout", 60_000), _U32, 'Invalid "timeout" argument'),
+        take.take_unsigned(keywords.get("timeout", 0), _U32, 'Invalid "timeout" argument'),
     )
 
 
-def _wait_ready(login: int, password: str, server: str, timeout_ms: int) -> None:
-    waited_ms = 0.0
-    while True:
-        state, _ = _ask("login", login, password, server)
+def _authorise(login: int, password: str, server: str) -> None:
+    if _ask("login", login, password, server)[0] == "refused":
+        raise PipeError(-6, "Terminal: Authorization failed")
+
+
+def _wait_ready(timeout_ms: int) -> None:
+    """Until the terminal is logged in: it is asked every 100 ms, and a timeout of 0 means a minute."""
+    waited_ms = 0
+    while waited_ms < (timeout_ms or 60_000):
+        state, _ = _ask("state")
         if state == "ready":
             return
         if state == "refused":
             raise PipeError(-6, "Terminal: Authorization failed")
-        if waited_ms >= timeout_ms:
-            raise PipeError(-10005, "IPC timeout")
-        wait_a_moment(_LOGIN_POLL_S)
-        waited_ms += _LOGIN_POLL_S * 1000
+        wait_a_moment(_LOGIN_POLL_MS / 1000)
+        waited_ms += _LOGIN_POLL_MS
+    raise PipeError(-10005, "IPC timeout")
 
 
 def _close() -> None:
@@ -223,26 +244,26 @@ def positions_total() -> Any:
 
 
 def _many(kind: str, name: str, *values: Any) -> tuple[Any, ...]:
-    try:
-        rows, _ = _ask(name, *values)
-    except PipeError as failed:
-        if failed.code != -4:
-            raise
-        return ()  # "not found" is no failure of a list
-    return tuple(build(kind, row) for row in rows)
+    return tuple(build(kind, row) for row in _ask(name, *values)[0])
 
 
 @_guarded(None)
-def _symbols_get(*values: Any, **keywords: Any) -> Any:
+def _symbols_get(group: str) -> Any:
+    return _many("SymbolInfo", "symbols_get", group)
+
+
+@_guarded(False)
+def _take_group(values: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """The group, False (not None) for arguments that are wrong."""
     if len(values) > 1:
         raise ArgumentError("Invalid number of arguments")
-    group = keywords.get("group", values[0] if values else "")
-    refusal = 'Invalid "group" argument' if "group" in keywords else "Invalid 1st unnamed argument"
-    return _many("SymbolInfo", "symbols_get", take.take_text(group, take.MAX_GROUP, refusal))
+    group = take.take_text(values[0], take.MAX_GROUP, "Invalid 1st unnamed argument") if values else ""
+    return take.take_text(keywords.get("group", group), take.MAX_GROUP, 'Invalid "group" argument')
 
 
 def symbols_get(*values: Any, **keywords: Any) -> Any:
-    return _symbols_get(*values, **keywords)
+    group = _take_group(values, keywords)
+    return group if group is False else _symbols_get(group)
 
 
 def _symbol_info(*values: Any) -> Any:
@@ -262,18 +283,24 @@ def _symbol_select(*values: Any) -> bool:
     return True
 
 
-def _book_call(name: str) -> Callable[..., Any]:
-    def body(*values: Any) -> Any:
-        (symbol,) = take.take_count(values, 1)
-        text = take.take_symbol(symbol)
-        try:
-            _ask(name, text)
-        except PipeError as failed:
-            _State.error = (failed.code, failed.text)
-            return False
-        return True
+@_guarded(False)
+def _book(name: str, symbol: str) -> bool:
+    return bool(_ask(name, symbol)[0])
 
-    return body
+
+def _book_call(name: str) -> Callable[..., Any]:
+    def function(*values: Any) -> Any:
+        symbol = _one_symbol(*values)
+        return None if symbol is None else _book(name, symbol)
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+@_guarded(None)
+def _one_symbol(*values: Any) -> str:
+    (symbol,) = take.take_count(values, 1)
+    return take.take_symbol(symbol)
 
 
 def _market_book_get(*values: Any) -> Any:
@@ -338,12 +365,14 @@ def _history_total(name: str) -> Callable[..., Any]:
 
 def _history_list(kind: str, name: str) -> Any:
     def body(*values: Any, **keywords: Any) -> Any:
-        if values:
-            first, second = take.take_count(values, 2)
+        if len(values) == 2:
+            first, second = (take.take_date(value) for value in values)
             group = take.take_text(keywords.get("group", ""), take.MAX_GROUP, 'Invalid "group" argument')
-            return _many(kind, name, "range", take.take_date(first), take.take_date(second), group)
+            return _many(kind, name, "range", first, second, group)
         for key in ("ticket", "position"):
             if key in keywords:
+                if values:
+                    raise ArgumentError("Unnamed arguments not allowed")
                 return _many(kind, name, key, take.take_unsigned(keywords[key], _U64, f'Invalid "{key}" argument'))
         raise ArgumentError("Invalid arguments")
 
@@ -354,10 +383,8 @@ def _history_list(kind: str, name: str) -> Any:
 def _calculate(name: str, prices: int) -> Callable[..., Any]:
     def body(*values: Any) -> Any:
         action, symbol, *numbers = take.take_count(values, 3 + prices)
-        # The compiled module parses these with PyArg_ParseTuple "d": an int is as good as a float here.
-        if not all(isinstance(number, int | float) for number in numbers):
-            raise ArgumentError("Invalid arguments")
-        return _ask(name, take.take_int32(action), take.take_symbol(symbol), *map(float, numbers))[0]
+        taken = [take.take_float(number) for number in numbers]
+        return _ask(name, take.take_int32(action), take.take_symbol(symbol), *taken)[0]
 
     return body
 
@@ -373,8 +400,8 @@ def _request(kind: str, name: str) -> Any:
 symbol_info = _positional("symbol_info", None, _symbol_info)
 symbol_info_tick = _positional("symbol_info_tick", None, _symbol_info_tick)
 symbol_select = _positional("symbol_select", False, _symbol_select)
-market_book_add = _positional("market_book_add", None, _book_call("market_book_add"))
-market_book_release = _positional("market_book_release", None, _book_call("market_book_release"))
+market_book_add = _book_call("market_book_add")
+market_book_release = _book_call("market_book_release")
 market_book_get = _positional("market_book_get", None, _market_book_get)
 copy_rates_from = _positional("copy_rates_from", None, _copy_rates("copy_rates_from", "di"))
 copy_rates_from_pos = _positional("copy_rates_from_pos", None, _copy_rates("copy_rates_from_pos", "ii"))

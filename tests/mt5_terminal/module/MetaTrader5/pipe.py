@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -56,6 +57,8 @@ class Pipe:
         body = json.dumps({"call": name, "arguments": arguments}).encode()
         masked = _mask_signals()  # a handler would run between two of our C calls, which no real call lets happen
         try:
+            if self._is_broken():
+                raise PipeError(-10001, "IPC send failed")
             self._send(HEADER.pack(len(body), 0) + body)
             json_bytes, raw_bytes = HEADER.unpack(self._receive(HEADER.size))
             return json.loads(self._receive(json_bytes)), self._receive(raw_bytes)
@@ -64,6 +67,13 @@ class Pipe:
 
     def close(self) -> None:
         self._line.close()
+
+    def _is_broken(self) -> bool:
+        """The other end is gone: writing into a pipe would fail at once, whereas TCP would take it."""
+        try:
+            return bool(select.select([self._line], [], [], 0)[0]) and not self._line.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def _send(self, message: bytes) -> None:
         sent = 0
