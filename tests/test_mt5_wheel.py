@@ -84,11 +84,7 @@ def test_texts_of_last_error_are_in_the_binary(wheel):
         "Invalid number of arguments",
         "Invalid 1st unnamed argument",
         "Unnamed arguments not allowed",
-        *(f'Invalid "{name}" argument' for name in arguments.REQUEST_FIELDS),
-        *(
-            f'Invalid "{name}" argument'
-            for name in ("login", "password", "server", "timeout", "path", "ticket", "group")
-        ),
+        *(f'Invalid "{name}" argument' for name in (*arguments.REQUEST_FIELDS, *keywords)),
     ]
     missing = [text for text in texts if text.encode() + b"\0" not in wheel.binary]
     assert not missing

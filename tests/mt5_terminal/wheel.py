@@ -63,9 +63,6 @@ class _Image:
         self._data = data
         header = struct.unpack_from("<I", data, 0x3C)[0]
         count, optional_bytes = (struct.unpack_from("<H", data, header + place)[0] for place in (6, 20))
-            struct.unpack_from("<H", data, header + 6)[0],
-            struct.unpack_from("<H", data, header + 20)[0],
-        )
         (self._base,) = struct.unpack_from("<Q", data, header + 24 + 24)
         first = header + 24 + optional_bytes
         self._sections = []
