@@ -18,28 +18,25 @@ from typing import TYPE_CHECKING, Annotated, Final
 from msgspec import Meta, Struct
 
 from ..core.instruments.currency import CurrencyConverter, Rate
-from ..core.instruments.price_grid import decimal_of_float
 from ..core.messages import Bracket, FanOut, Reject, RejectCode, Side, Signal, Target
 from .interface import NexusGatewayInterface
 from .order_ledger import OrderLedger
 from .outcomes import LinkStatus, SignalOutcome
 from .quoted_rates import rate_of_quote
-from .sizing import InstrumentTable, Sizing, SizingRefused, size_position, stop_price
+from .sizing import InstrumentTable, Sizing, SizingRefused, size_position
 
 if TYPE_CHECKING:
     from .market_view import Quote
 
 _NS_PER_MS: Final = 1_000_000
-_LEAST_SHARE: Final = Decimal("0.5")
-_MOST_SHARE: Final = Decimal(2)
 
 
 class TradeIdea(Struct, frozen=True, kw_only=True):
     """What a strategy wants: a side, and where it would be wrong.
 
     Attributes:
-        platforms: where; on the first one's quote the stop is placed.
-        stop_distance, take_profit_distance: points from the quote; the size follows from the stop.
+        platforms: where.
+        stop_distance, take_profit_distance: points from each platform's own quote; the size follows from the stop.
         tick_ns: `ts_recv_ns` of the tick that it was decided on. The same idea on the same tick is the same signal,
             also when it is decided anew after a restart.
     """
@@ -164,14 +161,14 @@ class NexusCommunicationAdapter:
         if refusal is not None:
             return self._refused(refusal)
         refusals: list[Refusal] = []
-        bracket = self._bracket(idea, refusals)
         sizings: dict[str, Sizing] = {}
-        if bracket is not None:
-            for platform in idea.platforms:
-                sizing = self._size(idea, platform, bracket, refusals)
-                if sizing is not None:
-                    sizings[platform] = sizing
-        if bracket is None or not sizings:
+        for platform in idea.platforms:
+            sizing = self._size(idea, platform)
+            if isinstance(sizing, Refusal):
+                refusals.append(sizing)
+            else:
+                sizings[platform] = sizing
+        if not sizings:
             return self._refused(*refusals)
         signal = Signal(
             signal_id=signal_id,
@@ -180,7 +177,8 @@ class NexusCommunicationAdapter:
             created_ns=time.time_ns(),
             targets=tuple(Target(platform=platform, quantity=sizing.lots) for platform, sizing in sizings.items()),
             quantity=max(sizing.lots for sizing in sizings.values()),
-            bracket=bracket,
+            # Distances, not prices: what is traded at another level has its stop there.
+            bracket=Bracket(stop_distance=idea.stop_distance, take_profit_distance=idea.take_profit_distance),
             policy=idea.policy,
             tick_ns=idea.tick_ns,
             strategy=self._settings.strategy,
@@ -219,6 +217,9 @@ class NexusCommunicationAdapter:
         return TradeAnswer(refusals=refusals)
 
     def _refuse_whole(self, idea: TradeIdea) -> Refusal | None:
+        for distance in (idea.stop_distance, idea.take_profit_distance):
+            if distance is not None and not (distance.is_finite() and distance > 0):
+                return Refusal(RejectCode.RISK_NOT_MEASURABLE, f"distance was {distance}, must be above 0; correct it")
         if idea.symbol in self._gateway.unknown_symbols():
             text = f"a signal on {idea.symbol} has an unknown outcome; no new risk on it before that is cleared up"
             return Refusal(RejectCode.OUTCOME_UNKNOWN, text)
@@ -232,7 +233,7 @@ class NexusCommunicationAdapter:
             return Refusal(RejectCode.PLATFORM_UNKNOWN, "the idea names no platform; name at least one")
         return None
 
-    def _entry_price(self, platform: str, idea: TradeIdea, refusals: list[Refusal]) -> Decimal | None:
+    def _refuse_quote(self, platform: str, idea: TradeIdea) -> Refusal | None:
         symbol = self._instruments.traded(platform, idea.symbol)
         quote, heard_ns = self._quotes.get((platform, symbol), (None, 0))
         limit_ms = self._settings.max_quote_age_ms
@@ -242,58 +243,21 @@ class NexusCommunicationAdapter:
                 "there is none" if quote is None else "its adapter is gone" if quote.is_stale else f"{age_ms} ms old"
             )
             text = f"quote of {symbol} on {platform}: {measured}, limit {limit_ms} ms; restore the feed"
-            refusals.append(Refusal(RejectCode.STALE_QUOTE, text, platform))
-            return None
-        price = quote.ask if idea.side is Side.BUY else quote.bid
-        if not math.isfinite(price):
+            return Refusal(RejectCode.STALE_QUOTE, text, platform)
+        if not math.isfinite(quote.ask if idea.side is Side.BUY else quote.bid):
             text = f"quote of {symbol} on {platform} was bid {quote.bid}, ask {quote.ask}; one side is missing"
-            refusals.append(Refusal(RejectCode.BAD_QUOTE, text, platform))
-            return None
-        return decimal_of_float(price)
-
-    def _bracket(self, idea: TradeIdea, refusals: list[Refusal]) -> Bracket | None:
-        """Protective prices, from the first platform that has a quote."""
-        for distance in (idea.stop_distance, idea.take_profit_distance):
-            if distance is not None and not (distance.is_finite() and distance > 0):
-                text = f"distance was {distance}, must be above 0; correct it"
-                refusals.append(Refusal(RejectCode.RISK_NOT_MEASURABLE, text))
-                return None
-        found: list[Refusal] = []
-        for platform in idea.platforms:
-            entry = self._entry_price(platform, idea, found)
-            if entry is None:
-                continue
-            try:
-                instrument = self._instruments.require(platform, idea.symbol)
-            except SizingRefused as refused:
-                found.append(Refusal(refused.code, str(refused), platform))
-                continue
-            sign = idea.side.sign
-            target = idea.take_profit_distance
-            return Bracket(
-                stop_loss=stop_price(entry, idea.stop_distance, sign, instrument),
-                take_profit=None if target is None else instrument.round_price(entry + sign * target),
-            )
-        refusals.extend(found)
+            return Refusal(RejectCode.BAD_QUOTE, text, platform)
         return None
 
-    def _size(self, idea: TradeIdea, platform: str, bracket: Bracket, refusals: list[Refusal]) -> Sizing | None:
-        """One signal has one stop price, so each platform is sized by its own distance to it."""
-        entry = self._entry_price(platform, idea, refusals)
-        if entry is None or bracket.stop_loss is None:
-            return None
-        distance = (entry - bracket.stop_loss) * idea.side.sign
-        if not _LEAST_SHARE <= distance / idea.stop_distance <= _MOST_SHARE:
-            text = (
-                f"{platform} quotes {entry}, {distance} points from the common stop {bracket.stop_loss}, wanted "
-                f"{idea.stop_distance}: it trades at another price level; send it a signal of its own"
-            )
-            refusals.append(Refusal(RejectCode.BRACKET_INVALID, text, platform))
-            return None
+    def _size(self, idea: TradeIdea, platform: str) -> Sizing | Refusal:
+        refusal = self._refuse_quote(platform, idea)
+        if refusal is not None:
+            return refusal
+        settings = self._settings
         try:
             instrument = self._instruments.require(platform, idea.symbol)
-            settings = self._settings
-            return size_position(settings.risk_usd, distance, instrument, self.rates, time.time_ns(), settings.max_lots)
+            return size_position(
+                settings.risk_usd, idea.stop_distance, instrument, self.rates, time.time_ns(), settings.max_lots
+            )
         except SizingRefused as refused:
-            refusals.append(Refusal(refused.code, str(refused), platform))
-            return None
+            return Refusal(refused.code, str(refused), platform)

@@ -10,11 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from ..core.errors import ConfigError
-from ..core.instruments.price_grid import decimal_of_float
 from ..core.messages import Bracket, FanOut, Side, Signal, Target
 from .interface import NexusGatewayInterface
 from .market_view import MarketView, Quote
-from .sizing import InstrumentTable, stop_price
+from .sizing import InstrumentTable
 
 _ASK_EVERY_S = 0.2
 
@@ -85,12 +84,7 @@ class DemoTrader:
         return {each.platform for each in accounts if each.as_of_ns} >= set(self._demo.quantities)
 
     def _make_signal(self, quotes: list[Quote]) -> Signal:
-        demo, first = self._demo, quotes[0]
-        bracket = None
-        if demo.stop_distance is not None:
-            entry = decimal_of_float(first.ask if demo.side is Side.BUY else first.bid)
-            instrument = self._instruments.require(first.platform, demo.symbol)
-            bracket = Bracket(stop_loss=stop_price(entry, demo.stop_distance, demo.side.sign, instrument))
+        demo = self._demo
         return Signal(
             signal_id=f"demo-{time.time_ns()}",
             symbol=demo.symbol,
@@ -98,7 +92,7 @@ class DemoTrader:
             created_ns=time.time_ns(),
             targets=tuple(Target(platform=platform, quantity=lots) for platform, lots in demo.quantities.items()),
             quantity=max(demo.quantities.values()),
-            bracket=bracket,
+            bracket=None if demo.stop_distance is None else Bracket(stop_distance=demo.stop_distance),
             policy=demo.policy,
             tick_ns=max(quote.ts_recv_ns for quote in quotes),
             strategy="demo",

@@ -104,15 +104,6 @@ def size_position(
     )
 
 
-def stop_price(entry_price: Decimal, stop_distance: Decimal, side_sign: int, instrument: Instrument) -> Decimal:
-    """The stop's price on the tick grid, rounded towards the entry so that the loss never exceeds the distance.
-
-    Args:
-        side_sign: +1 for a buy, -1 for a sell.
-    """
-    return instrument.round_price(entry_price - side_sign * stop_distance, "up" if side_sign > 0 else "down")
-
-
 class InstrumentTable:
     """What a universal symbol is on each platform: itself, or the instrument that is traded there in its place."""
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nexus_gateway.core.messages import (
     MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
     Envelope,
     Kill,
     KillLevel,
@@ -118,7 +119,7 @@ def test_wrong_version_and_giant_messages_are_counted(trading: Trading, endpoint
     before = floor.counters()
     socket = stranger(endpoint)
     try:
-        socket.send(msgspec.msgpack.encode({"version": 2, "hello": "from the future"}))
+        socket.send(msgspec.msgpack.encode({"version": PROTOCOL_VERSION + 1, "hello": "from the future"}))
         socket.send(b"\x00" * (MAX_MESSAGE_BYTES + 1))
         link = "adapters" if "adapter" in endpoint or str(floor.config.orders.adapter_port) in endpoint else "nexus"
         for counter in ("wrong_versions", "giant_messages"):
@@ -195,7 +196,7 @@ def test_a_non_finite_price_is_refused_by_name() -> None:
             "sender": "nexus",
             "seq": link.last_seq_sent,
             "last_seq_received": link.last_seq_received,
-            "version": 1,
+            "version": PROTOCOL_VERSION,
         }
         assert nexus.client.socket is not None
         nexus.client.socket.send(msgspec.msgpack.encode(frame | {"body": signal}))

@@ -25,6 +25,14 @@ def test_bytes_are_those_of_the_file(example):
     assert m.decode(golden) == envelope(example)
 
 
+@pytest.mark.parametrize("name", ["signal", "hello", "report"])
+def test_messages_of_version_1_are_refused_and_both_versions_named(name):
+    golden = bytes.fromhex((FOLDER.parent / "version_1" / f"{name}.hex").read_text())
+    with pytest.raises(m.MessageError, match="version was 1, this side speaks 2") as refused:
+        m.decode(golden)
+    assert refused.value.code is m.RejectCode.WRONG_VERSION
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=kind)
 def test_json_is_that_of_the_file(example):
     golden = (FOLDER / f"{kind(example)}.json").read_bytes()

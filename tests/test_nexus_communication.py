@@ -90,7 +90,7 @@ def test_an_idea_is_sized_bracketed_and_sent_to_each_platform(folder):
         (signal,) = sent(gateway)
         assert signal.signal_id == "test-NQ-buy-1000"
         assert [(target.platform, target.quantity) for target in signal.targets] == [("nt8", 2), ("sierra", 2)]
-        assert (signal.bracket.stop_loss, signal.bracket.take_profit) == (D(21_480), D(21_540))
+        assert (signal.bracket.stop_distance, signal.bracket.take_profit_distance) == (D(20), D(40))
         assert signal.tick_ns == 1_000
         assert answer.sizings["nt8"].risk_usd == 800
 
@@ -149,9 +149,9 @@ def test_a_platform_that_cannot_be_sized_is_left_out_and_named(folder):
             "sierra": RejectCode.STALE_QUOTE,
             "bookmap": RejectCode.STALE_QUOTE,
             "quantower": RejectCode.BAD_QUOTE,
-            "mt5": RejectCode.BRACKET_INVALID,
         }
-        assert [target.platform for target in sent(gateway)[0].targets] == ["nt8"]
+        # The stop is a distance, so what is quoted 150 points lower is traded all the same.
+        assert [target.platform for target in sent(gateway)[0].targets] == ["nt8", "mt5"]
 
 
 def test_a_size_below_one_lot_is_refused_and_nothing_is_sent(folder):

@@ -11,7 +11,7 @@ from nexus_gateway.core.config.default_symbols import DEFAULT_PLATFORM_SYMBOLS, 
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.instruments.currency import CurrencyConverter, Rate
 from nexus_gateway.core.messages import RejectCode
-from nexus_gateway.nexus_link.sizing import InstrumentTable, SizingRefused, size_position, stop_price
+from nexus_gateway.nexus_link.sizing import InstrumentTable, SizingRefused, size_position
 
 CATALOG = load_catalog()
 NOW_NS = 1_700_000_000_000_000_000
@@ -101,13 +101,6 @@ def test_the_size_is_the_largest_that_fits(symbol, risk, distance):
     assert sizing.lots >= instrument.min_lots
     assert sizing.risk_usd <= risk
     assert (sizing.lots + instrument.lot_step) * sizing.risk_per_lot_usd > risk
-
-
-def test_a_stop_lies_on_the_grid_and_never_farther_than_asked():
-    nq = CATALOG["NQ"]
-    assert stop_price(D("21500.00"), D("20.1"), 1, nq) == D("21480.00")
-    assert stop_price(D("21500.00"), D("20.1"), -1, nq) == D("21520.00")
-    assert stop_price(D("21500.00"), D("20"), 1, nq) == D("21480")
 
 
 def test_a_platform_may_trade_another_instrument_in_its_place():

@@ -207,5 +207,5 @@ def test_working_orders_reserve_position_before_they_fill():
     desk.signal(signal_id="s3", quantity=D(1))
     assert desk.report("s3").code is RejectCode.NONE
     desk.update(desk.only(), m.LegState.CANCELLED)
-    desk.signal(signal_id="s4", side=Side.SELL)
+    desk.signal(signal_id="s4", quantity=D(1))
     assert desk.report("s4").code is RejectCode.NONE

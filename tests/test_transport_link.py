@@ -52,7 +52,7 @@ def test_a_bad_message_with_its_number_ends_nothing() -> None:
     one, two = pair()
     one.last_seq_sent += 1
     bad = msgspec.msgpack.encode(
-        {"sender": "one", "seq": 1, "body": {"type": "query", "what": "weather"}, "version": 1}
+        {"sender": "one", "seq": 1, "body": {"type": "query", "what": "weather"}, "version": 2}
     )
     with pytest.raises(MessageError):
         two.take(bad, 0)

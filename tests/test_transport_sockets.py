@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.messages import (
     MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
     AdminResult,
     Envelope,
     Hello,
@@ -309,7 +310,7 @@ def test_a_bad_message_within_a_session_is_rejected_by_name_and_the_session_goes
                 "seq": link.last_seq_sent,
                 "last_seq_received": link.last_seq_received,
                 "body": {"type": "signal", "signal_id": "s-7", "quantity": "NaN"},
-                "version": 1,
+                "version": PROTOCOL_VERSION,
             }
         )
     )

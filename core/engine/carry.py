@@ -143,7 +143,8 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
         return RejectCode.STAGE_PLATFORM, f"stage {state.stage} has no platform {leg.platform}"
     if limits.root_of(leg.symbol) not in stage.symbols:
         return RejectCode.STAGE_SYMBOL, f"stage {state.stage} has no symbol {leg.symbol}"
-    if any(orphan.key == signal.key and orphan.role is OrderRole.ROLL for orphan in state.orphans.values()):
+    lost = [orphan for orphan in state.orphans.values() if orphan.key == signal.key and orphan.route == leg.route]
+    if any(orphan.role is OrderRole.ROLL for orphan in lost):
         return RejectCode.UNKNOWN_ORDER, "the journal has lost an order of an earlier try, which may have filled"
     front = state.contracts.get(leg.symbol)
     if front is not None and front.contract != leg.market.contract:

@@ -31,7 +31,7 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         close_leg(turn, signal, leg_number)
         return
     route = turn.state.routes[leg.route]
-    bracket = signal.signal.bracket
+    bracket = leg.bracket
     if bracket is None or not route.up or not route.ready:
         return
     protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]

@@ -25,6 +25,7 @@ from ..risk import (
     is_multiple,
     lots_for_risk,
 )
+from .brackets import entry_price, set_bracket
 from .effects import RiskChecked, TellNexus
 from .fanout import begin_fanout, not_enough_legs
 from .netting import refuse_opposed
@@ -137,7 +138,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
             leg.text = f"quote, rate, tick, lot or point value on {target.platform} is NaN or infinite"
         else:
             _size_leg(record, number, leg, market)
-            leg.protection = _protection(signal, leg, route)
+            leg.protection = _protection(leg, route)
 
 
 def _only_account(turn: Turn, platform: str) -> str:
@@ -156,6 +157,9 @@ def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketC
             f"lot step, tick and point value must be above zero, were {values}",
         )
         return
+    set_bracket(signal, leg, market)
+    if leg.code is not RejectCode.NONE:
+        return
     target = signal.targets[number]
     if target.quantity is not None:
         leg.quantity = target.quantity
@@ -171,24 +175,14 @@ def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketC
 
 def _lots_at_risk(signal: Signal, leg: LegRecord, market: MarketContext) -> Decimal | None:
     assert signal.risk_usd is not None
-    assert signal.bracket is not None
-    assert signal.bracket.stop_loss is not None
-    reference = _reference(signal, leg, market)
-    if reference is None:
+    entry = entry_price(signal, leg, market)
+    if entry is None or leg.bracket is None or leg.bracket.stop_loss is None:
         return None
-    distance = (reference - signal.bracket.stop_loss) * leg.sign
-    return lots_for_risk(signal.risk_usd, distance, market)
+    return lots_for_risk(signal.risk_usd, (entry - leg.bracket.stop_loss) * leg.sign, market)
 
 
-def _reference(signal: Signal, leg: LegRecord, market: MarketContext) -> Decimal | None:
-    own = signal.limit_price if signal.limit_price is not None else signal.stop_price
-    if own is not None:
-        return own
-    return market.ask if leg.sign > 0 else market.bid
-
-
-def _protection(signal: Signal, leg: LegRecord, route: RouteRecord) -> Protection:
-    if signal.bracket is None or leg.hedge or signal.reduce_only:
+def _protection(leg: LegRecord, route: RouteRecord) -> Protection:
+    if leg.bracket is None:
         return Protection.NONE
     capabilities = route.hello.capabilities
     return Protection.PLATFORM if capabilities is not None and capabilities.brackets else Protection.GATEWAY
@@ -208,7 +202,6 @@ def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) ->
         return
     signal = record.signal
     prices = () if leg.hedge else tuple(p for p in (signal.limit_price, signal.stop_price) if p is not None)
-    stop = signal.bracket.stop_loss if signal.bracket is not None else None
     proposal = Proposal(
         key=record.key,
         route=leg.route,
@@ -217,7 +210,8 @@ def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) ->
         side=Side.BUY if leg.sign > 0 else Side.SELL,
         quantity=leg.quantity,
         prices=prices,
-        stop_loss=stop,
+        stop_loss=None if leg.bracket is None else leg.bracket.stop_loss,
+        take_profit=None if leg.bracket is None else leg.bracket.take_profit,
         position_after=position_after(turn.state, route, leg.symbol, leg.quantity * leg.sign),
         reduces_risk=leg.hedge,
     )

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from ..messages import (
     Account,
+    Bracket,
     FanOutKind,
     Hello,
     Kill,
@@ -32,7 +33,7 @@ from .settings import EngineSettings
 ZERO = Decimal(0)
 OPENING: Final = (OrderRole.ENTRY, OrderRole.HEDGE, OrderRole.ROLL)
 """Roles of orders that open a position."""
-STATE_LAYOUT: Final = 2
+STATE_LAYOUT: Final = 3
 """Raised when a checkpoint of before would be read as something else: it is passed over, and the events replayed."""
 
 
@@ -174,6 +175,7 @@ class LegRecord(Struct, kw_only=True):
     quantity: Decimal
     market: MarketContext | None
     protection: Protection = Protection.NONE
+    bracket: Bracket | None = None
     hedge: bool = False
     orders: dict[str, None] = field(default_factory=dict)
     executions: dict[str, None] = field(default_factory=dict)
@@ -315,7 +317,7 @@ class ContractRecord(Struct, kw_only=True):
 class EngineState(Struct, kw_only=True):
     """The whole. `counts` are for people: duplicates, late answers, stale updates and so on."""
 
-    layout: Literal[2]
+    layout: Literal[3]
     settings: EngineSettings
     limits: Limits
     stage: int

@@ -60,6 +60,17 @@ def check_price(name: str, value: Decimal | None) -> None:
         _check(name, value, MAX_PRICE)
 
 
+def check_distance(name: str, value: Decimal | None) -> None:
+    """A finite distance in quote units, above zero and at most `MAX_PRICE`.
+
+    Raises: ValueError with the field's name and value.
+    """
+    if value is not None:
+        _check(name, value, MAX_PRICE)
+        if value <= 0:
+            raise ValueError(f"{name} must be above zero, was {value}")
+
+
 def check_quantity(name: str, value: Decimal | None) -> None:
     """A finite quantity in lots, above zero and at most `MAX_QUANTITY`.
 

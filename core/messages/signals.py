@@ -19,6 +19,7 @@ from .fields import (
     Symbol,
     Text,
     TimeNs,
+    check_distance,
     check_good_till,
     check_money,
     check_price,
@@ -30,16 +31,37 @@ from .terms import Allocation, FanOutKind, LegState, OrderType, Protection, Side
 
 
 class Bracket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Protective prices of a signal, in quote units; one cancels the other."""
+    """Protection of a signal, in quote units; one cancels the other.
+
+    Each either as a price, or as a distance from where the leg itself enters: its own limit or stop price, else the
+    ask (buy) or bid (sell) of its platform. Distances suit legs that trade at different levels; each is stepped towards
+    the entry onto its own platform's tick grid.
+    """
 
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
+    stop_distance: Decimal | None = None
+    take_profit_distance: Decimal | None = None
 
     def __post_init__(self) -> None:
         check_price("stop_loss", self.stop_loss)
         check_price("take_profit", self.take_profit)
-        if self.stop_loss is None and self.take_profit is None:
-            raise ValueError("a bracket needs a stop_loss, a take_profit or both")
+        check_distance("stop_distance", self.stop_distance)
+        check_distance("take_profit_distance", self.take_profit_distance)
+        if self.stop_loss is not None and self.stop_distance is not None:
+            raise ValueError(f"stop_loss was {self.stop_loss} and stop_distance {self.stop_distance}; give one of them")
+        if self.take_profit is not None and self.take_profit_distance is not None:
+            raise ValueError(
+                f"take_profit was {self.take_profit} and take_profit_distance {self.take_profit_distance}; "
+                "give one of them"
+            )
+        if not self.has_stop and self.take_profit is None and self.take_profit_distance is None:
+            raise ValueError("a bracket needs a stop, a target or both")
+
+    @property
+    def has_stop(self) -> bool:
+        """Whether a loss is bounded by it."""
+        return self.stop_loss is not None or self.stop_distance is not None
 
 
 class FanOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,12 +82,13 @@ class FanOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One platform of a signal. `account` empty: the platform's configured one. `quantity`: this leg's own
-    size.
+    size. `bracket`: this leg's own, instead of the signal's, as a whole.
     """
 
     platform: Platform
     account: AccountName = ""
     quantity: Decimal | None = None
+    bracket: Bracket | None = None
 
     def __post_init__(self) -> None:
         check_quantity("quantity", self.quantity)
@@ -75,7 +98,7 @@ class Signal(Struct, tag="signal", frozen=True, kw_only=True, forbid_unknown_fie
     """One idea of NEXUS, to be traded on each target.
 
     Exactly one of `quantity` (lots; for each leg, or shared among them: `allocation`) and `risk_usd` (per
-    leg, turned into lots by the distance to the bracket's stop loss). `reduce_only` never opens or turns a
+    leg, turned into lots by the distance to the leg's stop). `reduce_only` never opens or turns a
     position. `created_ns` is when NEXUS decided, `tick_ns` the tick it decided on; both UTC ns.
     """
 
@@ -106,8 +129,9 @@ class Signal(Struct, tag="signal", frozen=True, kw_only=True, forbid_unknown_fie
         if self.risk_usd is not None:
             if self.risk_usd <= 0:
                 raise ValueError(f"risk_usd must be above zero, was {self.risk_usd}")
-            if self.bracket is None or self.bracket.stop_loss is None:
-                raise ValueError("risk_usd needs a bracket with a stop_loss: without one the size has no measure")
+            brackets = [target.bracket or self.bracket for target in self.targets]
+            if any(bracket is None or not bracket.has_stop for bracket in brackets):
+                raise ValueError("risk_usd needs a bracket with a stop for each target: else the size has no measure")
         check_prices(self.order_type, self.limit_price, self.stop_price)
         check_good_till(self.time_in_force, self.good_till_ns)
         if self.policy.quorum > len(self.targets):

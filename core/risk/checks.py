@@ -47,6 +47,7 @@ class Proposal(Struct, frozen=True, kw_only=True):
     quantity: Decimal
     prices: tuple[Decimal, ...]
     stop_loss: Decimal | None
+    take_profit: Decimal | None = None
     position_after: Decimal
     reduces_risk: bool = False
 
@@ -68,7 +69,7 @@ def check_entry(
         findings.append(Finding(code, passed, str(measured), str(limit), stage_number))
 
     # First and alone: a NaN would make every later comparison raise, or pass.
-    own = (proposal.quantity, *proposal.prices, proposal.stop_loss)
+    own = (proposal.quantity, *proposal.prices, proposal.stop_loss, proposal.take_profit)
     finite = market.finite and all(number is None or number.is_finite() for number in own)
     note(RejectCode.NOT_FINITE, finite, "finite" if finite else "NaN or infinite", "finite")
     if not finite:
@@ -147,6 +148,9 @@ def _check_risk_per_trade(note: _Note, proposal: Proposal, market: MarketContext
         return
     distance = (reference - proposal.stop_loss) * proposal.side.sign
     note(RejectCode.BRACKET_INVALID, distance > 0, f"stop {distance} points on the losing side", "above 0")
+    if proposal.take_profit is not None:
+        gain = (proposal.take_profit - reference) * proposal.side.sign
+        note(RejectCode.BRACKET_INVALID, gain > 0, f"target {gain} points on the winning side", "above 0")
     risk = risk_usd(proposal.quantity, max(distance, Decimal(0)), market)
     note(RejectCode.RISK_PER_TRADE, risk is not None and risk <= limit_usd, risk, limit_usd)
 
@@ -159,8 +163,10 @@ def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits
         proposal.quantity,
         f"multiple of {market.lot_step}",
     )
-    on_tick = all(is_multiple(price, market.tick_size) for price in proposal.prices)
-    note(RejectCode.NOT_ON_TICK, on_tick, ",".join(map(str, proposal.prices)), f"multiple of {market.tick_size}")
+    protective = (price for price in (proposal.stop_loss, proposal.take_profit) if price is not None)
+    prices = (*proposal.prices, *protective)
+    on_tick = all(is_multiple(price, market.tick_size) for price in prices)
+    note(RejectCode.NOT_ON_TICK, on_tick, ",".join(map(str, prices)), f"multiple of {market.tick_size}")
     expired = 0 < market.expiry_ns <= now_ns
     note(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {now_ns}")
     note(RejectCode.SESSION_CLOSED, market.session_open, "open" if market.session_open else "closed", "open")

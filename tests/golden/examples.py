@@ -104,7 +104,13 @@ EXAMPLES: tuple[m.Message, ...] = (
         symbol="NQ",
         side=m.Side.BUY,
         created_ns=T0,
-        targets=(m.Target(platform="mt5"), m.Target(platform="nt8", account="Sim101", quantity=Decimal(1))),
+        targets=(
+            m.Target(
+                platform="mt5",
+                bracket=m.Bracket(stop_distance=Decimal("50.5"), take_profit_distance=Decimal("99.75")),
+            ),
+            m.Target(platform="nt8", account="Sim101", quantity=Decimal(1)),
+        ),
         risk_usd=Decimal("50"),
         order_type=m.OrderType.LIMIT,
         limit_price=Decimal("21000.25"),
