@@ -6,7 +6,7 @@ import ipaddress
 import os
 import stat
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
@@ -23,6 +23,16 @@ PORTS: Final = {
 }
 MIN_TOKEN_CHARACTERS: Final = 16
 _Seconds = Annotated[float, Meta(gt=0, le=60)]
+
+
+class BridgeStart(Struct, frozen=True):
+    """A bridge to be started on this machine: `command`, to which the path of a file is added that holds
+    `configuration` as JSON. `start_timeout_s`: from the start to the first sign of life.
+    """
+
+    command: tuple[str, ...]
+    configuration: dict[str, Any]
+    start_timeout_s: float
 
 
 class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +83,10 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def needs_token(self) -> bool:
         """Whether a token must be named: not where the gateway starts the bridge itself, and makes one."""
         return True
+
+    def native_start(self, platform: Platform) -> BridgeStart | None:
+        """How the gateway starts the bridge itself; None = it runs already."""
+        return None
 
     def port_of(self, platform: Platform) -> int:
         """Raises ConfigError when the platform has no port of its own, and none was written."""

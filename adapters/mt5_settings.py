@@ -2,31 +2,114 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
-from .bridge_settings import BridgeSettings
+from ..shm.tick import Platform
+from .bridge_settings import BridgeSettings, BridgeStart
 
-MAX_SYMBOL_CHARACTERS = 29
+MAX_SYMBOL_CHARACTERS: Final = 29
 """The MetaTrader5 package refuses longer symbols."""
 
+SHIPPED_BRIDGE: Final = Path(__file__).resolve().parents[1] / "bridges" / "mt5" / "mt5_bridge.py"
+_WRITTEN_BY_GATEWAY: Final = (
+    *("platform", "terminal_path", "login", "server", "company", "host", "port", "remote"),
+    *("token_file", "token_env", "pulse_file"),
+)
+
 Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+
+
+class NativeBridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    r"""How the bridge is started on this machine.
+
+    Attributes:
+        terminal_path: of terminal64.exe; no other terminal is ever taken.
+        interpreter: command of the Python that has the MetaTrader5 package; empty = the gateway's own. Under Wine
+            `[wine, 'C:\Python312\python.exe']`.
+        script: the bridge; None = the one that comes with the gateway.
+        start_timeout_s: from its start to its first sign of life.
+        options: further keys of the bridge's own configuration (bridges/mt5/README.md), such as `clock`; it checks
+            them.
+    """
+
+    terminal_path: Annotated[str, Meta(min_length=1)]
+    interpreter: tuple[str, ...] = ()
+    script: str | None = None
+    start_timeout_s: Annotated[float, Meta(ge=1, le=600)] = 60.0
+    options: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        for key in self.options:
+            if key in _WRITTEN_BY_GATEWAY:
+                raise ValueError(
+                    f"options has {key}, which the gateway writes itself; set it outside of native.options"
+                )
 
 
 class Mt5Settings(BridgeSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a MetaTrader 5 platform. Its one account is the login: write it in `account`.
 
     Attributes:
+        backend: native = the launcher starts the bridge, beside the adapter; remote = it runs already, at `host`.
+        native: how the bridge is started, with `backend: native`; that needs `account` and `server`, too.
         server, company: of the account, as the terminal shows them; another one is refused. None = any.
         mode: the account's; another one is refused. None = either. Never assume it from the country.
         currency: the account's; another one is refused. None = any.
     """
 
+    backend: Literal["native", "remote"] = "remote"
+    native: NativeBridge | None = None
     server: str | None = None
     company: str | None = None
     mode: Literal["netting", "hedging"] | None = None
     currency: Currency | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.backend == "native") != (self.native is not None):
+            raise ValueError(
+                "native belongs to backend: native, which needs it; write native: {terminal_path: ...}, or "
+                "backend: remote for a bridge that somebody else starts"
+            )
+        if self.native is None:
+            return
+        if self.remote:
+            raise ValueError("remote was true, must be false with backend: native, which runs on this machine")
+        if self.account is None or not self.account.isdecimal():
+            raise ValueError(
+                f"account was {self.account!r}, must be the number of the account with backend: native; the bridge "
+                "compares it with the terminal's before anything else"
+            )
+        if self.server is None:
+            raise ValueError(
+                "server is missing, backend: native needs the account's; write it as the terminal shows it"
+            )
+
+    @property
+    def needs_token(self) -> bool:
+        return self.backend == "remote"
+
+    def native_start(self, platform: Platform) -> BridgeStart | None:
+        native = self.native
+        if native is None:
+            return None
+        assert self.account is not None
+        configuration = {
+            "platform": platform.key,
+            "terminal_path": native.terminal_path,
+            "login": int(self.account),
+            "server": self.server,
+            "company": self.company,
+            "host": self.host,
+            "port": self.port_of(platform),
+        }
+        script = SHIPPED_BRIDGE if native.script is None else Path(native.script).expanduser()
+        interpreter = native.interpreter or (sys.executable,)
+        return BridgeStart((*interpreter, str(script)), configuration | native.options, native.start_timeout_s)
 
 
 class Mt5GlobalSettings(Mt5Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,12 +11,14 @@ from ..core.errors import ConfigError
 from ..core.instruments.contract_code import parse_code
 from ..core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
 from ..core.messages import AccountMode, Capabilities, OrderType, TimeInForce
+from ..core.transport import ensure_token
 from ..shm.symbols import Symbol
 from .base import LinkLostError
 from .bridge import BridgeAdapter
 from .bridge_messages import BridgeAccount, BridgeHello
 from .bridge_settings import BridgeSettings
 from .mt5_settings import MAX_SYMBOL_CHARACTERS, Mt5Settings
+from .native_bridge import BridgeFiles
 
 _ORDER_TYPES: Final = tuple(OrderType)
 _TIMES: Final = tuple(TimeInForce)
@@ -39,6 +41,12 @@ class Mt5Adapter(BridgeAdapter):
 
     SETTINGS: ClassVar[type[BridgeSettings]] = Mt5Settings
     settings: Mt5Settings
+
+    def read_token(self, where: str) -> str:
+        settings = self.settings
+        if settings.token_file is None and settings.token_env is None:
+            return ensure_token(BridgeFiles(self.feed.folder, self.feed.name).token)
+        return super().read_token(where)
 
     def check_hello(self, hello: BridgeHello) -> None:
         accounts = {each.name: each for each in hello.accounts}

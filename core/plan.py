@@ -13,6 +13,7 @@ from .config import GATEWAY_NAME, RECORDER_NAME, SIMULATOR, GatewayConfig, Platf
 from .process import ProcessSpec, load_entry
 
 ADAPTER_ENTRY: Final = "nexus_gateway.adapters.runner:main"
+BRIDGE_ENTRY: Final = "nexus_gateway.adapters.native_bridge:main"
 RECORDER_ENTRY: Final = "nexus_gateway.core.recorder:main"
 GATEWAY_ENTRY: Final = "nexus_gateway.core.gateway:main"
 NEXUS_ENTRY: Final = "nexus_gateway.nexus_link.nexus_ai:run_supervised"
@@ -40,6 +41,11 @@ def plan_processes(config: GatewayConfig, *, nexus: dict[str, Any] | None = None
         specs.append(ProcessSpec(name=NEXUS_NAME, entry=NEXUS_ENTRY, cores=cores, arguments=nexus))
     for name, platform in config.platforms.items():
         if platform.enabled:
+            if platform.settings.get("backend") == "native":
+                bridge = f"{name}_bridge"
+                arguments = {"platform": name}
+                cores = config.cores_of(bridge)
+                specs.append(ProcessSpec(name=bridge, entry=BRIDGE_ENTRY, cores=cores, arguments=arguments))
             specs.append(ProcessSpec(name=name, entry=ADAPTER_ENTRY, cores=platform.cores))
     return specs
 

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +54,25 @@ class Desk:
 class Bench:
     """An adapter, its feed, its desk."""
 
-    def __init__(self, folder: Path, port: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *,
+        adapter_class: type[BridgeAdapter] = BridgeAdapter,
+        platform: Platform = Platform.NT8,
+        **settings: Any,
+    ) -> None:
         token_file = folder / "bridge.token"
         if not token_file.exists():
             token_file.touch(0o600)
             token_file.write_text(TOKEN)
-        self.page = CountersPage.create(folder, "nt8", (*COUNTERS, *PAPER_COUNTERS, *BRIDGE_COUNTERS))
-        self.feed = TickFeed(folder, "nt8", Platform.NT8, self.page, capacity=RING_SLOTS, board_rows=64)
-        self.reader = TickReader(folder, "nt8", start="oldest")
+        name = platform.key
+        self.page = CountersPage.create(folder, name, (*COUNTERS, *PAPER_COUNTERS, *BRIDGE_COUNTERS))
+        self.feed = TickFeed(folder, name, platform, self.page, capacity=RING_SLOTS, board_rows=64)
+        self.reader = TickReader(folder, name, start="oldest")
         base = {"port": port, "token_file": str(token_file), "names": {"NQ": "NQ 12-26"}, "timing": FAST}
-        self.adapter = BridgeAdapter(self.feed, base | {"answer_timeout_s": 2.0, "snapshot_timeout_s": 0.2} | settings)
+        self.adapter = adapter_class(self.feed, base | {"answer_timeout_s": 2.0, "snapshot_timeout_s": 0.2} | settings)
         self.desk = Desk(self.feed)
         self.adapter.orders = self.desk
 
@@ -76,7 +85,7 @@ class Bench:
     def snapshot(self) -> m.Snapshot:
         assert self.adapter.account is not None
         return self.adapter.snapshot(
-            m.SnapshotRequest(request_id=77, platform="nt8", account=self.adapter.account.name)
+            m.SnapshotRequest(request_id=77, platform=self.feed.name, account=self.adapter.account.name)
         )
 
     def until(self, condition: Callable[[], Any]) -> Any:
@@ -131,11 +140,12 @@ class Bench:
 
 
 @contextlib.contextmanager
-def reference_bridge(**settings: Any) -> Iterator[tuple[PaperPlatform, BridgeServer]]:
-    """The paper platform and its bridge."""
+def reference_bridge(
+    key: str = "nt8", names: Mapping[str, m.Instrument] | None = None, **settings: Any
+) -> Iterator[tuple[PaperPlatform, BridgeServer]]:
+    """The paper platform and its bridge. `names`: its instruments, None = NQ."""
     paper = convert_settings(PaperSettings, {"rehearse": True, **settings}, "test")
-    names = {"NQ 12-26": describe_nq(), "NQ 03-27": describe_nq()}
-    platform = PaperPlatform("nt8", paper, names)
+    platform = PaperPlatform(key, paper, names or {"NQ 12-26": describe_nq(), "NQ 03-27": describe_nq()})
     server = platform.server = BridgeServer(platform, TOKEN)
     try:
         yield platform, server
