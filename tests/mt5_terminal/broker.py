@@ -46,6 +46,7 @@ class Broker:
         deposit, account.balance = account.balance, 0.0
         self.ledger.add_balance(deposit, "deposit")
         self.script = Script(bool(options.get("rehearse", False)))
+        self.flag_bits = preset.flag_bits
         self.login_state = "ready"
         self.victim_pid = int(options.get("victim_pid", 0))
         self.requests: list[dict[str, Any]] = []
@@ -216,6 +217,9 @@ class Broker:
 
     def _fill(self, order: Record, lots: float, price: float, listed_after_ms: int) -> None:
         ledger, plan = self.ledger, order.plan
+        if ledger.is_hedging and order.position_id and order.position_id not in ledger.positions:
+            ledger.finish(order, mt5.ORDER_STATE_REJECTED)  # what it was to close is closed already
+            return
         deal = ledger.trade(order, lots, price, listed_after_ms)
         order.price_current = price
         order.volume_current = max(0.0, round(order.volume_current - lots, 8))
@@ -231,7 +235,8 @@ class Broker:
 
     def _follow_up(self, order: Record, deal: Record) -> None:
         """What a scenario does after the order has filled."""
-        plan, held = order.plan, self.ledger.positions.get(order.ticket)
+        plan = order.plan
+        held = next((each for each in self.ledger.positions.values() if each.identifier == deal.position_id), None)
         if plan.name == "bust":
             self.later(plan.after_ms, lambda: self.ledger.bust(deal))
         elif plan.name == "correction":
@@ -251,9 +256,8 @@ class Broker:
             price = self.symbols[order.symbol].rounded(deal.price * 0.9)
             self.hand_order(order.symbol, mt5.ORDER_TYPE_BUY_LIMIT, max(lots, 1.0), price)
         else:
-            for held in list(self.ledger.positions.values()):
-                if held.identifier == deal.position_id:
-                    self.close(held, mt5.ORDER_REASON_CLIENT)
+            held = next(each for each in self.ledger.positions.values() if each.identifier == deal.position_id)
+            self.close(held, mt5.ORDER_REASON_CLIENT)
 
     def hand_trade(self, symbol: str, side: int, volume: float) -> Record:
         """A market order by hand."""

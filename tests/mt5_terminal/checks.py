@@ -83,7 +83,8 @@ def check_deal(request: Record, symbol: Symbol | None, ledger: Ledger) -> int:
             return mt5.TRADE_RETCODE_INVALID_PRICE
         if abs(request.price - price) > request.deviation * symbol.info.point + 1e-9:
             return mt5.TRADE_RETCODE_REQUOTE
-    refusal = check_stops(symbol, side_of(request.type), request.sl, request.tp, price)
+    # Stops are measured from the side on which the position would close.
+    refusal = check_stops(symbol, side_of(request.type), request.sl, request.tp, bid if price == ask else ask)
     return refusal or _check_money(request, symbol, ledger, price or request.price or symbol.info.last)
 
 

@@ -143,8 +143,8 @@ class StandIn:
     def never_ready(self, never: bool = True) -> None:
         self._call("never_ready", never=never)
 
-    def slow_calls(self, name: str, seconds: float) -> None:
-        self._call("slow_calls", name=name, seconds=seconds)
+    def slow_calls(self, name: str, seconds: float, times: int = 1) -> None:
+        self._call("slow_calls", name=name, seconds=seconds, times=times)
 
     def set_victim(self, pid: int) -> None:
         self._call("set_victim", pid=pid)
@@ -170,6 +170,9 @@ class StandIn:
 
     def push_late_ticks(self, symbol: str, rows: np.ndarray) -> None:
         self._call("push_late_ticks", raw=_packed(rows), symbol=symbol)
+
+    def forget_ticks(self, symbol: str, before_msc: int) -> None:
+        self._call("forget_ticks", symbol=symbol, before_msc=before_msc)
 
     def ticks(self, symbol: str) -> np.ndarray:
         return self._rows("ticks", symbol=symbol)
@@ -254,10 +257,10 @@ class StandIn:
                     raise RuntimeError(f"no stand-in: {(self.folder / 'console.txt').read_text()[-2000:]}") from None
                 time.sleep(0.01)
 
-    def _rows(self, name: str, **arguments: Any) -> np.ndarray:
+    def _rows(self, name: str, /, **arguments: Any) -> np.ndarray:
         return np.frombuffer(self._exchange(name, arguments, b"")[1], TICK_DTYPE)
 
-    def _call(self, name: str, *, raw: bytes = b"", **arguments: Any) -> Any:
+    def _call(self, name: str, /, *, raw: bytes = b"", **arguments: Any) -> Any:
         return self._exchange(name, arguments, raw)[0]
 
     def _exchange(self, name: str, arguments: Row, raw: bytes) -> tuple[Any, bytes]:

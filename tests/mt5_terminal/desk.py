@@ -88,10 +88,8 @@ class Desk:
     def do_never_ready(self, never: bool) -> None:
         self._broker.login_state = "waiting" if never else "ready"
 
-    def do_slow_calls(self, name: str, seconds: float) -> None:
-        self._server.slow_ms[name] = int(seconds * 1000)
-        if not seconds:
-            del self._server.slow_ms[name]
+    def do_slow_calls(self, name: str, seconds: float, times: int) -> None:
+        self._server.slow_ms[name] = [int(seconds * 1000)] * times
 
     def do_set_victim(self, pid: int) -> None:
         self._broker.victim_pid = pid
@@ -116,6 +114,9 @@ class Desk:
 
     def do_push_late_ticks(self, symbol: str, rows: np.ndarray) -> None:
         self._symbol(symbol).ticks.insert(rows)
+
+    def do_forget_ticks(self, symbol: str, before_msc: int) -> None:
+        self._symbol(symbol).ticks.forget(before_msc)
 
     def do_ticks(self, symbol: str) -> np.ndarray:
         return self._symbol(symbol).ticks.rows.copy()
@@ -214,7 +215,7 @@ class Desk:
             flags |= flag if values[name] != getattr(info, name) else 0
         if values["volume_real"]:
             flags |= mt5.TICK_FLAG_LAST | mt5.TICK_FLAG_VOLUME
-        return flags or mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK
+        return (flags or mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK) | self._broker.flag_bits
 
 
 def _change(target: Terminal | Record, values: dict[str, Any], allowed: tuple[str, ...]) -> None:

@@ -51,6 +51,12 @@ class TickStore:
         self._rows[: self.count] = merged
         self._times[: self.count] = merged["time_msc"]
 
+    def forget(self, before_msc: int) -> None:
+        """History that the terminal has not got."""
+        kept = self.rows[self.times >= before_msc].copy()
+        self.count = len(kept)
+        self._rows[: self.count], self._times[: self.count] = kept, kept["time_msc"]
+
     def select(self, first_s: int, last_s: int | None, count: int | None, kind: int, visible: int) -> np.ndarray:
         """Rows from second `first_s`, at most `count` of them or up to second `last_s`; a copy."""
         begin = int(np.searchsorted(self.times[:visible], first_s * 1000, side="left"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.mt5_terminal.market import Symbol
@@ -16,12 +16,20 @@ MASK_FOK, MASK_IOC = 1, 2
 
 @dataclass(frozen=True)
 class Preset:
-    """`account`: fields of AccountInfo; `symbols`: fields of SymbolInfo each, `watched` those in the Market Watch."""
+    """A broker before anything has happened.
+
+    Attributes:
+        account: fields of AccountInfo.
+        symbols: fields of SymbolInfo of each.
+        watched: names in the Market Watch.
+        flag_bits: undocumented bits that its feed sets in every tick's flags.
+    """
 
     zone: str
     account: dict[str, Any]
     symbols: tuple[dict[str, Any], ...]
-    watched: tuple[str, ...] = field(default=())
+    watched: tuple[str, ...]
+    flag_bits: int = 0
 
 
 def describe_symbol(name: str, **fields: Any) -> Record:
@@ -201,6 +209,7 @@ PRESETS = {
             {**_wdo("DOLZ26", 2026, 11, 30), "trade_tick_value": 25.0, "volume_step": 5.0, "volume_min": 5.0},
         ),
         watched=("WIN$", "WINZ26"),
+        flag_bits=0x400,
     ),
     "futures": Preset(
         zone="utc+0",

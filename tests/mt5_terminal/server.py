@@ -75,7 +75,7 @@ class Server:
         self.stay_down = False
         self.is_hung = False
         self.calls: Counter[str] = Counter()
-        self.slow_ms: dict[str, int] = {}
+        self.slow_ms: dict[str, list[int]] = {}
         self._clients_max = int(self.options.get("clients_max", 8))
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -220,8 +220,8 @@ class Server:
             self._reply(client, Answer(True))
             return
         self.calls[name] += 1
-        if name in self.slow_ms:
-            self.later(self.slow_ms[name], lambda: self._do(client, name, arguments))
+        if self.slow_ms.get(name):
+            self.later(self.slow_ms[name].pop(), lambda: self._do(client, name, arguments))
         else:
             self._do(client, name, arguments)
 

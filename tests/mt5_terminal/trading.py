@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 from tests.mt5_terminal import checks
 from tests.mt5_terminal.answers import IPC_TEXTS, Answer, refuse
@@ -136,10 +136,10 @@ class Trading:
         symbol = self.broker.symbols[order.symbol]
         if order.price_open and checks.is_frozen(symbol, order.price_open):
             return mt5.TRADE_RETCODE_FROZEN
-        if request.action == mt5.TRADE_ACTION_REMOVE:
-            return 0
         if not symbol.is_open:
             return mt5.TRADE_RETCODE_MARKET_CLOSED
+        if request.action == mt5.TRADE_ACTION_REMOVE:
+            return 0
         wanted = (request.price, request.sl, request.tp, request.stoplimit, request.type_time, request.expiration)
         present = (order.price_open, order.sl, order.tp, order.price_stoplimit, order.type_time, order.time_expiration)
         if wanted == present:
@@ -172,7 +172,7 @@ class Trading:
         return refuse((plan.terms["code"], IPC_TEXTS.get(plan.terms["code"], "Terminal: Call failed")))
 
     def _kill(self, pid: int) -> Answer:
-        os.kill(self.broker.victim_pid or pid, signal.SIGKILL)
+        psutil.Process(self.broker.victim_pid or pid).kill()
         return Answer(fate="never")
 
     def result(
