@@ -18,10 +18,11 @@ from typing import Final
 
 from msgspec import structs
 
-from ..messages import KillLevel, OrderRole, Protection, RejectCode, Side
+from ..messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, Side
 from ..messages.order_id import MAX_LEGS
 from .exits import close_leg
 from .kill import kill_level
+from .netting import refuse_opposed
 from .placement import market_tif, place_for_leg
 from .settings import NS_PER_MS
 from .state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
@@ -72,16 +73,25 @@ def _add_carrier(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord, 
         quantity=leg.quantity,
         market=structs.replace(told, symbol=plan.root),
         protection=leg.protection,
-        bracket=leg.bracket,
         hedge=leg.hedge,
         carries=number,
-        shift=leg.shift + (plan.shift or ZERO),
         text=f"waits until {leg.symbol} is closed",
     )
     signal.legs.append(carrier)
     leg.text = f"rolled: closed here, and opened again in {plan.contract}"
-    if plan.shift is None and leg.protection is not Protection.NONE:
+    if leg.bracket is None:
+        return
+    if plan.shift is None:
         _end(turn, signal, carrier, RejectCode.NO_MARKET_CONTEXT, "the spread is not known, so the stop has no price")
+        return
+    stop, target = leg.bracket.stop_loss, leg.bracket.take_profit
+    try:
+        carrier.bracket = Bracket(
+            stop_loss=None if stop is None else stop + plan.shift,
+            take_profit=None if target is None else target + plan.shift,
+        )
+    except ValueError as error:  # beyond what a price can be
+        _end(turn, signal, carrier, RejectCode.BRACKET_INVALID, f"after a spread of {plan.shift}: {error}")
 
 
 def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
@@ -157,7 +167,7 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
     after = abs(position_after(state, route, leg.symbol, lots * leg.sign))
     if after > most:
         return RejectCode.MAX_POSITION, f"position could become {after}, limit {most}"
-    return RejectCode.NONE, ""
+    return refuse_opposed(turn, signal, leg)
 
 
 def _look_at_tries(tries: list[OrderRecord]) -> tuple[RejectCode, str]:
@@ -179,8 +189,8 @@ def _send(turn: Turn, signal: SignalRecord, number: int, lots: Decimal) -> None:
         Side.BUY if leg.sign > 0 else Side.SELL,
         lots,
         time_in_force=market_tif(turn, leg),
-        stop_loss=None if bracket is None else leg.shifted(bracket.stop_loss),
-        take_profit=None if bracket is None else leg.shifted(bracket.take_profit),
+        stop_loss=None if bracket is None else bracket.stop_loss,
+        take_profit=None if bracket is None else bracket.take_profit,
     )
 
 

@@ -37,8 +37,7 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]
     if any(order.missing for order in protective):
         return
-    prices = leg.shifted(bracket.stop_loss), leg.shifted(bracket.take_profit)
-    for role, price in zip(_ROLES, prices, strict=True):
+    for role, price in zip(_ROLES, (bracket.stop_loss, bracket.take_profit), strict=True):
         if price is not None:
             mine = [order for order in protective if order.role is role and order.live]
             _balance(turn, signal, leg_number, role, price, mine)

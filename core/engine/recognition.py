@@ -58,6 +58,11 @@ def recognise(
     )
     # Its size is not known from an execution; until a row tells it, it must not look filled or exceed its leg.
     record.quantity = leg.quantity
+    signal = turn.state.signals[signal_id]
+    if signal.decision == "rejected":
+        # Refused after a torn journal had lost that it was traded: what is there is shown, and closed when asked for.
+        signal.decision, signal.code = "kept", RejectCode.NONE
+        leg.code, leg.text = RejectCode.NONE, "found at the platform after the journal had lost it"
     turn.state.orders[parts.client_order_id] = record
     turn.state.routes[leg.route].live[parts.client_order_id] = None
     leg.orders[parts.client_order_id] = None
@@ -68,12 +73,13 @@ def recognise(
 
 
 def _leg_number(signal: SignalRecord, parts: OrderIdParts, symbol: str) -> int:
-    """Which leg an order belongs to: the target's own, or one that has carried it over a roll; -1 = none."""
-    numbers = [number for number, leg in enumerate(signal.legs) if leg.target == parts.leg]
-    if parts.role is OrderRole.ROLL:
-        numbers = [number for number in numbers if signal.legs[number].carries >= 0]
-    fitting = [number for number in numbers if signal.legs[number].symbol == symbol]
-    return max(fitting or numbers, default=-1)
+    """Which leg an order belongs to, -1 = none. After a roll two legs share a target, each with its own contract: an
+    order of the one must not be booked on the other, also when the journal has lost that there are two.
+    """
+    for number, leg in enumerate(signal.legs):
+        if leg.target == parts.leg and leg.symbol == symbol and (leg.carries >= 0 or parts.role is not OrderRole.ROLL):
+            return number
+    return -1
 
 
 def _note_orphan(turn: Turn, route: RouteRecord, parts: OrderIdParts, symbol: str) -> None:

@@ -161,9 +161,9 @@ class LegRecord(Struct, kw_only=True):
     somebody else's hand.
 
     `target`: the signal's target that it trades for, whose number its orders have. `leaving`: its contract was rolled,
-    and it is to be closed. `carries`: the leg of an older contract whose lots this one takes over, -1 = none; `shift`:
-    what is added to the signal's bracket prices; `carry_until_ns`: the last moment to open, 0 while the older leg is
-    still being closed; `carried`: nothing more is opened.
+    and it is to be closed. `carries`: the leg of an older contract whose lots this one takes over, -1 = none;
+    `carry_until_ns`: the last moment to open, 0 while the older leg is still being closed; `carried`: nothing more is
+    opened.
     """
 
     target: int
@@ -188,15 +188,10 @@ class LegRecord(Struct, kw_only=True):
     retry_ns: int = 0
     leaving: RollPlan | None = None
     carries: int = -1
-    shift: Decimal = ZERO
     carry_until_ns: int = 0
     carried: bool = False
     code: RejectCode = RejectCode.NONE
     text: str = ""
-
-    def shifted(self, price: Decimal | None) -> Decimal | None:
-        """A price of the signal's bracket in this leg's own contract."""
-        return None if price is None else price + self.shift
 
     @property
     def carry_pending(self) -> bool:
@@ -207,11 +202,12 @@ class LegRecord(Struct, kw_only=True):
 class SignalRecord(Struct, kw_only=True):
     """One signal and all that came of it. `decision`: what the fan-out policy has settled on, empty while
     open. `revision`: events that have changed it; a later report has a higher one, also after a replay.
+    `peers`: whoever has sent this id hears of it.
     """
 
     signal: Signal
     key: str
-    peer: str
+    peers: list[str]
     received_ns: int
     legs: list[LegRecord]
     code: RejectCode = RejectCode.NONE
