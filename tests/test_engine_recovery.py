@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal as D
 
+from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
@@ -108,11 +109,50 @@ def test_empty_journal_adopts_the_position_and_knows_its_own_orders():
 def test_a_new_journal_waits_for_every_expected_platform():
     settings = e.EngineSettings(expected_platforms=("a", "b"))
     desk = Desk("a", settings=settings)
+    early = desk.now_ns
     desk.signal()
-    assert desk.report().code is RejectCode.PLATFORM_NOT_READY
+    (reject,) = desk.told()
+    assert (reject.code, reject.signal_id) == (RejectCode.PLATFORM_NOT_READY, "s1")
+    assert "waiting for b" in reject.text
+    # Also for one that has become too old: b may show that it was traded, and "stale" would say that it was not.
+    desk.now_ns += 60_000_000_000
+    desk.signal(created_ns=early)
+    assert desk.told()[0].code is RejectCode.PLATFORM_NOT_READY
+    desk.signal(signal_id="s0", reduce_only=True, bracket=None, side=Side.SELL)
+    assert desk.told()[0].code is RejectCode.NOTHING_TO_CLOSE  # a has shown all that it has
     desk.link_up("b")
+    desk.signal(created_ns=early)
+    assert desk.report().code is RejectCode.STALE_SIGNAL
     desk.signal(signal_id="s2")
     assert desk.report("s2").code is RejectCode.NONE
+
+
+def test_a_signal_refused_after_a_torn_journal_shows_the_orders_that_come_to_light():
+    old = Desk("a")
+    kept = list(old.events)
+    old.signal()
+    fill = old.fill(old.only())
+    desk = restart(old, kept)
+    desk.orders.clear()
+    desk.signal()
+    assert desk.report().state is SignalState.REJECTED
+    desk.link_up("a", answer=False)
+    desk.snapshot("a", orders=[old.row(old.only(), LegState.FILLED, 2)], fills=[fill], positions=[("NQ", 2)])
+    report = desk.report()
+    assert (report.state, report.residual_quantity, report.code) == (SignalState.FILLED, D(2), RejectCode.NONE)
+    desk.ask(m.SignalClose(signal_id="s1"))
+    assert desk.only(role=OrderRole.EXIT).quantity == 2
+
+
+def test_whoever_has_sent_an_id_hears_of_it():
+    desk = Desk("a")
+    desk.signal()
+    (sent,) = [event for _, event in desk.events if isinstance(event, e.SignalArrived)]
+    desk.give(structs.replace(sent, peer="other"))
+    desk.fill(desk.only())
+    heard = {x.peer: x.message for x in desk.effects if isinstance(x, e.TellNexus)}
+    assert set(heard) == {"nexus", "other"}
+    assert heard["nexus"] == heard["other"]
 
 
 def test_torn_journal_gives_an_order_back_to_its_leg():

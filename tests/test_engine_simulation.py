@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from nexus_gateway.core.engine import signals
+from nexus_gateway.core.messages import RejectCode
 
+from tests.simulation.faults import Faults
 from tests.simulation.gateway import Plants
-from tests.simulation.run import run_seed
+from tests.simulation.run import World, run_seed
 
 
 @pytest.mark.parametrize("first", [1, 101, 201, 301])
@@ -53,6 +56,23 @@ def test_planted_bugs_are_caught(bug, symptom):
         if any(symptom in violation for violation in violations):
             return
     pytest.fail(f"{bug} went unnoticed")
+
+
+def _refused_stops(seeds: range) -> tuple[int, int]:
+    refused = orders = 0
+    for seed in seeds:
+        world = World(seed, faults=Faults())
+        orders += world.run().orders
+        refused += sum(platform.stops_that_reduced_nothing for platform in world.platforms)
+    return refused, orders
+
+
+def test_no_stop_is_refused_as_reducing_nothing_and_it_would_be_if_entries_were_let_through(monkeypatch):
+    refused, orders = _refused_stops(range(1, 9))
+    assert refused == 0
+    assert orders > 500
+    monkeypatch.setattr(signals, "refuse_opposed", lambda *_: (RejectCode.NONE, ""))
+    assert _refused_stops(range(1, 9))[0] > 0
 
 
 def test_the_command_prints_one_summary_line():

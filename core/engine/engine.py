@@ -107,7 +107,7 @@ class Engine:
             if signal_id in self.state.active:
                 self._told[signal_id] = report
             if before is None or not says_the_same(before, report):
-                told.append(TellNexus(report, record.peer))
+                told += [TellNexus(report, peer) for peer in record.peers]
         return told
 
     def report(self, signal_id: str) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 from ..messages import (
     AccountMode,
@@ -10,6 +11,7 @@ from ..messages import (
     KillLevel,
     OrderType,
     Protection,
+    Reject,
     RejectCode,
     Side,
     Signal,
@@ -34,13 +36,18 @@ from .settings import NS_PER_MS
 from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
 from .turn import Turn, live_orders, position_after, unknown_order
 
+MAX_PEERS: Final = 8
+"""Peers that hear of one signal: those who sent its id, the last ones when there are more."""
+
 
 def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...], peer: str) -> None:
     """Answer a known signal with its report; trade a new one, or refuse it with a code."""
     known = turn.state.signals.get(signal.signal_id)
     if known is not None:
         turn.count("duplicate_signal")
-        known.peer = peer
+        if peer not in known.peers:
+            known.peers.append(peer)
+            del known.peers[:-MAX_PEERS]
         turn.effects.append(TellNexus(make_report(turn, known, duplicate=True), peer))
         return
     key = signal_key(signal.signal_id)
@@ -48,7 +55,15 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
         turn.count("duplicate_signal")
         turn.effects.append(TellNexus(report_of_orphans(turn, signal, key), peer))
         return
-    record = SignalRecord(signal=signal, key=key, peer=peer, received_ns=turn.now_ns, legs=[])
+    missing = _not_shown_yet(turn, signal)
+    if missing:
+        # Neither traded nor refused for good: a platform may have its orders from before the journal was lost.
+        turn.count(f"rejected_{RejectCode.PLATFORM_NOT_READY}")
+        text = f"the journal is new; waiting for {missing} to show what was traded today; send it again then"
+        reject = Reject(code=RejectCode.PLATFORM_NOT_READY, text=text, signal_id=signal.signal_id)
+        turn.effects.append(TellNexus(reject, peer))
+        return
+    record = SignalRecord(signal=signal, key=key, peers=[peer], received_ns=turn.now_ns, legs=[])
     turn.state.signals[signal.signal_id] = record
     turn.state.keys[key] = signal.signal_id
     turn.state.active[signal.signal_id] = None
@@ -74,6 +89,14 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     begin_fanout(turn, record)
 
 
+def _not_shown_yet(turn: Turn, signal: Signal) -> str:
+    """Platforms that may still show that this signal was traded; what only reduces waits for its own ones."""
+    waiting = turn.state.waiting_for
+    if signal.reduce_only:
+        return ", ".join(target.platform for target in signal.targets if target.platform in waiting)
+    return ", ".join(waiting)
+
+
 def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
     limits = turn.state.limits
     age_ms = (turn.now_ns - signal.created_ns) // NS_PER_MS
@@ -83,9 +106,6 @@ def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
         return RejectCode.KILL_SWITCH, f"kill switch is at {turn.state.kill.name.lower()}; resume first"
     if signal.reduce_only:
         return RejectCode.NONE, ""
-    if turn.state.waiting_for:
-        missing = ", ".join(turn.state.waiting_for)
-        return RejectCode.PLATFORM_NOT_READY, f"the journal is new; waiting for {missing} to show what was traded today"
     last = turn.state.last_entries.get(f"{signal.symbol}|{signal.side}")
     window_ms = limits.lookalike_window_ms
     if last is not None and turn.now_ns - last[0] < window_ms * NS_PER_MS:

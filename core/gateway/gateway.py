@@ -325,7 +325,7 @@ class Gateway:
         state = self._journaled.engine.state
         for signal_id in state.active:
             record = state.signals[signal_id]
-            if record.peer == event.peer:
+            if event.peer in record.peers:
                 self._nexus.send(event.peer, self._journaled.engine.report(signal_id))
 
     def _known_hellos(self) -> dict[str, Hello]:

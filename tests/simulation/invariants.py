@@ -164,6 +164,7 @@ def _check_policies(engine: Engine) -> list[str]:
     found = []
     for signal_id, signal in engine.state.signals.items():
         if signal.decision == "rejected":
+            found += [f"{signal_id} is called rejected and has orders" for leg in signal.legs if leg.orders]
             continue
         for leg in signal.legs:
             orders = [engine.state.orders[name] for name in leg.orders]

@@ -57,7 +57,7 @@ class Nexus:
             order_type=order_type,
             limit_price=price if order_type is m.OrderType.LIMIT else None,
             stop_price=price + 4 * side.sign if order_type is m.OrderType.STOP else None,
-            bracket=m.Bracket(stop_loss=stop, take_profit=target),
+            bracket=self._bracket(stop, target),
             policy=m.FanOut(
                 kind=kind,
                 quorum=rng.randrange(1, len(targets) + 1) if kind is m.FanOutKind.QUORUM else 0,
@@ -67,6 +67,12 @@ class Nexus:
         self.signals[signal.signal_id] = signal
         self._repeat(signal, 0)
         self.schedule.at(rng.randrange(500, 20_000) * MS, lambda: self._change(signal))
+
+    def _bracket(self, stop: Decimal, target: Decimal | None) -> m.Bracket:
+        """By price, or by a distance that is off every grid."""
+        if self.schedule.rng.random() < 0.6:
+            return m.Bracket(stop_loss=stop, take_profit=target)
+        return m.Bracket(stop_distance=Decimal("9.9"), take_profit_distance=None if target is None else Decimal("10.1"))
 
     def _repeat(self, signal: m.Signal, tries: int) -> None:
         """At least once: the same id again until the gateway has answered."""
