@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 import zmq
 
-from ..messages import Envelope, Heartbeat, Hello, Message, MessageError, Reject, Welcome, decode
+from ..messages import Envelope, Heartbeat, Hello, Message, MessageError, Reject, RejectCode, Welcome, decode
 from .link import NS_PER_MS, Link, LinkFault, LinkTiming
 from .sockets import ClientKeys, make_client_socket
 
@@ -200,7 +200,7 @@ class LinkClient:
             if isinstance(unnumbered, Reject):
                 # The server could not read the hello, such as one of another version: its text says what to do.
                 return unnumbered
-            self._cut("the first message was no welcome")
+            self._cut(_version_fault(data) or "the first message was no welcome")
             return None
         if not isinstance(body, Welcome) or not body.accepted:
             self._cut("the first message was no welcome")
@@ -248,6 +248,15 @@ class LinkClient:
         if self._socket is not None:
             self._socket.close(0)
             self._socket = None
+
+
+def _version_fault(data: bytes) -> str:
+    """Which versions meet when the server's answer is of another one; empty when that is not the trouble."""
+    try:
+        decode(data)
+    except MessageError as error:
+        return f"the gateway is of another version: {error}" if error.code is RejectCode.WRONG_VERSION else ""
+    return ""
 
 
 def _unnumbered(data: bytes) -> Message | None:

@@ -1,0 +1,87 @@
+"""Whether a leg's platform can carry it now: link, kill switch, unknown orders, contract, position, capabilities."""
+
+from __future__ import annotations
+
+from ..messages import AccountMode, KillLevel, OrderType, Protection, RejectCode, Signal
+from ..risk import is_multiple
+from .state import ZERO, LegRecord, RouteRecord
+from .turn import Turn, live_orders, unknown_order
+
+
+def refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
+    """Why a leg cannot trade on its account now; NONE and "" when it can."""
+    kill = turn.state.kills.get(leg.route)
+    barred = KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW
+    if kill is not None and kill.level >= barred:
+        return RejectCode.KILL_SWITCH, f"kill switch of {leg.platform} is at {kill.level.name.lower()}; resume first"
+    if not route.up or not route.ready:
+        return RejectCode.PLATFORM_NOT_READY, f"{leg.platform} is not connected and reconciled"
+    unknown = unknown_order(turn.state, route, leg.symbol)
+    if unknown is not None:
+        return (
+            RejectCode.OUTCOME_UNKNOWN,
+            f"order {unknown.order.client_order_id} on {leg.platform} {leg.symbol} has an unknown outcome",
+        )
+    front = turn.state.contracts.get(leg.symbol)
+    assert leg.market is not None
+    if front is not None and leg.market.contract not in ("", front.contract):
+        # The quote was read in the moment of the roll; the directory's word would come a turn later.
+        text = f"contract was {leg.market.contract} on {leg.platform}, {front.contract} is in front"
+        return RejectCode.IDENTITY_MISMATCH, text
+    if leg.symbol in route.retired and not signal.reduce_only:
+        return (
+            RejectCode.CONTRACT_EXPIRED,
+            f"{leg.symbol} was rolled: it can be closed, nothing opens there; trade {route.retired[leg.symbol]}",
+        )
+    position = route.positions.get(leg.symbol)
+    if position is not None and (position.blocked or position.mismatches) and not signal.reduce_only:
+        return (
+            RejectCode.POSITION_MISMATCH,
+            f"position of {leg.symbol} on {leg.platform} differed from the platform's; acknowledge it first",
+        )
+    return _refuse_capability(signal, leg, route)
+
+
+def _refuse_capability(signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
+    capabilities = route.hello.capabilities
+    assert capabilities is not None
+    if signal.reduce_only and route.hello.account_mode is AccountMode.HEDGING:
+        text = f"{leg.platform} is a hedging account: an opposite order opens a second position; use signal_close"
+        return RejectCode.UNSUPPORTED_TYPE, text
+    kind = OrderType.MARKET if leg.hedge else signal.order_type
+    if kind not in capabilities.order_types:
+        return RejectCode.UNSUPPORTED_TYPE, f"{leg.platform} has no {kind} orders"
+    if not leg.hedge and signal.time_in_force not in capabilities.times_in_force:
+        return RejectCode.UNSUPPORTED_TIF, f"{leg.platform} has no time in force {signal.time_in_force}"
+    if leg.protection is Protection.GATEWAY:
+        if route.hello.account_mode is AccountMode.HEDGING:
+            return (
+                RejectCode.UNSUPPORTED_BRACKET,
+                f"{leg.platform} keeps no brackets, and a separate stop on a hedging account opens a second position",
+            )
+        needed = {OrderType.STOP, OrderType.LIMIT}
+        if not needed <= set(capabilities.order_types):
+            return RejectCode.UNSUPPORTED_BRACKET, f"{leg.platform} has no stop and limit orders to build a bracket"
+    return RejectCode.NONE, ""
+
+
+def bound_reduction(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> None:
+    """A reducing leg never exceeds the position it reduces, working reductions counted."""
+    position = route.positions.get(leg.symbol)
+    net = position.net if position is not None else ZERO
+    working = sum(
+        (
+            order.remaining
+            for order in live_orders(turn.state, route)
+            if order.order.symbol == leg.symbol and order.order.side.sign == leg.sign
+        ),
+        ZERO,
+    )
+    room = max(-net * leg.sign - working, ZERO)
+    if room < leg.quantity:
+        leg.quantity = room
+    market = leg.market
+    assert market is not None
+    if leg.quantity <= 0 or not is_multiple(leg.quantity, market.lot_step):
+        leg.code = RejectCode.NOTHING_TO_CLOSE
+        leg.text = f"{leg.platform} holds {net} {leg.symbol}, which a reduce-only {signal.side} cannot reduce"
