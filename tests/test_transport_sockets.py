@@ -482,3 +482,19 @@ def test_a_port_in_use_is_told(folder: Path) -> None:
             Ends([ends.socket.getsockopt_string(zmq.LAST_ENDPOINT)])
     finally:
         ends.close()
+
+
+@pytest.mark.parametrize("seq", [0, 1])
+def test_a_server_of_another_version_is_told_by_both_versions(folder: Path, seq: int) -> None:
+    """An older gateway cannot read the hello, and answers in its own version, numbered or not."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as old:
+        old.bind(f"ipc://{folder}/old.ipc")
+        client = LinkClient(f"ipc://{folder}/old.ipc", nexus_hello(), FAST)
+        peer, _ = old.recv_multipart()
+        answer = {"sender": "gateway", "seq": seq, "body": {"type": "reject"}, "version": PROTOCOL_VERSION - 1}
+        old.send_multipart([peer, msgspec.msgpack.encode(answer)])
+        assert client.socket is not None
+        client.socket.poll(20_000)
+        client.receive()
+        assert f"was {PROTOCOL_VERSION - 1}, this side speaks {PROTOCOL_VERSION}" in client.cut_reason
+        client.close()
