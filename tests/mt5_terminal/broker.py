@@ -85,7 +85,7 @@ class Broker:
         order = self.ledger.new_order(
             type=request.type,
             symbol=request.symbol,
-            volume_initial=request.volume,
+            volume_initial=round(request.volume, 8),
             price_open=0.0 if is_market else request.price,
             price_stoplimit=request.stoplimit,
             sl=request.sl,

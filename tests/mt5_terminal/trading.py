@@ -86,7 +86,7 @@ class Trading:
             if not deals:
                 return self.result(request, mt5.TRADE_RETCODE_PLACED, order=order, volume=request.volume)
             traded = round(sum(deal.volume for deal in deals), 8)
-            is_whole = traded >= request.volume
+            is_whole = traded >= order.volume_initial
             code = mt5.TRADE_RETCODE_DONE if is_whole else mt5.TRADE_RETCODE_DONE_PARTIAL
             price = round(sum(deal.price * deal.volume for deal in deals) / traded, 8)
             return self.result(request, code, order=order, deal=deals[0].ticket, volume=traded, price=price)
