@@ -7,6 +7,7 @@ from typing import Any
 
 from nexus_gateway.core.config import SIMULATOR
 
+from tests.conformance.mt5_rig import Mt5HedgingRig, Mt5NettingRig
 from tests.conformance.rig import Price, Rig
 from tests.reference_bridge.rig import BridgeRig
 
@@ -52,4 +53,4 @@ class SimulatorRig(Rig):
         fresh.replace(path)
 
 
-RIGS: tuple[type[Rig], ...] = (SimulatorRig, BridgeRig)
+RIGS: tuple[type[Rig], ...] = (SimulatorRig, BridgeRig, Mt5NettingRig, Mt5HedgingRig)

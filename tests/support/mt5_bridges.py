@@ -1,0 +1,124 @@
+"""The real bridge of MetaTrader 5 as a process of its own, against a stand-in terminal."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tests.mt5_terminal.control import StandIn
+from tests.mt5_terminal.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "bridges" / "mt5" / "mt5_bridge.py"
+PATIENCE_S = 30.0
+
+
+def load_bridge() -> ModuleType:
+    """The bridge's file as a module, for its pure parts: it is in no package."""
+    spec = importlib.util.spec_from_file_location("mt5_bridge", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class BridgeProcess:
+    """`mt5_bridge.py` for one stand-in. Started with `start`; `settings` are changes to its configuration."""
+
+    def __init__(self, stand_in: StandIn, folder: Path, preset: str, platform: str = "mt5", **settings: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.token = secrets.token_hex(16)
+        self.token_file = folder / "bridge.token"
+        self.config_file = folder / "bridge.json"
+        self.log_file = folder / "bridge.log"
+        self._stand_in = stand_in
+        self._process: subprocess.Popen[bytes] | None = None
+        account = PRESETS[preset].account
+        clock = {"b3": {"utc_offset_minutes": -180}, "futures": {"utc_offset_minutes": 0}}.get(preset)
+        self.config = {
+            "platform": platform,
+            "terminal_path": str(stand_in.exe),
+            "login": account["login"],
+            "server": account["server"],
+            "company": account["company"],
+            "port": self.port,
+            "token_file": str(self.token_file),
+            "backoff_ms": 50,
+            "pulse_file": str(folder / "bridge.pulse"),
+            "log_level": "debug",
+            **({"clock": clock} if clock else {}),
+            **settings,
+        }
+        self.write_token(self.token)
+
+    def write_token(self, token: str) -> None:
+        """The bridge's own; `self.token` stays what the adapter is told."""
+        self.token_file.touch(0o600)
+        os.chmod(self.token_file, 0o600)
+        self.token_file.write_text(token)
+
+    def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start its process; does not wait for it."""
+        self.config_file.write_text(json.dumps(self.config))
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "error", str(SCRIPT), str(self.config_file), *arguments],
+                env=self._stand_in.environment(),
+                **{"stdout": log, "stderr": log, **streams},
+            )
+        return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(PATIENCE_S)
+
+    def log(self) -> str:
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def pulse(self) -> dict[str, Any]:
+        return dict(json.loads(Path(str(self.config["pulse_file"])).read_text()))
+
+    def close(self) -> None:
+        if self.is_running:
+            self.kill()
