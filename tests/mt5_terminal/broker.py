@@ -160,7 +160,7 @@ class Broker:
     def _split(self, order: Record, plan: Plan) -> list[tuple[float, int, int]]:
         """(lots, pause before the next part, listed so much later) of each execution to come."""
         whole, info = order.volume_initial, self.symbols[order.symbol].info
-        half = round(max(info.volume_step, whole / 2 // info.volume_step * info.volume_step), 8)
+        half = round(max(1, round(whole / info.volume_step) // 2) * info.volume_step, 8)
         rest = round(whole - half, 8)
         if plan.name in RESTING:
             return []
@@ -256,8 +256,8 @@ class Broker:
             price = self.symbols[order.symbol].rounded(deal.price * 0.9)
             self.hand_order(order.symbol, mt5.ORDER_TYPE_BUY_LIMIT, max(lots, 1.0), price)
         else:
-            held = next(each for each in self.ledger.positions.values() if each.identifier == deal.position_id)
-            self.close(held, mt5.ORDER_REASON_CLIENT)
+            for held in [each for each in self.ledger.positions.values() if each.identifier == deal.position_id]:
+                self.close(held, mt5.ORDER_REASON_CLIENT)
 
     def hand_trade(self, symbol: str, side: int, volume: float) -> Record:
         """A market order by hand."""
