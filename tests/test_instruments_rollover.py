@@ -168,3 +168,19 @@ instruments:
 """)
     with pytest.raises(ConfigError, match="XX: session calendar was 'mars'"):
         Rollover(load_catalog(path), SESSIONS)
+
+
+def test_a_position_leaves_a_contract_that_dies_at_the_switch_while_it_still_trades():
+    """WDO switches when its last session is over; what must be closed there needs a market."""
+    held = Rollover(CATALOG, SESSIONS)
+    carried = Rollover(CATALOG, SESSIONS, RollOverrides(before_end=timedelta(minutes=30)))
+    contract = Contract("WDO", 2026, 2)
+    assert not SESSIONS.is_open(CATALOG["WDO"], held.switch_at(contract))
+    early = carried.switch_at(contract)
+    assert SESSIONS.is_open(CATALOG["WDO"], early)
+    assert SESSIONS.next_close(CATALOG["WDO"], early) - early == timedelta(minutes=30)
+    assert carried.front_contract("WDO", early).code == "WDOH26"
+    assert carried.roll_date(contract) == held.roll_date(contract)
+    # A contract that goes on after the switch is left when it always was.
+    win = Contract("WIN", 2026, 2)
+    assert carried.switch_at(win) == held.switch_at(win)

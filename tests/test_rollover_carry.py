@@ -354,6 +354,16 @@ def test_a_stage_without_the_platform_forbids_the_second_half():
     assert desk.report().legs[1].code is RejectCode.STAGE_PLATFORM
 
 
+def test_a_wrong_description_of_the_new_contract_forbids_the_second_half():
+    desk = RollDesk()
+    desk.decide(identity_error="NQM25: multiplier was 5 at the platform, 20 in the catalog")
+    desk.switch()
+    desk.trade(desk.only(role=m.OrderRole.EXIT))
+    leg = desk.report().legs[1]
+    assert (desk.roles(), leg.code) == ("EX", RejectCode.IDENTITY_MISMATCH)
+    assert "multiplier was 5 at the platform, 20 in the catalog" in leg.text
+
+
 def test_the_daily_limit_neither_forbids_a_roll_nor_counts_it():
     stage = msgspec.structs.replace(wide_limits().stages[1], max_trades_per_day=1)
     desk = RollDesk(stages={1: stage})

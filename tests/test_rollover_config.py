@@ -22,9 +22,7 @@ def live(folder: Path, contract: str = "", **rollover: object) -> Markets:
     )
     config = msgspec.structs.replace(config, symbols=symbols)
     markets = Markets(config, folder)
-    LiveContracts(
-        config, folder, markets.catalog, markets.rollover, markets.boards, markets.expiry_ns, process_log("test")
-    )
+    LiveContracts(config, folder, markets, process_log("test"))
     return markets
 
 

@@ -78,6 +78,29 @@ def test_the_old_position_goes_on_under_its_contracts_own_name():
     assert desk.count("position_drift") == 0
 
 
+def test_a_platform_that_is_left_behind_is_named_and_gets_no_order():
+    desk = RollDesk()
+    reason = "a: has no quote of NQM25"
+    desk.give(e.ContractChosen(root="NQ", contract=NEW, old=OLD, left_behind=(reason,)))
+    assert any(text.startswith(f"{reason}: it gets no order of NQ") for text in desk.texts())
+    desk.signal(signal_id="s2", markets=(market("a", desk.now_ns, contract=OLD, account="acc"),))
+    leg = desk.report("s2").legs[0]
+    assert leg.code is RejectCode.IDENTITY_MISMATCH
+    assert "contract was NQH25 on a, NQM25 is in front" in leg.text
+
+
+def test_a_hedge_is_not_opened_in_the_contract_before():
+    desk = Desk("a", "b")
+    both = tuple(market(name, desk.now_ns, contract=OLD, account="acc") for name in ("a", "b"))
+    policy = m.FanOut(kind=m.FanOutKind.PRIMARY_THEN_HEDGE)
+    desk.signal("a", "b", markets=both, policy=policy)
+    desk.give(chosen())
+    desk.fill(desk.only())
+    assert [order.platform for order in desk.orders.values()] == ["a"]
+    leg = desk.report().legs[1]
+    assert (leg.code, leg.text) == (RejectCode.CONTRACT_EXPIRED, "2 lots are not hedged: the contract was rolled")
+
+
 def test_closing_after_the_roll_goes_to_the_old_contract():
     desk = RollDesk()
     desk.give(chosen())

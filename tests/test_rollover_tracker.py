@@ -25,7 +25,7 @@ def front(root: str, now_ns: int) -> str:
     return next(code for code, switch_ns in CHAIN if now_ns < switch_ns)
 
 
-DATES = RollDates(front, dict(CHAIN).__getitem__)
+DATES = RollDates(front, dict(CHAIN).__getitem__, lambda code: dict(CHAIN)[code] + 400)
 
 
 def standing(platform: str, **changes: object) -> Standing:
@@ -39,7 +39,7 @@ class Rig:
     def __init__(self, *standings: Standing, contracts: dict[str, str] | None = None) -> None:
         self.standings = list(standings)
         self.contracts = {} if contracts is None else contracts
-        self.tracker = ContractTracker(["NQ"], DATES, warm_ns=WARM, retry_ns=1, tell_again_ns=50)
+        self.tracker = ContractTracker(["NQ"], DATES, warm_ns=WARM, fence_after_ns=100, retry_ns=1, tell_again_ns=50)
 
     def step(self, now_ns: int) -> list:
         steps = self.tracker.step(now_ns, self.contracts, lambda root, old, new: self.standings)
@@ -88,6 +88,28 @@ def test_one_platform_that_is_not_ready_holds_all_back(faulty, reason):
     assert [type(each) for each in rig.step(1060)] == [RollWaits]  # and again after a while
     rig.standings[1] = standing("sierra")
     assert [type(each) for each in rig.step(1061)] == [Roll]
+
+
+def test_in_the_last_session_a_platform_that_is_down_is_left_behind():
+    rig = Rig(standing("nt8"), standing("sierra", new_price=None), contracts={"NQ": "NQH25"})
+    rig.step(1000)
+    assert not [each for each in rig.step(1399) if isinstance(each, Roll)]
+    (roll,) = [each for each in rig.step(1400) if isinstance(each, Roll)]
+    assert roll.left_behind == ("sierra: has no quote of NQM25",)
+    assert rig.contracts == {"NQ": "NQM25"}
+
+
+def test_after_a_start_in_the_last_session_the_slow_ones_are_waited_for():
+    rig = Rig(standing("nt8"), standing("sierra", new_price=None), contracts={"NQ": "NQH25"})
+    assert not [each for each in rig.step(1500) if isinstance(each, Roll)]
+    assert not [each for each in rig.step(1599) if isinstance(each, Roll)]
+    assert [each for each in rig.step(1600) if isinstance(each, Roll)]
+
+
+def test_nobody_moves_while_nobody_is_ready():
+    rig = Rig(standing("nt8", new_price=None), standing("sierra", new_price=None), contracts={"NQ": "NQH25"})
+    for now_ns in (1000, 1500, 1900):
+        assert not [each for each in rig.step(now_ns) if isinstance(each, Roll)]
 
 
 def test_a_new_reason_is_told_at_once():

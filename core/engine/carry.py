@@ -145,6 +145,8 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
     state = turn.state
     limits = state.limits
     assert leg.market is not None
+    if leg.market.identity_error:
+        return RejectCode.IDENTITY_MISMATCH, leg.market.identity_error
     level = kill_level(state, leg.route)
     if level >= KillLevel.NO_NEW:
         return RejectCode.KILL_SWITCH, f"kill switch is at {level.name.lower()}"

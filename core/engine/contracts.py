@@ -41,6 +41,9 @@ def apply_contract(turn: Turn, event: ContractChosen) -> None:
         f"{event.root} rolls from {event.old} to {event.contract} on all platforms; spread {spreads or 'not known'}"
         + (f"; {event.remark}" if event.remark else ""),
     )
+    for reason in event.left_behind:
+        turn.count("roll_left_behind")
+        turn.alert(RejectCode.PLATFORM_NOT_READY, f"{reason}: it gets no order of {event.root} before it has followed")
     for name, route in turn.state.routes.items():
         _tell_what_is_held(turn, name, route, event)
     if event.policy != "hold":

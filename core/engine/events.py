@@ -103,7 +103,8 @@ class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
     """The one decision for all platforms: `contract` is in front of `root` from now on. `old` empty: the first one.
 
     `policy`: what becomes of our legs on the old contract. `markets`: the new contract at each account, under its own
-    name, and the old one under the root's, as they were at the decision.
+    name, and the old one under the root's, as they were at the decision. `left_behind`: platforms that were not ready,
+    and why; the decision holds for them too.
     """
 
     root: str
@@ -112,6 +113,7 @@ class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
     policy: Literal["hold", "close", "roll"] = "hold"
     spreads: tuple[RollSpread, ...] = ()
     markets: tuple[MarketContext, ...] = ()
+    left_behind: tuple[str, ...] = ()
     remark: str = ""
 
 

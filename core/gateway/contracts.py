@@ -7,7 +7,7 @@ say what the journal says, by one store that all adapters see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,21 +18,19 @@ from ...shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
 from ..config import GatewayConfig
 from ..engine import ContractChosen, ContractNews, ContractRecord, RollSpread
 from ..errors import ConfigError
-from ..instruments.catalog import Catalog
-from ..instruments.contract_code import parse_code
+from ..instruments.contract_code import Contract, parse_code
 from ..instruments.refusals import InstrumentRefused
 from ..instruments.rollover import Rollover
 from ..logs import Log
 from ..messages import Hello
 from ..rollover.decision import Standing
 from ..rollover.tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, VolumeMoved, WarmUp
-from .quotes import DEAD_AFTER_NS, QuoteBoards
+from .markets import Markets
+from .quotes import DEAD_AFTER_NS
 from .volumes import TradedVolumes
 
 _NS_PER_S: Final = 1_000_000_000
 _RETIRE_NS: Final = 60 * _NS_PER_S
-Identity = Callable[[Hello, str], str]
-"""What is wrong with a platform's description of a contract; empty = nothing."""
 
 
 class LiveContracts:
@@ -42,21 +40,17 @@ class LiveContracts:
         self,
         config: GatewayConfig,
         folder: Path,
-        catalog: Catalog,
-        rollover: Rollover,
-        boards: QuoteBoards,
-        expiry_ns: Callable[[str], int],
+        markets: Markets,
         log: Log,
     ) -> None:
-        """`expiry_ns`: end of a contract's last session, UTC ns."""
+        rollover = markets.rollover
         self._config = config
         self._folder = folder
-        self._boards = boards
-        self._expiry_ns = expiry_ns
+        self._markets = markets
         self._log = log
         self._volumes = TradedVolumes(folder, list(config.platforms))
         self._retire_at_ns = 0
-        futures = {each.symbol for each in catalog.futures()}
+        futures = {each.symbol for each in markets.catalog.futures()}
         self._roots = config.rolling_roots(futures)
         for root in self._roots:
             if config.symbol(root).contract:
@@ -66,11 +60,17 @@ class LiveContracts:
         dates = RollDates(
             front=lambda root, now_ns: rollover.front_contract(root, _utc(now_ns)).code,
             switch_ns=lambda code: _switch_ns(rollover, code),
+            fence_ns=lambda code: int(rollover.last_session_start(_parsed(code)).timestamp() * _NS_PER_S),
         )
-        self._tracker = ContractTracker(self._roots, dates, warm_ns=int(config.rollover.warm_s * _NS_PER_S))
+        self._tracker = ContractTracker(
+            self._roots,
+            dates,
+            warm_ns=int(config.rollover.warm_s * _NS_PER_S),
+            fence_after_ns=int(config.rollover.fence_after_s * _NS_PER_S),
+        )
 
     def step(
-        self, now_ns: int, contracts: Mapping[str, ContractRecord], hellos: Mapping[str, Hello], identity: Identity
+        self, now_ns: int, contracts: Mapping[str, ContractRecord], hellos: Mapping[str, Hello]
     ) -> list[ContractChosen | ContractNews]:
         """What the engine is to be told now.
 
@@ -82,7 +82,7 @@ class LiveContracts:
 
         def standings(root: str, old: str, new: str) -> list[Standing]:
             traders = [name for name, each in self._config.platforms.items() if each.enabled and root in each.symbols]
-            return [self._stand(name, root, new, now_ns, hellos, identity) for name in traders]
+            return [self._stand(name, root, new, now_ns, hellos) for name in traders]
 
         decided = {root: record.contract for root, record in contracts.items()}
         events: list[ContractChosen | ContractNews] = []
@@ -93,7 +93,7 @@ class LiveContracts:
                 chosen = self._config.symbol(each.root).contract or each.contract
                 events.append(ContractChosen(root=each.root, contract=chosen))
             elif isinstance(each, Roll):
-                events.append(self._roll(each))
+                events.append(self._roll(each, now_ns, hellos))
             elif isinstance(each, RollWaits):
                 text = f"{each.root} does not roll from {each.old} to {each.new}, no platform moves: "
                 events.append(ContractNews(root=each.root, text=(text + "; ".join(each.reasons))[:512], waits=True))
@@ -126,10 +126,9 @@ class LiveContracts:
             # Not there yet, or held by somebody for a moment: the next turn finds the same difference.
             self._log.warning("symbol directory cannot be written now", reason=str(error))
 
-    def _stand(
-        self, platform: str, root: str, new: str, now_ns: int, hellos: Mapping[str, Hello], identity: Identity
-    ) -> Standing:
-        faults = [fault for hello in hellos.values() if hello.platform == platform and (fault := identity(hello, new))]
+    def _stand(self, platform: str, root: str, new: str, now_ns: int, hellos: Mapping[str, Hello]) -> Standing:
+        accounts = [hello for hello in hellos.values() if hello.platform == platform]
+        faults = [fault for hello in accounts if (fault := self._markets.contract_fault(hello, new))]
         old_lots, new_lots = self._volumes.of(platform, root)
         return Standing(
             platform=platform,
@@ -141,7 +140,7 @@ class LiveContracts:
         )
 
     def _price(self, platform: str, symbol: str, now_ns: int) -> Decimal | None:
-        quote = self._boards.latest(platform, symbol, now_ns)
+        quote = self._markets.boards.latest(platform, symbol, now_ns)
         # The market may be shut: what counts is that the adapter stands by its quote, not when it last moved.
         if quote is None or now_ns - quote.true_ns > DEAD_AFTER_NS:
             return None
@@ -168,23 +167,31 @@ class LiveContracts:
         for entry in directory.entries():
             contract = parse_code(entry.name) if entry.contract == entry.name else None
             if contract is not None and contract.root in self._roots:
-                expiry_ns = self._expiry_ns(entry.name)
+                expiry_ns = self._markets.expiry_ns(entry.name)
                 if expiry_ns and now_ns >= expiry_ns:
                     roll_symbol(self._folder, entry.name, "", 0)
                     self._log.info("contract has expired and is no longer subscribed", contract=entry.name)
 
-    def _roll(self, step: Roll) -> ContractChosen:
+    def _roll(self, step: Roll, now_ns: int, hellos: Mapping[str, Hello]) -> ContractChosen:
         spreads = tuple(
             RollSpread(platform=each.platform, old_price=each.old_price, new_price=each.new_price, spread=each.spread)
             for each in step.standings
         )
         self._volumes.unwatch(step.root)
+        markets = [
+            self._markets.context(hello, symbol, now_ns)
+            for hello in hellos.values()
+            if hello.platform in {each.platform for each in step.standings}
+            for symbol in (step.root, step.new)
+        ]
         return ContractChosen(
             root=step.root,
             contract=step.new,
             old=step.old,
             policy=self._config.rollover.policy,
             spreads=spreads,
+            markets=tuple(each for each in markets if each is not None),
+            left_behind=step.left_behind,
             remark=step.remark,
         )
 
@@ -201,10 +208,14 @@ def _check_contract(what: str, code: str, roots: Container[str], rollover: Rollo
 
 
 def _switch_ns(rollover: Rollover, code: str) -> int:
+    return int(rollover.switch_at(_parsed(code)).timestamp() * _NS_PER_S)
+
+
+def _parsed(code: str) -> Contract:
     contract = parse_code(code)
     if contract is None:
         raise ConfigError(f"contract was {code!r}; write root, month letter and two-digit year, such as NQH27")
-    return int(rollover.switch_at(contract).timestamp() * _NS_PER_S)
+    return contract
 
 
 def _utc(now_ns: int) -> datetime:

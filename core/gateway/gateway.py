@@ -83,15 +83,7 @@ class Gateway:
         self._poller.register(self._adapters.socket, zmq.POLLIN)
         self._poller.register(self._nexus.socket, zmq.POLLIN)
         self._signal_ns = 0
-        self._contracts = LiveContracts(
-            context.config,
-            context.run_folder,
-            self._markets.catalog,
-            self._markets.rollover,
-            self._markets.boards,
-            self._markets.expiry_ns,
-            self._log,
-        )
+        self._contracts = LiveContracts(context.config, context.run_folder, self._markets, self._log)
         self._contracts_due = True
         self._rates = RateNews(self._markets, context.config.limits.max_rate_age_ms)
         self._next_look_ns = self._next_refresh_ns = self._next_value_ns = self._next_clock_ns = 0
@@ -291,7 +283,7 @@ class Gateway:
     def _choose_contracts(self) -> None:
         state = self._journaled.engine.state
         hellos = self._known_hellos() | self._inbox.adapters
-        for event in self._contracts.step(time.time_ns(), state.contracts, hellos, self._markets.contract_fault):
+        for event in self._contracts.step(time.time_ns(), state.contracts, hellos):
             self._give(event)
         self._contracts_due = True
 

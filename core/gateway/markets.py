@@ -69,7 +69,8 @@ class Markets:
         own = config.orders.instruments_file
         self.catalog: Catalog = load_catalog(None if own is None else Path(own).expanduser())
         self._sessions: Sessions = load_sessions()
-        overrides = RollOverrides(dates=config.rollover.roll_dates, instants=config.rollover.switch_times)
+        rolls = config.rollover
+        overrides = RollOverrides(dates=rolls.roll_dates, instants=rolls.switch_times, before_end=rolls.before_end)
         self.rollover = Rollover(self.catalog, self._sessions, overrides)
         self.boards = QuoteBoards(run_folder)
         self.stand_ins = StandIns(config)

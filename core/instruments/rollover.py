@@ -31,12 +31,15 @@ _MONDAY_RULE_SINCE = (2022, 6)
 class RollOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The user's own choices: a rule for a root, or the roll date or exact switch of one contract (code such as NQH25).
 
-    `instants` have a time zone; one that lies inside a session rolls while the market trades.
+    `instants` have a time zone; one that lies inside a session rolls while the market trades. `before_end`: how long
+    before its last session ends a contract is left that would else be left when it is dead; zero = then. Positions that
+    must leave it need a market.
     """
 
     rules: dict[str, RollRule] = {}
     dates: dict[str, date] = {}
     instants: dict[str, datetime] = {}
+    before_end: timedelta = timedelta(0)
 
 
 NO_OVERRIDES = RollOverrides()
@@ -112,8 +115,16 @@ class Rollover:
             return self._checked(instant, contract_dates(self._catalog, contract))
         day = self.roll_date(contract)
         if self._rule(contract.root).rule != "last_session_end":
-            day -= _DAY
+            return self._sessions.day_end(instrument, day - _DAY)
+        stretches = self._sessions.intervals(instrument, day)
+        if self._overrides.before_end and stretches:
+            return stretches[-1].close - self._overrides.before_end
         return self._sessions.day_end(instrument, day)
+
+    def last_session_start(self, contract: Contract) -> datetime:
+        """Return the boundary (UTC) at which the last session of `contract` begins."""
+        last_session = contract_dates(self._catalog, contract).last_session
+        return self._sessions.day_end(self._catalog.require(contract.root), last_session - _DAY)
 
     def front_contract(self, root: str, at: datetime) -> Contract:
         """Return the contract in front at `at` (with a time zone). Raises InstrumentRefused."""

@@ -1,7 +1,9 @@
 """One roll, all platforms or none. Pure.
 
 Mixed months are the fault this prevents: a signal that buys March on one platform and June on another is no hedge and
-no copy. So the platform that is not ready holds back the others, and the user is told.
+no copy. So the platform that is not ready holds back the others, and the user is told. Not for ever: in the old
+contract's last session holding back would keep everybody on a contract that dies. From then on the others move, and
+the one that is not ready is left behind: the decision holds for it too, and it gets no order before it has followed.
 """
 
 from __future__ import annotations

@@ -18,11 +18,12 @@ Standings = Callable[[str, str, str], Sequence[Standing]]
 
 class RollDates(Struct, frozen=True):
     """The rules as functions of UTC ns. `front`: contract in front of a root at a time. `switch_ns`: when a contract
-    ceases to be in front.
+    ceases to be in front. `fence_ns`: from when a platform that is not ready holds nobody back.
     """
 
     front: Callable[[str, int], str]
     switch_ns: Callable[[str], int]
+    fence_ns: Callable[[str], int]
 
 
 class FirstContract(Struct, frozen=True):
@@ -41,13 +42,14 @@ class WarmUp(Struct, frozen=True):
 
 
 class Roll(Struct, frozen=True):
-    """All platforms move now."""
+    """All platforms move now. `left_behind`: why some are not ready, and get no order before they have followed."""
 
     root: str
     old: str
     new: str
     standings: tuple[Standing, ...]
     remark: str
+    left_behind: tuple[str, ...] = ()
 
 
 class RollWaits(Struct, frozen=True):
@@ -74,6 +76,8 @@ Step = FirstContract | WarmUp | Roll | RollWaits | VolumeMoved
 class _Root(Struct):
     contract: str = ""
     switch_ns: int = 0
+    fence_ns: int = 0
+    due_since_ns: int = 0
     target: str = ""
     try_ns: int = 0
     told: tuple[str, ...] = ()
@@ -90,12 +94,16 @@ class ContractTracker:
         dates: RollDates,
         *,
         warm_ns: int,
+        fence_after_ns: int = 600_000_000_000,
         retry_ns: int = 1_000_000_000,
         tell_again_ns: int = 600_000_000_000,
     ) -> None:
-        """`warm_ns`: how long before the switch the new contract is subscribed."""
+        """`warm_ns`: how long before the switch the new contract is subscribed. `fence_after_ns`: how long platforms
+        that are not ready are waited for in any case: after a start all need a moment.
+        """
         self._dates = dates
         self._warm_ns = warm_ns
+        self._fence_after_ns = fence_after_ns
         self._retry_ns = retry_ns
         self._tell_again_ns = tell_again_ns
         self._roots = {root: _Root() for root in roots}
@@ -113,7 +121,8 @@ class ContractTracker:
                 steps.append(FirstContract(root, self._dates.front(root, now_ns)))
                 continue
             if contract != record.contract:
-                self._roots[root] = record = _Root(contract, self._dates.switch_ns(contract))
+                dates = self._dates
+                self._roots[root] = record = _Root(contract, dates.switch_ns(contract), dates.fence_ns(contract))
             if now_ns < record.switch_ns - self._warm_ns:
                 continue
             steps += self._approach(now_ns, root, record, standings)
@@ -138,8 +147,11 @@ class ContractTracker:
                 steps.append(VolumeMoved(root, record.contract, target, remark))
             return steps
         reasons = tuple(find_obstacles(target, standing))
-        if not reasons:
-            steps.append(Roll(root, record.contract, target, standing, remark))
+        record.due_since_ns = record.due_since_ns or now_ns
+        fences = now_ns >= max(record.fence_ns, record.due_since_ns + self._fence_after_ns)
+        # Where nobody is ready there is no market to move to.
+        if not reasons or (fences and len(reasons) < len(standing)):
+            steps.append(Roll(root, record.contract, target, standing, remark, reasons))
         elif reasons != record.told or now_ns - record.told_ns >= self._tell_again_ns:
             record.told, record.told_ns = reasons, now_ns
             steps.append(RollWaits(root, record.contract, target, reasons))
