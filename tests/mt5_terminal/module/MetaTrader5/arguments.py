@@ -12,26 +12,26 @@ _UNSET_DATE: Final = 0x7CCC_CCCC
 _INT_MIN: Final = -(1 << 31)
 """What the processor makes of a float that does not fit 32 bits."""
 
-_U32: Final = (1 << 32) - 1
-_U64: Final = (1 << 64) - 1
+U32: Final = (1 << 32) - 1
+U64: Final = (1 << 64) - 1
 REQUEST_FIELDS: Final = {
-    "action": _U32,
-    "magic": _U64,
-    "order": _U64,
+    "action": U32,
+    "magic": U64,
+    "order": U64,
     "symbol": "text",
     "volume": "float",
     "price": "float",
     "stoplimit": "float",
     "sl": "float",
     "tp": "float",
-    "deviation": _U64,
-    "type": _U32,
-    "type_filling": _U32,
-    "type_time": _U32,
+    "deviation": U64,
+    "type": U32,
+    "type_filling": U32,
+    "type_time": U32,
     "expiration": "epoch",
     "comment": "text",
-    "position": _U64,
-    "position_by": _U64,
+    "position": U64,
+    "position_by": U64,
 }
 """In the order in which the module reads them, which is that of TradeRequest."""
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from . import arguments as take
-from .arguments import ArgumentError, LeftoverError
+from .arguments import ArgumentError
 from .layouts import RATE_DTYPE, TICK_DTYPE
-from .pipe import Pipe, PipeError, open_pipe, wait_a_moment
+from .session import Function, ask, bare, guarded, initialize, last_error, login, positional, shutdown
 from .structs import build
 
 __all__ = [
@@ -49,295 +47,152 @@ __all__ = [
     "version",
 ]
 
-_SUCCESS: Final = (1, "Success")
-_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
-_LOGIN_POLL_MS: Final = 100
 
-
-class _State:
-    """The one line and the one error pair of a process."""
-
-    pipe: Pipe | None = None
-    error: tuple[int, str] = _SUCCESS
-
-
-def _guarded(failure: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Reset the error pair, run, and turn refusals and failures into `failure` with their error pair."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*values: Any, **keywords: Any) -> Any:
-            _State.error = _SUCCESS
-            try:
-                return function(*values, **keywords)
-            except LeftoverError as left:
-                _State.error = (-2, str(left))
-                what = f"<built-in function {guarded.__name__}> returned a result with an exception set"
-                raise SystemError(what) from left.__cause__
-            except ArgumentError as refusal:
-                _State.error = (-2, str(refusal))
-            except PipeError as broken:
-                _State.error = (broken.code, broken.text)
-            return failure
-
-        guarded.__name__ = guarded.__qualname__ = function.__name__.lstrip("_")
-        return guarded
-
-    return decorate
-
-
-def _ask(name: str, *values: Any) -> tuple[Any, bytearray]:
-    if _State.pipe is None:
-        raise PipeError(-10004, "No IPC connection")
-    try:
-        answer, raw = _State.pipe.exchange(name, list(values))
-    except PipeError as broken:
-        if broken.code == -10002:
-            _close()  # a broken read closes the handle (the next call finds none), a failed write does not
-        raise
-    if answer["code"] != 1:
-        raise PipeError(answer["code"], answer["text"])
-    return answer["value"], raw
-
-
-def _positional(name: str, failure: Any, body: Callable[..., Any]) -> Any:
-    """A function that takes no keyword: METH_VARARGS."""
-    body.__name__ = name
-    checked = _guarded(failure)(body)
-
-    def function(*values: Any) -> Any:
-        return checked(*values)
-
-    function.__name__ = function.__qualname__ = name
-    return function
-
-
-def last_error() -> tuple[int, str]:
-    return _State.error
-
-
-@_guarded(False)
-def _initialize(*values: Any, **keywords: Any) -> bool:
-    _close()  # calling it again is a legal reconnect
-    if len(values) > 1:
-        raise ArgumentError("Invalid number of arguments")
-    path = take.take_text(values[0], take.MAX_PATH, "Invalid 1st unnamed argument") if values else ""
-    if "path" in keywords:
-        path = take.take_text(keywords["path"], take.MAX_PATH, 'Invalid "path" argument')
-    login, password, server, timeout_ms = _take_login(keywords)
-    if not path:
-        raise PipeError(-10003, "IPC initialize failed, MetaTrader 5 x64 not found")
-    pipe = open_pipe(Path(path), bool(keywords.get("portable", False)))
-    _State.pipe = pipe
-    try:
-        if login or password or server:
-            _authorise(login, password, server)
-        _wait_ready(timeout_ms)
-    except PipeError:
-        _close()
-        raise
-    return True
-
-
-def initialize(*values: Any, **keywords: Any) -> bool:
-    return bool(_initialize(*values, **keywords))
-
-
-@_guarded(False)
-def _login(*values: Any, **keywords: Any) -> bool:
-    if len(values) > 3:
-        raise ArgumentError("Invalid number of arguments")
-    named = dict(keywords)
-    for (name, place), value in zip((("login", "1st"), ("password", "2nd"), ("server", "3rd")), values, strict=False):
-        if not isinstance(value, int if name == "login" else str):
-            raise ArgumentError(f"Invalid {place} unnamed argument")
-        named.setdefault(name, value)
-    login, password, server, _ = _take_login(named)
-    if not login:
-        raise ArgumentError('Invalid "login" argument')
-    _authorise(login, password, server)
-    return True
-
-
-def login(*values: Any, **keywords: Any) -> bool:
-    return bool(_login(*values, **keywords))
-
-
-def _take_login(keywords: dict[str, Any]) -> tuple[int, str, str, int]:
-    return (
-        take.take_unsigned(keywords.get("login", 0), _U64, 'Invalid "login" argument'),
-        take.take_text(keywords.get("password", ""), take.MAX_PASSWORD, 'Invalid "password" argument'),
-        take.take_text(keywords.get("server", ""), take.MAX_SERVER, 'Invalid "server" argument'),
-        take.take_unsigned(keywords.get("timeout", 0), _U32, 'Invalid "timeout" argument'),
-    )
-
-
-def _authorise(login: int, password: str, server: str) -> None:
-    if _ask("login", login, password, server)[0] == "refused":
-        raise PipeError(-6, "Terminal: Authorization failed")
-
-
-def _wait_ready(timeout_ms: int) -> None:
-    """Until the terminal is logged in: it is asked every 100 ms, and a timeout of 0 means a minute."""
-    waited_ms = 0
-    while waited_ms < (timeout_ms or 60_000):
-        state, _ = _ask("state")
-        if state == "ready":
-            return
-        if state == "refused":
-            raise PipeError(-6, "Terminal: Authorization failed")
-        wait_a_moment(_LOGIN_POLL_MS / 1000)
-        waited_ms += _LOGIN_POLL_MS
-    raise PipeError(-10005, "IPC timeout")
-
-
-def _close() -> None:
-    pipe, _State.pipe = _State.pipe, None
-    if pipe is not None:
-        pipe.close()
-
-
-def shutdown() -> bool:
-    _State.error = _SUCCESS
-    _close()
-    return True
-
-
-@_guarded(None)
-def _version() -> Any:
-    value, _ = _ask("version")
-    return tuple(value)
-
-
+@bare
 def version() -> Any:
-    return _version()
+    return tuple(ask("version")[0])
 
 
-@_guarded(None)
-def _single(kind: str, name: str, *values: Any) -> Any:
-    value, _ = _ask(name, *values)
-    return build(kind, value)
-
-
+@bare
 def terminal_info() -> Any:
-    return _single("TerminalInfo", "terminal_info")
+    return build("TerminalInfo", ask("terminal_info")[0])
 
 
+@bare
 def account_info() -> Any:
-    return _single("AccountInfo", "account_info")
+    return build("AccountInfo", ask("account_info")[0])
 
 
-@_guarded(None)
-def _number(name: str) -> Any:
-    return _ask(name)[0]
-
-
+@bare
 def symbols_total() -> Any:
-    return _number("symbols_total")
+    return ask("symbols_total")[0]
 
 
+@bare
 def orders_total() -> Any:
-    return _number("orders_total")
+    return ask("orders_total")[0]
 
 
+@bare
 def positions_total() -> Any:
-    return _number("positions_total")
+    return ask("positions_total")[0]
 
 
 def _many(kind: str, name: str, *values: Any) -> tuple[Any, ...]:
-    return tuple(build(kind, row) for row in _ask(name, *values)[0])
+    return tuple(build(kind, row) for row in ask(name, *values)[0])
 
 
-@_guarded(None)
-def _symbols_get(group: str) -> Any:
-    return _many("SymbolInfo", "symbols_get", group)
+def symbols_get(*values: Any, **keywords: Any) -> Any:
+    group = _take_group(*values, **keywords)
+    return group if group is False else _symbols(group)
 
 
-@_guarded(False)
-def _take_group(values: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """The group, False (not None) for arguments that are wrong."""
+@guarded(False)
+def _take_group(*values: Any, **keywords: Any) -> str:
+    """Arguments that are wrong give False here, not None as in the other lists."""
     if len(values) > 1:
         raise ArgumentError("Invalid number of arguments")
     group = take.take_text(values[0], take.MAX_GROUP, "Invalid 1st unnamed argument") if values else ""
     return take.take_text(keywords.get("group", group), take.MAX_GROUP, 'Invalid "group" argument')
 
 
-def symbols_get(*values: Any, **keywords: Any) -> Any:
-    group = _take_group(values, keywords)
-    return group if group is False else _symbols_get(group)
+@guarded(None)
+def _symbols(group: str) -> Any:
+    return _many("SymbolInfo", "symbols_get", group)
 
 
-def _symbol_info(*values: Any) -> Any:
+def _take_one_symbol(values: tuple[Any, ...]) -> str:
     (symbol,) = take.take_count(values, 1)
-    return build("SymbolInfo", _ask("symbol_info", take.take_symbol(symbol))[0])
+    return take.take_symbol(symbol)
 
 
-def _symbol_info_tick(*values: Any) -> Any:
-    (symbol,) = take.take_count(values, 1)
-    return build("Tick", _ask("symbol_info_tick", take.take_symbol(symbol))[0])
+@positional(None)
+def symbol_info(*values: Any) -> Any:
+    return build("SymbolInfo", ask("symbol_info", _take_one_symbol(values))[0])
 
 
-def _symbol_select(*values: Any) -> bool:
+@positional(None)
+def symbol_info_tick(*values: Any) -> Any:
+    return build("Tick", ask("symbol_info_tick", _take_one_symbol(values))[0])
+
+
+@positional(False)
+def symbol_select(*values: Any) -> bool:
     if len(values) not in (1, 2):
         raise ArgumentError("Invalid arguments")
-    _ask("symbol_select", take.take_symbol(values[0]), bool(values[1]) if len(values) == 2 else True)
+    ask("symbol_select", take.take_symbol(values[0]), bool(values[1]) if len(values) == 2 else True)
     return True
 
 
-@_guarded(False)
-def _book(name: str, symbol: str) -> bool:
-    return bool(_ask(name, symbol)[0])
+def _book_function(name: str) -> Function:
+    """False when the terminal refuses, None when the arguments are wrong."""
 
+    @positional(None)
+    def take_symbol(*values: Any) -> str:
+        return _take_one_symbol(values)
 
-def _book_call(name: str) -> Callable[..., Any]:
+    @positional(False)
+    def tell(symbol: str) -> bool:
+        return bool(ask(name, symbol)[0])
+
     def function(*values: Any) -> Any:
-        symbol = _one_symbol(*values)
-        return None if symbol is None else _book(name, symbol)
+        symbol = take_symbol(*values)
+        return None if symbol is None else tell(symbol)
 
     function.__name__ = function.__qualname__ = name
     return function
 
 
-@_guarded(None)
-def _one_symbol(*values: Any) -> str:
-    (symbol,) = take.take_count(values, 1)
-    return take.take_symbol(symbol)
+market_book_add = _book_function("market_book_add")
+market_book_release = _book_function("market_book_release")
 
 
-def _market_book_get(*values: Any) -> Any:
-    (symbol,) = take.take_count(values, 1)
-    return tuple(build("BookInfo", row) for row in _ask("market_book_get", take.take_symbol(symbol))[0])
+@positional(None)
+def market_book_get(*values: Any) -> Any:
+    return _many("BookInfo", "market_book_get", _take_one_symbol(values))
 
 
-def _copy_rates(name: str, places: str) -> Callable[..., Any]:
-    def body(*values: Any) -> Any:
-        symbol, timeframe, first, second = take.take_count(values, 4)
-        taken = [
-            take.take_date(value) if kind == "d" else take.take_int32(value)
-            for kind, value in zip(places, (first, second), strict=True)
-        ]
-        _, raw = _ask(name, take.take_symbol(symbol), take.take_int32(timeframe), *taken)
-        return np.frombuffer(raw, RATE_DTYPE)
-
-    return body
+def _copy_rates(name: str, values: tuple[Any, ...], first: Function, second: Function) -> np.ndarray:
+    symbol, timeframe, *terms = take.take_count(values, 4)
+    taken = [first(terms[0]), second(terms[1])]
+    return np.frombuffer(ask(name, take.take_symbol(symbol), take.take_int32(timeframe), *taken)[1], RATE_DTYPE)
 
 
-def _copy_ticks(name: str, places: str) -> Callable[..., Any]:
-    def body(*values: Any) -> Any:
-        symbol, first, second, flags = take.take_count(values, 4)
-        taken = [
-            take.take_date(value) if kind == "d" else take.take_int32(value)
-            for kind, value in zip(places, (first, second), strict=True)
-        ]
-        _, raw = _ask(name, take.take_symbol(symbol), *taken, take.take_int32(flags))
-        return np.frombuffer(raw, TICK_DTYPE)
-
-    return body
+@positional(None)
+def copy_rates_from(*values: Any) -> Any:
+    return _copy_rates("copy_rates_from", values, take.take_date, take.take_int32)
 
 
-def _choose(keywords: dict[str, Any]) -> list[Any]:
+@positional(None)
+def copy_rates_from_pos(*values: Any) -> Any:
+    return _copy_rates("copy_rates_from_pos", values, take.take_int32, take.take_int32)
+
+
+@positional(None)
+def copy_rates_range(*values: Any) -> Any:
+    return _copy_rates("copy_rates_range", values, take.take_date, take.take_date)
+
+
+@positional(None)
+def copy_ticks_from(*values: Any) -> Any:
+    symbol, date, count, flags = take.take_count(values, 4)
+    terms = (take.take_date(date), take.take_int32(count), take.take_int32(flags))
+    return np.frombuffer(ask("copy_ticks_from", take.take_symbol(symbol), *terms)[1], TICK_DTYPE)
+
+
+@positional(None)
+def copy_ticks_range(*values: Any) -> Any:
+    symbol, first, last, flags = take.take_count(values, 4)
+    terms = (take.take_date(first), take.take_date(last), take.take_int32(flags))
+    return np.frombuffer(ask("copy_ticks_range", take.take_symbol(symbol), *terms)[1], TICK_DTYPE)
+
+
+def _choose(values: tuple[Any, ...], keywords: dict[str, Any]) -> list[Any]:
     """ticket, symbol or group, in this order; the first that is named counts."""
+    if values:
+        raise ArgumentError("Unnamed arguments not allowed")
     if "ticket" in keywords:
-        return ["ticket", take.take_unsigned(keywords["ticket"], _U64, 'Invalid "ticket" argument')]
+        return ["ticket", take.take_unsigned(keywords["ticket"], take.U64, 'Invalid "ticket" argument')]
     if "symbol" in keywords:
         return ["symbol", take.take_text(keywords["symbol"], take.MAX_SYMBOL, 'Invalid "symbol" argument')]
     if "group" in keywords:
@@ -345,76 +200,74 @@ def _choose(keywords: dict[str, Any]) -> list[Any]:
     return ["", ""]
 
 
-def _keyword_list(kind: str, name: str) -> Any:
-    def body(*values: Any, **keywords: Any) -> Any:
-        if values:
-            raise ArgumentError("Unnamed arguments not allowed")
-        return _many(kind, name, *_choose(keywords))
-
-    body.__name__ = name
-    return _guarded(None)(body)
+@guarded(None)
+def orders_get(*values: Any, **keywords: Any) -> Any:
+    return _many("TradeOrder", "orders_get", *_choose(values, keywords))
 
 
-def _history_total(name: str) -> Callable[..., Any]:
-    def body(*values: Any) -> Any:
-        first, second = take.take_count(values, 2)
-        return _ask(name, take.take_date(first), take.take_date(second))[0]
-
-    return body
+@guarded(None)
+def positions_get(*values: Any, **keywords: Any) -> Any:
+    return _many("TradePosition", "positions_get", *_choose(values, keywords))
 
 
-def _history_list(kind: str, name: str) -> Any:
-    def body(*values: Any, **keywords: Any) -> Any:
-        if len(values) == 2:
-            first, second = (take.take_date(value) for value in values)
-            group = take.take_text(keywords.get("group", ""), take.MAX_GROUP, 'Invalid "group" argument')
-            return _many(kind, name, "range", first, second, group)
-        for key in ("ticket", "position"):
-            if key in keywords:
-                if values:
-                    raise ArgumentError("Unnamed arguments not allowed")
-                return _many(kind, name, key, take.take_unsigned(keywords[key], _U64, f'Invalid "{key}" argument'))
-        raise ArgumentError("Invalid arguments")
-
-    body.__name__ = name
-    return _guarded(None)(body)
+def _take_range(values: tuple[Any, ...]) -> list[int]:
+    return [take.take_date(value) for value in take.take_count(values, 2)]
 
 
-def _calculate(name: str, prices: int) -> Callable[..., Any]:
-    def body(*values: Any) -> Any:
-        action, symbol, *numbers = take.take_count(values, 3 + prices)
-        taken = [take.take_float(number) for number in numbers]
-        return _ask(name, take.take_int32(action), take.take_symbol(symbol), *taken)[0]
-
-    return body
+@positional(None)
+def history_orders_total(*values: Any) -> Any:
+    return ask("history_orders_total", *_take_range(values))[0]
 
 
-def _request(kind: str, name: str) -> Any:
-    def body(*values: Any, **keywords: Any) -> Any:
-        return build(kind, _ask(name, take.take_request(values, keywords))[0])
-
-    body.__name__ = name
-    return _guarded(None)(body)
+@positional(None)
+def history_deals_total(*values: Any) -> Any:
+    return ask("history_deals_total", *_take_range(values))[0]
 
 
-symbol_info = _positional("symbol_info", None, _symbol_info)
-symbol_info_tick = _positional("symbol_info_tick", None, _symbol_info_tick)
-symbol_select = _positional("symbol_select", False, _symbol_select)
-market_book_add = _book_call("market_book_add")
-market_book_release = _book_call("market_book_release")
-market_book_get = _positional("market_book_get", None, _market_book_get)
-copy_rates_from = _positional("copy_rates_from", None, _copy_rates("copy_rates_from", "di"))
-copy_rates_from_pos = _positional("copy_rates_from_pos", None, _copy_rates("copy_rates_from_pos", "ii"))
-copy_rates_range = _positional("copy_rates_range", None, _copy_rates("copy_rates_range", "dd"))
-copy_ticks_from = _positional("copy_ticks_from", None, _copy_ticks("copy_ticks_from", "di"))
-copy_ticks_range = _positional("copy_ticks_range", None, _copy_ticks("copy_ticks_range", "dd"))
-orders_get = _keyword_list("TradeOrder", "orders_get")
-positions_get = _keyword_list("TradePosition", "positions_get")
-history_orders_total = _positional("history_orders_total", None, _history_total("history_orders_total"))
-history_deals_total = _positional("history_deals_total", None, _history_total("history_deals_total"))
-history_orders_get = _history_list("TradeOrder", "history_orders_get")
-history_deals_get = _history_list("TradeDeal", "history_deals_get")
-order_calc_margin = _positional("order_calc_margin", None, _calculate("order_calc_margin", 1))
-order_calc_profit = _positional("order_calc_profit", None, _calculate("order_calc_profit", 2))
-order_check = _request("OrderCheckResult", "order_check")
-order_send = _request("OrderSendResult", "order_send")
+def _choose_history(values: tuple[Any, ...], keywords: dict[str, Any]) -> list[Any]:
+    """Two dates with or without a group; else ticket, else position."""
+    if len(values) == 2:
+        group = take.take_text(keywords.get("group", ""), take.MAX_GROUP, 'Invalid "group" argument')
+        return ["range", *_take_range(values), group]
+    for key in ("ticket", "position"):
+        if key in keywords:
+            if values:
+                raise ArgumentError("Unnamed arguments not allowed")
+            return [key, take.take_unsigned(keywords[key], take.U64, f'Invalid "{key}" argument')]
+    raise ArgumentError("Invalid arguments")
+
+
+@guarded(None)
+def history_orders_get(*values: Any, **keywords: Any) -> Any:
+    return _many("TradeOrder", "history_orders_get", *_choose_history(values, keywords))
+
+
+@guarded(None)
+def history_deals_get(*values: Any, **keywords: Any) -> Any:
+    return _many("TradeDeal", "history_deals_get", *_choose_history(values, keywords))
+
+
+def _calculate(name: str, values: tuple[Any, ...], count: int) -> Any:
+    action, symbol, *numbers = take.take_count(values, count)
+    taken = [take.take_float(number) for number in numbers]
+    return ask(name, take.take_int32(action), take.take_symbol(symbol), *taken)[0]
+
+
+@positional(None)
+def order_calc_margin(*values: Any) -> Any:
+    return _calculate("order_calc_margin", values, 4)
+
+
+@positional(None)
+def order_calc_profit(*values: Any) -> Any:
+    return _calculate("order_calc_profit", values, 5)
+
+
+@guarded(None)
+def order_check(*values: Any, **keywords: Any) -> Any:
+    return build("OrderCheckResult", ask("order_check", take.take_request(values, keywords))[0])
+
+
+@guarded(None)
+def order_send(*values: Any, **keywords: Any) -> Any:
+    return build("OrderSendResult", ask("order_send", take.take_request(values, keywords))[0])
