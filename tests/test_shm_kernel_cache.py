@@ -44,7 +44,7 @@ def tree(tmp_path):
 
 def probe(tree):
     environment = {**os.environ, "PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(tree / "cache")}
-    environment.pop("COVERAGE_PROCESS_START", None)
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)
     ran = subprocess.run(
         [sys.executable, "-c", _PROBE], env=environment, cwd=tree, capture_output=True, text=True, check=True
     )
