@@ -9,9 +9,10 @@ import time
 import pytest
 from nexus_gateway.adapters.paper.scenarios import SCENARIOS as PAPER_SCENARIOS
 
+from tests.mt5_terminal import scenarios
 from tests.mt5_terminal.attached import attached, deals_of, pend, send, until
+from tests.mt5_terminal.control import MODULE_FOLDER, StandIn
 from tests.mt5_terminal.module import MetaTrader5 as mt5
-from tests.mt5_terminal.scenarios import make_plan
 
 BUY = mt5.ORDER_TYPE_BUY
 DONE, PLACED, PARTIAL = mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_PLACED, mt5.TRADE_RETCODE_DONE_PARTIAL
@@ -54,11 +55,11 @@ def history(order: int) -> object:
 
 def test_every_scenario_of_the_paper_account_has_its_twin():
     for name in PAPER_SCENARIOS:
-        assert make_plan(name, {}).name == name
+        assert scenarios.make_plan(name, {}).name == name
     with pytest.raises(ValueError, match="must be one of reject"):
-        make_plan("no such", {})
+        scenarios.make_plan("no such", {})
     with pytest.raises(ValueError, match="terms of reject"):
-        make_plan("reject", {"after_ms": 5})
+        scenarios.make_plan("reject", {"after_ms": 5})
 
 
 @pytest.mark.parametrize("retcode", [10004, 10006, 10018, 10019, 10020, 10021, 10024])
@@ -243,6 +244,24 @@ def test_the_caller_dies_at_a_chosen_moment(stand_in, symbol, scenario, is_order
     if is_trade:
         until(lambda: stand_in.truth().net(symbol) == 1.0, "the execution")
     assert (len(stand_in.truth().history_orders) > known) == is_order
+
+
+@pytest.mark.parametrize(("lots", "lots_held"), [(31.0, 0.0), (33.0, 33.0)])
+def test_another_process_dies_and_the_caller_is_answered(stand_in, symbol, lots, lots_held):
+    victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    stand_in.set_victim(victim.pid)
+    result = send(symbol, BUY, lots)
+    assert victim.wait(20) != 0
+    stand_in.set_victim(0)
+    assert (result.retcode == mt5.TRADE_RETCODE_REJECT) == (lots_held == 0)
+    until(lambda: stand_in.truth().net(symbol) == lots_held, "what was executed")
+
+
+def test_readme_names_every_scenario_and_every_call():
+    readme = (MODULE_FOLDER.parent / "README.md").read_text()
+    calls = [name for name, value in vars(StandIn).items() if callable(value) and not name.startswith("_")]
+    missing = [name for name in (*calls, *filter(None, scenarios.NAMES)) if f"`{name}" not in readme]
+    assert missing == []
 
 
 def test_a_scripted_scenario_comes_before_the_one_of_the_volume(stand_in, symbol):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.mt5_terminal.attached import FUTURE_S, attached, send, until
@@ -150,6 +151,25 @@ def test_a_hung_terminal_answers_when_it_is_released(terminal):
 def test_an_order_that_waited_in_a_hung_terminal_is_executed(terminal):
     terminal.stall(0.3)
     assert send(SYMBOL, BUY, 1.0).retcode == mt5.TRADE_RETCODE_DONE
+
+
+def test_a_client_that_stopped_reading_stops_nobody_else(terminal):
+    first_msc = 1_800_000_000_000
+    rows = make_ticks(300_000, first_msc)  # 18 MB: more than any socket buffer holds
+    terminal.push_ticks(SYMBOL, rows)
+    code = (
+        f"import MetaTrader5 as m; m.initialize({str(terminal.exe)!r})\n"
+        f"print(len(m.copy_ticks_from({SYMBOL!r}, {first_msc // 1000}, 1_000_000, -1)))"
+    )
+    terminal.slow_calls("copy_ticks_from", 0.3)
+    child = psutil.Process((process := start(terminal, code)).pid)
+    until(lambda: terminal.calls().get("copy_ticks_from"), "its call")
+    child.suspend()
+    time.sleep(0.5)
+    assert terminal.quote(SYMBOL, 18002.0, 18003.0, time_msc=int(rows["time_msc"][-1]) + 1)["bid"] == 18002.0
+    assert mt5.symbol_info_tick(SYMBOL).bid == 18002.0
+    child.resume()
+    assert process.communicate(timeout=20)[0].split() == [str(len(rows))]
 
 
 def test_a_busy_terminal_lets_the_next_client_in_when_one_goes(tmp_path):

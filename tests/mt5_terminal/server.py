@@ -29,6 +29,7 @@ class Connection:
     Attributes:
         pid: the client's process, once it has said hello.
         waiting: its calls that the terminal has not begun.
+        unsent: what its socket would not take yet; a paused client must not stop the market.
     """
 
     def __init__(self, line: socket.socket, is_control: bool) -> None:
@@ -37,13 +38,16 @@ class Connection:
         self.is_open = True
         self.pid = 0
         self.waiting: list[tuple[dict[str, Any], bytes]] = []
+        self.unsent = bytearray()
         self._received = bytearray()
 
     def read(self) -> bool:
         """Take in what has come; False when the other end is gone."""
         try:
             chunk = self.line.recv(1 << 20)
-        except (ConnectionError, OSError):
+        except BlockingIOError:
+            return True
+        except OSError:
             return False
         self._received += chunk
         while len(self._received) >= HEADER.size:
@@ -56,12 +60,14 @@ class Connection:
             del self._received[:end]
         return bool(chunk)
 
-    def write(self, body: dict[str, Any], raw: bytes = b"") -> None:
-        text = json.dumps(body).encode()
+    def flush(self) -> None:
+        """Send as much as the socket takes."""
         try:
-            self.line.sendall(HEADER.pack(len(text), len(raw)) + text + raw)
+            del self.unsent[: self.line.send(self.unsent)]
+        except BlockingIOError:
+            pass
         except OSError:
-            pass  # it died meanwhile; the reading end finds out
+            self.unsent.clear()  # it died meanwhile; the reading end finds out
 
 
 class Server:
@@ -169,10 +175,30 @@ class Server:
 
     def _accept(self, listener: socket.socket, *, is_control: bool) -> Connection:
         line, _ = listener.accept()
+        line.setblocking(False)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(line, is_control)
-        self._selector.register(line, selectors.EVENT_READ, lambda: self._read(connection))
+        self._watch(connection)
         return connection
+
+    def _watch(self, connection: Connection) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+        if connection.line not in self._selector.get_map():
+            self._selector.register(connection.line, events, lambda: self._turn(connection))
+        elif self._selector.get_key(connection.line).events != events:
+            self._selector.modify(connection.line, events, lambda: self._turn(connection))
+
+    def _turn(self, connection: Connection) -> None:
+        """The socket can be read or written."""
+        if connection.unsent:
+            self._write(connection)
+        if connection.is_open:
+            self._read(connection)
+
+    def _write(self, connection: Connection, message: bytes = b"") -> None:
+        connection.unsent += message
+        connection.flush()
+        self._watch(connection)
 
     def _read(self, connection: Connection) -> None:
         is_alive = connection.read()
@@ -204,9 +230,9 @@ class Server:
             try:
                 value, answer_raw = self._desk(body["call"], body["arguments"], raw)
             except Exception as error:
-                connection.write({"error": f"{type(error).__name__}: {error}"})
+                self._write(connection, _pack({"error": f"{type(error).__name__}: {error}"}))
             else:
-                connection.write({"value": value}, answer_raw)
+                self._write(connection, _pack({"value": value}, answer_raw))
 
     def _serve(self, client: Connection) -> None:
         """Begin the next call of a client, when it may."""
@@ -244,7 +270,13 @@ class Server:
             delay_ms, answer.after_ms = answer.after_ms, 0
             self.later(delay_ms, lambda: self._reply(client, answer))
         else:
-            client.write({"code": answer.code, "text": answer.text, "value": answer.value}, answer.raw)
+            body = {"code": answer.code, "text": answer.text, "value": answer.value}
+            self._write(client, _pack(body, answer.raw))
+
+
+def _pack(body: dict[str, Any], raw: bytes = b"") -> bytes:
+    text = json.dumps(body).encode()
+    return HEADER.pack(len(text), len(raw)) + text + raw
 
 
 def _publish_port(path: Path, listener: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,7 @@ class Trading:
         if plan.name == "timeout_then_nothing":
             return self.result(request, mt5.TRADE_RETCODE_TIMEOUT)
         if plan.name == "death_before_accept":
-            return self._kill(pid)
+            return self._kill(pid, self.result(request, mt5.TRADE_RETCODE_REJECT))
         if plan.name in ("retcode", "no_answer", "answer_lost") and not plan.terms["executed"]:
             return self._unclear(request, plan)
         refusal = self._check(request)
@@ -65,7 +66,7 @@ class Trading:
             mute(plan.after_ms)
         answer = self._carry_out(request, plan)
         if plan.name in ("death_after_accept", "death_after_fill"):
-            return self._kill(pid)
+            return self._kill(pid, answer)
         if plan.name == "fill_before_ack":
             answer.after_ms = plan.after_ms
         elif plan.name == "hang_after":
@@ -171,9 +172,12 @@ class Trading:
             return Answer(fate="break")
         return refuse((plan.terms["code"], IPC_TEXTS.get(plan.terms["code"], "Terminal: Call failed")))
 
-    def _kill(self, pid: int) -> Answer:
-        psutil.Process(self.broker.victim_pid or pid).kill()
-        return Answer(fate="never")
+    def _kill(self, pid: int, answer: Answer) -> Answer:
+        """The caller dies and hears nothing more; or the victim does, and the caller lives and is answered."""
+        victim_pid = self.broker.victim_pid
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(victim_pid or pid).kill()
+        return answer if victim_pid else Answer(fate="never")
 
     def result(
         self,
