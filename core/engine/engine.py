@@ -82,7 +82,7 @@ class Engine:
         state = self.state
         state.now_ns = max(state.now_ns, now_ns)
         turn = Turn(state, state.now_ns)
-        state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+        turn.money_moved = state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
         self._dispatch(turn, event)
         self._settle(turn)
         self._due_times.note(state, turn)
@@ -191,6 +191,7 @@ class Engine:
             state.waiting_for = dict.fromkeys(event.settings.expected_platforms)
         state.settings, state.limits = event.settings, event.limits
         state.boot_id = event.boot_id
+        turn.money_moved = True  # the limits may be others than before
         if state.stage not in event.limits.stages:
             state.stage = min(event.limits.stages)
         state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
@@ -219,7 +220,8 @@ class Engine:
                 state.active.pop(signal_id)
                 record.done_ns = turn.now_ns
                 release_unused(turn, record)
-        watch_limits(turn)
+        if turn.money_moved:
+            watch_limits(turn)
 
     def save(self) -> bytes:
         """The whole state as bytes, for a checkpoint; `load` gives it back."""

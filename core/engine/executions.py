@@ -180,5 +180,6 @@ def _revalue(turn: Turn, leg: LegRecord) -> None:
     if realized is None:
         turn.state.day.unpriced = True
     else:
+        turn.money_moved = True
         turn.state.day.realized_usd += realized - (leg.realized_usd or ZERO)
         leg.realized_usd = realized

@@ -119,5 +119,6 @@ def price_account(turn: Turn, route: RouteRecord) -> None:
         turn.state.day.unpriced_accounts[name] = None
         return
     turn.state.day.unpriced_accounts.pop(name, None)
+    turn.money_moved = True
     start = funds.day_start_equity
     turn.state.day.set_equity(name, funds.equity * rate, None if start is None else start * rate)

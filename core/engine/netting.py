@@ -6,8 +6,6 @@ somebody meant to keep was gone. So it is refused, and whoever meant it as a clo
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from ..messages import AccountMode, OrderRole, RejectCode
 from .state import LegRecord, OrderRecord, RouteRecord, SignalRecord
 from .turn import Turn, live_orders
@@ -32,28 +30,27 @@ def refuse_opposed(turn: Turn, record: SignalRecord, leg: LegRecord) -> tuple[Re
 
 def _held_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:
     position = route.positions.get(leg.symbol)
-    net = position.net if position is not None else Decimal(0)
+    if position is None or position.net * leg.sign >= 0:
+        return ""
     whose = [
         f"{signal_id} {other.open:+f}"
         for signal_id in route.holders
         for other in turn.state.signals[signal_id].legs
         if other.route == leg.route and other.symbol == leg.symbol and other.open * leg.sign < 0
     ]
-    if net * leg.sign >= 0 and not whose:
-        return ""
-    return f"holds {net:+f} {leg.symbol} ({', '.join(whose[:5]) or 'of no signal'})"
+    return f"holds {position.net:+f} {leg.symbol} ({', '.join(whose[:5]) or 'of no signal'})"
 
 
 def _working_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:
     for order in live_orders(turn.state, route):
-        if order.order.symbol == leg.symbol and order.order.side.sign != leg.sign and _opens(turn, order):
+        if order.role not in _REDUCING and order.order.symbol == leg.symbol and _opens_against(turn, order, leg):
             lots = order.remaining * order.order.side.sign
             return f"an entry of {lots:+f} {leg.symbol} works there ({order.signal_id or order.order.client_order_id})"
     return ""
 
 
-def _opens(turn: Turn, order: OrderRecord) -> bool:
-    if order.role in _REDUCING or not order.remaining:
+def _opens_against(turn: Turn, order: OrderRecord, leg: LegRecord) -> bool:
+    if order.order.side.sign == leg.sign or not order.remaining:
         return False
     signal = turn.state.signals.get(order.signal_id)
     return signal is None or not signal.signal.reduce_only

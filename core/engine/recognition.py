@@ -61,7 +61,7 @@ def recognise(
     signal = turn.state.signals[signal_id]
     if signal.decision == "rejected":
         # Refused after a torn journal had lost that it was traded: what is there is shown, and closed when asked for.
-        signal.decision, signal.code = "kept", RejectCode.NONE
+        signal.decision, signal.code = "found", RejectCode.NONE
         leg.code, leg.text = RejectCode.NONE, "found at the platform after the journal had lost it"
     turn.state.orders[parts.client_order_id] = record
     turn.state.routes[leg.route].live[parts.client_order_id] = None

@@ -27,6 +27,7 @@ from ..messages import (
     Signal,
     WorkingOrder,
 )
+from ..messages.terms import FINAL_STATES
 from ..risk import DayCounters, Limits, MarketContext
 from .settings import EngineSettings
 
@@ -116,30 +117,33 @@ class OrderRecord(Struct, kw_only=True):
     text: str = ""
     ended_ns: int = 0
 
+    # The next four are asked for some hundred times an order: no calls in them.
+
     @property
     def live(self) -> bool:
         """May still trade."""
-        return not self.state.final
+        return self.state not in FINAL_STATES
 
     @property
     def done(self) -> Decimal:
         """Lots traded by the higher of both figures: a bound must hold even while executions are on their
         way.
         """
-        return max(self.filled, self.reported)
+        return self.filled if self.filled >= self.reported else self.reported
 
     @property
     def remaining(self) -> Decimal:
         """Lots that may still trade; the larger size counts while a replace is on its way."""
-        if self.state.final:
+        if self.state in FINAL_STATES:
             return ZERO
         size = self.quantity if self.replace is None else max(self.quantity, self.replace.quantity)
-        return max(size - self.done, ZERO)
+        done = self.filled if self.filled >= self.reported else self.reported
+        return size - done if size > done else ZERO
 
     @property
     def missing(self) -> Decimal:
         """Lots that the platform says have traded and for which no execution has come."""
-        return max(self.reported - self.filled, ZERO)
+        return self.reported - self.filled if self.reported > self.filled else ZERO
 
 
 class RollPlan(Struct, frozen=True, kw_only=True):

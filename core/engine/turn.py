@@ -15,7 +15,7 @@ from .state import EngineState, LegRecord, OrderRecord, PositionRecord, RouteRec
 class Turn:
     """Short-lived; `effects` are in the order in which they must be carried out."""
 
-    __slots__ = ("awaited", "dirty", "dirty_routes", "effects", "now_ns", "review", "state")
+    __slots__ = ("awaited", "dirty", "dirty_routes", "effects", "money_moved", "now_ns", "review", "state")
 
     def __init__(self, state: EngineState, now_ns: int) -> None:
         self.state = state
@@ -25,6 +25,7 @@ class Turn:
         self.review: dict[str, None] = {}
         self.dirty_routes: dict[str, None] = {}
         self.awaited: dict[str, None] = {}
+        self.money_moved = False
 
     def count(self, name: str) -> None:
         """Add one to a counter that people read."""

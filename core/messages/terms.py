@@ -73,10 +73,10 @@ class LegState(enum.StrEnum):
     @property
     def final(self) -> bool:
         """True when the platform is done with the order. Late executions still count."""
-        return self in _FINAL
+        return self in FINAL_STATES
 
 
-_FINAL = frozenset((LegState.FILLED, LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED))
+FINAL_STATES = frozenset((LegState.FILLED, LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED))
 
 
 class SignalState(enum.StrEnum):
