@@ -55,6 +55,7 @@ class BridgeAdapter(Adapter):
     Attributes:
         settings: typed; of `SETTINGS`.
         capabilities: those of the bridge's hello, once there was one.
+        data_up, orders_up, state_text: the platform's links as the bridge has told them last.
     """
 
     OWN_COUNTERS = BRIDGE_COUNTERS
@@ -78,9 +79,9 @@ class BridgeAdapter(Adapter):
         self._snapshots: dict[int, Snapshot] = {}
         self._snapshot_id = 0
         self._wants_events = False
-        self._orders_up = False
-        self._data_up = False
-        self._state_text = ""
+        self.orders_up = False
+        self.data_up = False
+        self.state_text = ""
         self._notice_due_ns = 0
 
     # What a platform's own adapter may change.
@@ -109,6 +110,17 @@ class BridgeAdapter(Adapter):
     def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
         """What the gateway may send, of what the bridge says that the platform can."""
         return hello.capabilities
+
+    @property
+    def session(self) -> BridgeSession | None:
+        """The session with the bridge, for whoever looks into it; None while there is none."""
+        return None if self._connection is None else self._connection.session
+
+    def resume_from(self, symbol: Symbol, event_ns: int) -> None:
+        """Have the next subscription begin with all of a symbol's ticks from this time on, where the platform keeps
+        them.
+        """
+        self._intake.resume_from(symbol.id, event_ns)
 
     # The contract.
 
@@ -149,8 +161,8 @@ class BridgeAdapter(Adapter):
 
     def execute(self, command: Command) -> None:
         connection = self._open()
-        if not self._orders_up:
-            reason = self._state_text or "its link to the broker is down, or trading is switched off"
+        if not self.orders_up:
+            reason = self.state_text or "its link to the broker is down, or trading is switched off"
             refusal = make_refusal(command, f"the platform takes no orders now: {reason}"[:512])
             if self.orders is not None:
                 self.orders.report(refusal)
@@ -176,7 +188,7 @@ class BridgeAdapter(Adapter):
             if first:
                 raise LinkLostError(f"the bridge gave no snapshot within {timeout_s} s")
             return make_incomplete_snapshot(request)
-        complete = snapshot.complete and self._orders_up
+        complete = snapshot.complete and self.orders_up
         return msgspec.structs.replace(snapshot, request_id=request.request_id, complete=complete)
 
     def close(self) -> None:
@@ -193,7 +205,7 @@ class BridgeAdapter(Adapter):
         self._symbols = BridgeSymbols(self._intake)
         self._snapshots.clear()
         self._snapshot_id = 0
-        self._wants_events = self._orders_up = self._data_up = False
+        self._wants_events = self.orders_up = self.data_up = False
 
     def _open(self) -> BridgeConnection:
         if self._connection is None:
@@ -251,7 +263,7 @@ class BridgeAdapter(Adapter):
     def _take_hello(self, hello: BridgeHello) -> None:
         self.check_hello(hello)
         self.capabilities = self.limit_capabilities(hello)
-        self._orders_up, self._data_up, self._state_text = hello.orders_up, hello.data_up, hello.text
+        self.orders_up, self.data_up, self.state_text = hello.orders_up, hello.data_up, hello.text
         self._log.info(
             "bridge is there", platform_version=hello.platform_version, text=hello.text, details=dict(hello.details)
         )
@@ -299,10 +311,10 @@ class BridgeAdapter(Adapter):
 
     def _take_status(self, status: Status) -> None:
         self._log.warning("state of the platform", data=status.data_up, orders=status.orders_up, reason=status.text)
-        if self._data_up and not status.data_up:
+        if self.data_up and not status.data_up:
             self.feed.mark_stale(list(self._symbols.by_id.values()))
-        returned = status.orders_up and not self._orders_up
-        self._data_up, self._orders_up, self._state_text = status.data_up, status.orders_up, status.text
+        returned = status.orders_up and not self.orders_up
+        self.data_up, self.orders_up, self.state_text = status.data_up, status.orders_up, status.text
         if returned:
             raise LinkLostError("the platform's broker is back: what happened meanwhile must be asked anew")
 

@@ -99,6 +99,11 @@ class BridgeSession:
         return self.hello is not None
 
     @property
+    def challenge(self) -> Challenge | None:
+        """What program the bridge is, and which of its lives; None before it has spoken."""
+        return self._challenge
+
+    @property
     def pending_commands(self) -> int:
         """Commands without an ack, whose time is not over."""
         return len(self._commands)

@@ -222,6 +222,10 @@ class TickIntake:
             row["newest_ns"] = row["count"] = 0
         return int(row["newest_ns"]), int(row["count"])
 
+    def resume_from(self, symbol_id: int, event_ns: int) -> None:
+        """As if the newest tick were the last one before this time, UTC ns."""
+        self._symbols["newest_ns"][symbol_id], self._symbols["count"][symbol_id] = event_ns, 0
+
     def begin_session(self) -> None:
         """Counts begin anew; what each symbol's newest tick was is kept."""
         for name in ("received", "refused", "faults", "blanked"):

@@ -1,6 +1,6 @@
 """The adapter of a MetaTrader 5 terminal, over its bridge (bridges/mt5): what both of its platforms share.
 
-Of the bridge's hello it compares the account with `account`, and these `details`, as text: `server`, `company`.
+Of the bridge's hello it compares the account, and these `details` as text: `server`, `company`.
 """
 
 from __future__ import annotations
@@ -49,15 +49,21 @@ class Mt5Adapter(BridgeAdapter):
         return super().read_token(where)
 
     def check_hello(self, hello: BridgeHello) -> None:
-        accounts = {each.name: each for each in hello.accounts}
-        if not accounts:
+        # A bridge for ticks alone names no account, and yet it is on one.
+        found = hello.accounts[0].name if hello.accounts else hello.details.get("login", "")
+        if not found:
             raise LinkLostError("the terminal is not logged in to any account; log in by hand, and save the password")
-        name = self.settings.account or next(iter(accounts))
-        if name not in accounts or len(accounts) > 1:
-            raise self._refuse("account", ", ".join(accounts), name)
-        self._check_account(accounts[name], hello.details)
+        if self.settings.account not in (None, found):
+            raise self._refuse("account", found, self.settings.account)
+        for account in hello.accounts:
+            self._check_account(account)
+        for key, wanted in (("server", self.settings.server), ("company", self.settings.company)):
+            if wanted is not None and hello.details.get(key, "").casefold() != wanted.casefold():
+                raise self._refuse(key, hello.details.get(key, ""), wanted)
 
     def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
+        if not hello.accounts:
+            return hello.capabilities
         most, said = CAPABILITIES[hello.accounts[0].mode], hello.capabilities
         return Capabilities(
             order_types=tuple(each for each in said.order_types if each in most.order_types),
@@ -109,17 +115,14 @@ class Mt5Adapter(BridgeAdapter):
                 f"{symbol.contract or 'not known yet'}; remove the line, so that the name follows each roll",
             )
 
-    def _check_account(self, account: BridgeAccount, details: dict[str, str]) -> None:
+    def _check_account(self, account: BridgeAccount) -> None:
         settings = self.settings
         if settings.mode is not None and account.mode.value != settings.mode:
             raise self._refuse("mode", account.mode.value, settings.mode)
         if settings.currency is not None and account.currency != settings.currency:
             raise self._refuse("currency", account.currency, settings.currency)
-        for key, wanted in (("server", settings.server), ("company", settings.company)):
-            if wanted is not None and details.get(key, "").casefold() != wanted.casefold():
-                raise self._refuse(key, details.get(key, ""), wanted)
 
-    def _refuse(self, key: str, there: str, wanted: str) -> ConfigError:
+    def _refuse(self, key: str, there: str, wanted: str | None) -> ConfigError:
         return ConfigError(
             f"platform {self.feed.name!r}: {key} at the terminal was {there or 'not named'!r}, must be {wanted!r}; log "
             f"in to the right account there, or correct settings.{key}; nothing was subscribed or sent"

@@ -23,7 +23,7 @@ import typer
 
 from ..shm import host
 from ..shm.segment import SegmentInUseError
-from . import cli_instruments, cli_orders
+from . import cli_certify, cli_instruments, cli_orders
 from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, RecorderConfig, load_config
 from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
 from .logs import set_up_logs
@@ -324,6 +324,7 @@ def version(as_json: JsonFlag = False) -> None:
 
 
 cli_instruments.add_commands(app)
+cli_certify.add_commands(app)
 cli_orders.add_commands(app)
 
 

@@ -187,7 +187,7 @@ def test_orders_are_off_with_a_reason_and_on_again(brazil):
             "text": "Algo Trading is off: press the button",
         }
     )
-    bench.until(lambda: not bench.adapter._orders_up)
+    bench.until(lambda: not bench.adapter.orders_up)
     bench.adapter.execute(order)
     (reject,) = bench.desk.events
     assert reject.code is m.RejectCode.LINK_DOWN

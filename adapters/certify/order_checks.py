@@ -1,0 +1,467 @@
+"""Checks of orders: first far from the market, where nothing can trade; one round trip only when it was asked for.
+
+Everything goes through the adapter as the gateway's orders do. What is placed here is noted before it is sent, and
+`clean_up` takes away what is left of it, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from decimal import ROUND_DOWN, Decimal
+
+import msgspec
+
+from ...core.errors import GatewayError
+from ...core.messages import (
+    AccountMode,
+    Cancel,
+    Fill,
+    LegState,
+    Order,
+    OrderType,
+    Reject,
+    RejectCode,
+    Replace,
+    Side,
+    Snapshot,
+    WorkingOrder,
+)
+from ..base import Command, LinkLostError
+from .checks import ANSWER_S, CertifyRun, Found, failed, passed, skipped, unknown
+from .session_checks import session_of
+
+_CLOSED_WORDS = ("10018", "market closed", "market is closed")
+_ORDER_LIVES_ON = (RejectCode.CANCEL_REJECTED, RejectCode.REPLACE_REJECTED, RejectCode.UNSUPPORTED_REPLACE)
+_CLEAN_UP_S = 30.0
+_LATE_NS = 10_000_000_000
+_RECONNECT_S = 150.0
+
+
+class NotPlaced(Exception):
+    """An order that a check needs cannot be there; `found` says why."""
+
+    def __init__(self, found: Found) -> None:
+        super().__init__(found.measured)
+        self.found = found
+
+
+def check_reject(run: CertifyRun) -> Found:
+    """An order beside the tick grid is refused, with a code, and leaves nothing at the platform."""
+    order = _far_order(run)
+    assert order.limit_price is not None
+    step = _tick_size(run)
+    wrong = msgspec.structs.replace(order, limit_price=order.limit_price + step / 2)
+    run.bench.place(wrong)
+    rejects = run.bench.until(lambda: run.bench.rejects(wrong), ANSWER_S)
+    update = run.bench.update(wrong)
+    if rejects:
+        return passed(f"price {wrong.limit_price} beside the step {step}: {rejects[0].code.value}, {rejects[0].text}")
+    if update is not None and update.state is LegState.REJECTED:
+        return passed(f"price {wrong.limit_price} beside the step {step}: rejected, {update.text}")
+    if update is not None:
+        return failed(f"the platform took the price {wrong.limit_price}, step {step}", "compare the tick size")
+    return failed("no answer at all", "look into the bridge's log")
+
+
+def check_too_late(run: CertifyRun) -> Found:
+    """An order that has come too late is refused before the platform sees it."""
+    order = msgspec.structs.replace(_far_order(run), not_after_ns=time.time_ns() - 5_000_000_000)
+    run.bench.place(order)
+    rejects = run.bench.until(lambda: run.bench.rejects(order), ANSWER_S)
+    if rejects and rejects[0].code is RejectCode.TOO_LATE_TO_SEND:
+        return passed("refused: too_late_to_send")
+    if run.bench.update(order) is not None:
+        return failed("it was placed", "keep this report: the gateway relies on this refusal")
+    return failed(f"answer was {rejects or 'none'}", "keep this report: the gateway relies on this refusal")
+
+
+def check_far_order(run: CertifyRun) -> Found:
+    """A limit order far from the market is taken and works."""
+    order, ack_ms, working_ms = _place_far(run)
+    price, id_there = order.limit_price, _id_there(run, order)
+    found = passed(
+        f"{order.side.value} {order.quantity} at {price}: ack after {ack_ms:.0f} ms, working after "
+        f"{working_ms:.0f} ms, number {id_there}"
+    )
+    return found if id_there else failed("it works, without a number", "use the bridge of this release")
+
+
+def check_idempotent(run: CertifyRun) -> Found:
+    """The same order a second time is answered, and not placed."""
+    order = _working(run)
+    seen = len(run.bench.answers(order))
+    run.bench.adapter.execute(order)
+    run.bench.until(lambda: len(run.bench.answers(order)) > seen, ANSWER_S)
+    rows = [row for row in run.bench.snapshot().working_orders.rows if _is_alive(row, order)]
+    if len(rows) != 1:
+        return failed(f"{len(rows)} orders of this id work at the platform", "cancel them; keep this report")
+    if len(run.bench.answers(order)) == seen:
+        return failed("one order, but the repetition was not answered", "use the bridge of this release")
+    return passed("answered again, one order at the platform")
+
+
+def check_replace(run: CertifyRun) -> Found:
+    """A working order's price is changed in place."""
+    if not run.bench.capabilities.replace:
+        return skipped("this platform changes no orders")
+    order = _working(run)
+    assert order.limit_price is not None
+    step = _tick_size(run) * (1 if order.side is Side.SELL else -1)
+    replace = Replace(
+        client_order_id=order.client_order_id,
+        platform=order.platform,
+        account=order.account,
+        symbol=order.symbol,
+        revision=1,
+        quantity=order.quantity,
+        platform_order_id=_id_there(run, order),
+        limit_price=order.limit_price + step,
+    )
+    began = time.monotonic()
+    run.bench.adapter.execute(replace)
+
+    def answer() -> bool:
+        update = run.bench.update(order)
+        return bool(run.bench.rejects(order)) or (update is not None and update.replace_revision == 1)
+
+    run.bench.until(answer, ANSWER_S)
+    took_ms = (time.monotonic() - began) * 1000
+    update = run.bench.update(order)
+    rejects = run.bench.rejects(order)
+    if rejects:
+        return failed(f"refused: {rejects[-1].text}", run.cure_of(rejects[-1].text, "see the platform's own words"))
+    if update is None or update.replace_revision != 1:
+        return failed("no answer to the change", "look into the bridge's log")
+    if update.limit_price != replace.limit_price:
+        return failed(f"price is {update.limit_price}, wanted was {replace.limit_price}", "keep this report")
+    return passed(f"price {order.limit_price} -> {update.limit_price} after {took_ms:.0f} ms")
+
+
+def check_cancel(run: CertifyRun) -> Found:
+    """A working order is cancelled, and is gone from the platform's list."""
+    order = _working(run)
+    began = time.monotonic()
+    run.bench.adapter.execute(_cancel(run, order))
+    _until_final(run, order)
+    took_ms = (time.monotonic() - began) * 1000
+    update = run.bench.update(order)
+    if update is None or update.state is not LegState.CANCELLED:
+        state = "unknown" if update is None else update.state.value
+        return failed(f"state is {state} after {took_ms:.0f} ms", "look into the bridge's log")
+    if any(_is_alive(row, order) for row in run.bench.snapshot().working_orders.rows):
+        return failed("cancelled, but still in the platform's list", "keep this report")
+    return passed(f"cancelled after {took_ms:.0f} ms")
+
+
+def check_cancel_again(run: CertifyRun) -> Found:
+    """A cancel of an order that is gone is harmless, and does not stay without an answer."""
+    order = next((each for each in run.bench.orders.values() if _is_final(run, each)), None)
+    if order is None:
+        return skipped("no order was cancelled before")
+    seen, session = len(run.bench.answers(order)), session_of(run)
+    run.bench.adapter.execute(_cancel(run, order))
+    run.bench.until(lambda: not session.pending_commands and len(run.bench.answers(order)) > seen, ANSWER_S)
+    if session.pending_commands:
+        return failed("the bridge has not acknowledged it", "look into the bridge's log")
+    answers = run.bench.answers(order)[seen:]
+    words = [each.code.value if isinstance(each, Reject) else type(each).__name__ for each in answers]
+    return passed(f"acknowledged; {', '.join(words) or 'nothing more to say'}")
+
+
+def check_bracket(run: CertifyRun) -> Found:
+    """A far order with stop loss and take profit is taken with them, and cancelled again."""
+    if not run.bench.capabilities.brackets:
+        return skipped("the gateway keeps stop and target itself on this account")
+    order = _far_order(run)
+    assert order.limit_price is not None
+    distance = _to_grid(order.limit_price * run.distance, _tick_size(run))
+    order = msgspec.structs.replace(
+        order, stop_loss=order.limit_price - distance, take_profit=order.limit_price + distance
+    )
+    _, working_ms = _send_and_wait(run, order)
+    run.bench.adapter.execute(_cancel(run, order))
+    if not _until_final(run, order):
+        return failed("it works, but was not cancelled", "cancel it at the platform by hand")
+    return passed(f"stop {order.stop_loss}, target {order.take_profit}, working after {working_ms:.0f} ms, cancelled")
+
+
+def check_restart(run: CertifyRun) -> Found:
+    """After a restart of the bridge its orders are recognised by their id, and can be cancelled."""
+    before = session_of(run).challenge
+    assert before is not None
+    if run.restart is None and not run.restart_wait_s:
+        return skipped("the bridge is not started from here", "add --restart-wait 120, and restart it when asked")
+    order, _, _ = _place_far(run)
+    if run.restart is not None:
+        run.bench.adapter.close()
+        run.restart()
+    else:
+        run.say(f"restart the bridge now; there are {run.restart_wait_s:g} s for it")
+    deadline = time.monotonic() + (_RECONNECT_S if run.restart is not None else run.restart_wait_s)
+    while True:
+        with contextlib.suppress(LinkLostError):
+            run.bench.open(5.0)
+            after = session_of(run).challenge
+            if after is not None and after.boot_id != before.boot_id:
+                break
+            run.bench.listen(1.0)
+        if time.monotonic() > deadline:
+            return failed("no new bridge came", "restart it by hand, and look into its log")
+    rows = [row for row in run.bench.snapshot().working_orders.rows if _is_alive(row, order)]
+    if len(rows) != 1:
+        return failed(
+            f"{len(rows)} orders with the id {order.client_order_id} in the new bridge's snapshot",
+            "look for the order at the platform; keep this report",
+        )
+    run.bench.adapter.execute(_cancel(run, order, rows[0].platform_order_id))
+    if not _until_final(run, order):
+        return failed("recognised, but not cancelled", "cancel it at the platform by hand")
+    return passed(f"a new bridge knows order {rows[0].platform_order_id} as {order.client_order_id}; cancelled")
+
+
+def check_round_trip(run: CertifyRun) -> Found:
+    """One market order, its fill from the platform's executions, and the position closed again."""
+    if not run.trade:
+        return skipped("not asked for", "add --trade to buy and sell the smallest size at the market")
+    if run.bench.account.mode is AccountMode.NETTING and any(_lots_by_ticket(run, run.bench.snapshot()).values()):
+        return skipped(f"the account holds {run.bench.symbol.name} already", "close it by hand first")
+    quote = run.bench.quote()
+    if quote is None:
+        return unknown("there is no quote", "run it while the market is open")
+    order = run.bench.make_order(Side.BUY, run.lots, OrderType.MARKET)
+    began = time.monotonic()
+    run.bench.place(order)
+    run.bench.until(lambda: _filled(run, order) >= order.quantity or _is_refused(run, order), ANSWER_S)
+    took_ms = (time.monotonic() - began) * 1000
+    if _filled(run, order) != order.quantity:
+        raise NotPlaced(_not_taken(run, order))
+    snapshot = run.bench.snapshot()
+    listed = {row.exec_id for row in snapshot.executions.rows}
+    fills = run.bench.fills(order)
+    if not all(fill.exec_id in listed for fill in fills):
+        return failed("a fill is not among the executions of the snapshot", "keep this report")
+    price = sum((fill.price * fill.quantity for fill in fills), Decimal(0)) / order.quantity
+    slip_ticks = (price - quote[1]) / _tick_size(run)
+    closed = _close_own(run, snapshot)
+    text = (
+        f"bought {order.quantity} at {price} ({slip_ticks:+.1f} ticks from the ask {quote[1]}), {len(fills)} "
+        f"execution(s) after {took_ms:.0f} ms, fees {sum((fill.fee for fill in fills), Decimal(0))}"
+    )
+    if not closed:
+        return failed(f"{text}; the position is still open", "close it at the platform by hand")
+    return passed(f"{text}; closed again")
+
+
+def check_nothing_left(run: CertifyRun) -> Found:
+    """None of our orders works, and the position is as it was."""
+    trouble = clean_up(run)
+    if trouble:
+        return failed(trouble, "look at the platform, and cancel or close it there by hand")
+    return passed(f"{len(run.bench.orders)} orders were sent, none is left; the position is as before")
+
+
+def clean_up(run: CertifyRun) -> str:
+    """Cancel and close what the checks have placed, and nothing else; what could not be taken away, empty = nothing."""
+    bench = run.bench
+    if not bench.orders:
+        return ""
+    bench.cleaning = True
+    deadline = time.monotonic() + _CLEAN_UP_S
+    trouble = "the bridge is away"
+    while time.monotonic() < deadline:
+        try:
+            if bench.adapter.session is None:
+                bench.open(_CLEAN_UP_S / 4)
+            trouble = _clean_once(run)
+            if not trouble:
+                return ""
+            bench.listen(0.5)
+        except GatewayError as error:
+            bench.adapter.close()
+            trouble = str(error)
+            time.sleep(0.2)
+    return trouble
+
+
+def _clean_once(run: CertifyRun) -> str:
+    """One step; what is left to do."""
+    bench = run.bench
+    snapshot = bench.snapshot()
+    if not snapshot.complete:
+        return "the platform's list is not complete"
+    alive = [row for row in snapshot.working_orders.rows if row.client_order_id in bench.orders and not row.state.final]
+    for row in alive:
+        bench.adapter.execute(_cancel(run, bench.orders[row.client_order_id], row.platform_order_id))
+    if alive:
+        return f"order {alive[0].client_order_id} ({alive[0].platform_order_id}) works"
+    open_ids = [order.client_order_id for order in bench.orders.values() if _is_open(run, order)]
+    if open_ids:
+        # It may still be on its way: what is closed now could be opened again by it.
+        return f"the outcome of order {open_ids[0]} is not known"
+    return "" if _close_own(run, snapshot) else "a position of ours is still open"
+
+
+# Inside.
+
+
+def _far_order(run: CertifyRun) -> Order:
+    """Buy, far below the market, on the tick grid. Raises NotPlaced when there is no market to be far from."""
+    run.bench.until(lambda: run.bench.quote() is not None, ANSWER_S / 2)
+    quote = run.bench.quote()
+    if quote is None:
+        raise NotPlaced(unknown("there is no quote to be far from", "run it while the market is open"))
+    price = _to_grid(quote[0] * (1 - run.distance), _tick_size(run))
+    return run.bench.make_order(Side.BUY, run.lots, OrderType.LIMIT, limit_price=price)
+
+
+def _tick_size(run: CertifyRun) -> Decimal:
+    step = None if run.instrument is None else run.instrument.tick_size
+    if step is None:
+        raise NotPlaced(failed("the platform names no tick size", "use the bridge of this release"))
+    return step
+
+
+def _to_grid(price: Decimal, step: Decimal) -> Decimal:
+    return (price / step).to_integral_value(ROUND_DOWN) * step
+
+
+def _place_far(run: CertifyRun) -> tuple[Order, float, float]:
+    order = _far_order(run)
+    return order, *_send_and_wait(run, order)
+
+
+def _send_and_wait(run: CertifyRun, order: Order) -> tuple[float, float]:
+    """Milliseconds until the ack, and until it worked. Raises NotPlaced when it does not."""
+    session, began = session_of(run), time.monotonic()
+    run.bench.place(order)
+    run.bench.until(lambda: not session.pending_commands, ANSWER_S)
+    ack_ms = (time.monotonic() - began) * 1000
+    run.bench.until(lambda: _is_working(run, order) or _is_final(run, order) or _is_refused(run, order), ANSWER_S)
+    if not _is_working(run, order):
+        raise NotPlaced(_not_taken(run, order))
+    return ack_ms, (time.monotonic() - began) * 1000
+
+
+def _working(run: CertifyRun) -> Order:
+    """A far order that works: the one of before, or a new one."""
+    for order in run.bench.orders.values():
+        if _is_working(run, order):
+            return order
+    return _place_far(run)[0]
+
+
+def _not_taken(run: CertifyRun, order: Order) -> Found:
+    update, rejects = run.bench.update(order), run.bench.rejects(order)
+    words = rejects[-1].text if rejects else "" if update is None else update.text
+    if not words and update is None:
+        return failed("no word on the order: its outcome is unknown", "look for it at the platform, and into the logs")
+    text = f"not taken: {words or (update.state.value if update is not None else '')}"
+    code = rejects[-1].code if rejects else RejectCode.NONE
+    if code is RejectCode.SESSION_CLOSED or any(word in words.casefold() for word in _CLOSED_WORDS):
+        return unknown(text, "run it while the market is open")
+    return failed(text, run.cure_of(words, "see the platform's own words; --quantity, where the size is refused"))
+
+
+def _is_working(run: CertifyRun, order: Order) -> bool:
+    update = run.bench.update(order)
+    return update is not None and update.state is LegState.WORKING
+
+
+def _is_final(run: CertifyRun, order: Order) -> bool:
+    update = run.bench.update(order)
+    return update is not None and update.state.final
+
+
+def _is_refused(run: CertifyRun, order: Order) -> bool:
+    """Whether it is dead; what was refused may also have been a cancel or a change, after which it lives on."""
+    update = run.bench.update(order)
+    if update is not None and update.state.final:
+        return update.state is not LegState.FILLED
+    return any(reject.code not in _ORDER_LIVES_ON for reject in run.bench.rejects(order))
+
+
+def _until_final(run: CertifyRun, order: Order) -> bool:
+    return run.bench.until(lambda: _is_final(run, order), ANSWER_S)
+
+
+def _filled(run: CertifyRun, order: Order) -> Decimal:
+    return sum((fill.quantity for fill in run.bench.fills(order)), Decimal(0))
+
+
+def _id_there(run: CertifyRun, order: Order) -> str:
+    update = run.bench.update(order)
+    return "" if update is None else update.platform_order_id
+
+
+def _cancel(run: CertifyRun, order: Order, platform_order_id: str = "") -> Command:
+    return Cancel(
+        client_order_id=order.client_order_id,
+        platform=order.platform,
+        account=order.account,
+        symbol=order.symbol,
+        platform_order_id=platform_order_id or _id_there(run, order),
+    )
+
+
+def _is_alive(row: WorkingOrder, order: Order) -> bool:
+    return row.client_order_id == order.client_order_id and not row.state.final
+
+
+def _own_executions(run: CertifyRun, snapshot: Snapshot) -> list[Fill]:
+    """Executions of our orders: told as they happened, or only found in the snapshot."""
+    told = [event for event in run.bench.events if isinstance(event, Fill)]
+    found = {fill.exec_id: fill for fill in (*told, *snapshot.executions.rows)}
+    return [fill for fill in found.values() if fill.client_order_id in run.bench.orders]
+
+
+def _is_open(run: CertifyRun, order: Order) -> bool:
+    """Whether an order may still do something: no last word on it, and its time to be sent is not long over."""
+    if _is_refused(run, order) or _filled(run, order) >= order.quantity:
+        return False
+    return time.time_ns() < order.not_after_ns + _LATE_NS
+
+
+def _close_own(run: CertifyRun, snapshot: Snapshot) -> bool:
+    """Close what our own executions have opened and the platform still has; whether nothing of it is left.
+
+    Never more than the platform itself shows: somebody may have closed it by hand, and another order would open anew.
+    """
+    orders = []
+    for ticket, lots in _own_positions(run, snapshot).items():
+        side = Side.SELL if lots > 0 else Side.BUY
+        order = run.bench.make_order(side, abs(lots), OrderType.MARKET, close_ticket=ticket)
+        run.bench.place(order)
+        orders.append(order)
+    if not orders:
+        return True
+    run.bench.until(lambda: all(not _is_open(run, order) for order in orders), ANSWER_S)
+    return not _own_positions(run, run.bench.snapshot())
+
+
+def _own_positions(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
+    """Signed lots by ticket (netting: one, without a name) that are ours and there."""
+    hedging = run.bench.account.mode is AccountMode.HEDGING
+    there = _lots_by_ticket(run, snapshot)
+    if not hedging and run.baseline is not None:
+        there[""] = there.get("", Decimal(0)) - _lots_by_ticket(run, run.baseline).get("", Decimal(0))
+    ours: dict[str, Decimal] = {}
+    for fill in _own_executions(run, snapshot):
+        ticket = fill.position_ticket if hedging else ""
+        ours[ticket] = ours.get(ticket, Decimal(0)) + fill.side.sign * fill.quantity
+    left = {}
+    for ticket, lots in ours.items():
+        have = there.get(ticket, Decimal(0))
+        if lots * have > 0:
+            left[ticket] = lots if abs(lots) <= abs(have) else have
+    return left
+
+
+def _lots_by_ticket(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
+    hedging = run.bench.account.mode is AccountMode.HEDGING
+    lots: dict[str, Decimal] = {}
+    for row in snapshot.positions.rows:
+        if row.symbol == run.bench.symbol.name:
+            ticket = row.ticket if hedging else ""
+            lots[ticket] = lots.get(ticket, Decimal(0)) + row.quantity
+    return lots
