@@ -2865,6 +2865,7 @@ class Bridge:
         return max(min(due_s) - now_s, 0.0)
 
     def _serve(self, now_s: float) -> None:
+        self._drop_dead()
         writing = [link.socket for link in self._links if link.wants_to_write]
         reading = [self._listener, *(link.socket for link in self._links)]
         readable, _, _ = select.select(reading, writing, [], self._wait_s(now_s))
