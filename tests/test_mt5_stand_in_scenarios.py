@@ -114,6 +114,14 @@ def test_market_orders_rest_when_they_are_told_to(stand_in, symbol):
     assert history(send(symbol, BUY, 1.0).order).state == mt5.ORDER_STATE_CANCELED
 
 
+def test_accepted_first_and_rejected_later(stand_in, symbol):
+    stand_in.script("rejected_later", after_ms=100)
+    result = send(symbol, BUY, 1.0)
+    assert (result.retcode, result.deal) == (PLACED, 0)
+    assert history(result.order).state == mt5.ORDER_STATE_REJECTED
+    assert deals_of(result.order) == ()
+
+
 def test_deals_twice_too_many_and_out_of_order(stand_in, symbol):
     twice = listed(send(symbol, BUY, 17.0).order, 2)
     assert twice[0] == twice[1]

@@ -310,6 +310,12 @@ def test_hands_and_the_broker(hedging):
     hedging.hand_close(held.ticket)
     deal = mt5.history_deals_get(position=held.ticket)[-1]
     assert (deal.reason, deal.magic, deal.entry) == (0, 0, mt5.DEAL_ENTRY_OUT)
+    hedging.set_commission(2.5)
+    paid = send("NAS100", BUY, 2.0)
+    assert deals_of(paid.order)[0].commission == -5.0
+    assert mt5.account_info().balance == 999_994.0, "a point lost with the short one, and the commission"
+    hedging.hand_stops(paid.order, sl=17000.0)
+    assert mt5.positions_get(ticket=paid.order)[0].sl == 17000.0
     hedging.balance(-500.0, "withdrawal")
     newest = mt5.history_deals_get(1_000, FUTURE_S)[-1]
     assert (newest.type, newest.symbol, newest.profit) == (mt5.DEAL_TYPE_BALANCE, "", -500.0)

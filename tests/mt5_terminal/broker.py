@@ -101,7 +101,9 @@ class Broker:
         order.plan, order.fired, order.parts = plan, False, self._split(order, plan)
         self._wait(order, self._first_delay_ms(order, plan))
         if plan.name == "unsolicited_cancel":
-            self.later(plan.after_ms, lambda: self._cancel_if_alive(order))
+            self.later(plan.after_ms, lambda: self._end_if_alive(order, mt5.ORDER_STATE_CANCELED))
+        elif plan.name == "rejected_later":
+            self.later(plan.after_ms, lambda: self._end_if_alive(order, mt5.ORDER_STATE_REJECTED))
         self.advance(order)
         return order
 
@@ -231,7 +233,7 @@ class Broker:
         else:
             order.state = mt5.ORDER_STATE_PARTIAL
             if plan.name == "partial_then_cancel":
-                self.later(plan.after_ms, lambda: self._cancel_if_alive(order))
+                self.later(plan.after_ms, lambda: self._end_if_alive(order, mt5.ORDER_STATE_CANCELED))
 
     def _follow_up(self, order: Record, deal: Record) -> None:
         """What a scenario does after the order has filled."""
@@ -270,9 +272,9 @@ class Broker:
         request.volume, request.price, request.type_filling = volume, price, mt5.ORDER_FILLING_RETURN
         return self.place(request, Plan(), mt5.ORDER_REASON_CLIENT)
 
-    def _cancel_if_alive(self, order: Record) -> None:
+    def _end_if_alive(self, order: Record, state: int) -> None:
         if order.ticket in self.ledger.orders:
-            self.ledger.finish(order, mt5.ORDER_STATE_CANCELED)
+            self.ledger.finish(order, state)
 
     def _is_anybody_waiting(self, name: str) -> bool:
         ledger = self.ledger

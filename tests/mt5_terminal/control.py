@@ -224,6 +224,12 @@ class StandIn:
     def hand_modify(self, order: int, price: float) -> None:
         self._call("hand_modify", order=order, price=price)
 
+    def hand_stops(self, position: int, sl: float = 0.0, tp: float = 0.0) -> None:
+        self._call("hand_stops", position=position, sl=sl, tp=tp)
+
+    def set_commission(self, per_lot: float) -> None:
+        self._call("set_commission", per_lot=per_lot)
+
     def balance(self, amount: float, comment: str = "") -> Row:
         return dict(self._call("balance", amount=amount, comment=comment))
 

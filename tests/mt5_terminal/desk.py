@@ -171,6 +171,12 @@ class Desk:
     def do_hand_modify(self, order: int, price: float) -> None:
         self._ledger.orders[order].price_open = price
 
+    def do_hand_stops(self, position: int, sl: float, tp: float) -> None:
+        self._ledger.positions[position].sl, self._ledger.positions[position].tp = sl, tp
+
+    def do_set_commission(self, per_lot: float) -> None:
+        self._ledger.commission = per_lot
+
     def do_balance(self, amount: float, comment: str) -> dict[str, Any]:
         return self._ledger.add_balance(amount, comment).as_dict()
 

@@ -21,7 +21,10 @@ def sign_of(side: int) -> int:
 
 
 class Ledger:
-    """`positions`, `orders`, `history_orders`, `deals`: by ticket, in order of birth."""
+    """`positions`, `orders`, `history_orders`, `deals`: by ticket, in order of birth.
+
+    `commission`: charged for each lot of each deal.
+    """
 
     def __init__(self, account: Record, clock: ServerClock, symbols: dict[str, Symbol]) -> None:
         self.account = account
@@ -31,6 +34,7 @@ class Ledger:
         self.orders: dict[int, Record] = {}
         self.history_orders: dict[int, Record] = {}
         self.deals: dict[int, Record] = {}
+        self.commission = 0.0
         self._next_order, self._next_deal = FIRST_ORDER, FIRST_DEAL
 
     @property
@@ -176,6 +180,8 @@ class Ledger:
         deal.time, deal.time_msc, deal.copies = now_ms // 1000, now_ms, 1
         deal.listed_ms = now_ms + listed_after_ms if listed_after_ms else 0
         deal.symbol, deal.magic, deal.reason, deal.comment = order.symbol, order.magic, order.reason, order.comment
+        deal.commission = -round(self.commission * volume, 2)
+        self.account.balance = round(self.account.balance + deal.commission, 2)
         self.deals[deal.ticket] = deal
         return deal
 

@@ -43,10 +43,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "comment": {"text": "rewritten"},
     "slip": {"ticks": 1},
     "late_deals": {"after_ms": 1000},
+    "rejected_later": {"after_ms": 200},
 }
 NAMES = tuple(_DEFAULTS)
 _BY_LOTS = {float(lots): name for name, (lots, _) in PAPER_SCENARIOS.items()}
-RESTING = ("fill_during_cancel", "fill_during_replace", "unsolicited_cancel", "cancel_rejected", "rest")
+RESTING = (
+    *("fill_during_cancel", "fill_during_replace", "unsolicited_cancel", "cancel_rejected", "rest"),
+    "rejected_later",
+)
 LISTED_LATE = ("silent_fill", "late_deals", "timeout_then_ack")
 
 
