@@ -13,10 +13,11 @@ import pytest
 
 from tests.mt5_terminal.attached import FUTURE_S, attached, send, until
 from tests.mt5_terminal.clock import ServerClock
-from tests.mt5_terminal.control import TICK_DTYPE, StandIn
+from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.market import tick_row
 from tests.mt5_terminal.module import MetaTrader5 as mt5
 from tests.mt5_terminal.module.MetaTrader5.pipe import PORT_FILE
+from tests.mt5_terminal.opening import make_opening, play
 
 BUY, SELL, ALL = mt5.ORDER_TYPE_BUY, mt5.ORDER_TYPE_SELL, mt5.COPY_TICKS_ALL
 SYMBOL = "NAS100"
@@ -28,20 +29,6 @@ def terminal(tmp_path):
         mt5.symbol_select(SYMBOL)
         stand_in.quote(SYMBOL, 18000.0, 18001.0)
         yield stand_in
-
-
-def make_ticks(count: int, first_msc: int, seed: int = 1) -> np.ndarray:
-    """Ticks as at an open: bursts within one millisecond, repeated rows, undocumented flag bits."""
-    random = np.random.default_rng(seed)
-    rows = np.zeros(count, TICK_DTYPE)
-    rows["time_msc"] = first_msc + np.cumsum(random.choice([0, 0, 0, 1], count))
-    rows["time"] = rows["time_msc"] // 1000
-    rows["last"] = 176000.0 + 5 * random.integers(-2, 3, count)
-    rows["bid"], rows["ask"] = rows["last"] - 5, rows["last"]
-    rows["volume_real"] = random.integers(1, 4, count)
-    rows["volume"] = rows["volume_real"].astype(np.uint64)
-    rows["flags"] = random.choice([1080, 1112, 1144, 1026, 1028, 1336], count)
-    return rows
 
 
 def start(stand_in: StandIn, code: str) -> subprocess.Popen:
@@ -119,7 +106,7 @@ def test_logging_in(terminal):
 
 def test_a_stall_blocks_every_call_and_loses_nothing(terminal):
     terminal.stall(0.5)
-    rows = make_ticks(1000, terminal.server_now_ms())
+    rows = make_opening(1000, terminal.server_now_ms())
     terminal.push_ticks(SYMBOL, rows)
     started = time.monotonic()
     ticks = mt5.copy_ticks_from(SYMBOL, int(rows["time"][0]), 5000, ALL)
@@ -155,7 +142,7 @@ def test_an_order_that_waited_in_a_hung_terminal_is_executed(terminal):
 
 def test_a_client_that_stopped_reading_stops_nobody_else(terminal):
     first_msc = 1_800_000_000_000
-    rows = make_ticks(300_000, first_msc)  # 18 MB: more than any socket buffer holds
+    rows = make_opening(300_000, first_msc)  # 18 MB: more than any socket buffer holds
     terminal.push_ticks(SYMBOL, rows)
     code = (
         f"import MetaTrader5 as m; m.initialize({str(terminal.exe)!r})\n"
@@ -236,7 +223,7 @@ def test_the_option_that_disables_the_python_api(terminal):
 
 def test_ticks_are_kept_to_the_bit(terminal):
     first_msc = 1_800_000_000_000
-    rows = make_ticks(20_000, first_msc)
+    rows = make_opening(20_000, first_msc)
     for part in np.array_split(rows, 7):
         terminal.push_ticks(SYMBOL, part)
     assert np.array_equal(terminal.ticks(SYMBOL)[1:], rows)
@@ -249,6 +236,17 @@ def test_ticks_are_kept_to_the_bit(terminal):
     trades = mt5.copy_ticks_from(SYMBOL, first_msc // 1000, 100_000, mt5.COPY_TICKS_TRADE)
     assert np.array_equal(quotes, rows[rows["flags"] & 6 != 0])
     assert np.array_equal(trades, rows[rows["flags"] & 24 != 0])
+
+
+def test_an_opening_in_real_time(terminal):
+    began_msc = terminal.server_now_ms()
+    played = play(terminal, SYMBOL, make_opening(2_000, 0), ticks_per_s=4_000)
+    assert np.array_equal(terminal.ticks(SYMBOL)[1:], played)
+    assert played["time_msc"][-1] - played["time_msc"][0] >= 400, "it took its time"
+    assert began_msc <= played["time_msc"][0]
+    assert np.array_equal(played["last"], make_opening(2_000, 0)["last"])
+    equal = played[1:] == played[:-1]
+    assert equal.any(), "equal trades in a row, in the same millisecond"
 
 
 def test_late_ticks_lie_behind_those_of_the_same_millisecond(terminal):
