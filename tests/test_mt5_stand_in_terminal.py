@@ -70,8 +70,9 @@ def test_a_terminal_that_dies_within_a_call_closes_the_line(terminal):
 
 def test_initialize_launches_the_terminal(terminal):
     terminal.kill_terminal()
-    assert mt5.initialize(str(terminal.exe))
+    assert mt5.initialize(str(terminal.exe), portable=True)
     assert terminal.is_running
+    assert terminal.launches() == ["/portable"]
 
 
 def test_a_terminal_that_is_not_launched_is_waited_for_in_vain(tmp_path):

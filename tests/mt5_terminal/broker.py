@@ -219,7 +219,7 @@ class Broker:
 
     def _fill(self, order: Record, lots: float, price: float, listed_after_ms: int) -> None:
         ledger, plan = self.ledger, order.plan
-        if ledger.is_hedging and order.position_id and order.position_id not in ledger.positions:
+        if ledger.is_hedging and order.position_id not in (0, order.ticket, *ledger.positions):
             ledger.finish(order, mt5.ORDER_STATE_REJECTED)  # what it was to close is closed already
             return
         deal = ledger.trade(order, lots, price, listed_after_ms)

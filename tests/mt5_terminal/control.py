@@ -250,6 +250,9 @@ class StandIn:
     def calls(self) -> dict[str, int]:
         return dict(self._call("calls"))
 
+    def launches(self) -> list[str]:
+        return list(self._call("launches"))
+
     def requests(self) -> list[Row]:
         return list(self._call("requests"))
 

@@ -201,6 +201,9 @@ class Desk:
     def do_calls(self) -> dict[str, int]:
         return dict(self._server.calls)
 
+    def do_launches(self) -> list[str]:
+        return self._server.launches
+
     def do_requests(self) -> list[dict[str, Any]]:
         return self._broker.requests
 

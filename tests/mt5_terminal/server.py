@@ -80,6 +80,7 @@ class Server:
         self.terminal: Terminal | None = None
         self.stay_down = False
         self.is_hung = False
+        self.launches: list[str] = []
         self.calls: Counter[str] = Counter()
         self.slow_ms: dict[str, list[int]] = {}
         self._clients_max = int(self.options.get("clients_max", 8))
@@ -160,6 +161,7 @@ class Server:
         self.broker.expire_orders()
         request = self.folder / LAUNCH_FILE
         if request.exists():
+            self.launches.append(request.read_text())
             request.unlink()
             if self.options.get("launches", True) and not self.stay_down:
                 self.launch_terminal()
