@@ -115,6 +115,7 @@ def test_a_stall_blocks_every_call_and_loses_nothing(terminal):
     assert np.array_equal(ticks[-1000:], rows)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there terminate is a kill")
 def test_a_hung_terminal_answers_when_it_is_released(terminal):
     """From a process of its own: none of its signal handlers runs, nothing but a kill ends it."""
     code = (
@@ -295,10 +296,10 @@ def test_depth(terminal):
 
 def test_the_bridge_dies_and_the_terminal_remembers(terminal):
     code = (
-        "import MetaTrader5 as m, os, signal, sys\n"
+        "import MetaTrader5 as m, os\n"
         f"m.initialize({str(terminal.exe)!r})\n"
         f"m.order_send(dict(action=1, symbol={SYMBOL!r}, type=0, volume=1.0, type_filling=1))\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os._exit(9)\n"
     )
     start(terminal, code).communicate(timeout=20)
     assert until(mt5.positions_get, "the position")[0].volume == 1.0
