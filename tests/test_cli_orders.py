@@ -112,9 +112,13 @@ def test_a_kill_survives_a_restart_that_has_lost_its_journal(trading: Trading) -
     links = nexus.client.counts["links"]
     floor.until(lambda: nexus.client.counts["links"] > links)
     assert floor.counters()["kill_level"] >= KillLevel.NO_NEW
+    floor.ready(1)  # before that the answer is "not yet"
     signal_after = make_signal("nt8")
     nexus.client.send(signal_after)
     floor.until(lambda: nexus.report(signal_after.signal_id) is not None)
+    report = nexus.report(signal_after.signal_id)
+    assert report is not None
+    assert report.code is RejectCode.KILL_SWITCH
     assert not platform.placed
 
 
