@@ -22,6 +22,7 @@ from ..core.messages import (
     Capabilities,
     Correction,
     Fill,
+    Instrument,
     Order,
     OrderType,
     OrderUpdate,
@@ -110,6 +111,10 @@ class BridgeAdapter(Adapter):
     def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
         """What the gateway may send, of what the bridge says that the platform can."""
         return hello.capabilities
+
+    def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:
+        """An instrument as the bridge has described it, where its platform means something by that of its own."""
+        return instrument
 
     @property
     def session(self) -> BridgeSession | None:
@@ -282,15 +287,19 @@ class BridgeAdapter(Adapter):
         """Account and instruments as the bridge has described them so far."""
         hello = self._open().session.hello
         assert hello is not None
-        self.instruments = self._symbols.instruments(tradable=False)
+        self.instruments = self._correct_all(hello, tradable=False)
         accounts = {each.name: each for each in hello.accounts}
         name = self.settings.account or (next(iter(accounts)) if len(accounts) == 1 else "")
         self.account = None
         if name in accounts:
-            chosen, instruments = accounts[name], self._symbols.instruments(tradable=True)
+            chosen, instruments = accounts[name], self._correct_all(hello, tradable=True)
             self.account = PlatformAccount(
                 name=name, mode=chosen.mode, currency=chosen.currency, instruments=instruments
             )
+
+    def _correct_all(self, hello: BridgeHello, *, tradable: bool) -> tuple[Instrument, ...]:
+        said = self._symbols.instruments(tradable=tradable)
+        return tuple(self.correct_instrument(instrument, hello) for instrument in said)
 
     def _name_all(self, symbols: Sequence[Symbol]) -> dict[str, str]:
         """The platform's name of each symbol that has one there."""

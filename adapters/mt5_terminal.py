@@ -1,16 +1,20 @@
 """The adapter of a MetaTrader 5 terminal, over its bridge (bridges/mt5): what both of its platforms share.
 
-Of the bridge's hello it compares the account, and these `details` as text: `server`, `company`.
+Of the bridge's hello it compares the account, and these `details` as text: `server`, `company`; it reads
+`utc_offset_minutes`, of the broker's clock.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final
+
+import msgspec
 
 from ..core.errors import ConfigError
 from ..core.instruments.contract_code import parse_code
 from ..core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
-from ..core.messages import AccountMode, Capabilities, OrderType, TimeInForce
+from ..core.messages import AccountMode, Capabilities, Instrument, OrderType, TimeInForce
 from ..core.transport import ensure_token
 from ..shm.symbols import Symbol
 from .base import LinkLostError
@@ -20,6 +24,7 @@ from .bridge_settings import BridgeSettings
 from .mt5_settings import MAX_SYMBOL_CHARACTERS, Mt5Settings
 from .native_bridge import BridgeFiles
 
+_NS_PER_S: Final = 1_000_000_000
 _ORDER_TYPES: Final = tuple(OrderType)
 _TIMES: Final = tuple(TimeInForce)
 CAPABILITIES: Final = {
@@ -75,6 +80,23 @@ class Mt5Adapter(BridgeAdapter):
             close_by_ticket=said.close_by_ticket and most.close_by_ticket,
             executions_history=said.executions_history,
         )
+
+    def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:
+        """Of an expiry only the day by the server's clock means something (at XP 22:15, which is the next day in UTC):
+        the end of that day, so that neither its date is another nor the last session over too early.
+        """
+        if not instrument.expiry_ns:
+            return instrument
+        try:
+            offset = timedelta(minutes=int(hello.details.get("utc_offset_minutes", "0")))
+        except ValueError:
+            return instrument
+        expiry = datetime.fromtimestamp(instrument.expiry_ns / _NS_PER_S, UTC)
+        day = (expiry + offset).date()
+        if day == expiry.date():
+            return instrument
+        end = datetime(day.year, day.month, day.day, 23, 59, 59, tzinfo=UTC)
+        return msgspec.structs.replace(instrument, expiry_ns=int(end.timestamp()) * _NS_PER_S)
 
     def name_at_platform(self, symbol: Symbol) -> str:
         """See `BridgeAdapter`. A name in `settings.names` that is known as another instrument's, or as that of no one

@@ -10,12 +10,13 @@ MT5: Final = Profile(
     resumes=True,
     details=("login", "server", "company", "path", "build"),
     cures={
-        "Algo Trading": "press the button Algo Trading in the terminal's tool bar, so that it is green",
+        "press Algo Trading": "press the button Algo Trading in the terminal's tool bar, so that it is green",
         "10027": "press the button Algo Trading in the terminal's tool bar, so that it is green",
         "external Python API": "Tools, Options, Expert Advisors: take the tick from `Disable algo trading via external "
         "Python API`",
         "master password": "the terminal is logged in with the investor password: log in with the master password",
         "10017": "the account is read-only (investor password), or the symbol is switched off: ask the broker",
+        "forbids algo trading": "ask the broker to allow algo trading on this account, or take another account",
         "10026": "the broker forbids algo trading on this account: ask for it, or take another account",
         "no connection to the broker": "look at the corner of the terminal's window; log in again",
         "10014": "the size is not allowed: --quantity with the symbol's smallest volume (its Specification says it)",

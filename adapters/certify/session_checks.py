@@ -216,14 +216,14 @@ def check_resume(run: CertifyRun) -> Found:
 
     bench.until(caught_up, ANSWER_S)
     wanted = _rows(over_break, first_ns, last_ns)
-    missing, doubled = _count_differences(again, wanted), _count_differences(wanted, again)
+    missing, doubled = _count_missing(wanted, again), _count_missing(again, wanted)
     text = f"{len(wanted)} ticks over a break of {pause_s:.1f} s: {missing} missing, {doubled} too many"
     if missing or doubled:
         return failed(text, "keep the bridge's log and this report: this must not happen")
     return passed(text)
 
 
-def _count_differences(rows: list[tuple[float, ...]], others: list[tuple[float, ...]]) -> int:
+def _count_missing(rows: list[tuple[float, ...]], others: list[tuple[float, ...]]) -> int:
     """How many of `others` are not among `rows`; equal ones count one by one."""
     return (Counter(others) - Counter(rows)).total()
 
