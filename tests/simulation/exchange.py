@@ -35,6 +35,7 @@ class Exchange:
         self.rolls_ns = START_NS + rng.randrange(15, 80) * SECOND if rng.random() < 0.7 else 0
         self.opens_ns = self.rolls_ns + (rng.randrange(1, 15) * SECOND if rng.random() < 0.4 else 0)
         self.spread_is_known = rng.random() < 0.9
+        self.relapse = 0.02 if rng.random() < 0.3 else 0.0
         self.valued_ns = 0
         self.told: set[str] = set()
 
@@ -78,7 +79,12 @@ class Exchange:
 
     def _follow(self) -> None:
         for platform in self.platforms:
-            if platform.name not in self.told:
+            if self.schedule.chance(self.relapse) and platform.front == NEW:
+                # Begun from a directory made anew, which for a moment says what was in front before.
+                platform.front = OLD
+                self.present(platform.name)
+                self.told.discard(platform.name)
+            elif platform.name not in self.told:
                 self.told.add(platform.name)
                 delay_ns = self.schedule.rng.randrange(1, 500) * MS
                 self.schedule.at(delay_ns, lambda platform=platform: self._switch(platform))

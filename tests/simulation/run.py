@@ -185,6 +185,7 @@ class World:
             at_ns += rng.randrange(1, 2 * gap_ms) * MS
         self.schedule.run_until(START_NS + STORM_NS)
         self.faults.calm()
+        self.exchange.relapse = 0.0
         if self.gateway.engine is not None:
             for platform in self.platforms:
                 self._break_link(platform.name)
