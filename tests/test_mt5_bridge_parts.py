@@ -102,8 +102,8 @@ def test_numbers_are_those_of_the_module():
 
 
 def test_layouts_are_those_of_module_and_gateway():
-    assert mt5.ROW == np.dtype(ROW_DTYPE)
-    assert mt5.RECORD == np.dtype(TICK_DTYPE)
+    assert np.dtype(ROW_DTYPE) == mt5.ROW
+    assert np.dtype(TICK_DTYPE) == mt5.RECORD
     assert [getattr(mt5, flag.name) for flag in TickFlag] == [int(flag) for flag in TickFlag]
 
 
@@ -119,6 +119,11 @@ def read(data: bytes, step: int, *, greeting: bool = False) -> list[bytes]:
         while (payload := frames.take()) is not None:
             taken.append(payload)
     return taken
+
+
+def read_all(data: bytes) -> None:
+    for payload in read(data, 7):
+        mt5.read_message(payload, 1)
 
 
 @pytest.mark.parametrize("vector", [each for each in VECTORS if each.sender == "adapter" and not each.fault], ids=str)
@@ -146,8 +151,7 @@ def test_each_message_of_a_bridge_is_written(vector):
 @pytest.mark.parametrize("vector", [each for each in VECTORS if each.fault], ids=str)
 def test_what_is_no_message_is_a_breach(vector):
     with pytest.raises(mt5.Breach):
-        for payload in read(vector.data, 7):
-            mt5.read_message(payload, 1)
+        read_all(vector.data)
 
 
 @pytest.mark.parametrize(

@@ -836,7 +836,7 @@ def exact(value: float) -> Decimal:
     """The decimal that was meant: 10 places, without the noise of binary fractions. Raises ValueError on NaN."""
     if not math.isfinite(value):
         raise ValueError(f"the terminal gave {value} for a number")
-    return Decimal(repr(round(float(value), 10))).normalize()
+    return Decimal(write(Decimal(repr(round(float(value), 10)))))
 
 
 def write(number: Decimal) -> str:
@@ -1737,7 +1737,7 @@ class Monitor:
         return self._clock.to_server_ms(time.time_ns() // NS_PER_MS) // MS_PER_S - self._history_s
 
     def read(self, from_s: int) -> View:
-        """Deals last, so that no order has traded more than the deals that are read. Raises CallFailed, TerminalLost."""
+        """Deals last: no order has traded more than the deals that are read. Raises CallFailed, TerminalLost."""
         need, until_s = self._terminal.need, self.window_s() + self._history_s + 2 * DAY_S
         return View(
             orders=need("orders_get"),
@@ -3324,7 +3324,8 @@ class Stopping:
 
     def _read_to_the_end(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            while sys.stdin.buffer.read(1 << 12):
+            # Not through sys.stdin: its lock, held here, would abort the interpreter at its end, exit code and all.
+            while os.read(sys.stdin.fileno(), 1 << 12):
                 pass
         self.is_wanted = True
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from tests.conformance.rig import Price, Rig
 from tests.mt5_terminal.control import StandIn
 from tests.support.mt5_bridges import BridgeProcess
 
 POLLED = "the bridge reads orders and deals; there is no report that could come twice, be lost or be delayed by itself"
+SAME = "has to do neither with orders nor with the kind of account, and is run with the netting one"
 
 
 class Mt5NettingRig(Rig):
@@ -16,11 +18,11 @@ class Mt5NettingRig(Rig):
 
     NAME = "mt5-netting"
     MODE = "netting"
-    NOT_APPLICABLE = {
+    NOT_APPLICABLE: ClassVar[Mapping[str, str]] = {
         "d02": "0 is the terminal's word for no price (NaN here), and a crossed quote is sent as not known: "
         "tests/test_mt5_bridge_ticks.py",
         "o06": "a market order at the exchange cannot be changed; of a limit order: tests/test_mt5_bridge_orders.py",
-        "o09": "a deal is told once by its ticket, however often the terminal lists it: tests/test_mt5_bridge_orders.py",
+        "o09": "a deal is told once, however often the terminal lists it: tests/test_mt5_bridge_orders.py",
         "o10": f"order_send blocks until the acknowledgement is there; {POLLED}",
         "o12": f"what the terminal does not list yet no snapshot can show: tests/test_mt5_bridge_orders.py; {POLLED}",
         "o23": f"{POLLED}: tests/test_mt5_bridge_orders.py has a deal that is listed late",
@@ -100,4 +102,8 @@ class Mt5HedgingRig(Mt5NettingRig):
 
     NAME = "mt5-hedging"
     MODE = "hedging"
-    NOT_APPLICABLE = {**Mt5NettingRig.NOT_APPLICABLE, "o20": "on a hedging account an opposite order opens a position"}
+    NOT_APPLICABLE: ClassVar[Mapping[str, str]] = {
+        **Mt5NettingRig.NOT_APPLICABLE,
+        "o20": "on a hedging account an opposite order opens a position of its own",
+        **dict.fromkeys(("c02", "c03", "c05", "c06", "c10", "c13", "d01", "d03"), SAME),
+    }

@@ -76,6 +76,8 @@ class BridgeProcess:
 
     def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start its process; does not wait for it."""
+        if self._process is not None:
+            self._process.wait(PATIENCE_S)  # whoever killed it
         self.config_file.write_text(json.dumps(self.config))
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(

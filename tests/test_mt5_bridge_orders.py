@@ -1,0 +1,633 @@
+"""Orders through the real bridge of MetaTrader 5 to a stand-in terminal: what is sent there, what is told of it."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import pytest
+from nexus_gateway.adapters.base import LinkLostError
+from nexus_gateway.core import messages as m
+
+from tests.support.mt5_benches import Mt5Bench
+
+ONE = Decimal(1)
+DEAL, PENDING, SLTP, MODIFY, REMOVE = 1, 5, 6, 7, 8
+LIMIT, STOP, STOP_LIMIT = m.OrderType.LIMIT, m.OrderType.STOP, m.OrderType.STOP_LIMIT
+
+
+@pytest.fixture
+def bench(tmp_path):
+    with Mt5Bench(tmp_path, margin_mode="netting") as bench:
+        yield bench.start()
+
+
+@pytest.fixture
+def hedging(tmp_path):
+    with Mt5Bench(tmp_path, margin_mode="hedging") as bench:
+        yield bench.start()
+
+
+def child_of(entry: m.Order, role: m.OrderRole) -> str:
+    parts = m.find_client_order_id(entry.client_order_id)
+    return m.client_order_id(parts.key, parts.leg, role, parts.attempt)
+
+
+def rows_of(snapshot: m.Snapshot, order: m.Order | str) -> list[m.WorkingOrder]:
+    order_id = order if isinstance(order, str) else order.client_order_id
+    return [row for row in snapshot.working_orders.rows if row.client_order_id == order_id]
+
+
+def executions(snapshot: m.Snapshot, order: m.Order) -> list[m.Fill]:
+    return [fill for fill in snapshot.executions.rows if fill.client_order_id == order.client_order_id]
+
+
+# What is sent.
+
+
+def test_a_market_order_as_it_reaches_the_terminal(bench):
+    order = bench.place("2")
+    (fill,) = bench.wait_filled(order)
+    bench.wait_state(order, m.LegState.FILLED)
+    (request,) = bench.sent()
+    assert request["magic"] == m.magic_number(order.client_order_id)
+    assert request["comment"] == order.client_order_id
+    assert (request["action"], request["symbol"], request["volume"], request["type"]) == (DEAL, "NQZ26", 2.0, 0)
+    assert (request["type_filling"], request["price"], request["sl"], request["tp"]) == (0, 0, 0, 0)
+    (deal,) = bench.stand_in.truth().trades()
+    assert fill.exec_id == str(deal["ticket"])
+    assert (fill.price, fill.quantity, fill.side) == (Decimal("18000.25"), 2, m.Side.BUY)
+    assert fill.ts_event_ns == deal["time_msc"] * 1_000_000
+    assert bench.pending_commands == 0
+
+
+@pytest.mark.parametrize(
+    ("order_type", "prices", "wanted"),
+    [
+        (LIMIT, {"limit_price": Decimal("17000.25")}, {"type": 2, "price": 17000.25, "stoplimit": 0.0}),
+        (STOP, {"stop_price": Decimal(19000)}, {"type": 4, "price": 19000.0, "stoplimit": 0.0}),
+        (
+            STOP_LIMIT,
+            {"stop_price": Decimal(19000), "limit_price": Decimal(19010)},
+            {"type": 6, "price": 19000.0, "stoplimit": 19010.0},
+        ),
+    ],
+    ids=["limit", "stop", "stop_limit"],
+)
+def test_pending_orders_work_and_are_cancelled(bench, order_type, prices, wanted):
+    order = bench.place("1", order_type, **prices)
+    update = bench.wait_state(order, m.LegState.WORKING)
+    (request,) = bench.sent(PENDING)
+    assert {key: request[key] for key in wanted} == wanted
+    assert (request["type_filling"], request["type_time"]) == (2, 1), "RETURN, for the day"
+    assert (update.order_type, update.limit_price, update.stop_price) == (
+        order_type,
+        prices.get("limit_price"),
+        prices.get("stop_price"),
+    )
+    (row,) = rows_of(bench.snapshot(), order)
+    assert (row.limit_price, row.stop_price, row.state) == (update.limit_price, update.stop_price, m.LegState.WORKING)
+    bench.cancel(order)
+    bench.wait_state(order, m.LegState.CANCELLED)
+    bench.listen(0.3)
+    assert len(bench.updates(order)) == 2
+    assert bench.pending_commands == 0
+
+
+def test_times_in_force(bench):
+    until_ns = (time.time_ns() // 10**9 + 3600) * 10**9
+    for tif, terms, wanted in (
+        (m.TimeInForce.GTC, {}, (0, 0)),
+        (m.TimeInForce.DAY, {}, (1, 0)),
+        (m.TimeInForce.GTD, {"good_till_ns": until_ns}, (2, until_ns // 10**9)),
+    ):
+        bench.rest(time_in_force=tif, **terms)
+        request = bench.sent(PENDING)[-1]
+        assert (request["type_time"], request["expiration"]) == wanted
+    for tif, filling in ((m.TimeInForce.FOK, 0), (m.TimeInForce.IOC, 1)):
+        bench.wait_filled(bench.place(time_in_force=tif))
+        assert bench.sent(DEAL)[-1]["type_filling"] == filling
+    sends = bench.sends
+    for order in (
+        bench.place("1", LIMIT, limit_price=Decimal(17000), time_in_force=m.TimeInForce.IOC),
+        bench.place(time_in_force=m.TimeInForce.GTD, good_till_ns=until_ns),
+    ):
+        bench.wait_reject(order, m.RejectCode.UNSUPPORTED_TIF)
+    assert bench.sends == sends
+
+
+def test_the_expiration_is_by_the_servers_clock(tmp_path):
+    with Mt5Bench(tmp_path, "b3", timing={"mute_after_ms": 2_000}) as bench:
+        bench.start(130_000, 130_005)
+        until_ns = (time.time_ns() // 10**9 + 3600) * 10**9
+        bench.rest("1", "120000", time_in_force=m.TimeInForce.GTD, good_till_ns=until_ns)
+        assert bench.sent(PENDING)[0]["expiration"] == until_ns // 10**9 - 3 * 3600
+
+
+@pytest.mark.parametrize(
+    ("quantity", "terms", "code", "words"),
+    [
+        ("1.5", {}, m.RejectCode.NOT_ON_LOT_STEP, "traded in 1"),
+        ("501", {}, m.RejectCode.PLATFORM_REJECTED, "takes 1 to 500"),
+        ("1", {"order_type": LIMIT, "limit_price": Decimal("17000.10")}, m.RejectCode.NOT_ON_TICK, "0.25"),
+        ("1", {"order_type": STOP, "stop_price": Decimal("19000.01")}, m.RejectCode.NOT_ON_TICK, "0.25"),
+        ("1", {"stop_loss": Decimal(17000)}, m.RejectCode.UNSUPPORTED_BRACKET, "netting"),
+        ("1", {"close_ticket": "5"}, m.RejectCode.UNSUPPORTED_TYPE, "hedging"),
+        ("1", {"oco_group": "g"}, m.RejectCode.UNSUPPORTED_TYPE, "OCO"),
+        ("1", {"symbol": "ES"}, m.RejectCode.IDENTITY_MISMATCH, "not subscribed"),
+        ("1", {"account": "4711"}, m.RejectCode.PLATFORM_REJECTED, "the terminal has"),
+        ("1", {"not_after_s": -1.0}, m.RejectCode.TOO_LATE_TO_SEND, "after the time"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_here_and_never_rounded(bench, quantity, terms, code, words):
+    order = bench.place(quantity, **terms)
+    reject = bench.wait_reject(order, code)
+    assert words in reject.text
+    bench.until(lambda: bench.pending_commands == 0)
+    assert bench.sent() == []
+
+
+def test_what_a_symbol_cannot_is_refused_with_a_code(tmp_path):
+    with Mt5Bench(tmp_path) as bench:
+        # Market and limit orders, for the day, without IOC.
+        bench.stand_in.set_symbol(bench.name, order_mode=3, expiration_mode=2, filling_mode=1)
+        bench.start()
+        resting = {"limit_price": Decimal(17000)}
+        for terms, code in (
+            ({"order_type": STOP, "stop_price": Decimal(19000)}, m.RejectCode.UNSUPPORTED_TYPE),
+            ({"order_type": LIMIT, **resting, "time_in_force": m.TimeInForce.GTC}, m.RejectCode.UNSUPPORTED_TIF),
+            ({"time_in_force": m.TimeInForce.IOC}, m.RejectCode.UNSUPPORTED_TIF),
+        ):
+            bench.wait_reject(bench.place(**terms), code)
+        assert bench.sent() == []
+        bench.rest()
+        bench.wait_filled(bench.place())
+
+
+# What the server answers.
+
+
+@pytest.mark.parametrize(
+    ("retcode", "code", "words"),
+    [
+        (10006, m.RejectCode.PLATFORM_REJECTED, "10006 REJECT"),
+        (10013, m.RejectCode.PLATFORM_REJECTED, "10013 INVALID"),
+        (10014, m.RejectCode.NOT_ON_LOT_STEP, "INVALID_VOLUME"),
+        (10018, m.RejectCode.SESSION_CLOSED, "MARKET_CLOSED"),
+        (10019, m.RejectCode.PLATFORM_REJECTED, "NO_MONEY"),
+        (10024, m.RejectCode.PLATFORM_REJECTED, "TOO_MANY_REQUESTS"),
+        (10046, m.RejectCode.PLATFORM_REJECTED, "HEDGE_PROHIBITED"),
+    ],
+)
+def test_a_refusal_is_told_with_the_servers_word_and_sent_once(bench, retcode, code, words):
+    bench.stand_in.script("reject", retcode=retcode)
+    order = bench.place()
+    assert words in bench.wait_reject(order, code).text
+    bench.listen(0.2)
+    assert bench.sends == 1
+    bench.adapter.execute(order)
+    bench.until(lambda: len(bench.heard(m.Reject, order.client_order_id)) == 2, "the same answer again")
+    assert bench.sends == 1
+
+
+@pytest.mark.parametrize("retcode", [10004, 10020, 10021])
+def test_a_requote_is_sent_again_at_most_twice(tmp_path, retcode):
+    with Mt5Bench(tmp_path, "global") as bench:
+        bench.stand_in.set_symbol(bench.name, trade_exemode=1)  # INSTANT
+        bench.start(20_000.0, 20_001.0)
+        bench.stand_in.script("reject", count=1, retcode=retcode)
+        order = bench.place()
+        bench.wait_filled(order)
+        assert [each["price"] for each in bench.sent()] == [20_001.0, 20_001.0]
+        assert bench.sent()[0]["deviation"] == 10
+        bench.stand_in.script("reject", count=3, retcode=retcode)
+        refused = bench.place()
+        assert str(retcode) in bench.wait_reject(refused, m.RejectCode.PLATFORM_REJECTED).text
+        assert bench.sends == 5
+        assert len(bench.stand_in.truth().trades()) == 1
+
+
+@pytest.mark.parametrize(
+    ("retcode", "executed"), [(10011, True), (10012, True), (10031, True), (19999, True), (10012, False)]
+)
+def test_an_unclear_answer_is_cleared_up_by_deals_and_never_sent_again(bench, retcode, executed):
+    bench.stand_in.script("retcode", retcode=retcode, executed=executed)
+    order = bench.place()
+    bench.until(lambda: bench.pending_commands == 0, "the ack")
+    bench.listen(1.3)
+    assert len(bench.fills(order)) == executed
+    assert not bench.heard(m.Reject, order.client_order_id), "an unknown outcome is no refusal"
+    bench.adapter.execute(order)
+    bench.listen(0.2)
+    assert bench.sends == 1
+    snapshot = bench.snapshot()
+    assert snapshot.complete
+    assert len(executions(snapshot, order)) == executed
+
+
+def test_a_cancel_waits_for_an_order_that_may_still_come(bench):
+    bench.stand_in.script("retcode", retcode=10012, executed=False)
+    order = bench.place("1", LIMIT, limit_price=Decimal(17000))
+    bench.cancel(order)
+    bench.listen(0.3)
+    assert bench.pending_commands == 0
+    assert not bench.heard(m.Reject)
+    assert bench.sent(REMOVE) == []
+
+
+@pytest.mark.parametrize("scenario", ["no_answer", "answer_lost"])
+@pytest.mark.parametrize("executed", [True, False])
+def test_an_answer_that_is_lost_with_the_pipe(bench, scenario, executed):
+    bench.stand_in.script(scenario, executed=executed)
+    order = bench.place()
+    bench.listen(0.5) if scenario == "no_answer" else bench.until_lost()
+    if scenario == "answer_lost":
+        bench.reopen()
+    snapshot = bench.snapshot()
+    assert len(executions(snapshot, order)) == executed
+    assert not bench.heard(m.Reject)
+    bench.adapter.execute(order)
+    bench.listen(0.3)
+    assert len(bench.stand_in.truth().trades()) == executed
+    assert bench.sends == 1
+
+
+def test_the_next_filling_mode_is_tried_once_and_remembered(bench):
+    bench.stand_in.script("reject", retcode=10030)
+    bench.wait_filled(bench.place())
+    assert [each["type_filling"] for each in bench.sent()] == [0, 1]
+    bench.wait_filled(bench.place())
+    assert [each["type_filling"] for each in bench.sent()] == [0, 1, 1]
+    bench.stand_in.script("reject", count=2, retcode=10030)
+    bench.wait_reject(bench.place(), m.RejectCode.UNSUPPORTED_TIF)
+
+
+@pytest.mark.parametrize(
+    ("switch", "account", "words"),
+    [
+        ({"trade_allowed": False}, {}, "press Algo Trading"),
+        ({"tradeapi_disabled": True}, {}, "external Python API"),
+        ({}, {"trade_expert": False}, "forbids algo trading"),
+        ({}, {"trade_allowed": False}, "master password"),
+    ],
+    ids=["algo trading button", "external api", "broker", "investor password"],
+)
+def test_switches_are_watched_and_name_their_cure(bench, switch, account, words):
+    if switch:
+        bench.stand_in.set_switches(**switch)
+    if account:
+        bench.stand_in.set_account(**account)
+    order = bench.place()  # before the bridge has noticed
+    bench.until(lambda: bench.heard(m.Reject, order.client_order_id), "its refusal")
+    bench.until(lambda: not bench.adapter.orders_up, "the bridge's status")
+    assert bench.stand_in.truth().trades() == []
+    bench.wait_reject(bench.place(), m.RejectCode.LINK_DOWN)
+    assert not bench.snapshot().complete
+    assert words in bench.bridge.log()
+    bench.stand_in.set_switches(trade_allowed=True, tradeapi_disabled=False)
+    bench.stand_in.set_account(trade_allowed=True, trade_expert=True)
+    assert "asked anew" in bench.until_lost()
+    bench.reopen()
+    bench.wait_filled(bench.place())
+
+
+# Executions.
+
+
+def test_placed_first_and_the_deal_much_later(bench):
+    bench.stand_in.script("placed", after_ms=800)
+    order = bench.place()
+    bench.wait_state(order, m.LegState.WORKING)
+    assert not bench.fills(order)
+    bench.wait_filled(order)
+    bench.wait_state(order, m.LegState.FILLED)
+
+
+@pytest.mark.parametrize("scenario", ["late_deals", "silent_fill", "timeout_then_ack"])
+def test_a_deal_that_is_listed_late_is_told_when_it_is(bench, scenario):
+    bench.stand_in.script(scenario, after_ms=1500)
+    order = bench.place()
+    bench.listen(0.5)
+    assert not bench.fills(order)
+    assert not bench.heard(m.Reject)
+    bench.wait_filled(order)
+    bench.wait_state(order, m.LegState.FILLED)
+    bench.listen(0.3)
+    assert len(bench.fills(order)) == 1
+    assert bench.sends == 1
+
+
+def test_a_deal_that_is_listed_twice_is_one_execution(bench):
+    bench.stand_in.script("duplicate_execution")
+    order = bench.place()
+    bench.wait_filled(order)
+    bench.listen(1.3)
+    assert len(bench.fills(order)) == 1
+    assert len(executions(bench.snapshot(), order)) == 1
+
+
+def test_a_flip_on_a_netting_account_is_one_deal(bench):
+    bench.wait_filled(bench.place("2"))
+    order = bench.place("5", side=m.Side.SELL)
+    bench.wait_filled(order)
+    assert len(bench.fills(order)) == 1
+    (row,) = bench.snapshot().positions.rows
+    assert (row.symbol, row.quantity, row.ticket) == ("NQ", -3, "")
+
+
+def test_money_and_deposits_are_no_fills(bench):
+    bench.listen(0.3)
+    bench.stand_in.balance(5000.0, "deposit")
+    account = bench.until(lambda: [each for each in bench.heard(m.Account) if each.balance > 1_000_000], "the balance")
+    assert account[0].currency == "USD"
+    bench.listen(1.2)
+    assert not bench.heard(m.Fill)
+    assert bench.snapshot().executions.rows == ()
+
+
+def test_what_somebody_does_at_the_terminal_is_told_as_somebody_elses(bench):
+    bench.stand_in.hand_trade(bench.name, "buy", 2.0)
+    (fill,) = bench.until(lambda: bench.heard(m.Fill), "the fill")
+    assert (fill.client_order_id, fill.quantity, fill.symbol) == ("", 2, "NQ")
+    ticket = bench.stand_in.hand_order(bench.name, 2, 1.0, 17000.0)
+    named = str(ticket.get("order") or ticket.get("ticket"))
+    update = bench.until(
+        lambda: next((u for u in bench.heard(m.OrderUpdate, "") if u.platform_order_id == named), None), "the order"
+    )
+    assert (update.state, update.limit_price) == (m.LegState.WORKING, 17000)
+    bench.cancel("", platform_order_id=named)
+    bench.until(
+        lambda: [
+            u
+            for u in bench.heard(m.OrderUpdate, "")
+            if u.platform_order_id == named and u.state is m.LegState.CANCELLED
+        ],
+        "its end",
+    )
+    bench.stand_in.hand_close()
+    bench.until(lambda: len(bench.heard(m.Fill)) == 2, "the close")
+    assert bench.snapshot().positions.rows == ()
+
+
+def test_symbols_that_nobody_subscribed_have_names_of_their_own(bench):
+    bench.stand_in.quote("ESZ26", 5000.0, 5000.25)
+    bench.stand_in.hand_trade("ESZ26", "buy", 1.0)
+    (fill,) = bench.until(lambda: bench.heard(m.Fill), "the fill")
+    assert fill.symbol == "ESZ26"
+    assert [row.symbol for row in bench.snapshot().positions.rows] == ["ESZ26"]
+
+
+# Changes.
+
+
+def test_another_price_is_one_request(bench):
+    order = bench.rest("2")
+    bench.replace(order, "2", 1, limit_price=Decimal(17001))
+    answer = bench.until(lambda: next((u for u in bench.updates(order) if u.replace_revision == 1), None), "the answer")
+    assert (answer.quantity, answer.limit_price, answer.state) == (2, 17001, m.LegState.WORKING)
+    assert len(bench.sent(MODIFY)) == 1
+    bench.replace(order, "2", 2, limit_price=Decimal(17001))
+    bench.until(
+        lambda: [u for u in bench.updates(order) if u.replace_revision == 2], "no change is a change that is done"
+    )
+
+
+def test_another_size_is_another_order_under_the_same_id(bench):
+    order = bench.rest("2")
+    (first,) = bench.updates(order)
+    bench.replace(order, "5", 1, limit_price=Decimal(16000))
+    answer = bench.until(lambda: next((u for u in bench.updates(order) if u.replace_revision == 1), None), "the answer")
+    assert (answer.quantity, answer.limit_price, answer.state) == (5, 16000, m.LegState.WORKING)
+    assert answer.platform_order_id != first.platform_order_id
+    assert m.LegState.CANCELLED not in [u.state for u in bench.updates(order)]
+    (row,) = rows_of(bench.snapshot(), order)
+    assert (row.quantity, row.platform_order_id) == (5, answer.platform_order_id)
+    bench.bridge.kill()
+    bench.bridge.start()
+    (row,) = rows_of(bench.reopen(), order)
+    assert row.platform_order_id == answer.platform_order_id, "also when everything has been forgotten"
+    bench.cancel(order)
+    bench.wait_state(order, m.LegState.CANCELLED)
+    assert bench.stand_in.truth().orders == []
+
+
+def test_a_fill_that_comes_before_the_change(bench):
+    for number, changes in enumerate(({"limit_price": Decimal(17001)}, {"limit_price": Decimal(17000)})):
+        bench.stand_in.script("fill_during_replace" if not number else "fill_during_cancel")
+        order = bench.rest("3")
+        bench.replace(order, "3" if not number else "1", 1, **changes)
+        assert bench.wait_reject(order, m.RejectCode.REPLACE_REJECTED).replace_revision == 1
+        bench.wait_filled(order)
+        bench.wait_state(order, m.LegState.FILLED)
+        assert sum(fill.quantity for fill in bench.fills(order)) == 3
+
+
+def test_changes_that_cannot_be(bench):
+    order = bench.rest("2")
+    for revision, (quantity, price) in enumerate((("2", "17000.10"), ("1.5", "17000")), 1):
+        bench.replace(order, quantity, revision, limit_price=Decimal(price))
+    bench.until(lambda: len(bench.heard(m.Reject, order.client_order_id)) == 2, "both refusals")
+    assert {reject.code for reject in bench.heard(m.Reject)} == {m.RejectCode.REPLACE_REJECTED}
+    bench.wait_filled(done := bench.place())
+    bench.replace(done, "2", 1)
+    bench.wait_reject(done, m.RejectCode.REPLACE_REJECTED)
+    assert bench.sent(MODIFY) == bench.sent(REMOVE) == []
+    bench.until(lambda: bench.pending_commands == 0, "the acks")
+
+
+# Hedging.
+
+
+def test_a_bracket_lives_at_the_platform(hedging):
+    bench = hedging
+    entry = bench.place("2", stop_loss=Decimal(17990), take_profit=Decimal(18010))
+    (fill,) = bench.wait_filled(entry)
+    (request,) = bench.sent()
+    assert (request["sl"], request["tp"]) == (17990.0, 18010.0)
+    stop_id, target_id = child_of(entry, m.OrderRole.STOP_LOSS), child_of(entry, m.OrderRole.TAKE_PROFIT)
+    stop = bench.wait_state(stop_id, m.LegState.WORKING)
+    target = bench.wait_state(target_id, m.LegState.WORKING)
+    assert (stop.stop_price, stop.order_type, stop.quantity, stop.side) == (17990, STOP, 2, m.Side.SELL)
+    assert (target.limit_price, target.order_type) == (18010, LIMIT)
+    listed = bench.snapshot()
+    assert [len(rows_of(listed, each)) for each in (entry, stop_id, target_id)] == [1, 1, 1]
+
+    bench.replace(stop_id, "2", 1, stop_price=Decimal("17995.25"))
+    bench.until(lambda: [u for u in bench.heard(m.OrderUpdate, stop_id) if u.replace_revision == 1], "the moved stop")
+    (request,) = bench.sent(SLTP)
+    assert (request["sl"], request["tp"], request["position"]) == (17995.25, 18010.0, int(fill.position_ticket))
+
+    out = bench.place("1", side=m.Side.SELL, role=m.OrderRole.EXIT, close_ticket=fill.position_ticket)
+    bench.wait_filled(out)
+    bench.until(lambda: bench.heard(m.OrderUpdate, stop_id)[-1].quantity == 1, "a stop for what is left")
+
+    bench.bridge.kill()
+    bench.bridge.start()
+    after = bench.reopen()
+    assert [rows_of(after, each)[0].quantity for each in (stop_id, target_id)] == [1, 1]
+    bench.quote(17994.0, 17994.25)
+    ended = bench.wait_state(stop_id, m.LegState.FILLED)
+    bench.wait_state(target_id, m.LegState.CANCELLED)
+    (struck,) = bench.heard(m.Fill, stop_id)
+    assert (struck.quantity, struck.side, struck.position_ticket) == (1, m.Side.SELL, fill.position_ticket)
+    assert ended.filled == 1
+    final = bench.snapshot()
+    assert final.positions.rows == ()
+    (row,) = rows_of(final, stop_id)
+    assert (row.state, row.filled) == (m.LegState.FILLED, 1)
+    assert rows_of(final, target_id) == []
+    assert len([fill for fill in final.executions.rows if fill.client_order_id == stop_id]) == 1
+
+
+def test_a_target_taken_away_and_a_position_closed_by_hand(hedging):
+    bench = hedging
+    entry = bench.place("1", stop_loss=Decimal(17990), take_profit=Decimal(18010))
+    bench.wait_filled(entry)
+    stop_id, target_id = child_of(entry, m.OrderRole.STOP_LOSS), child_of(entry, m.OrderRole.TAKE_PROFIT)
+    bench.wait_state(target_id, m.LegState.WORKING)
+    bench.cancel(target_id)
+    bench.wait_state(target_id, m.LegState.CANCELLED)
+    assert bench.stand_in.truth().positions[0]["tp"] == 0
+    bench.stand_in.hand_close()
+    bench.wait_state(stop_id, m.LegState.CANCELLED)
+    (foreign,) = bench.heard(m.Fill, "")
+    assert foreign.position_ticket == bench.fills(entry)[0].position_ticket
+    bench.cancel(stop_id)
+    bench.wait_reject(stop_id, m.RejectCode.CANCEL_REJECTED)
+
+
+def test_closing_by_ticket_is_checked_before_it_is_sent(hedging):
+    bench = hedging
+    ticket = bench.wait_filled(bench.place("2"))[0].position_ticket
+    sends = bench.sends
+    for terms in (
+        {"close_ticket": "999"},
+        {"close_ticket": ticket, "side": m.Side.BUY},
+        {"close_ticket": ticket, "side": m.Side.SELL, "quantity": "3"},
+    ):
+        quantity = terms.pop("quantity", "1")
+        bench.wait_reject(bench.place(quantity, role=m.OrderRole.EXIT, **terms), m.RejectCode.PLATFORM_REJECTED)
+    assert bench.sends == sends
+
+
+def test_a_stop_out_closes_what_the_bracket_guarded(hedging):
+    bench = hedging
+    entry = bench.place("1", stop_loss=Decimal(17990))
+    bench.wait_filled(entry)
+    stop_id = child_of(entry, m.OrderRole.STOP_LOSS)
+    bench.wait_state(stop_id, m.LegState.WORKING)
+    bench.stand_in.stop_out()
+    bench.wait_state(stop_id, m.LegState.CANCELLED)
+    assert [fill.client_order_id for fill in bench.heard(m.Fill)] == [entry.client_order_id, ""]
+
+
+# Restarts.
+
+
+def test_the_same_order_again_after_a_restart_is_not_placed_again(bench):
+    filled, resting, lost = bench.place(), bench.rest(), bench.make_order()
+    bench.wait_filled(filled)
+    bench.stand_in.script("retcode", retcode=10012, executed=False)
+    bench.adapter.execute(lost)
+    bench.until(lambda: bench.pending_commands == 0)
+    bench.bridge.kill()
+    bench.bridge.start()
+    bench.reopen()
+    bench.desk.events.clear()
+    sends = bench.sends
+    for order in (filled, resting, lost):
+        bench.adapter.execute(order)
+    bench.wait_state(filled, m.LegState.FILLED)
+    bench.wait_state(resting, m.LegState.WORKING)
+    bench.listen(0.3)
+    assert bench.pending_commands == 0
+    assert not bench.updates(lost)
+    assert bench.sends == sends
+    assert not bench.heard(m.Fill), "what was told before the snapshot is not told again"
+
+
+def test_a_broker_that_rewrites_comments(bench):
+    bench.stand_in.script("comment", text="[B#77]")
+    order = bench.place()
+    bench.wait_filled(order)
+    bench.bridge.kill()
+    bench.bridge.start()
+    snapshot = bench.reopen()
+    assert len(executions(snapshot, order)) == 1
+    assert rows_of(snapshot, order)[0].state is m.LegState.FILLED
+
+
+@pytest.mark.parametrize("scenario", ["death_before_accept", "death_after_accept", "death_after_fill"])
+def test_the_bridge_dies_in_order_send(bench, scenario):
+    bench.stand_in.script(scenario)
+    order = bench.place()
+    with pytest.raises(LinkLostError):
+        bench.listen(5.0)
+    bench.bridge.start()
+    snapshot = bench.reopen()
+    bench.adapter.execute(order)
+    bench.listen(0.4)
+    trades = bench.stand_in.truth().trades()
+    assert len(trades) == (scenario != "death_before_accept"), "sent once, and told for certain"
+    assert bench.sends <= 1
+    told = {fill.exec_id for fill in [*executions(snapshot, order), *bench.fills(order)]}
+    assert told == {str(deal["ticket"]) for deal in trades}
+
+
+def test_killed_again_and_again_while_trading(bench):
+    """Nothing is lost and nothing is doubled: the deals are those of the orders, each told once or in a snapshot."""
+    placed, told = [], set()
+    for number in range(12):
+        placed += [bench.place(role=m.OrderRole.ENTRY) for _ in range(1 + number % 3)]
+        try:
+            bench.listen(0.015 * (number % 5))
+        except LinkLostError:
+            pass
+        bench.bridge.kill()
+        bench.bridge.start()
+        told |= {fill.exec_id for fill in bench.reopen().executions.rows}
+        for order in placed[-4:]:
+            bench.adapter.execute(order)  # known: never a second time
+    bench.listen(0.5)
+    snapshot = bench.snapshot()
+    deals = bench.stand_in.truth().trades()
+    fills = {fill.exec_id: fill for fill in snapshot.executions.rows}
+    assert fills.keys() == {str(deal["ticket"]) for deal in deals}
+    by_order: dict[str, Decimal] = {}
+    for fill in fills.values():
+        by_order[fill.client_order_id] = by_order.get(fill.client_order_id, Decimal(0)) + fill.quantity
+    ids = {order.client_order_id for order in placed}
+    assert by_order.keys() <= ids, "each execution is known as its order's"
+    assert set(by_order.values()) <= {ONE}, "no order was executed twice"
+    events = [fill.exec_id for fill in bench.heard(m.Fill)]
+    assert len(events) == len(set(events)), "no execution was told twice"
+    assert set(events) | told <= fills.keys()
+    assert sum(row.quantity for row in snapshot.positions.rows) == len(fills)
+
+
+def test_snapshots_of_a_moving_account_are_of_one_moment(bench):
+    """Position and executions of the same snapshot agree, while deals come all the time."""
+    bench.stand_in.script_all("placed", after_ms=120)
+    for _ in range(25):
+        bench.place()
+        snapshot = bench.snapshot()
+        if snapshot.complete:
+            held = sum((row.quantity for row in snapshot.positions.rows), Decimal(0))
+            assert held == sum((fill.quantity for fill in snapshot.executions.rows), Decimal(0))
+
+
+def test_executions_since_a_moment(bench):
+    first = bench.place()
+    bench.wait_filled(first)
+    bench.listen(2.1)
+    between_ns = time.time_ns() - 10**9
+    second = bench.place()
+    bench.wait_filled(second)
+    snapshot = bench.snapshot(between_ns)
+    assert [fill.client_order_id for fill in snapshot.executions.rows] == [second.client_order_id]
+    assert snapshot.executions.from_ns == between_ns
+    assert snapshot.complete
+    assert snapshot.funds is not None
+    older = bench.snapshot(between_ns - 30 * 86_400 * 10**9)
+    assert len(older.executions.rows) == 2
