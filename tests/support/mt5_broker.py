@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import calendar
 import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, SymbolConfig
 from nexus_gateway.core.config.schema import OrdersConfig
+from nexus_gateway.core.instruments.catalog import load_catalog
+from nexus_gateway.core.instruments.expiry import contract_dates
+from nexus_gateway.core.instruments.rollover import Rollover
+from nexus_gateway.core.instruments.sessions import load_sessions
 
 from tests.mt5_terminal.control import StandIn
+from tests.mt5_terminal.presets import PRESETS
 from tests.support.launched import QUICK
 
 T = TypeVar("T")
@@ -22,10 +29,6 @@ ADAPTERS = {
     "mt5": "nexus_gateway.adapters.mt5_global:Mt5GlobalAdapter",
     "mt5_br": "nexus_gateway.adapters.mt5_brazil:Mt5BrazilAdapter",
 }
-SYMBOLS = {
-    "mt5": (SymbolConfig(name="NAS100", tick_size=Decimal("0.1")),),
-    "mt5_br": (SymbolConfig(name="WIN", contract="WINZ26", tick_size=Decimal(5)),),
-}
 
 
 def free_port() -> int:
@@ -33,19 +36,35 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def list_contract(mt5: StandIn, root: str) -> str:
+    """Have the stand-in of B3 list the contract that is in front on whatever day the tests run; its code."""
+    catalog = load_catalog()
+    contract = Rollover(catalog, load_sessions()).front_contract(root, datetime.now(UTC))
+    last = contract_dates(catalog, contract).last_session
+    shown = next(fields for fields in PRESETS["b3"].symbols if fields["name"].startswith(root))
+    expires = calendar.timegm((last.year, last.month, last.day, 22, 15, 0))
+    terms = {"name": contract.code, "path": f"BMF\\{contract.code}", "expiration_time": expires}
+    mt5.set_symbol(contract.code, **(shown | terms))
+    return contract.code
+
+
 class Broker:
-    """`preset` of the stand-in; its first symbol is quoted fifty times a second from `go` on.
+    """`preset` of the stand-in: `global`, which quotes US100.cash, or `b3`, which quotes WIN. Fifty times a second from
+    `go` on.
 
     Attributes:
         mt5: the stand-in; use `tell`, since the market shares its line.
+        name: of the symbol at the platform.
     """
 
     def __init__(self, folder: Path, preset: str = "global", **options: Any) -> None:
         self.mt5 = StandIn(folder / "mt5", preset=preset, **options)
         self.platform, self.account, self.server = ACCOUNTS[preset]
         self.name, self.price, self.step = ("US100.cash", 18000.0, 0.1)
+        self.symbol = SymbolConfig(name="NAS100", tick_size=Decimal("0.1"))
         if preset == "b3":
-            self.name, self.price, self.step = ("WINZ26", 176_290.0, 5.0)
+            self.name, self.price, self.step = (list_contract(self.mt5, "WIN"), 176_290.0, 5.0)
+            self.symbol = SymbolConfig(name="WIN", contract=self.name, tick_size=Decimal(5))
         self._folder = folder
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -61,31 +80,26 @@ class Broker:
         self._market.start()
         return self
 
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Of the platform, for a bridge that is started beside its adapter."""
+        own: dict[str, Any] = {"names": {"NAS100": "US100.cash"}}
+        if self.platform == "mt5_br":
+            own = {"quotes_outside_session": True}  # tests run at weekends, too
+        native = {"terminal_path": str(self.mt5.exe)}
+        account = {"account": self.account, "server": self.server, "port": free_port()}
+        return {"backend": "native", "native": native} | account | own | changes
+
     def config(self, **changes: Any) -> GatewayConfig:
-        """A gateway that starts the bridge itself; `changes` of the platform's settings."""
-        settings = {
-            "backend": "native",
-            "account": self.account,
-            "server": self.server,
-            "port": free_port(),
-            "native": {"terminal_path": str(self.mt5.exe)},
-        }
-        if self.platform == "mt5":
-            settings["names"] = {"NAS100": "US100.cash"}
-        else:
-            settings["quotes_outside_session"] = True  # tests run at weekends, too
-        symbols = SYMBOLS[self.platform]
+        """A gateway with this one platform; `changes` of its settings."""
         return GatewayConfig(
             run_folder=str(self._folder / "run"),
             log_folder=str(self._folder / "logs"),
             launcher=QUICK,
             orders=OrdersConfig(journal=str(self._folder / "journal" / "orders.sqlite"), adapter_port=0, nexus_port=0),
-            symbols=symbols,
+            symbols=(self.symbol,),
             platforms={
                 self.platform: PlatformConfig(
-                    adapter=ADAPTERS[self.platform],
-                    symbols=tuple(symbol.name for symbol in symbols),
-                    settings=settings | changes,
+                    adapter=ADAPTERS[self.platform], symbols=(self.symbol.name,), settings=self.settings(**changes)
                 )
             },
         )
