@@ -6,7 +6,6 @@ launcher cleans up what is left.
 
 from __future__ import annotations
 
-import math
 import random
 import re
 import time
@@ -19,10 +18,10 @@ from typing import Final
 from ..shm import host
 from ..shm.counters import CountersPage
 from ..shm.run_folder import check_name, remove_stale_segments
-from ..shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
 from .child import Child
-from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, SymbolConfig
-from .errors import ConfigError, RunFolderError
+from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig
+from .configured_symbols import enter_symbols
+from .errors import ConfigError
 from .logs import Log, process_log
 from .process import EXIT_FAILURE, LaunchFile, ProcessId, ProcessSpec
 from .run_ownership import RunOwnership
@@ -123,7 +122,7 @@ class Launcher:
             self._page.counter("children_configured").set(len(self._children))
             if not self._console:
                 self._config.log_path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _enter_symbols(self._folder, self._config.symbols)
+            enter_symbols(self._folder, self._config)
             LaunchFile(
                 launcher=ProcessId.own(),
                 console=self._console,
@@ -346,24 +345,3 @@ def _check_specs(specs: Sequence[ProcessSpec]) -> None:
         seen.add(spec.name)
         if not _ENTRY.fullmatch(spec.entry):
             raise ConfigError(f"entry of {spec.name} was {spec.entry!r}, must be 'module:function'")
-
-
-def _enter_symbols(folder: Path, symbols: Sequence[SymbolConfig]) -> None:
-    """Make the directory say what the configuration says, also one that a reader kept in use from an earlier run."""
-    wanted = [_directory_entry(symbol) for symbol in symbols]
-    ids = add_symbols(folder, wanted)
-    directory = SymbolDirectory.attach(folder)
-    for symbol, symbol_id in zip(wanted, ids, strict=True):
-        entry = directory.entry(symbol_id)
-        if repr(entry.tick_size) != repr(symbol.tick_size):  # as text, for unknown is NaN
-            raise RunFolderError(
-                f"run folder {folder}: tick size of {symbol.name} was {entry.tick_size} there, is {symbol.tick_size} "
-                "in the configuration, and a reader still uses the folder; stop NEXUS and other readers, start again"
-            )
-        if symbol.contract and entry.contract != symbol.contract:
-            roll_symbol(folder, symbol.name, symbol.contract, time.time_ns())
-
-
-def _directory_entry(symbol: SymbolConfig) -> Symbol:
-    tick_size = math.nan if symbol.tick_size is None else float(symbol.tick_size)
-    return Symbol(0, symbol.name, symbol.contract, tick_size)

@@ -14,14 +14,14 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from nexus_gateway.core.config import GatewayConfig, SymbolConfig
+from nexus_gateway.core.config import GatewayConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.launcher import ChildRow, Launcher
 from nexus_gateway.core.process import ProcessSpec
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState
-from nexus_gateway.shm.symbols import SymbolDirectory
+from nexus_gateway.shm.symbols import SymbolDirectory, roll_symbol
 
 from tests.support.launched import QUICK, ROOT, make_config, make_spec
 from tests.support.shm_processes import linux_only
@@ -70,7 +70,8 @@ def test_symbols_of_a_folder_that_a_reader_keeps_in_use_are_brought_up_to_date(t
 
     def configure(contract: str, tick_size: str) -> GatewayConfig:
         symbol = SymbolConfig(name="NQ", contract=contract, tick_size=Decimal(tick_size))
-        return msgspec.structs.replace(make_config(tmp_path), symbols=(symbol,), platforms={})
+        fixed = RolloverConfig(enabled=False)
+        return msgspec.structs.replace(make_config(tmp_path), symbols=(symbol,), platforms={}, rollover=fixed)
 
     with Launcher(configure("NQZ26", "0.25"), []):
         reader = CountersPage.create(tmp_path / "run", "nexus", ("ticks_read",))
@@ -84,6 +85,24 @@ def test_symbols_of_a_folder_that_a_reader_keeps_in_use_are_brought_up_to_date(t
     reader.close()
     with Launcher(configure("NQH27", "0.5"), []):
         assert SymbolDirectory.attach(tmp_path / "run").entry(1).tick_size == 0.5
+
+
+def test_the_contract_in_front_is_left_to_the_gateway_whose_journal_knows_more(tmp_path: Path) -> None:
+    """A configuration names the first contract only: months later it is a dead one."""
+    symbols = tuple(
+        SymbolConfig(name=name, contract=code, tick_size=None) for name, code in (("NQ", "NQZ26"), ("XX", "XXZ26"))
+    )
+    config = msgspec.structs.replace(make_config(tmp_path), symbols=symbols, platforms={})
+    folder = tmp_path / "run"
+    with Launcher(config, []):
+        directory = SymbolDirectory.attach(folder)
+        # A root that no catalog knows does not roll: what the configuration says is all there is.
+        assert [entry.contract for entry in directory.entries()] == ["", "XXZ26"]
+        roll_symbol(folder, "NQ", "NQH27", 0)
+        reader = CountersPage.create(folder, "nexus", ("ticks_read",))  # keeps the directory in use
+    with Launcher(config, []):
+        assert [entry.contract for entry in directory.entries()] == ["", "XXZ26"]
+    reader.close()
 
 
 def test_gives_children_their_arguments_and_cores(tmp_path: Path) -> None:

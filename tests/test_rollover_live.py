@@ -100,6 +100,60 @@ def test_kill_9_in_the_middle_leaves_all_platforms_on_one_side(victim: str) -> N
                 assert order.contract == ROLLS[order.symbol][1], (name, order)
 
 
+@pytest.mark.parametrize("victim", ["", "gateway", "nt8"])
+def test_open_positions_are_carried_over_on_six_platforms_and_never_doubled(victim: str) -> None:
+    with RollFloor(rollover={"policy": "roll"}) as floor:
+        floor.ready()
+        signal_id = floor.trade_everywhere().signal_id
+        decided = floor.decisions()
+        floor.release("NQ")
+        floor.until(lambda: floor.decisions() > decided)
+        if victim:  # the decision is on disk, and the first halves are about to leave
+            floor.kill(victim)
+        see_carried_once(floor, signal_id)
+
+
+@pytest.mark.parametrize("moment", ["waiting", "decided", "closing"])
+def test_kill_9_of_the_launcher_in_the_middle_of_a_roll(moment: str) -> None:
+    """All market data and the gateway end with it. The next start finds in the journal where everybody was."""
+    with RollFloor(rollover={"policy": "roll"}, detached=True) as floor:
+        floor.ready()
+        signal_id = floor.trade_everywhere().signal_id
+        decided = floor.decisions()
+        floor.release("NQ")
+        if moment == "decided":
+            floor.until(lambda: floor.decisions() > decided)
+        elif moment == "closing":
+            floor.until(
+                lambda: (r := floor.report(signal_id)) is not None and any(leg.contract == NEW for leg in r.legs)
+            )
+        floor.kill_launcher()
+        floor.script()
+        floor.ready()
+        see_carried_once(floor, signal_id)
+
+
+def see_carried_once(floor: RollFloor, signal_id: str) -> None:
+    """One lot on each of six platforms: all in the new contract, each opened there once, as the accounts have it."""
+
+    def lots_in_new() -> D:
+        report = floor.report(signal_id)
+        legs = () if report is None else report.legs
+        return sum((leg.open_quantity for leg in legs if leg.contract == NEW), D(0))
+
+    floor.until(lambda: lots_in_new() == len(SIX), patience_s=60)
+    report = floor.report(signal_id)
+    assert report is not None
+    assert (report.quantity, report.residual_quantity) == (len(SIX), len(SIX))
+    assert {leg.contract for leg in report.legs if leg.open_quantity} == {NEW}
+    floor.stop()
+    for name in SIX:
+        book = floor.book(name)
+        assert {each.symbol: each.quantity for each in book.positions.values() if each.quantity} == {"NQ": D(1)}
+        filled = [(order.contract, order.side.sign, order.filled) for order in book.orders.values() if order.filled]
+        assert filled == [(OLD, 1, D(1)), (OLD, -1, D(1)), (NEW, 1, D(1))], name
+
+
 def test_a_new_start_finds_the_decision_and_not_the_configurations_contract() -> None:
     with RollFloor() as floor:
         floor.ready()

@@ -73,3 +73,13 @@ def test_a_contract_says_of_itself_what_its_root_is() -> None:
     assert (old.point_value, old.currency, old.tick_size) == (20, "USD", D("0.25"))
     assert AFTER["NQ"].expiry_ns > old.expiry_ns > 0
     assert AFTER["NQ"].contract == NEW
+
+
+def test_a_contract_that_is_in_front_again_goes_under_its_roots_name() -> None:
+    """A start from a directory made anew presents the contract of before for a moment."""
+    book = make_book(contract=NEW)
+    again = describe_from_catalog([Symbol(1, "NQ", OLD, 0.25), Symbol(2, NEW, NEW, 0.25)])
+    assert rename_rolled(book, again) == {"NQ": NEW}
+    assert rename_rolled(book, AFTER) == {NEW: "NQ"}
+    assert book.orders["O1"].symbol == "NQ"
+    assert {key: each.symbol for key, each in book.positions.items()} == {"NQ": "NQ"}

@@ -163,7 +163,9 @@ class PaperAdapter(Adapter):
     def _follow_market(self) -> None:
         """Show the exchange each new tick of the symbols that have live orders."""
         while self._reader.ready():
-            wanted = {self._symbols[name].id: self._symbols[name] for name in self._exchange.symbols_with_orders()}
+            # An order may rest on a contract that is not subscribed at the moment: it waits for its quotes.
+            names = self._exchange.symbols_with_orders() & self._symbols.keys()
+            wanted = {self._symbols[name].id: self._symbols[name] for name in names}
             batches = [view[np.isin(view["symbol"], list(wanted))] for view in self._reader.views()]
             self._reader.confirm()  # this thread writes the ring: nothing is overwritten meanwhile
             now_ns = time.time_ns()

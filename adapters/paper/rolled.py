@@ -1,4 +1,5 @@
-"""What a roll does to the paper account: orders and positions go on under the old contract's own name.
+"""What a roll does to the paper account: orders and positions go on under the old contract's own name, and come back
+under the root's when that contract is in front again.
 
 A real platform names each contract apart, and so knows no difference here. On paper everything has a universal name,
 which stands for another contract now. Told by the contract that each row carries, so that a process that died in
@@ -16,19 +17,24 @@ from .book import PaperBook
 
 
 def rename_rolled(book: PaperBook, instruments: Mapping[str, Instrument]) -> dict[str, str]:
-    """Give rows of contracts that are no longer in front those contracts' own names.
+    """Give rows of contracts that are not in front those contracts' own names, and those in front their root's.
 
     Returns:
-        Universal name -> contract, of what was renamed.
+        Name of before -> name now, of what was renamed.
     """
     renamed: dict[str, str] = {}
+    fronts = {each.contract: symbol for symbol, each in instruments.items() if each.contract not in ("", symbol)}
 
     def new_name(symbol: str, contract: str) -> str:
         now = instruments.get(symbol)
-        if not contract or now is None or now.contract in ("", contract) or contract not in instruments:
-            return symbol
-        renamed[symbol] = contract
-        return contract
+        name = symbol
+        if contract and symbol == contract:
+            name = fronts.get(contract, symbol)
+        elif contract and now is not None and now.contract not in ("", contract) and contract in instruments:
+            name = contract
+        if name != symbol:
+            renamed[symbol] = name
+        return name
 
     for order in book.orders.values():
         name = new_name(order.symbol, order.contract)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -84,17 +86,25 @@ def _config(root: Path, roots: Sequence[str], rollover: dict, settings: dict[str
 
 
 class RollFloor:
-    """A context manager: starts everything and stops it. Turn it with `until`."""
+    """A context manager: starts everything and stops it. Turn it with `until`. `detached`: the launcher is a process of
+    its own, which can be killed.
+    """
 
     def __init__(
-        self, roots: Sequence[str] = ("NQ",), *, rollover: dict | None = None, settings: dict | None = None
+        self,
+        roots: Sequence[str] = ("NQ",),
+        *,
+        rollover: dict | None = None,
+        settings: dict | None = None,
+        detached: bool = False,
     ) -> None:
         self.root = short_folder()
         self.folder = self.root / "run"
         self.config = _config(self.root, roots, rollover or {}, settings or {})
         self.roots = tuple(roots)
         self.warm: set[str] = set()
-        self.launcher: Launcher | None = None
+        self.detached = detached
+        self.launcher: Launcher | subprocess.Popen[bytes] | None = None
         self.client: LinkClient | None = None
         self.view: MarketView | None = None
         self.heard: list[Message] = []
@@ -113,17 +123,39 @@ class RollFloor:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def start(self) -> None:
+        if self.detached:
+            path = self.root / "config.msgpack"
+            path.write_bytes(msgspec.msgpack.encode(self.config))
+            self.launcher = subprocess.Popen([sys.executable, "-m", __name__, str(path)], cwd=Path(__file__).parents[2])
+            return
         self.launcher = Launcher(self.config, plan_processes(self.config), console=False)
         self.launcher.start()
 
     def stop(self) -> None:
+        self._let_go()
+        if isinstance(self.launcher, Launcher):
+            self.launcher.stop()
+        elif self.launcher is not None:
+            self.launcher.terminate()
+            self.launcher.wait(60)
+        self.launcher = None
+
+    def kill_launcher(self) -> None:
+        """kill -9 of the launcher; when its children have ended, another one starts."""
+        assert isinstance(self.launcher, subprocess.Popen)
+        children = psutil.Process(self.launcher.pid).children()
+        self.launcher.kill()
+        self.launcher.wait(60)
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive
+        self._let_go()
+        self.start()
+
+    def _let_go(self) -> None:
         for part in (self.view, self.client):
             if part is not None:
                 part.close()
         self.view = self.client = None
-        if self.launcher is not None:
-            self.launcher.stop()
-            self.launcher = None
 
     def script(self) -> None:
         """What the late platform publishes: quotes of the contracts in front, and of the next ones that are warm."""
@@ -146,15 +178,18 @@ class RollFloor:
 
     def turn(self) -> None:
         assert self.launcher is not None
-        self.launcher.step()
+        if isinstance(self.launcher, Launcher):
+            self.launcher.step()
         if self.client is None and (self.folder / "gateway.token").exists():
             hello = nexus_hello("nexus", read_token(self.config.token_path), Role.NEXUS)
             self.client = LinkClient(client_endpoint(self.folder, "nexus", "127.0.0.1", 0), hello, TIMING)
         if self.client is not None:
             self.heard += self.client.receive()
             self.client.tick()
-        if self.view is None:
+        if self.view is None and (self.folder / "directory.symbols").exists():
             self.view = MarketView(self.folder, start="first")
+        if self.view is None:
+            return
         self.view.refresh_if_due()
         while count := self.view.drain(self._out):
             for tick in self._out[:count]:
@@ -166,7 +201,7 @@ class RollFloor:
         deadline = time.monotonic() + patience_s
         while not true():
             if time.monotonic() > deadline:
-                logs = "\n".join(path.read_text()[-2500:] for path in (self.root / "logs").glob("gateway*"))
+                logs = "\n".join(path.read_text()[-2500:] for path in (self.root / "logs").glob("*"))
                 raise AssertionError(f"what the test waits for did not happen\n{logs}")
             self.turn()
             time.sleep(0.002)
@@ -202,7 +237,7 @@ class RollFloor:
             Signal(
                 signal_id=signal_id, symbol=root, side=Side.BUY, created_ns=time.time_ns(),
                 targets=tuple(Target(platform=name) for name in platforms), quantity=D(1),
-                bracket=Bracket(stop_loss=D(int(PRICES[root][0] * 0.99))),
+                bracket=Bracket(stop_loss=D(int(PRICES[root][0] * 0.9))),  # killed, a simulator walks anew
             )
         )  # fmt: skip
         return signal_id
@@ -240,7 +275,7 @@ class RollFloor:
 
     def kill(self, process: str) -> None:
         """kill -9; the launcher starts it again."""
-        assert self.launcher is not None
+        assert isinstance(self.launcher, Launcher)
         pid = next(row.pid for row in self.launcher.describe() if row.name == process)
         assert pid is not None
         psutil.Process(pid).kill()
@@ -277,3 +312,13 @@ class RollFloor:
         finally:
             connection.close()
         return "\n".join(bytes(payload).decode(errors="replace") for (payload,) in rows)
+
+
+def _run_launcher(path: str) -> None:
+    config = msgspec.msgpack.decode(Path(path).read_bytes(), type=GatewayConfig)
+    with Launcher(config, plan_processes(config), console=False) as launcher:
+        launcher.run()
+
+
+if __name__ == "__main__":
+    _run_launcher(sys.argv[1])
