@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -47,7 +48,7 @@ class Mt5Bench:
     Attributes:
         symbol, name: ours, and the terminal's.
         desk: what the adapter has reported, in `desk.events`.
-        bid_ask: the newest quote.
+        line: held by whoever speaks to the stand-in, where a test has several threads.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Mt5Bench:
     ) -> None:
         """`options`: of the stand-in; `bridge`: changes to the bridge's configuration."""
         self.key, self.symbol, self.name = SYMBOLS[preset]
+        self.line = threading.RLock()
         self.stand_in = StandIn(folder / "t", preset, **{"launch_wait_s": 0.3, **options})
         self.stand_in.set_symbol(self.name, expiration_time=0)  # on whatever day the tests run
         self.bridge = BridgeProcess(self.stand_in, folder / "b", preset, self.key, **(bridge or {}))
@@ -84,6 +86,8 @@ class Mt5Bench:
             "timing": {**TIMING, **(timing or {})},
             "connect_timeout_s": 1.0,
         }
+        if adapter_type is BrazilAdapter:
+            settings["quotes_outside_session"] = True  # on whatever day the tests run
         self.adapter = adapter_type(self.feed, settings)
         self.desk = Desk(self.feed)
         self.adapter.orders = self.desk
@@ -108,9 +112,9 @@ class Mt5Bench:
         self.open()
         return self
 
-    def open(self) -> m.Snapshot:
+    def open(self, patience_s: float = PATIENCE_S) -> m.Snapshot:
         """Connect until it succeeds, subscribe, first snapshot, as the base does."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         trouble = ""
         while time.monotonic() < deadline:
             try:
@@ -123,10 +127,10 @@ class Mt5Bench:
                 time.sleep(0.02)
         raise AssertionError(f"no session: {trouble}; {self.bridge.log()[-2000:]}")
 
-    def reopen(self) -> m.Snapshot:
+    def reopen(self, patience_s: float = PATIENCE_S) -> m.Snapshot:
         """After a loss."""
         self.adapter.close()
-        return self.open()
+        return self.open(patience_s)
 
     def snapshot(self, from_ns: int = 0) -> m.Snapshot:
         request = m.SnapshotRequest(request_id=77, platform=self.key, account=self.account, executions_from_ns=from_ns)
@@ -168,7 +172,6 @@ class Mt5Bench:
     # The market.
 
     def quote(self, bid: float, ask: float, **terms: Any) -> np.void:
-        self.bid_ask = (bid, ask)
         return self.stand_in.quote(self.name, bid, ask, **terms)
 
     def ticks(self) -> TickArray:
@@ -180,6 +183,17 @@ class Mt5Bench:
         """`ticks`, without states and stale marks."""
         ticks = self.ticks()
         return ticks[ticks["flags"] & (TickFlag.SNAPSHOT | TickFlag.STALE) == 0]
+
+    def wait_moved(self, count: int) -> TickArray:
+        """`moved`, as soon as so many have come."""
+        parts: list[TickArray] = []
+
+        def enough() -> bool:
+            parts.append(self.moved())
+            return sum(map(len, parts)) >= count
+
+        self.until(enough, f"{count} ticks")
+        return np.concatenate(parts)
 
     # Orders.
 
