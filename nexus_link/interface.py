@@ -119,8 +119,12 @@ class NexusGatewayInterface:
         """Cancel, replace or close a signal that was sent; harmless to repeat.
 
         Returns:
-            True: handed to the link. Its effect shows in the next outcome, a refusal comes to `on_reject`. False: no
-            link, and nothing was sent.
+            True: handed to the link; a cancel or a close is also kept, and said again until the gateway has it, after
+            a restart too. Its effect shows in the next outcome, a refusal comes to `on_reject`. False: a replace
+            without a link, which was not sent, or no answer of the link's thread in time.
+
+        Raises:
+            OutboxError: a cancel or close could not be kept, and was not sent.
         """
         future = self._link.change(request)
         try:

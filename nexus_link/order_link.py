@@ -37,10 +37,9 @@ from ..core.messages import (
 )
 from ..core.transport import LinkClient, LinkState, read_token
 from .link_options import LinkOptions
-from .outbox import Outbox, OutboxError
 from .outcomes import LinkStatus, SignalOutcome
 from .position_questions import PositionQuestions, fail, resolve
-from .signal_book import SignalBook, SignalConflictError
+from .signal_desk import SignalDesk
 
 T = TypeVar("T")
 Change = SignalCancel | SignalReplace | SignalClose
@@ -55,22 +54,20 @@ class OrderLink:
     """See the module. Every method may be called from any thread.
 
     Attributes:
-        counts: faults of the thread itself, and outbox_errors: marks that could not be written.
+        counts: faults of the thread itself.
     """
 
     def __init__(self, options: LinkOptions, tell: Callable[[News], None], log: Log) -> None:
         """`tell` gets every news, in order, in this object's thread; it must return at once and never raise."""
-        self.counts = {"faults": 0, "outbox_errors": 0}
+        self.counts = {"faults": 0}
         self.status = LinkStatus(is_up=False, text="not connected yet")
         self._options = options
         self._tell = tell
         self._log = log
-        self._book = SignalBook(options.book_timing)
-        self._outbox: Outbox | None = None
+        self._desk = SignalDesk(options, tell, log)
         self._client: LinkClient | None = None
         self._boot_id = secrets.token_hex(8)
         self._requests: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
-        self._waiting: list[tuple[str, bool, Future[SignalOutcome]]] = []
         self._positions = PositionQuestions()
         self._up = threading.Event()
         self._closing = False
@@ -83,14 +80,7 @@ class OrderLink:
         Raises:
             OutboxError: another process of this name runs, or the file cannot be used.
         """
-        outbox = Outbox(self._options.outbox, self._options.durability)
-        try:
-            for signal, answered in outbox.signals():
-                self._book.add(signal, time.monotonic_ns(), answered=answered, restored=True)
-        except OutboxError:
-            outbox.close()
-            raise
-        self._outbox = outbox
+        self._desk.open()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -102,11 +92,11 @@ class OrderLink:
 
     def outcome(self, signal_id: str) -> SignalOutcome | None:
         """What is known of a signal now; None when nothing is."""
-        return self._book.outcome(signal_id)
+        return self._desk.book.outcome(signal_id)
 
     def outcome_by_now(self, signal_id: str, timeout_s: float) -> SignalOutcome:
         """What to say when a call has run out of time."""
-        known = self._book.outcome(signal_id)
+        known = self._desk.book.outcome(signal_id)
         if known is not None and known.told_ns:
             return known
         text = f"no answer within {timeout_s:g} s ({self.status.text}); it may have traded or may still trade"
@@ -114,13 +104,15 @@ class OrderLink:
 
     def unknown_symbols(self) -> frozenset[str]:
         """Symbols of which a signal has an unknown outcome."""
-        return self._book.unknown_symbols()
+        return self._desk.book.unknown_symbols()
 
     def book_counts(self) -> dict[str, int]:
         """The book's, the link's and this thread's counters, by name."""
         client = self._client
         link = {} if client is None else {f"link_{name}": value for name, value in client.counts.items()}
-        return {**self._book.counts, **link, **self.counts, "unanswered": self._book.unanswered}
+        desk = self._desk
+        own = {"unanswered": desk.book.unanswered, "changes_kept": desk.changes_kept}
+        return {**desk.book.counts, **link, **self.counts, **own, "outbox_errors": desk.outbox_errors}
 
     def submit(self, signal: Signal) -> tuple[Future[None], Future[SignalOutcome]]:
         """Keep and send a signal.
@@ -131,31 +123,34 @@ class OrderLink:
         """
         kept: Future[None] = Future()
         answer: Future[SignalOutcome] = Future()
-        self._ask(lambda: self._submit(signal, kept, answer), kept)
+        self._ask(lambda: self._desk.submit(signal, kept, answer), kept)
         return kept, answer
 
     def settle(self, signal_id: str) -> Future[SignalOutcome]:
         """The outcome as soon as nothing of the signal works or is unknown. KeyError for an id that is not known."""
         future: Future[SignalOutcome] = Future()
-        self._ask(lambda: self._settle(signal_id, future), future)
+        self._ask(lambda: self._desk.settle(signal_id, future), future)
         return future
 
     def change(self, request: Change) -> Future[bool]:
-        """Send a change. True: handed to the link."""
+        """Send a change. True: handed to the link, or (cancel, close) kept until the gateway has it."""
         future: Future[bool] = Future()
-        self._ask(lambda: resolve(future, self._client is not None and self._client.send(request)), future)
+        if isinstance(request, SignalReplace):
+            self._ask(lambda: resolve(future, self._client is not None and self._client.send(request)), future)
+        else:
+            self._ask(lambda: self._desk.keep(request, future), future)
         return future
 
     def positions(self) -> Future[tuple[Positions, ...]]:
         """What each account holds as the gateway believes; ConnectionError without a link."""
         future: Future[tuple[Positions, ...]] = Future()
-        self._ask(lambda: self._positions.ask(self._client, self._book.next_request_id, future), future)
+        self._ask(lambda: self._positions.ask(self._client, self._desk.book.next_request_id, future), future)
         return future
 
     def forget(self, signal_id: str) -> Future[bool]:
         """Stop asking for an answered signal."""
         future: Future[bool] = Future()
-        self._ask(lambda: self._forget(signal_id, future), future)
+        self._ask(lambda: self._desk.forget(signal_id, future), future)
         return future
 
     def close(self) -> None:
@@ -163,19 +158,15 @@ class OrderLink:
         if self._closing:
             return
         self._closing = True
-        if self._outbox is None or self._wake_in is None:
+        if self._wake_in is None:
             return  # never started
         self._wake()
         self._thread.join()
-        self._outbox.close()
         self._wake_in.close()
         self._wake_out.close()
         while self._requests:
             self._requests.popleft()[1](RuntimeError(_NOT_OPEN))
-        for signal_id, _, future in self._waiting:
-            outcome = self._book.outcome(signal_id)
-            assert outcome is not None
-            resolve(future, outcome)
+        self._desk.close()
         self._positions.fail_all("closed")
 
     def _ask(self, request: Callable[[], None], future: Future[T]) -> None:
@@ -202,7 +193,7 @@ class OrderLink:
                 # The book still holds what has to be said, so a new session makes everything good.
                 self.counts["faults"] += 1
                 self._log.exception("order link failed, begins a new session")
-                self._book.link_down()
+                self._desk.link_down()
                 if self._client is not None:
                     self._client.restart("an error on this side")
                 time.sleep(_AFTER_FAULT_S)
@@ -224,9 +215,7 @@ class OrderLink:
             self._take(client, body)
         client.tick()
         self._follow(client)
-        for message in self._book.due(time.monotonic_ns()):
-            if not client.send(message):
-                break
+        self._desk.say(client)
 
     def _open_client(self) -> LinkClient | None:
         try:
@@ -249,7 +238,7 @@ class OrderLink:
             if client.socket is not None:
                 poller.register(client.socket, zmq.POLLIN)
             wait_ms = min(wait_ms, client.wait_ms())
-        due_ns = self._book.next_due_ns()
+        due_ns = self._desk.book.next_due_ns()
         if due_ns is not None:
             wait_ms = min(wait_ms, max(0, -((time.monotonic_ns() - due_ns) // _NS_PER_MS)))
         poller.poll(0 if self._requests else wait_ms)
@@ -263,7 +252,7 @@ class OrderLink:
         is_up = client.state is LinkState.UP
         if is_up or client.state is LinkState.CONNECTING:
             return  # a welcome is told where it is taken; connecting is no news
-        self._book.link_down()
+        self._desk.link_down()
         refusal = client.refusal
         text = client.cut_reason if refusal is None else refusal.text
         self._show(
@@ -286,9 +275,8 @@ class OrderLink:
             self._tell(status)
 
     def _take(self, client: LinkClient, body: Message) -> None:
-        now_ns, utc_ns = time.monotonic_ns(), time.time_ns()
         if isinstance(body, Welcome):
-            self._book.link_up(body.gateway_boot_id, now_ns)
+            self._desk.link_up(body.gateway_boot_id)
             self._show(
                 LinkStatus(
                     is_up=True,
@@ -304,69 +292,4 @@ class OrderLink:
         if isinstance(body, Reject) and not client.is_up:
             self._show(LinkStatus(is_up=False, text=body.text, code=body.code))  # the hello itself was refused
             return
-        outcome = self._book.take(body, now_ns, utc_ns)
-        if outcome is not None:
-            self._spread(outcome)
-        elif isinstance(body, Reject):
-            self._tell(body)
-
-    def _spread(self, outcome: SignalOutcome) -> None:
-        """Whoever waits first, then callbacks, then the disk: if it ends in between, it is told once more later."""
-        for waiting in list(self._waiting):
-            signal_id, settled, future = waiting
-            if signal_id == outcome.signal_id and (outcome.is_settled or not settled):
-                self._waiting.remove(waiting)
-                resolve(future, outcome)
-        self._tell(outcome)
-        assert self._outbox is not None
-        try:
-            if self._book.is_final(outcome.signal_id):
-                self._outbox.remove(outcome.signal_id)
-            else:
-                self._outbox.mark_answered(outcome.signal_id)
-            for signal_id in self._book.forget_oldest():
-                self._outbox.remove(signal_id)
-        except OutboxError as error:
-            # Harmless: what is kept too long is asked for once more after a restart.
-            self.counts["outbox_errors"] += 1
-            self._log.error("outbox cannot be written", reason=str(error))
-
-    def _submit(self, signal: Signal, kept: Future[None], answer: Future[SignalOutcome]) -> None:
-        assert self._outbox is not None
-        try:
-            known = self._book.check(signal)
-            if known is None:
-                self._outbox.add(signal)  # on disk before it leaves
-                self._book.add(signal, time.monotonic_ns())
-        except (OutboxError, SignalConflictError) as error:
-            fail(kept, error)
-            return
-        if known is not None and known.told_ns:
-            resolve(answer, known)
-        else:
-            self._wait_for(signal.signal_id, False, answer)
-        resolve(kept, None)
-
-    def _settle(self, signal_id: str, future: Future[SignalOutcome]) -> None:
-        known = self._book.outcome(signal_id)
-        if known is None:
-            fail(future, KeyError(f"signal id was {signal_id!r}, which this NEXUS has not sent or long forgotten"))
-        elif known.is_settled:
-            resolve(future, known)
-        else:
-            self._wait_for(signal_id, True, future)
-
-    def _wait_for(self, signal_id: str, settled: bool, future: Future[SignalOutcome]) -> None:
-        self._waiting = [waiting for waiting in self._waiting if not waiting[2].cancelled()]
-        self._waiting.append((signal_id, settled, future))
-
-    def _forget(self, signal_id: str, future: Future[bool]) -> None:
-        assert self._outbox is not None
-        gone = self._book.forget(signal_id)
-        if gone:
-            try:
-                self._outbox.remove(signal_id)
-            except OutboxError as error:
-                fail(future, error)
-                return
-        resolve(future, gone)
+        self._desk.take(body)

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from ..core.errors import GatewayError
-from ..core.messages import Signal
+from ..core.messages import Signal, SignalCancel, SignalClose
 from ..shm import host
 
 Durability = Literal["power", "process"]
@@ -25,6 +25,9 @@ _BUSY_S: Final = 1.0
 """Longer, and somebody who looks into the file would cost the link its heartbeats."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Signal)
+_change_decoder: msgspec.msgpack.Decoder[SignalCancel | SignalClose] = msgspec.msgpack.Decoder(
+    SignalCancel | SignalClose
+)
 
 
 class OutboxError(GatewayError):
@@ -93,6 +96,35 @@ class Outbox:
                     "reports, then move the file away"
                 ) from error
 
+    def add_change(self, change: SignalCancel | SignalClose) -> int:
+        """Keep a change of a signal that is about to leave; returns its number. On disk when this returns.
+
+        Raises:
+            OutboxError: it could not be written.
+        """
+        self._write(self._durability, "INSERT INTO changes (change) VALUES (?)", (_encoder.encode(change),))
+        (number,) = self._database.execute("SELECT max(number) FROM changes").fetchone()
+        return int(number)
+
+    def remove_change(self, number: int) -> None:
+        """The gateway has it. Not synced: if lost, it is said once more, which is harmless."""
+        self._write("process", "DELETE FROM changes WHERE number = ?", (number,))
+
+    def changes(self) -> list[tuple[int, SignalCancel | SignalClose]]:
+        """All changes kept, oldest first, with their numbers.
+
+        Raises:
+            OutboxError: a row is damaged, or of another release.
+        """
+        rows = self._database.execute("SELECT number, change FROM changes ORDER BY number").fetchall()
+        try:
+            return [(number, _change_decoder.decode(data)) for number, data in rows]
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise OutboxError(
+                f"outbox {self.path}: a cancel or close cannot be read ({error}); look at what is open "
+                "in the gateway, then move the file away"
+            ) from error
+
     def close(self) -> None:
         """Give the file back; what is in it stays."""
         self._database.close()
@@ -139,6 +171,7 @@ def _open(path: Path) -> sqlite3.Connection:
             "CREATE TABLE IF NOT EXISTS signals (number INTEGER PRIMARY KEY, signal_id TEXT NOT NULL UNIQUE, "
             "signal BLOB NOT NULL, answered INTEGER NOT NULL DEFAULT 0)"
         )
+        database.execute("CREATE TABLE IF NOT EXISTS changes (number INTEGER PRIMARY KEY, change BLOB NOT NULL)")
         database.execute(f"PRAGMA user_version = {_SCHEMA}")
     except BaseException:
         database.close()
