@@ -1,4 +1,4 @@
-"""A trade in WIN through the whole product: real launcher, gateway, adapter and bridge, a stand-in terminal in reais."""
+"""A trade in WIN through the whole product: launcher, gateway, adapter, bridge, and a stand-in terminal in reais."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nexus_gateway.core.plan import GATEWAY_ENTRY, plan_processes
 from nexus_gateway.core.process import ProcessContext
 
 from tests.mt5_terminal.control import MODULE_FOLDER
+from tests.support.commands import one_json_object, run_command
 from tests.support.launched import ROOT
 from tests.support.mt5_broker import ADAPTERS, Broker, list_contract
-from tests.support.commands import one_json_object, run_command
 from tests.support.system import System, make_signal
 
 D = Decimal

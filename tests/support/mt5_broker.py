@@ -104,10 +104,14 @@ class Broker:
             },
         )
 
-    def close(self) -> None:
+    def rest(self) -> None:
+        """The market stands still from here on."""
         self._over.set()
         if self._market.is_alive():
             self._market.join()
+
+    def close(self) -> None:
+        self.rest()
         self.mt5.close()
 
     def _quote(self) -> None:
