@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
+from .config import load_config
+from .config.loading import GATEWAY_FILE
 from .errors import ConfigError
 
 if TYPE_CHECKING:  # imported where they are used: `status` shares this program and must answer at once
@@ -26,7 +28,8 @@ _EXIT_USAGE: Final = 2
 _PLAN_DAYS: Final = 120
 
 ConfigFolder = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Folder with symbol_mappings.json; none = the embedded one.")
+    Path | None,
+    typer.Option("--config", "-c", help="Folder with the configuration, own instruments and names; none = defaults."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 
@@ -54,7 +57,7 @@ def symbols(
 ) -> None:
     """What a name means on each platform, and why; without a name, all instruments and what they stand for today."""
     with _explained():
-        catalog, rolls = _load_rules()
+        catalog, rolls = _load_rules(config)
         book = load_book(config, catalog)
         today = datetime.now(UTC)
         names = [name] if name is not None else list(catalog)
@@ -77,6 +80,7 @@ def contracts(
     root: Annotated[str, typer.Argument(help="Universal root, such as NQ or WIN.")],
     first_year: Annotated[int | None, typer.Option("--from", min=2000, max=2100, help="First year.")] = None,
     last_year: Annotated[int | None, typer.Option("--to", min=2000, max=2100, help="Last year.")] = None,
+    config: ConfigFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
     """The contracts of a root with last session, maturity and roll date."""
@@ -85,7 +89,7 @@ def contracts(
         last = last_year if last_year is not None else first + 1
         if last < first:
             raise ConfigError(f"--to was {last}, must not be before --from {first}")
-        rows = _load_rules()[1].contract_rows(root, first, last)
+        rows = _load_rules(config)[1].contract_rows(root, first, last)
     if as_json:
         typer.echo(msgspec.json.encode({"root": root, "contracts": rows}).decode())
         return
@@ -99,11 +103,12 @@ def rollover(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day of the plan; none = 120 days ahead.")
     ] = None,
     root: Annotated[list[str] | None, typer.Option(help="Only these roots.")] = None,
+    config: ConfigFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """The rolls to come: one row a root and roll, in order."""
+    """The rolls to come: one row a root and roll, in order; with a configuration, those that its gateway will do."""
     with _explained():
-        catalog, rolls = _load_rules()
+        catalog, rolls = _load_rules(config)
         now = datetime.now(UTC)
         last_day: date = until.date() if until is not None else now.date() + timedelta(days=_PLAN_DAYS)
         if last_day < now.date():
@@ -120,13 +125,19 @@ def rollover(
         )
 
 
-def _load_rules() -> tuple[Catalog, Rollover]:
+def _load_rules(folder: Path | None) -> tuple[Catalog, Rollover]:
+    """Instruments and roll dates as a gateway with this configuration has them. Raises ConfigError."""
     from .instruments.catalog import load_catalog
-    from .instruments.rollover import Rollover
+    from .instruments.rollover import NO_OVERRIDES, Rollover, RollOverrides
     from .instruments.sessions import load_sessions
 
-    catalog = load_catalog()
-    return catalog, Rollover(catalog, load_sessions())
+    own, overrides = None, NO_OVERRIDES
+    if folder is not None and (folder / GATEWAY_FILE).exists():
+        config = load_config(folder)
+        own, rolls = config.orders.instruments_file, config.rollover
+        overrides = RollOverrides(dates=rolls.roll_dates, instants=rolls.switch_times, before_end=rolls.before_end)
+    catalog = load_catalog(None if own is None else Path(own).expanduser())
+    return catalog, Rollover(catalog, load_sessions(), overrides)
 
 
 def _front(catalog: Catalog, rolls: Rollover, name: str, at: datetime) -> str:

@@ -38,7 +38,7 @@ def test_six_platforms_roll_at_once_while_trading_goes_on() -> None:
         floor.ready()
         entry = floor.entry("NQ")
         assert entry is not None
-        assert (entry.contract, entry.generation) == (NEW, 1)
+        assert (entry.contract, entry.generation) == (NEW, 2)  # the first choice, and the roll
         # NEXUS sees the flag once on each ring, with the new contract's price on it.
         assert sorted(source for source, *_ in floor.rolls) == sorted(SIX)
         assert all(bid > 18_090 for *_, bid in floor.rolls)

@@ -39,7 +39,8 @@ def test_one_signal_to_six_platforms() -> None:
         signal = make_signal("six", SIX)
         nexus.send_signal(signal, 0)
         report = system.settled(nexus, signal).report
-        assert (report.state, report.filled, report.residual_quantity) == (SignalState.FILLED, 6, 6)
+        reasons = [leg.text for leg in report.legs]
+        assert (report.state, report.filled, report.residual_quantity) == (SignalState.FILLED, 6, 6), reasons
         assert {leg.platform for leg in report.legs if leg.state is LegState.FILLED} == set(SIX)
         system.stop()
         entries = [order for name in SIX for order in system.book(name).orders.values() if order.filled]
