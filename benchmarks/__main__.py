@@ -1,6 +1,8 @@
-"""`python -m benchmarks [--rounds N]`: everything between two processes, several rounds, the best median of each.
+"""`python -m benchmarks [--rounds N]`: what passes between two processes, several rounds, the best median of each; and
+the path of an order through the real processes.
 
-Prints the machine, the pinning, the sizes, percentiles and the ratio to the half-round-trip taken around each figure.
+Prints the machine, the pinning, the sizes, percentiles and the ratio to the half-round-trip taken around each figure;
+for orders the ratio to the bare hops and one commit.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any
 
 from benchmarks import between_processes, machine, peers
 from benchmarks.between_processes import Percentiles, between_two
+from benchmarks.order_path import print_order_path
 
 _BATCHES = (1, 16, 256)
 
@@ -54,6 +57,9 @@ def main() -> None:
         taken = _best(measure, lambda p: p.p50, max(1, rounds // 3))
         _print_latency(name, taken)
         print(f"{'':<28} {taken[1].p50 / python[1].p50:>8.1f} x the ring from Python")
+
+    print()
+    print_order_path()
 
 
 if __name__ == "__main__":

@@ -70,4 +70,10 @@ def context() -> Any:
     return _CONTEXT
 
 
+def unpin() -> None:
+    """Let this process, and those it starts from now on, run on all cores again."""
+    psutil.Process().cpu_affinity(_allowed_at_start)
+
+
 cores_at_start = cores()
+_allowed_at_start = psutil.Process().cpu_affinity()

@@ -123,7 +123,7 @@ class OrderLink:
         """
         kept: Future[None] = Future()
         answer: Future[SignalOutcome] = Future()
-        self._ask(lambda: self._desk.submit(signal, kept, answer), kept)
+        self._ask(lambda: self._desk.submit(signal, kept, answer, self._client), kept)
         return kept, answer
 
     def settle(self, signal_id: str) -> Future[SignalOutcome]:

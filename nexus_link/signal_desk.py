@@ -96,8 +96,12 @@ class SignalDesk:
         elif isinstance(body, Reject):
             self._tell(body)
 
-    def submit(self, signal: Signal, kept: Future[None], answer: Future[SignalOutcome]) -> None:
-        """See `OrderLink.submit`."""
+    def submit(
+        self, signal: Signal, kept: Future[None], answer: Future[SignalOutcome], client: LinkClient | None
+    ) -> None:
+        """See `OrderLink.submit`. It leaves before the caller is told: two threads of one interpreter take turns, and a
+        caller that goes on computing would hold the signal up.
+        """
         try:
             known = self.book.check(signal)
             if known is None:
@@ -110,7 +114,11 @@ class SignalDesk:
             resolve(answer, known)
         else:
             self._waiters.add(signal.signal_id, False, answer)
-        resolve(kept, None)
+        try:
+            if client is not None:
+                self.say(client)
+        finally:
+            resolve(kept, None)
 
     def settle(self, signal_id: str, future: Future[SignalOutcome]) -> None:
         """See `OrderLink.settle`."""
