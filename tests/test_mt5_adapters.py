@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -12,12 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
+from nexus_gateway.adapters.bridge_counters import BRIDGE_COUNTERS
 from nexus_gateway.adapters.bridge_hours import QuoteHours
+from nexus_gateway.adapters.bridge_settings import BridgeSettings
 from nexus_gateway.adapters.bridge_ticks import TickIntake
 from nexus_gateway.adapters.contracts import PlatformNames
 from nexus_gateway.adapters.mt5_brazil import Mt5BrazilAdapter
 from nexus_gateway.adapters.mt5_global import Mt5GlobalAdapter
-from nexus_gateway.adapters.mt5_settings import Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings
+from nexus_gateway.adapters.mt5_settings import Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings, NativeBridge
 from nexus_gateway.adapters.mt5_terminal import CAPABILITIES
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.config import convert_settings
@@ -33,6 +36,7 @@ from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 from tests.conformance.gateway_peer import make_order
 from tests.reference_bridge import wire
 from tests.support.bridges import Bench, reference_bridge
+from tests.support.mt5_bridges import ROOT, load_bridge
 
 SAO_PAULO = ZoneInfo("America/Sao_Paulo")
 CATALOG = load_catalog()
@@ -477,3 +481,29 @@ def test_what_a_native_bridge_is_started_with():
         "poll_ms": 5,
     }
     assert settings_of(Mt5GlobalSettings, token_env="T").native_start(Platform.MT5) is None
+
+
+def keys_of(page: str, heading: str) -> set[str]:
+    """Keys in the first column of the tables below a heading."""
+    text = (ROOT / "docs" / "platforms" / page).read_text(encoding="utf-8")
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    first = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return {key for cell in first for key in re.findall(r"`(\w+)`", cell)}
+
+
+def test_every_setting_is_on_the_page():
+    shared = set(BridgeSettings.__struct_fields__)
+    own = {*Mt5GlobalSettings.__struct_fields__, *Mt5BrazilSettings.__struct_fields__} - shared
+    assert keys_of("README.md", "Settings of every bridged platform") == shared
+    assert keys_of("mt5.md", "Settings") == own | {"account"} | set(NativeBridge.__struct_fields__)
+
+
+def test_every_counter_is_on_the_page():
+    page = keys_of("README.md", "Counters that every bridged platform adds (`nexus-gateway status`)")
+    assert page == {*BRIDGE_COUNTERS, "ticks_dropped_at_source"}
+
+
+def test_every_retcode_of_the_bridge_is_on_the_page():
+    text = (ROOT / "docs" / "platforms" / "mt5.md").read_text(encoding="utf-8")
+    missing = [code for code in load_bridge().RETCODES if str(code) not in text]
+    assert not missing
