@@ -239,6 +239,7 @@ PULSE_S = 1.0
 WATCH_S = 2.0
 DEALS_S = 1.0
 MONEY_S = 1.0
+COMPLAIN_S = 10.0
 LATE_VERDICT_S = 10.0
 BIND_PATIENCE_S = 15.0
 LONGEST_BACKOFF_S = 60.0
@@ -833,9 +834,9 @@ class ClockGauge:
 
 
 def exact(value: float) -> Decimal:
-    """The decimal that was meant: 10 places, without the noise of binary fractions. Raises ValueError on NaN."""
+    """The decimal that was meant: 10 places, without the noise of binary fractions. Raises BadNumber."""
     if not math.isfinite(value):
-        raise ValueError(f"the terminal gave {value} for a number")
+        raise BadNumber(f"the terminal gave {value} for a number")
     return Decimal(write(Decimal(repr(round(float(value), 10)))))
 
 
@@ -872,6 +873,10 @@ class WrongTerminal(Exception):
 
 class CallFailed(Exception):
     """The terminal refused a call that nothing can go on without."""
+
+
+class BadNumber(CallFailed, ValueError):
+    """The terminal gave something for a number that is none."""
 
 
 class Account:
@@ -2542,6 +2547,7 @@ class Link:
 
     Attributes:
         received: number of the adapter's newest message that was acted upon.
+        is_excused: `busy` was the last word: the adapter waits longer than usual.
         heard_s: when its newest bytes came, monotonic.
         is_over: closed, by whomever.
     """
@@ -2559,6 +2565,7 @@ class Link:
         self.heard_s = now_s
         self.opened_s = now_s
         self.is_over = False
+        self.is_excused = False
         self.heartbeat: Callable[[], Body] | None = None
         self.heartbeat_s = 1.0
         self.mute_after_s = LOGIN_WITHIN_S
@@ -2593,6 +2600,7 @@ class Link:
     def queue(self, body: Body) -> None:
         """Never dropped; overtakes ticks."""
         self._urgent.append(body)
+        self.is_excused = body["type"] == "busy" and body["for_ms"] > 0
         if len(self._urgent) > MAX_URGENT:
             self.close()  # rather a new session with a snapshot than an event less
 
@@ -2768,6 +2776,8 @@ class Bridge:
         self._money_due_s = 0.0
         self._gauge_due_s = 0.0
         self._clock_trouble = ""
+        self._complaint = ""
+        self._complain_due_s = 0.0
         self._gated_told = 0
 
     # What the others use.
@@ -2804,10 +2814,17 @@ class Bridge:
         except WrongTerminal as error:
             self._become_unfit(str(error))
         except CallFailed as error:
-            self.notice("warning", f"the terminal refused to read: {error}")
+            self._complain(str(error), now_s)
+        if self._session is not None and self._session.is_excused:
+            self.tell({"type": "busy", "for_ms": 0, "doing": ""})  # the long call is over
         now_s = time.monotonic()
         for link in self._links:
             link.flush(now_s)
+
+    def _complain(self, text: str, now_s: float) -> None:
+        if text != self._complaint or now_s >= self._complain_due_s:
+            self._complaint, self._complain_due_s = text, now_s + COMPLAIN_S
+            self.notice("error", f"orders or positions cannot be read: {text}")
 
     def stop(self) -> None:
         """Say so, and close."""
@@ -2977,8 +2994,7 @@ class Bridge:
         self._watch(now_s)
         account = self.terminal.account
         assert account is not None
-        if self.config.has_orders:
-            self._trade.monitor.begin()
+        self._trade.monitor.begin()
         if self._session is not None:
             self._session.end("replaced", "another adapter has logged in", now_s)
             self._session.flush(now_s)
@@ -3134,11 +3150,13 @@ class Bridge:
         if lost:
             self.lose_terminal(lost)
 
-    def _check_route(self, named: Body) -> None:
+    def _is_route(self, named: Body) -> bool:
         account = self.terminal.account
-        assert account is not None
-        if (named["platform"], named["account"]) != (self.config.platform, account.name):
-            text = f"command was for {named['platform']}|{named['account']}, the terminal has {account.name}"
+        return account is not None and (named["platform"], named["account"]) == (self.config.platform, account.name)
+
+    def _check_route(self, named: Body) -> None:
+        if not self._is_route(named):
+            text = f"command was for {named['platform']}|{named['account']}, the terminal has another account"
             raise Refused("platform_rejected", text)
         if not self.config.has_orders:
             raise Refused("link_down", "this bridge is for ticks alone (role)")
@@ -3147,8 +3165,9 @@ class Bridge:
         assert self._trade is not None
         self.terminal.announce(HISTORY_LIMIT_MS, "history")
         trade = self._trade
+        if not self._is_route(body):
+            raise Breach(f"a snapshot was asked for of {body['platform']}|{body['account']}")
         account = self.terminal.need("account_info")
-        self._check_route(body)
         link.queue(make_snapshot(trade.monitor, trade.describer, trade.ids, account, body, self.clock))
 
     def _look(self, now_s: float) -> None:
