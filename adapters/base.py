@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ..core.errors import GatewayError
 from ..core.instruments.catalog import Catalog
+from ..core.instruments.sessions import Sessions
 from ..core.messages import (
     Account,
     AccountMode,
@@ -74,7 +75,8 @@ class Adapter(ABC):
         capabilities: what orders the platform takes; None = market data only.
         account: set by `connect` before it returns, when orders are wanted; `subscribe` renews its instruments.
         instruments: what the platform says of each subscribed symbol, set by `subscribe`; empty = it says nothing.
-        catalog: the instruments, the user's own included; set before `connect`, None = the shipped ones.
+        catalog, sessions: instruments and trading hours, the user's own included; set before `connect`, None = the
+            shipped ones.
         names: how the platform calls each symbol; set before `connect`, None where the mapping has no such platform.
         orders: where `execute` and `poll` report to; None while orders are off.
     """
@@ -92,6 +94,7 @@ class Adapter(ABC):
     account: PlatformAccount | None = None
     instruments: tuple[Instrument, ...] = ()
     catalog: Catalog | None = None
+    sessions: Sessions | None = None
     names: PlatformNames | None = None
     orders: OrderDesk | None = None
 

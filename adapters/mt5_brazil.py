@@ -31,7 +31,7 @@ class Mt5BrazilAdapter(Mt5Adapter):
             self._hours = QuoteHours(
                 self._intake,
                 self.catalog or load_catalog(),
-                load_sessions(),
+                self.sessions or load_sessions(),
                 keep_closed=self.settings.quotes_outside_session,
             )
         self._hours.follow(symbols)

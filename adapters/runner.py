@@ -58,12 +58,13 @@ def main(context: ProcessContext) -> int:
     try:
         adapter: Adapter = adapter_class(feed, own_settings)
         contracts = ContractWatch(context.run_folder, context.name, platform.symbols)
-        own = context.config.orders.instruments_file
-        adapter.catalog = catalog = load_catalog(None if own is None else Path(own).expanduser())
+        own = context.config.orders
+        adapter.catalog = catalog = load_catalog(own.instruments_path)
+        adapter.sessions = sessions = load_sessions(own.hours_path)
         names = hours = None
         if not adapter_class.OWN_MARKET:
             adapter.names = names = _read_names(context, catalog)
-            hours = MarketHours(platform.symbols, catalog, load_sessions())
+            hours = MarketHours(platform.symbols, catalog, sessions)
         orders_mode = shared.orders or adapter_class.DEFAULT_ORDERS
         if not context.config.orders.enabled:
             orders_mode = "none"

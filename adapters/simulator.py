@@ -96,7 +96,7 @@ class SimulatorAdapter(Adapter):
         before, self._symbols = self._symbols, symbols
         self._ids = {symbol.name: symbol.id for symbol in symbols}
         chosen = self._settings
-        described = describe_from_catalog(symbols, self.catalog)
+        described = describe_from_catalog(symbols, self.catalog, self.sessions)
         self.instruments = tuple(
             chosen.lies[name].tell(each) if name in chosen.lies else each for name, each in described.items()
         )

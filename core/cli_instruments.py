@@ -128,16 +128,19 @@ def rollover(
 def _load_rules(folder: Path | None) -> tuple[Catalog, Rollover]:
     """Instruments and roll dates as a gateway with this configuration has them. Raises ConfigError."""
     from .instruments.catalog import load_catalog
-    from .instruments.rollover import NO_OVERRIDES, Rollover, RollOverrides
+    from .instruments.rollover import Rollover, RollOverrides
     from .instruments.sessions import load_sessions
 
-    own, overrides = None, NO_OVERRIDES
-    if folder is not None and (folder / GATEWAY_FILE).exists():
-        config = load_config(folder)
-        own, rolls = config.orders.instruments_file, config.rollover
-        overrides = RollOverrides(dates=rolls.roll_dates, instants=rolls.switch_times, before_end=rolls.before_end)
-    catalog = load_catalog(None if own is None else Path(own).expanduser())
-    return catalog, Rollover(catalog, load_sessions(), overrides)
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"configuration folder was {folder}, must be an existing folder; correct the path")
+    if folder is None or not (folder / GATEWAY_FILE).exists():
+        catalog = load_catalog()
+        return catalog, Rollover(catalog, load_sessions())
+    config = load_config(folder)
+    rolls = config.rollover
+    catalog = load_catalog(config.orders.instruments_path)
+    overrides = RollOverrides(dates=rolls.roll_dates, instants=rolls.switch_times, before_end=rolls.before_end)
+    return catalog, Rollover(catalog, load_sessions(config.orders.hours_path), overrides)
 
 
 def _front(catalog: Catalog, rolls: Rollover, name: str, at: datetime) -> str:

@@ -42,8 +42,7 @@ def enter_symbols(folder: Path, config: GatewayConfig) -> None:
 def _rolling_roots(config: GatewayConfig) -> set[str]:
     if not config.orders.enabled or not any(symbol.contract for symbol in config.symbols):
         return set()
-    own = config.orders.instruments_file
-    catalog = load_catalog(None if own is None else Path(own).expanduser())
+    catalog = load_catalog(config.orders.instruments_path)
     return set(config.rolling_roots({each.symbol for each in catalog.futures()}))
 
 

@@ -63,6 +63,77 @@ def test_the_roll_plan_lies_ahead_and_in_order(tmp_path):
     assert "2020-01-01" in past.stderr
 
 
+OWN_INSTRUMENT = """
+instruments:
+  - symbol: NAS100
+    kind: cfd
+    description: Nasdaq-100 CFD of my broker
+    exchange: OTC
+    currency: USD
+    tick: "0.01"
+    point_value: "20"
+    sessions: cfd_index
+    lot_step: "0.01"
+    min_lots: "0.01"
+  - symbol: XNQ
+    kind: future
+    description: a future of mine
+    exchange: CME
+    currency: USD
+    tick: "0.25"
+    point_value: "20"
+    sessions: cme_equity
+    future:
+      months: HMUZ
+      expiry: {rule: third_friday, holidays: us_stocks}
+      roll: {rule: before_last_session, sessions: 3}
+"""
+OWN_HOURS = """
+sessions:
+  b3_dollar:
+    timezone: America/Sao_Paulo
+    day_boundary: "18:30:00"
+    holidays: b3
+    hours:
+      - {from: 2000-01-01, open: "09:00:00", close: "18:00:00"}
+"""
+
+
+def test_contracts_and_plan_of_a_configuration_are_those_of_its_gateway(tmp_path):
+    (tmp_path / "own.yaml").write_text(OWN_INSTRUMENT)
+    (tmp_path / "hours.yaml").write_text(OWN_HOURS)
+    (tmp_path / "gateway_config.yaml").write_text(
+        f"""
+orders: {{instruments_file: {tmp_path / "own.yaml"}, hours_file: {tmp_path / "hours.yaml"}}}
+rollover: {{policy: roll, before_end_s: 600, dates: {{NQZ30: "2030-12-10"}}}}
+"""
+    )
+    rows = one_json_object(run_command(tmp_path, "contracts", "XNQ", "--from", 2027, "-c", tmp_path, "--json").stdout)
+    assert rows["contracts"][1] == {
+        "contract": "XNQM27",
+        "last_session": "2027-06-17",
+        "maturity": "2027-06-17",
+        "roll_date": "2027-06-14",
+        "in_roll": True,
+    }
+    asked = ("rollover", "--until", "2030-12-31", "--root", "NQ", "--root", "WDO", "--json")
+    own = one_json_object(run_command(tmp_path, *asked, "-c", tmp_path).stdout)["rolls"]
+    shipped = one_json_object(run_command(tmp_path, *asked).stdout)["rolls"]
+    dates = [{row["old"]: row["switch_at"] for row in rolls} for rolls in (own, shipped)]
+    assert dates[0]["NQZ30"] == "2030-12-09T22:00:00+00:00"
+    assert dates[1]["NQZ30"] == "2030-12-15T22:00:00+00:00"
+    # The dollar's contract ends: what is held is moved ten minutes before its own close, 18:00 in Sao Paulo.
+    assert dates[0]["WDOZ30"] == "2030-11-29T20:50:00+00:00"
+    assert dates[1]["WDOZ30"] == "2030-11-29T21:30:00+00:00"
+    for command in (("rollover",), ("contracts", "NQ"), ("symbols", "NQ")):
+        wrong = run_command(tmp_path, *command, "-c", tmp_path / "nowhere")
+        assert (wrong.returncode, "nowhere" in wrong.stderr) == (2, True), command
+    (tmp_path / "own.yaml").write_text("instruments: 3")
+    refused = run_command(tmp_path, "contracts", "XNQ", "-c", tmp_path)
+    assert refused.returncode == 2
+    assert "own.yaml" in refused.stderr
+
+
 def test_the_embedded_mapping_is_the_shipped_one(tmp_path):
     shipped = REPOSITORY / "config" / "symbol_mappings.json"
     embedded = REPOSITORY / "core" / "instruments" / "symbol_mappings.json"

@@ -95,7 +95,7 @@ class PaperAdapter(Adapter):
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         self._inner.subscribe(symbols)
         self._symbols = {symbol.name: symbol for symbol in symbols}
-        self._described = describe_from_catalog(symbols, self._inner.catalog)
+        self._described = describe_from_catalog(symbols, self._inner.catalog, self._inner.sessions)
         self._take_instruments()
 
     def poll(self, timeout_s: float) -> int:

@@ -63,12 +63,11 @@ class Markets:
     def __init__(self, config: GatewayConfig, run_folder: Path) -> None:
         """
         Raises:
-            ConfigError: the user's instruments file is wrong.
+            ConfigError: the user's instruments or hours file is wrong.
         """
         self._config = config
-        own = config.orders.instruments_file
-        self.catalog: Catalog = load_catalog(None if own is None else Path(own).expanduser())
-        self._sessions: Sessions = load_sessions()
+        self.catalog: Catalog = load_catalog(config.orders.instruments_path)
+        self._sessions: Sessions = load_sessions(config.orders.hours_path)
         rolls = config.rollover
         overrides = RollOverrides(dates=rolls.roll_dates, instants=rolls.switch_times, before_end=rolls.before_end)
         self.rollover = Rollover(self.catalog, self._sessions, overrides)
