@@ -190,13 +190,18 @@ def _check_rolls(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
     for platform in platforms:
         closed: dict[LotKey, Decimal] = {}
         opened: dict[LotKey, Decimal] = {}
+        executed: dict[str, Decimal] = {}
+        for execution in platform.executions.values():
+            # A bust is known only later: what was closed when the new contract was opened counts, busted since or not.
+            name = execution.fill.client_order_id
+            executed[name] = executed.get(name, ZERO) + execution.fill.quantity
         for name, held in platform.orders.items():
             parts = m.find_client_order_id(name)
             assert parts is not None
             if parts.role is m.OrderRole.EXIT and held.contract == OLD:
                 # By the side of what was held: a bust after the roll is traded back the other way, and is no roll.
                 lots = parts.key, parts.leg, -held.order.side.sign
-                closed[lots] = closed.get(lots, ZERO) + held.filled
+                closed[lots] = closed.get(lots, ZERO) + executed.get(name, ZERO)
             elif parts.role is m.OrderRole.ROLL:
                 lots = parts.key, parts.leg, held.order.side.sign
                 opened[lots] = opened.get(lots, ZERO) + held.filled
