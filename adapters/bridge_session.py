@@ -143,7 +143,10 @@ class BridgeSession:
             )
         self._last_received = envelope.seq
         body = envelope.body
-        self._busy_until_ns = 0
+        if self._busy_until_ns:
+            # Busy until now it could not listen; whether it does is seen from here on.
+            self._probe_ns = max(self._probe_ns, min(now_ns, self._busy_until_ns))
+            self._busy_until_ns = 0
         if isinstance(body, Busy):
             self._busy_until_ns = now_ns + body.for_ms * NS_PER_MS
             return None

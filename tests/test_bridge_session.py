@@ -171,6 +171,22 @@ def test_busy_buys_time_once(peer):
         peer.wait(1200)
 
 
+def test_what_was_sent_while_it_was_busy_need_not_be_heard_at_once(peer):
+    peer.open()
+    number = place(peer)
+    peer.say("busy", for_ms=60_000)
+    peer.wait(5_000)
+    peer.say("ack", command_seq=number, handed_over=True)  # its heartbeat comes a moment later
+    peer.wait(200)
+    peer.beat(last_seq_received=peer.session._last_sent)
+    peer.wait(200)
+    place(peer)
+    with pytest.raises(FrameError, match="does not listen"):
+        for _ in range(12):
+            peer.say("notice", level="info", text="talks on")
+            peer.wait(100)
+
+
 def test_busy_is_not_for_ever(peer):
     peer.open()
     peer.say("busy", for_ms=5_000)
