@@ -174,7 +174,7 @@ def _trade(report: Report, currencies: tuple[CurrencyResult, ...]) -> Trade:
         symbol=report.symbol,
         side=report.side.value,
         quantity=report.filled,
-        platforms=tuple(leg.platform for leg in report.legs if leg.filled),
+        platforms=tuple(dict.fromkeys(leg.platform for leg in report.legs if leg.filled)),
         opened_ns=min((leg.first_fill_ns for leg in report.legs if leg.first_fill_ns), default=report.received_ns),
         closed_ns=report.changed_ns,
         realized_usd=report.realized_usd or _ZERO,

@@ -89,6 +89,8 @@ def _plan_leaving(turn: Turn, event: ContractChosen) -> None:
             if earlier is None and leg.symbol == event.root:
                 turn.touch(signal_id)
                 leg.leaving = _plan(event, leg, leg.market)
+                if leg.open:
+                    leg.text = f"leaves {event.old} when the market is open and {event.contract} is presented"
                 leg.market = _find_market(event, leg, event.root, event.old) or leg.market
                 for order in leg_orders(turn.state, leg):
                     if order.role in OPENING:
