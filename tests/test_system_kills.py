@@ -6,11 +6,14 @@ import random
 import statistics
 from collections import Counter
 
-from nexus_gateway.core.messages import OrderRole, SignalState, find_client_order_id, signal_key
+import pytest
+from msgspec import structs
+from nexus_gateway.core.messages import SignalState
 
 from tests.support.launched import ROOT
+from tests.support.ledgers import Ledgers
 from tests.support.shm_processes import linux_only
-from tests.support.system import NEXUS, System, Told, add_lots
+from tests.support.system import NEXUS, System, Told
 
 pytestmark = linux_only
 PLATFORMS = {"mt5": {"paper": {"currency": "USD"}}, "nt8": {}, "sierra": {}, "quantower": {}}
@@ -25,6 +28,13 @@ def choose_victims(chance: random.Random) -> list[str]:
     platforms = chance.sample(sorted(PLATFORMS), chance.choice((0, 1, 2, 3)))
     others = chance.choice(([], [GATEWAY], [NEXUS], [GATEWAY, NEXUS]))
     return [*platforms, *others] or [GATEWAY]
+
+
+def read_ledgers(system: System) -> Ledgers:
+    """After `stop`."""
+    reports = [each.outcome.report for each in system.diary.told.values() if each.outcome.report is not None]
+    books = {name: system.book(name) for name in system.config.platforms}
+    return Ledgers(books, system.journaled_fills(), dict(system.diary.signals), reports)
 
 
 def test_sixty_kills_while_trading_lose_and_double_nothing(monkeypatch, capsys):
@@ -65,47 +75,64 @@ def test_sixty_kills_while_trading_lose_and_double_nothing(monkeypatch, capsys):
         assert min(killed[name] for name in (GATEWAY, NEXUS, *PLATFORMS)) >= 5, killed
         system.stop()
 
-        signals, told = system.diary.signals, system.diary.told
-        books = {name: system.book(name) for name in PLATFORMS}
-        owner = {signal_key(name): name for name in signals}
-        entries: Counter[tuple[str, str]] = Counter()
-        for platform, book in books.items():
-            assert len(book.orders) == len(book.by_client_id)
-            for order in book.orders.values():
-                parts = find_client_order_id(order.client_order_id or book.orders[order.parent].client_order_id)
-                assert parts is not None
-                assert parts.key in owner, "an order that no signal of NEXUS explains"
-                entries[platform, owner[parts.key]] += bool(order.filled) and (
-                    parts.role is OrderRole.ENTRY and not order.parent
-                )
-        assert max(entries.values()) == 1, "a signal was executed twice"
+        ledgers = read_ledgers(system)
+        assert ledgers.faults() == []
+        assert ledgers.journaled
 
-        # Platforms, journal and NEXUS agree on each execution and each lot.
-        executions = {
-            (platform, each.fill.exec_id): each.fill
-            for platform, book in books.items()
-            for each in book.executions.values()
-        }
-        journaled = system.journaled_fills()
-        assert journaled.keys() == executions.keys()
-        positions = add_lots(
-            [(name, each.symbol, each.quantity) for name, book in books.items() for each in book.positions.values()]
-        )
-        fills = [(fill.platform, fill.symbol, fill.quantity * fill.side.sign) for fill in journaled.values()]
-        assert add_lots(fills) == positions
-        reports = [each.outcome.report for each in told.values() if each.outcome.report is not None]
-        legs = [(leg.platform, report.symbol, leg.open_quantity) for report in reports for leg in report.legs]
-        assert add_lots(legs) == positions
-        known = {
-            (leg.platform, report.signal_id): leg.filled for report in reports for leg in report.legs if leg.filled
-        }
-        assert known == {key: 1 for key, count in entries.items() if count}
-        assert positions
-
-    states = Counter(str(each.outcome.state) for each in told.values())
+    states = Counter(str(each.outcome.state) for each in system.diary.told.values())
     with capsys.disabled():
         print(
             f"\n{killed.total()} kills in {len(recovered_s)} rounds {dict(killed)}: from the kill to reconciled and "
-            f"trading p50 {statistics.median(recovered_s):.2f} s, max {max(recovered_s):.2f} s; {len(signals)} signals "
-            f"{dict(states)}, {len(executions)} executions, {len(known)} legs filled"
+            f"trading p50 {statistics.median(recovered_s):.2f} s, max {max(recovered_s):.2f} s; {len(ledgers.signals)} "
+            f"signals {dict(states)}, {len(ledgers.journaled)} executions, "
+            f"{sum(leg.filled > 0 for report in ledgers.reports for leg in report.legs)} legs filled"
         )
+
+
+@pytest.fixture(scope="module")
+def ledgers():
+    """Of a run of two platforms without a kill, in which everything agrees."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        with System({"nt8": {}, "sierra": {}}, with_nexus=True) as system:
+            system.until(lambda: system.diary.refresh() and len(system.diary.told) >= 3)
+            (system.folder / "pause").touch()
+            system.until(lambda: system.diary.refresh() is not None and system.diary.is_settled)
+            system.stop()
+            found = read_ledgers(system)
+    assert found.faults() == []
+    return found
+
+
+def test_a_lost_execution_would_be_seen(ledgers):
+    lost = dict(list(ledgers.journaled.items())[1:])
+    faults = Ledgers(ledgers.books, lost, ledgers.signals, ledgers.reports).faults()
+    assert any("journal alone" in fault for fault in faults)
+    assert any("positions of the journal" in fault for fault in faults)
+
+
+def test_a_signal_traded_twice_would_be_seen(ledgers):
+    book = ledgers.books["nt8"]
+    entry = next(order for order in book.orders.values() if order.filled and order.client_order_id[16] == "E")
+    book.orders["again"] = entry
+    try:
+        faults = ledgers.faults()
+    finally:
+        del book.orders["again"]
+    assert any("was executed 2 times" in fault for fault in faults)
+    assert any("orders of" in fault for fault in faults)
+
+
+def test_an_order_of_nobody_would_be_seen(ledgers):
+    traded = next(report.signal_id for report in ledgers.reports if report.filled)
+    others = {name: signal for name, signal in ledgers.signals.items() if name != traded}
+    faults = Ledgers(ledgers.books, ledgers.journaled, others, ledgers.reports).faults()
+    assert any("explained by no signal" in fault for fault in faults)
+
+
+def test_a_fill_that_nexus_was_not_told_would_be_seen(ledgers):
+    first = next(report for report in ledgers.reports if report.filled)
+    deaf = structs.replace(first, legs=first.legs[1:])
+    reports = [deaf if report is first else report for report in ledgers.reports]
+    faults = Ledgers(ledgers.books, ledgers.journaled, ledgers.signals, reports).faults()
+    assert any("NEXUS knows other fills" in fault for fault in faults)
