@@ -182,9 +182,7 @@ def test_what_was_sent_while_it_was_busy_need_not_be_heard_at_once(peer):
     peer.wait(200)
     place(peer)
     with pytest.raises(FrameError, match="does not listen"):
-        for _ in range(12):
-            peer.say("notice", level="info", text="talks on")
-            peer.wait(100)
+        talk_on(peer, 1_200)
 
 
 def test_busy_is_not_for_ever(peer):
@@ -206,6 +204,12 @@ def test_our_own_sleep_is_not_the_bridges_silence(peer):
 def place(peer: Peer) -> int:
     command = m.Cancel(client_order_id="x", platform="nt8", account="Sim101", symbol="NQ")
     return peer.session.send(command, peer.now_ns)
+
+
+def talk_on(peer: Peer, ms: int) -> None:
+    for _ in range(ms // 100):
+        peer.say("notice", level="info", text="talks on")
+        peer.wait(100)
 
 
 def keep_alive(peer: Peer, ms: int) -> None:
