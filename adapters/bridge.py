@@ -152,7 +152,8 @@ class BridgeAdapter(Adapter):
         refusals = answered.refusals()
         self._counters.symbols_refused.set(len(refusals) + len(symbols) - len(names))
         for name, reason in refusals.items():
-            self._log.error("symbol without data", symbol=name, reason=reason)
+            cure = "look the name up at the platform, and write it into settings.names"
+            self._log.error("symbol without data", symbol=name, reason=reason, cure=cure)
         if refusals and len(refusals) == len(names):
             raise LinkLostError(f"the bridge gives none of the symbols: {next(iter(refusals.values()))}")
         self._describe()

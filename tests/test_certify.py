@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 import yaml
-from nexus_gateway.adapters.certify import certify, order_checks, session_checks
+from nexus_gateway.adapters.certify import certify, order_checks, own_orders, session_checks
 from nexus_gateway.adapters.certify.certification import LAST_CHECK, ORDER_CHECKS, SESSION_CHECKS
 from nexus_gateway.adapters.certify.report import CertifyReport, CheckRow, Outcome, write_text
 from nexus_gateway.core.cli import app
@@ -224,7 +224,8 @@ def test_a_tick_that_nobody_sent_is_missed(make_broker, monkeypatch):
 
 
 def test_what_cannot_be_cancelled_is_said_loudly(make_broker, monkeypatch):
-    monkeypatch.setattr(order_checks, "_CLEAN_UP_S", 2.0)
+    monkeypatch.setattr(own_orders, "CLEAN_UP_S", 2.0)
+    monkeypatch.setattr(own_orders, "ANSWER_S", 1.0)
     monkeypatch.setattr(order_checks, "ANSWER_S", 1.0)
     broker = make_broker().go()
     broker.tell(lambda mt5: mt5.script_all("cancel_rejected"))
@@ -262,14 +263,17 @@ def test_when_it_is_stopped_it_takes_its_orders_away(make_broker, number):
     assert is_clean(broker)
 
 
-def test_a_running_gateway_keeps_its_bridge(make_broker):
+def test_a_running_gateway_keeps_its_bridge(make_broker, tmp_path):
     broker = make_broker()
     config = broker.config()
     host.make_private_folder(config.run_path)
     page = CountersPage.create(config.run_path, "mt5", ())
     with pytest.raises(RunFolderError, match="serves one adapter at a time; stop it first"):
         certify(config, "mt5")
+    folder = write_config(tmp_path / "config", config, "mt5")
+    refused = CliRunner().invoke(app, ["certify", "mt5", "-c", str(folder)])
     page.close()
+    assert (refused.exit_code, refused.stdout) == (4, "")
 
 
 def test_the_kill_file_holds_here_too(make_broker):

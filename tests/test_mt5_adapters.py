@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import random
 import re
 from datetime import datetime
 from decimal import Decimal
@@ -379,6 +380,35 @@ def test_crossed_quotes_are_gated_at_any_hour(bid, ask, open_):
     (row,) = take(intake, quote("2025-11-18T10:00", bid, ask))
     assert (not (math.isnan(row[0]) and math.isnan(row[1]))) is open_
     assert intake.blanked == (not open_)
+
+
+def test_the_gate_does_what_its_plain_twin_does():
+    chance = random.Random(7)
+    now_ns = sp_ns("2025-11-18T10:00")
+    edges = [now_ns + minutes * 60 * 10**9 for minutes in (-60, 60, 120)]
+    intake = TickIntake(Platform.MT5_BR)
+    intake.allow(WIN.id)
+    intake.gate(WIN.id, *edges)
+    prices = [math.nan, 0.0, 99.5, 100.0, 100.5]
+    ticks = [
+        wire.Tick(
+            WIN.id,
+            chance.choice(edges) + chance.randrange(-2, 3),
+            wire.TRADE,
+            chance.choice(prices),
+            chance.choice(prices),
+            100.0,
+        )
+        for _ in range(2000)
+    ]
+    gated = 0
+    for row, tick in zip(take(intake, *ticks), ticks, strict=True):
+        shut = edges[0] <= tick.ts_event_ns < edges[1] or tick.ts_event_ns >= edges[2]
+        blank = (shut or tick.bid >= tick.ask) and not (math.isnan(tick.bid) and math.isnan(tick.ask))
+        gated += blank
+        wanted = (math.nan, math.nan) if blank else (tick.bid, tick.ask)
+        assert np.array_equal(row[:2], wanted, equal_nan=True)
+    assert intake.blanked == gated > 0
 
 
 def test_closed_hours_may_be_let_through_for_a_rehearsal():

@@ -139,3 +139,30 @@ def test_a_bridge_that_hangs_in_a_call_is_replaced(broker, tmp_path: Path):
         broker.tell(StandIn.release)
         run.new_bridge(first)
         run.flows()
+
+
+def test_two_terminals_at_once_and_one_that_dies(broker, tmp_path):
+    """Global and Brazil side by side: each its own terminal, bridge, watcher and adapter."""
+    brazil = Broker(tmp_path / "brazil", "b3").go()
+    other = brazil.config()
+    config = broker.config()
+    run = Run(
+        msgspec.structs.replace(
+            config, symbols=(*config.symbols, *other.symbols), platforms=config.platforms | other.platforms
+        )
+    )
+    broker.go()
+    try:
+        with run.launcher:
+            for name in ("mt5", "mt5_br"):
+                run.until(lambda name=name: run.counters(name).get("ticks_published", 0) > 50)
+            brazil.tell(lambda mt5: mt5.kill_terminal(stay_down=True))
+            run.until(lambda: run.counters("mt5_br").get("stale_marks", 0) > 0)
+            links_lost = run.counters("mt5")["links_lost"]
+            run.flows()
+            assert run.counters("mt5")["links_lost"] == links_lost, "the other terminal is nobody's concern"
+            before = run.counters("mt5_br")["ticks_published"]
+            brazil.tell(lambda mt5: mt5.launch_terminal())
+            run.until(lambda: run.counters("mt5_br")["ticks_published"] > before + 50)
+    finally:
+        brazil.close()

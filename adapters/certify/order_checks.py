@@ -12,11 +12,8 @@ from decimal import ROUND_DOWN, Decimal
 
 import msgspec
 
-from ...core.errors import GatewayError
 from ...core.messages import (
     AccountMode,
-    Cancel,
-    Fill,
     LegState,
     Order,
     OrderType,
@@ -24,17 +21,25 @@ from ...core.messages import (
     RejectCode,
     Replace,
     Side,
-    Snapshot,
-    WorkingOrder,
 )
-from ..base import Command, LinkLostError
+from ..base import LinkLostError
 from .checks import ANSWER_S, CertifyRun, Found, failed, passed, skipped, unknown
+from .own_orders import (
+    clean_up,
+    close_own,
+    filled,
+    id_there,
+    is_alive,
+    is_final,
+    is_refused,
+    is_working,
+    lots_by_ticket,
+    make_cancel,
+    until_final,
+)
 from .session_checks import session_of
 
 _CLOSED_WORDS = ("10018", "market closed", "market is closed")
-_ORDER_LIVES_ON = (RejectCode.CANCEL_REJECTED, RejectCode.REPLACE_REJECTED, RejectCode.UNSUPPORTED_REPLACE)
-_CLEAN_UP_S = 30.0
-_LATE_NS = 10_000_000_000
 _RECONNECT_S = 150.0
 
 
@@ -79,12 +84,12 @@ def check_too_late(run: CertifyRun) -> Found:
 def check_far_order(run: CertifyRun) -> Found:
     """A limit order far from the market is taken and works."""
     order, ack_ms, working_ms = _place_far(run)
-    price, id_there = order.limit_price, _id_there(run, order)
+    number = id_there(run, order)
     found = passed(
-        f"{order.side.value} {order.quantity} at {price}: ack after {ack_ms:.0f} ms, working after "
-        f"{working_ms:.0f} ms, number {id_there}"
+        f"{order.side.value} {order.quantity} at {order.limit_price}: ack after {ack_ms:.0f} ms, working after "
+        f"{working_ms:.0f} ms, number {number}"
     )
-    return found if id_there else failed("it works, without a number", "use the bridge of this release")
+    return found if number else failed("it works, without a number", "use the bridge of this release")
 
 
 def check_idempotent(run: CertifyRun) -> Found:
@@ -93,7 +98,7 @@ def check_idempotent(run: CertifyRun) -> Found:
     seen = len(run.bench.answers(order))
     run.bench.adapter.execute(order)
     run.bench.until(lambda: len(run.bench.answers(order)) > seen, ANSWER_S)
-    rows = [row for row in run.bench.snapshot().working_orders.rows if _is_alive(row, order)]
+    rows = [row for row in run.bench.snapshot().working_orders.rows if is_alive(row, order)]
     if len(rows) != 1:
         return failed(f"{len(rows)} orders of this id work at the platform", "cancel them; keep this report")
     if len(run.bench.answers(order)) == seen:
@@ -115,7 +120,7 @@ def check_replace(run: CertifyRun) -> Found:
         symbol=order.symbol,
         revision=1,
         quantity=order.quantity,
-        platform_order_id=_id_there(run, order),
+        platform_order_id=id_there(run, order),
         limit_price=order.limit_price + step,
     )
     began = time.monotonic()
@@ -142,25 +147,25 @@ def check_cancel(run: CertifyRun) -> Found:
     """A working order is cancelled, and is gone from the platform's list."""
     order = _working(run)
     began = time.monotonic()
-    run.bench.adapter.execute(_cancel(run, order))
-    _until_final(run, order)
+    run.bench.adapter.execute(make_cancel(run, order))
+    until_final(run, order)
     took_ms = (time.monotonic() - began) * 1000
     update = run.bench.update(order)
     if update is None or update.state is not LegState.CANCELLED:
         state = "unknown" if update is None else update.state.value
         return failed(f"state is {state} after {took_ms:.0f} ms", "look into the bridge's log")
-    if any(_is_alive(row, order) for row in run.bench.snapshot().working_orders.rows):
+    if any(is_alive(row, order) for row in run.bench.snapshot().working_orders.rows):
         return failed("cancelled, but still in the platform's list", "keep this report")
     return passed(f"cancelled after {took_ms:.0f} ms")
 
 
 def check_cancel_again(run: CertifyRun) -> Found:
     """A cancel of an order that is gone is harmless, and does not stay without an answer."""
-    order = next((each for each in run.bench.orders.values() if _is_final(run, each)), None)
+    order = next((each for each in run.bench.orders.values() if is_final(run, each)), None)
     if order is None:
         return skipped("no order was cancelled before")
     seen, session = len(run.bench.answers(order)), session_of(run)
-    run.bench.adapter.execute(_cancel(run, order))
+    run.bench.adapter.execute(make_cancel(run, order))
     run.bench.until(lambda: not session.pending_commands and len(run.bench.answers(order)) > seen, ANSWER_S)
     if session.pending_commands:
         return failed("the bridge has not acknowledged it", "look into the bridge's log")
@@ -180,8 +185,8 @@ def check_bracket(run: CertifyRun) -> Found:
         order, stop_loss=order.limit_price - distance, take_profit=order.limit_price + distance
     )
     _, working_ms = _send_and_wait(run, order)
-    run.bench.adapter.execute(_cancel(run, order))
-    if not _until_final(run, order):
+    run.bench.adapter.execute(make_cancel(run, order))
+    if not until_final(run, order):
         return failed("it works, but was not cancelled", "cancel it at the platform by hand")
     return passed(f"stop {order.stop_loss}, target {order.take_profit}, working after {working_ms:.0f} ms, cancelled")
 
@@ -208,14 +213,14 @@ def check_restart(run: CertifyRun) -> Found:
             run.bench.listen(1.0)
         if time.monotonic() > deadline:
             return failed("no new bridge came", "restart it by hand, and look into its log")
-    rows = [row for row in run.bench.snapshot().working_orders.rows if _is_alive(row, order)]
+    rows = [row for row in run.bench.snapshot().working_orders.rows if is_alive(row, order)]
     if len(rows) != 1:
         return failed(
             f"{len(rows)} orders with the id {order.client_order_id} in the new bridge's snapshot",
             "look for the order at the platform; keep this report",
         )
-    run.bench.adapter.execute(_cancel(run, order, rows[0].platform_order_id))
-    if not _until_final(run, order):
+    run.bench.adapter.execute(make_cancel(run, order, rows[0].platform_order_id))
+    if not until_final(run, order):
         return failed("recognised, but not cancelled", "cancel it at the platform by hand")
     return passed(f"a new bridge knows order {rows[0].platform_order_id} as {order.client_order_id}; cancelled")
 
@@ -224,7 +229,7 @@ def check_round_trip(run: CertifyRun) -> Found:
     """One market order, its fill from the platform's executions, and the position closed again."""
     if not run.trade:
         return skipped("not asked for", "add --trade to buy and sell the smallest size at the market")
-    if run.bench.account.mode is AccountMode.NETTING and any(_lots_by_ticket(run, run.bench.snapshot()).values()):
+    if run.bench.account.mode is AccountMode.NETTING and any(lots_by_ticket(run, run.bench.snapshot()).values()):
         return skipped(f"the account holds {run.bench.symbol.name} already", "close it by hand first")
     quote = run.bench.quote()
     if quote is None:
@@ -232,9 +237,9 @@ def check_round_trip(run: CertifyRun) -> Found:
     order = run.bench.make_order(Side.BUY, run.lots, OrderType.MARKET)
     began = time.monotonic()
     run.bench.place(order)
-    run.bench.until(lambda: _filled(run, order) >= order.quantity or _is_refused(run, order), ANSWER_S)
+    run.bench.until(lambda: filled(run, order) >= order.quantity or is_refused(run, order), ANSWER_S)
     took_ms = (time.monotonic() - began) * 1000
-    if _filled(run, order) != order.quantity:
+    if filled(run, order) != order.quantity:
         raise NotPlaced(_not_taken(run, order))
     snapshot = run.bench.snapshot()
     listed = {row.exec_id for row in snapshot.executions.rows}
@@ -243,7 +248,7 @@ def check_round_trip(run: CertifyRun) -> Found:
         return failed("a fill is not among the executions of the snapshot", "keep this report")
     price = sum((fill.price * fill.quantity for fill in fills), Decimal(0)) / order.quantity
     slip_ticks = (price - quote[1]) / _tick_size(run)
-    closed = _close_own(run, snapshot)
+    closed = close_own(run, snapshot)
     text = (
         f"bought {order.quantity} at {price} ({slip_ticks:+.1f} ticks from the ask {quote[1]}), {len(fills)} "
         f"execution(s) after {took_ms:.0f} ms, fees {sum((fill.fee for fill in fills), Decimal(0))}"
@@ -259,47 +264,6 @@ def check_nothing_left(run: CertifyRun) -> Found:
     if trouble:
         return failed(trouble, "look at the platform, and cancel or close it there by hand")
     return passed(f"{len(run.bench.orders)} orders were sent, none is left; the position is as before")
-
-
-def clean_up(run: CertifyRun) -> str:
-    """Cancel and close what the checks have placed, and nothing else; what could not be taken away, empty = nothing."""
-    bench = run.bench
-    if not bench.orders:
-        return ""
-    bench.cleaning = True
-    deadline = time.monotonic() + _CLEAN_UP_S
-    trouble = "the bridge is away"
-    while time.monotonic() < deadline:
-        try:
-            if bench.adapter.session is None:
-                bench.open(_CLEAN_UP_S / 4)
-            trouble = _clean_once(run)
-            if not trouble:
-                return ""
-            bench.listen(0.5)
-        except GatewayError as error:
-            bench.adapter.close()
-            trouble = str(error)
-            time.sleep(0.2)
-    return trouble
-
-
-def _clean_once(run: CertifyRun) -> str:
-    """One step; what is left to do."""
-    bench = run.bench
-    snapshot = bench.snapshot()
-    if not snapshot.complete:
-        return "the platform's list is not complete"
-    alive = [row for row in snapshot.working_orders.rows if row.client_order_id in bench.orders and not row.state.final]
-    for row in alive:
-        bench.adapter.execute(_cancel(run, bench.orders[row.client_order_id], row.platform_order_id))
-    if alive:
-        return f"order {alive[0].client_order_id} ({alive[0].platform_order_id}) works"
-    open_ids = [order.client_order_id for order in bench.orders.values() if _is_open(run, order)]
-    if open_ids:
-        # It may still be on its way: what is closed now could be opened again by it.
-        return f"the outcome of order {open_ids[0]} is not known"
-    return "" if _close_own(run, snapshot) else "a position of ours is still open"
 
 
 # Inside.
@@ -337,8 +301,8 @@ def _send_and_wait(run: CertifyRun, order: Order) -> tuple[float, float]:
     run.bench.place(order)
     run.bench.until(lambda: not session.pending_commands, ANSWER_S)
     ack_ms = (time.monotonic() - began) * 1000
-    run.bench.until(lambda: _is_working(run, order) or _is_final(run, order) or _is_refused(run, order), ANSWER_S)
-    if not _is_working(run, order):
+    run.bench.until(lambda: is_working(run, order) or is_final(run, order) or is_refused(run, order), ANSWER_S)
+    if not is_working(run, order):
         raise NotPlaced(_not_taken(run, order))
     return ack_ms, (time.monotonic() - began) * 1000
 
@@ -346,7 +310,7 @@ def _send_and_wait(run: CertifyRun, order: Order) -> tuple[float, float]:
 def _working(run: CertifyRun) -> Order:
     """A far order that works: the one of before, or a new one."""
     for order in run.bench.orders.values():
-        if _is_working(run, order):
+        if is_working(run, order):
             return order
     return _place_far(run)[0]
 
@@ -361,107 +325,3 @@ def _not_taken(run: CertifyRun, order: Order) -> Found:
     if code is RejectCode.SESSION_CLOSED or any(word in words.casefold() for word in _CLOSED_WORDS):
         return unknown(text, "run it while the market is open")
     return failed(text, run.cure_of(words, "see the platform's own words; --quantity, where the size is refused"))
-
-
-def _is_working(run: CertifyRun, order: Order) -> bool:
-    update = run.bench.update(order)
-    return update is not None and update.state is LegState.WORKING
-
-
-def _is_final(run: CertifyRun, order: Order) -> bool:
-    update = run.bench.update(order)
-    return update is not None and update.state.final
-
-
-def _is_refused(run: CertifyRun, order: Order) -> bool:
-    """Whether it is dead; what was refused may also have been a cancel or a change, after which it lives on."""
-    update = run.bench.update(order)
-    if update is not None and update.state.final:
-        return update.state is not LegState.FILLED
-    return any(reject.code not in _ORDER_LIVES_ON for reject in run.bench.rejects(order))
-
-
-def _until_final(run: CertifyRun, order: Order) -> bool:
-    return run.bench.until(lambda: _is_final(run, order), ANSWER_S)
-
-
-def _filled(run: CertifyRun, order: Order) -> Decimal:
-    return sum((fill.quantity for fill in run.bench.fills(order)), Decimal(0))
-
-
-def _id_there(run: CertifyRun, order: Order) -> str:
-    update = run.bench.update(order)
-    return "" if update is None else update.platform_order_id
-
-
-def _cancel(run: CertifyRun, order: Order, platform_order_id: str = "") -> Command:
-    return Cancel(
-        client_order_id=order.client_order_id,
-        platform=order.platform,
-        account=order.account,
-        symbol=order.symbol,
-        platform_order_id=platform_order_id or _id_there(run, order),
-    )
-
-
-def _is_alive(row: WorkingOrder, order: Order) -> bool:
-    return row.client_order_id == order.client_order_id and not row.state.final
-
-
-def _own_executions(run: CertifyRun, snapshot: Snapshot) -> list[Fill]:
-    """Executions of our orders: told as they happened, or only found in the snapshot."""
-    told = [event for event in run.bench.events if isinstance(event, Fill)]
-    found = {fill.exec_id: fill for fill in (*told, *snapshot.executions.rows)}
-    return [fill for fill in found.values() if fill.client_order_id in run.bench.orders]
-
-
-def _is_open(run: CertifyRun, order: Order) -> bool:
-    """Whether an order may still do something: no last word on it, and its time to be sent is not long over."""
-    if _is_refused(run, order) or _filled(run, order) >= order.quantity:
-        return False
-    return time.time_ns() < order.not_after_ns + _LATE_NS
-
-
-def _close_own(run: CertifyRun, snapshot: Snapshot) -> bool:
-    """Close what our own executions have opened and the platform still has; whether nothing of it is left.
-
-    Never more than the platform itself shows: somebody may have closed it by hand, and another order would open anew.
-    """
-    orders = []
-    for ticket, lots in _own_positions(run, snapshot).items():
-        side = Side.SELL if lots > 0 else Side.BUY
-        order = run.bench.make_order(side, abs(lots), OrderType.MARKET, close_ticket=ticket)
-        run.bench.place(order)
-        orders.append(order)
-    if not orders:
-        return True
-    run.bench.until(lambda: all(not _is_open(run, order) for order in orders), ANSWER_S)
-    return not _own_positions(run, run.bench.snapshot())
-
-
-def _own_positions(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
-    """Signed lots by ticket (netting: one, without a name) that are ours and there."""
-    hedging = run.bench.account.mode is AccountMode.HEDGING
-    there = _lots_by_ticket(run, snapshot)
-    if not hedging and run.baseline is not None:
-        there[""] = there.get("", Decimal(0)) - _lots_by_ticket(run, run.baseline).get("", Decimal(0))
-    ours: dict[str, Decimal] = {}
-    for fill in _own_executions(run, snapshot):
-        ticket = fill.position_ticket if hedging else ""
-        ours[ticket] = ours.get(ticket, Decimal(0)) + fill.side.sign * fill.quantity
-    left = {}
-    for ticket, lots in ours.items():
-        have = there.get(ticket, Decimal(0))
-        if lots * have > 0:
-            left[ticket] = lots if abs(lots) <= abs(have) else have
-    return left
-
-
-def _lots_by_ticket(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
-    hedging = run.bench.account.mode is AccountMode.HEDGING
-    lots: dict[str, Decimal] = {}
-    for row in snapshot.positions.rows:
-        if row.symbol == run.bench.symbol.name:
-            ticket = row.ticket if hedging else ""
-            lots[ticket] = lots.get(ticket, Decimal(0)) + row.quantity
-    return lots

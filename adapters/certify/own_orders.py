@@ -1,0 +1,171 @@
+"""What the checks have placed: in which state it is, and how it is taken away again, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from typing import Final
+
+from ...core.errors import GatewayError
+from ...core.messages import (
+    AccountMode,
+    Cancel,
+    Fill,
+    LegState,
+    Order,
+    OrderType,
+    RejectCode,
+    Side,
+    Snapshot,
+    WorkingOrder,
+)
+from .checks import ANSWER_S, CertifyRun
+
+CLEAN_UP_S: Final = 30.0
+_LATE_NS: Final = 10_000_000_000
+_ORDER_LIVES_ON: Final = (RejectCode.CANCEL_REJECTED, RejectCode.REPLACE_REJECTED, RejectCode.UNSUPPORTED_REPLACE)
+
+
+def clean_up(run: CertifyRun) -> str:
+    """Cancel and close what the checks have placed, and nothing else; what could not be taken away, empty = nothing."""
+    bench = run.bench
+    if not bench.orders:
+        return ""
+    bench.cleaning = True
+    deadline = time.monotonic() + CLEAN_UP_S
+    trouble = "the bridge is away"
+    while time.monotonic() < deadline:
+        try:
+            if bench.adapter.session is None:
+                bench.open(CLEAN_UP_S / 4)
+            trouble = _clean_once(run)
+            if not trouble:
+                return ""
+            bench.listen(0.5)
+        except GatewayError as error:
+            bench.adapter.close()
+            trouble = str(error)
+            time.sleep(0.2)
+    return trouble
+
+
+def _clean_once(run: CertifyRun) -> str:
+    """One step; what is left to do."""
+    bench = run.bench
+    snapshot = bench.snapshot()
+    if not snapshot.complete:
+        return "the platform's list is not complete"
+    alive = [row for row in snapshot.working_orders.rows if row.client_order_id in bench.orders and not row.state.final]
+    for row in alive:
+        bench.adapter.execute(make_cancel(run, bench.orders[row.client_order_id], row.platform_order_id))
+    if alive:
+        return f"order {alive[0].client_order_id} ({alive[0].platform_order_id}) works"
+    open_ids = [order.client_order_id for order in bench.orders.values() if is_open(run, order)]
+    if open_ids:
+        # It may still be on its way: what is closed now could be opened again by it.
+        return f"the outcome of order {open_ids[0]} is not known"
+    return "" if close_own(run, snapshot) else "a position of ours is still open"
+
+
+def is_working(run: CertifyRun, order: Order) -> bool:
+    update = run.bench.update(order)
+    return update is not None and update.state is LegState.WORKING
+
+
+def is_final(run: CertifyRun, order: Order) -> bool:
+    update = run.bench.update(order)
+    return update is not None and update.state.final
+
+
+def is_refused(run: CertifyRun, order: Order) -> bool:
+    """Whether it is dead; what was refused may also have been a cancel or a change, after which it lives on."""
+    update = run.bench.update(order)
+    if update is not None and update.state.final:
+        return update.state is not LegState.FILLED
+    return any(reject.code not in _ORDER_LIVES_ON for reject in run.bench.rejects(order))
+
+
+def filled(run: CertifyRun, order: Order) -> Decimal:
+    return sum((fill.quantity for fill in run.bench.fills(order)), Decimal(0))
+
+
+def id_there(run: CertifyRun, order: Order) -> str:
+    update = run.bench.update(order)
+    return "" if update is None else update.platform_order_id
+
+
+def make_cancel(run: CertifyRun, order: Order, platform_order_id: str = "") -> Cancel:
+    return Cancel(
+        client_order_id=order.client_order_id,
+        platform=order.platform,
+        account=order.account,
+        symbol=order.symbol,
+        platform_order_id=platform_order_id or id_there(run, order),
+    )
+
+
+def is_alive(row: WorkingOrder, order: Order) -> bool:
+    return row.client_order_id == order.client_order_id and not row.state.final
+
+
+def _own_executions(run: CertifyRun, snapshot: Snapshot) -> list[Fill]:
+    """Executions of our orders: told as they happened, or only found in the snapshot."""
+    told = [event for event in run.bench.events if isinstance(event, Fill)]
+    found = {fill.exec_id: fill for fill in (*told, *snapshot.executions.rows)}
+    return [fill for fill in found.values() if fill.client_order_id in run.bench.orders]
+
+
+def is_open(run: CertifyRun, order: Order) -> bool:
+    """Whether an order may still do something: no last word on it, and its time to be sent is not long over."""
+    if is_refused(run, order) or filled(run, order) >= order.quantity:
+        return False
+    return time.time_ns() < order.not_after_ns + _LATE_NS
+
+
+def close_own(run: CertifyRun, snapshot: Snapshot) -> bool:
+    """Close what our own executions have opened and the platform still has; whether nothing of it is left.
+
+    Never more than the platform itself shows: somebody may have closed it by hand, and another order would open anew.
+    """
+    orders = []
+    for ticket, lots in own_positions(run, snapshot).items():
+        side = Side.SELL if lots > 0 else Side.BUY
+        order = run.bench.make_order(side, abs(lots), OrderType.MARKET, close_ticket=ticket)
+        run.bench.place(order)
+        orders.append(order)
+    if not orders:
+        return True
+    run.bench.until(lambda: all(not is_open(run, order) for order in orders), ANSWER_S)
+    return not own_positions(run, run.bench.snapshot())
+
+
+def own_positions(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
+    """Signed lots by ticket (netting: one, without a name) that are ours and there."""
+    hedging = run.bench.account.mode is AccountMode.HEDGING
+    there = lots_by_ticket(run, snapshot)
+    if not hedging and run.baseline is not None:
+        there[""] = there.get("", Decimal(0)) - lots_by_ticket(run, run.baseline).get("", Decimal(0))
+    ours: dict[str, Decimal] = {}
+    for fill in _own_executions(run, snapshot):
+        ticket = fill.position_ticket if hedging else ""
+        ours[ticket] = ours.get(ticket, Decimal(0)) + fill.side.sign * fill.quantity
+    left = {}
+    for ticket, lots in ours.items():
+        have = there.get(ticket, Decimal(0))
+        if lots * have > 0:
+            left[ticket] = lots if abs(lots) <= abs(have) else have
+    return left
+
+
+def lots_by_ticket(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
+    hedging = run.bench.account.mode is AccountMode.HEDGING
+    lots: dict[str, Decimal] = {}
+    for row in snapshot.positions.rows:
+        if row.symbol == run.bench.symbol.name:
+            ticket = row.ticket if hedging else ""
+            lots[ticket] = lots.get(ticket, Decimal(0)) + row.quantity
+    return lots
+
+
+def until_final(run: CertifyRun, order: Order) -> bool:
+    return run.bench.until(lambda: is_final(run, order), ANSWER_S)
