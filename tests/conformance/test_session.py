@@ -120,6 +120,31 @@ def test_c07_a_new_process_gives_exactly_one_session(make_rig):
     assert [fill.client_order_id for fill in snapshot.executions.rows] == [order.client_order_id]
 
 
+def test_c08_planned_restart_of_the_platform(make_rig):
+    """Away for longer than a mute link lives: position and resting order are there again, nothing else was placed."""
+    rig = make_rig()
+    gateway = rig.go()
+    order = gateway.place(symbol=rig.symbol, quantity=ONE)
+    gateway.wait_filled(order, ONE)
+    resting = gateway.place(symbol=rig.symbol, quantity=ONE, order_type=m.OrderType.LIMIT, limit_price=Decimal(17_000))
+    gateway.wait_state(resting, m.LegState.WORKING)
+    before = [(row.symbol, row.quantity) for row in gateway.snapshot().positions.rows]
+    rig.stop_platform()
+    gateway.until(lambda: [b for b in gateway.all(m.Heartbeat) if not b.platform_up], "the platform is down")
+    refused = gateway.place(symbol=rig.symbol, quantity=ONE)
+    gateway.wait_reject(refused, m.RejectCode.LINK_DOWN)
+    gateway.listen(2 * rig.mute_after_ms / 1000)
+    assert gateway.sessions == 1, "the adapter keeps its link while its platform is away"
+    rig.start_platform()
+    gateway.wait_linked(2)
+    snapshot = gateway.snapshot()
+    assert snapshot.complete
+    assert [(row.symbol, row.quantity) for row in snapshot.positions.rows] == before
+    working = [row.client_order_id for row in snapshot.working_orders.rows if not row.state.final]
+    assert working == [resting.client_order_id]
+    assert not gateway.fills(refused)
+
+
 def test_c10_gateway_restarted(make_rig):
     rig = make_rig()
     gateway = rig.go()
