@@ -31,6 +31,25 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(certify)
 
 
+class _StopRequest:
+    """Ctrl-C and its like, which may come before there is anything to stop."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._stop: Callable[[], None] = lambda: None
+
+    def ask(self) -> None:
+        """From a signal handler."""
+        self._asked = True
+        self._stop()
+
+    def register(self, stop: Callable[[], None]) -> None:
+        """What ends the run."""
+        self._stop = stop
+        if self._asked:
+            stop()
+
+
 def parse_amount(text: str) -> Decimal:
     """A number above 0."""
     try:
@@ -66,13 +85,8 @@ def certify(
     as_json: JsonFlag = False,
 ) -> None:
     """Check a real platform step by step on its demo account: session, data, orders far from the market."""
-    stops: list[Callable[[], None]] = []
-
-    def stop_all() -> None:
-        for stop in stops:
-            stop()
-
-    restore = host.on_stop_request(stop_all)
+    stop_request = _StopRequest()
+    restore = host.on_stop_request(stop_request.ask)
     try:
         with explained():
             chosen = load(config, run_folder)
@@ -87,7 +101,7 @@ def certify(
                 listen_s=seconds,
                 distance=distance,
                 restart_wait_s=restart_wait,
-                on_stop=stops.append,
+                on_stop=stop_request.register,
                 say=lambda line: print(line, file=sys.stderr, flush=True),
             )
     finally:

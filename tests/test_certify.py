@@ -246,6 +246,21 @@ def test_an_order_that_fills_after_all_is_closed_again(make_broker):
     assert is_clean(broker)
 
 
+def test_an_account_that_changes_on_the_way_gets_no_order(make_broker):
+    """Somebody logs in to the real account while the bridge is restarted: the same number, and yet another account."""
+    broker = make_broker().go()
+
+    def switch(line: str) -> None:
+        if line.startswith("  9 "):
+            broker.tell(lambda mt5: mt5.set_account(trade_mode=2))
+            broker.tell(lambda mt5: mt5.drop_clients())
+
+    report = run(broker, say=switch)
+    assert outcome(report, 3) is Outcome.PASS
+    assert any("somebody logged in" in each.measured for each in report.checks), write_text(report)
+    assert nothing_was_sent(broker)
+
+
 @pytest.mark.parametrize("number", [9, 13, 18, 19])
 def test_when_it_is_stopped_it_takes_its_orders_away(make_broker, number):
     broker = make_broker().go()

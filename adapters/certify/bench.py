@@ -42,6 +42,7 @@ from ...shm.tick import Platform, TickArray, TickFlag
 from ...shm.writer import empty_ticks
 from ..base import LinkLostError, OrderEvent, PlatformAccount
 from ..bridge import BridgeAdapter
+from ..bridge_messages import BridgeAccount
 from ..contracts import PlatformNames
 from ..feed import COUNTERS, TickFeed
 from ..order_settings import split_settings
@@ -67,6 +68,7 @@ class CertifyBench:
         adapter: the platform's own.
         events: what the bridge has said of orders, ours and others', in order.
         orders: what the checks have placed, by client order id.
+        vetted: the account that orders may go to, once a check has allowed it; a session on another one is refused.
         fault: says why there can be no bridge at all; empty = nothing is known of that.
         stopping: set by a signal handler; `wait` raises Interrupted then, unless `cleaning`.
     """
@@ -104,6 +106,7 @@ class CertifyBench:
         self.platform = platform
         self.events: list[OrderEvent] = []
         self.orders: dict[str, Order] = {}
+        self.vetted: BridgeAccount | None = None
         self.fault: Callable[[], str] = lambda: ""
         self.stopping = False
         self.cleaning = False
@@ -125,12 +128,13 @@ class CertifyBench:
 
         Raises:
             LinkLostError: the bridge is not there, or not ready.
-            ConfigError: it is another account.
+            ConfigError: it is another account, than configured or than before.
         """
         deadline = time.monotonic() + patience_s
         while True:
             try:
                 self.adapter.connect()
+                self._check_vetted()
                 self.adapter.subscribe([self.symbol])
                 if self.adapter.account is not None:
                     self.snapshot()
@@ -144,6 +148,21 @@ class CertifyBench:
                 raise LinkLostError(fault)
             self.check_stopping()
             time.sleep(0.2)
+
+    @property
+    def bridge_account(self) -> BridgeAccount | None:
+        """The account to trade in the bridge's own words; None when it names none."""
+        session, account = self.adapter.session, self.adapter.account
+        if session is None or session.hello is None or account is None:
+            return None
+        return next((each for each in session.hello.accounts if each.name == account.name), None)
+
+    def _check_vetted(self) -> None:
+        if self.vetted is not None and self.bridge_account != self.vetted:
+            self.adapter.close()
+            raise ConfigError(
+                f"the account was {self.vetted.name}, now it is {self.bridge_account}: somebody logged in"
+            )
 
     def close(self) -> None:
         """End the session and let go of the ring."""
@@ -248,7 +267,12 @@ class CertifyBench:
         )
 
     def place(self, order: Order) -> None:
-        """Send it. It is noted first: whatever happens to it, the clean-up looks for it."""
+        """Send it. It is noted first: whatever happens to it, the clean-up looks for it.
+
+        Raises ConfigError: nobody has allowed orders on this account.
+        """
+        if self.vetted is None or order.account != self.vetted.name:
+            raise ConfigError(f"no check has allowed orders on account {order.account}")
         self.orders[order.client_order_id] = order
         self.adapter.execute(order)
 

@@ -154,14 +154,12 @@ def _run_checks(run: CertifyRun, say: Callable[[str], None]) -> CertifyReport:
         began = time.monotonic()
         found = orders.check_nothing_left(run) if run.bench.orders else skipped("no order was sent")
         add(LAST_CHECK, found, time.monotonic() - began)
-    hello = run.hello
-    account = "" if hello is None or not hello.accounts else hello.accounts[0].name
     return CertifyReport(
         platform=run.bench.platform,
         symbol=run.bench.symbol.contract or run.bench.symbol.name,
-        account=account,
-        simulated=hello is not None and all(each.simulated for each in hello.accounts),
-        details={} if hello is None else dict(hello.details),
+        account="" if run.account is None else run.account.name,
+        simulated=run.account is not None and run.account.simulated,
+        details={} if run.hello is None else dict(run.hello.details),
         started_ns=started_ns,
         interrupted=interrupted,
         checks=tuple(rows[number] for number in sorted(rows)),

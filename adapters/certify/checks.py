@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from ...core.messages import Instrument, Snapshot
-from ..bridge_messages import BridgeHello
+from ..bridge_messages import BridgeAccount, BridgeHello
 from .bench import CertifyBench
 from .report import Outcome
 
@@ -70,7 +70,7 @@ class CertifyRun:
         restart: ends the bridge and starts it again; None = it is not ours to restart.
         restart_wait_s: how long a person is given to do so by hand.
         say: a line for the person, while it runs.
-        hello: the bridge's, of the first session.
+        hello, account: the bridge's, of the first session.
         baseline: what was at the account before.
     """
 
@@ -86,6 +86,7 @@ class CertifyRun:
     restart_wait_s: float
     say: Callable[[str], None]
     hello: BridgeHello | None = None
+    account: BridgeAccount | None = None
     baseline: Snapshot | None = None
 
     @property

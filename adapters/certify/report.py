@@ -55,7 +55,8 @@ def write_text(report: CertifyReport) -> str:
     """The report for a person."""
     at = datetime.fromtimestamp(report.started_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     money = "demo account" if report.simulated else "REAL MONEY"
-    lines = [f"{report.platform}: account {report.account or '?'} ({money}), symbol {report.symbol}, {at}"]
+    account = f"account {report.account} ({money})" if report.account else "no account"
+    lines = [f"{report.platform}: {account}, symbol {report.symbol}, {at}"]
     lines += [f"  {key}: {value}" for key, value in sorted(report.details.items())]
     for check in report.checks:
         lines.append(f"{check.number:>3} {check.outcome.upper():<8} {check.title}: {check.measured}")

@@ -46,7 +46,7 @@ def check_connection(run: CertifyRun) -> Found:
     took_ms = (time.monotonic() - began) * 1000
     challenge = session_of(run).challenge
     assert challenge is not None
-    run.hello = hello_of(run)
+    run.hello, run.account = hello_of(run), run.bench.bridge_account
     if run.bench.adapter.account is not None:
         run.baseline = run.bench.snapshot()
     platform = hello_of(run).platform_version
@@ -55,8 +55,7 @@ def check_connection(run: CertifyRun) -> Found:
 
 def check_account(run: CertifyRun) -> Found:
     """Account, server and so on; the adapter has compared them with the settings already."""
-    hello = hello_of(run)
-    account = next((each for each in hello.accounts if each.name == run.bench.account.name), None)
+    hello, account = hello_of(run), run.bench.bridge_account
     if account is None:
         return failed("no account", "log in at the platform, and name the account in settings.account")
     missing = [key for key in run.profile.details if not hello.details.get(key)]
@@ -69,12 +68,14 @@ def check_account(run: CertifyRun) -> Found:
 
 def check_demo(run: CertifyRun) -> Found:
     """No money is in the account, or its owner has typed its name."""
-    name = run.bench.account.name
-    account = next(each for each in hello_of(run).accounts if each.name == name)
-    if account.simulated:
-        return passed("the platform says that no money is in it")
-    if run.real_account == name:
-        return passed(f"REAL MONEY, allowed by --real-money-account {name}")
+    account = run.bench.bridge_account
+    if account is None:
+        return failed("no account", "log in at the platform, and name the account in settings.account")
+    name = account.name
+    if account.simulated or run.real_account == name:
+        run.bench.vetted = account
+        by_hand = f"REAL MONEY, allowed by --real-money-account {name}"
+        return passed("the platform says that no money is in it" if account.simulated else by_hand)
     run.no_orders = f"account {name} is not a demo account"
     return failed(
         f"account {name} is not a demo account: no order is placed",
