@@ -49,6 +49,7 @@ class Outbox:
         """
         self.path = path
         self._durability = durability
+        self._set_durability: Durability | None = None
         self._lock = _take_lock(path)
         try:
             self._database = _open(path)
@@ -132,7 +133,9 @@ class Outbox:
 
     def _write(self, durability: Durability, statement: str, values: tuple[object, ...]) -> None:
         try:
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+            if durability != self._set_durability:
+                self._database.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+                self._set_durability = durability
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             raise OutboxError(f"outbox {self.path} cannot be written: {error}; free the disk") from error

@@ -36,6 +36,7 @@ class SignalDesk:
         self._tell = tell
         self._log = log
         self._waiters = OutcomeWaiters()
+        self._answered: set[str] = set()
         self._outbox: Outbox
         self._changes: KeptChanges | None = None
 
@@ -54,6 +55,8 @@ class SignalDesk:
         try:
             for signal, answered in outbox.signals():
                 self.book.add(signal, time.monotonic_ns(), answered=answered, restored=True)
+                if answered:
+                    self._answered.add(signal.signal_id)
             self._changes = KeptChanges(outbox, self.book.next_request_id)
         except OutboxError:
             outbox.close()
@@ -145,7 +148,7 @@ class SignalDesk:
         gone = self.book.forget(signal_id)
         if gone:
             try:
-                self._outbox.remove(signal_id)
+                self._remove(signal_id)
             except OutboxError as error:
                 fail(future, error)
                 return
@@ -157,14 +160,19 @@ class SignalDesk:
         self._tell(outcome)
         try:
             if self.book.is_final(outcome.signal_id):
-                self._outbox.remove(outcome.signal_id)
-            else:
+                self._remove(outcome.signal_id)
+            elif outcome.signal_id not in self._answered:
                 self._outbox.mark_answered(outcome.signal_id)
+                self._answered.add(outcome.signal_id)
             for signal_id in self.book.forget_oldest():
-                self._outbox.remove(signal_id)
+                self._remove(signal_id)
         except OutboxError as error:
             # Harmless: what is kept too long is asked for once more after a restart.
             self._note_error(error)
+
+    def _remove(self, signal_id: str) -> None:
+        self._answered.discard(signal_id)
+        self._outbox.remove(signal_id)
 
     def _took_change(self, body: Message) -> bool:
         assert self._changes is not None
