@@ -154,6 +154,32 @@ def see_carried_once(floor: RollFloor, signal_id: str) -> None:
         assert filled == [(OLD, 1, D(1)), (OLD, -1, D(1)), (NEW, 1, D(1))], name
 
 
+def test_in_the_last_session_a_platform_that_hangs_is_left_behind_and_gets_no_order_until_it_has_followed() -> None:
+    old, new = "NQU26", "NQZ26"  # long past its last session: nobody may be held on it
+    rollover = {"switch_at": {}, "fence_after_s": 12.0}
+    with RollFloor(rolls={"NQ": (old, new)}, rollover=rollover) as floor:
+        floor.ready()
+        floor.until(lambda: f"no platform moves: {LATE}: has no quote of {new}" in floor.notes())
+        hanging = floor.process(LATE)
+        hanging.suspend()
+        floor.until(lambda: floor.contract("NQ") == new, patience_s=60)
+        assert f"{LATE}: has no quote of {new}: it gets no order of NQ before it has followed" in floor.notes()
+        others = [name for name in SIX if name != LATE]
+        floor.until(lambda: {source for source, *_ in floor.rolls} >= set(others))
+        floor.until(lambda: floor.counters().get("routes_ready", 0) == len(others), patience_s=60)
+        report = floor.trade_everywhere(fills=len(others))
+        (left,) = [leg for leg in report.legs if leg.platform == LATE]
+        assert left.state is LegState.REJECTED
+        if hanging.is_running():  # else the launcher has replaced it by now
+            hanging.resume()
+        floor.until(lambda: {source for source, *_ in floor.rolls} == set(SIX), patience_s=60)
+        floor.release("NQ")  # its market goes on
+        floor.trade_everywhere()
+        floor.stop()
+        for name in SIX:
+            assert {order.contract for order in floor.book(name).orders.values()} == {new}, name
+
+
 def test_a_new_start_finds_the_decision_and_not_the_configurations_contract() -> None:
     with RollFloor() as floor:
         floor.ready()

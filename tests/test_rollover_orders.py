@@ -170,6 +170,19 @@ def test_mixed_months_are_refused_with_both_named():
     assert "b NQM25" in report.text
 
 
+def test_a_platform_that_was_left_behind_does_not_stop_the_others():
+    desk = Desk("a", "b")
+    desk.give(e.ContractChosen(root="NQ", contract=NEW, old=OLD))
+    mixed = (market("a", desk.now_ns, contract=OLD), market("b", desk.now_ns, contract=NEW))
+    desk.signal("a", "b", markets=mixed)
+    assert [order.platform for order in desk.orders.values()] == ["b"]
+    assert [leg.code for leg in desk.report().legs] == [RejectCode.IDENTITY_MISMATCH, RejectCode.NONE]
+    all_of_them = m.FanOut(kind=m.FanOutKind.ALL_OR_FLATTEN)
+    desk.signal("a", "b", signal_id="s2", markets=mixed, policy=all_of_them)
+    assert desk.report("s2").state is SignalState.REJECTED
+    assert len(desk.orders) == 1
+
+
 def test_a_cfd_beside_a_future_is_no_mixed_month():
     desk = Desk("a", "b")
     desk.signal("a", "b", markets=(market("a", desk.now_ns, contract=OLD), market("b", desk.now_ns)))

@@ -69,7 +69,7 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     _build_legs(turn, record, markets)
     code, text = _refuse_whole(turn, signal)
     if code is RejectCode.NONE:
-        code, text = _refuse_mixed_months(record)
+        code, text = _refuse_mixed_months(turn, record)
     if code is RejectCode.NONE:
         for number, leg in enumerate(record.legs):
             _check_leg(turn, record, number, leg)
@@ -115,9 +115,18 @@ def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
     return RejectCode.NONE, ""
 
 
-def _refuse_mixed_months(record: SignalRecord) -> tuple[RejectCode, str]:
-    """All dated legs of a signal trade one contract: March against June is a spread that nobody asked for."""
-    months = {leg.platform: leg.market.contract for leg in record.legs if leg.market and leg.market.contract}
+def _refuse_mixed_months(turn: Turn, record: SignalRecord) -> tuple[RejectCode, str]:
+    """All dated legs of a signal trade one contract: March against June is a spread that nobody asked for.
+
+    Where it is decided which one is in front, a leg of another is refused alone, and the policy says what that means:
+    a platform that was left behind at a roll must not stop the others.
+    """
+    front = turn.state.contracts.get(record.signal.symbol)
+    months = {
+        leg.platform: leg.market.contract
+        for leg in record.legs
+        if leg.market and leg.market.contract and (front is None or leg.market.contract == front.contract)
+    }
     if len(set(months.values())) <= 1:
         return RejectCode.NONE, ""
     named = ", ".join(f"{platform} {contract}" for platform, contract in months.items())

@@ -44,28 +44,29 @@ PRICES = {"NQ": (18000.0, 18180.0), "ES": (5000.0, 5050.0), "YM": (39000.0, 3939
 _SIMULATOR = "nexus_gateway.adapters.simulator:SimulatorAdapter"
 
 
-def _config(root: Path, roots: Sequence[str], rollover: dict, settings: dict[str, dict]) -> GatewayConfig:
+def _config(root: Path, rolls: dict[str, tuple[str, str]], rollover: dict, settings: dict[str, dict]) -> GatewayConfig:
     limits = floor_limits()
+    roots = tuple(rolls)
     stage = msgspec.structs.replace(
-        limits.stages[2], platforms=SIX, symbols=tuple(roots), max_trades_per_day=100_000, risk_per_trade_usd=D(100_000)
+        limits.stages[2], platforms=SIX, symbols=roots, max_trades_per_day=100_000, risk_per_trade_usd=D(100_000)
     )
     assert isinstance(stage, Stage)
     past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-    chosen = {"switch_at": {ROLLS[name][0]: past for name in roots}, "warm_s": 60.0} | rollover
+    chosen = {"switch_at": {rolls[name][0]: past for name in roots}, "warm_s": 60.0} | rollover
     return GatewayConfig(
         run_folder=str(root / "run"),
         log_folder=str(root / "logs"),
         symbols=tuple(
-            SymbolConfig(name=name, contract=ROLLS[name][0], tick_size=D(1) if name == "YM" else D("0.25"))
+            SymbolConfig(name=name, contract=rolls[name][0], tick_size=D(1) if name == "YM" else D("0.25"))
             for name in roots
         ),
         ring_capacity=1 << 16,
         board_rows=64,
-        launcher=msgspec.structs.replace(QUICK, max_restarts=50, start_timeout_s=120),
+        launcher=msgspec.structs.replace(QUICK, max_restarts=50, start_timeout_s=120, heartbeat_timeout_s=60),
         platforms={
             name: PlatformConfig(
                 adapter=_SIMULATOR,
-                symbols=tuple(roots),
+                symbols=roots,
                 settings={
                     "ticks_per_s": 0 if name == LATE else 200, "halt_every_s": 1e6, "burst_every_s": 1e6,
                     "paper": {"mode": "netting", "currency": "USD"},
@@ -97,11 +98,13 @@ class RollFloor:
         rollover: dict | None = None,
         settings: dict | None = None,
         detached: bool = False,
+        rolls: dict[str, tuple[str, str]] | None = None,
     ) -> None:
         self.root = short_folder()
         self.folder = self.root / "run"
-        self.config = _config(self.root, roots, rollover or {}, settings or {})
-        self.roots = tuple(roots)
+        self.contracts = rolls or {root: ROLLS[root] for root in roots}
+        self.roots = tuple(self.contracts)
+        self.config = _config(self.root, self.contracts, rollover or {}, settings or {})
         self.warm: set[str] = set()
         self.detached = detached
         self.launcher: Launcher | subprocess.Popen[bytes] | None = None
@@ -165,7 +168,7 @@ class RollFloor:
             old, new = PRICES[name]
             quotes.append([name, old, old + 1, 500, 500])
             if name in self.warm:
-                quotes.append([ROLLS[name][1], new, new + 1, 500, 500])
+                quotes.append([self.contracts[name][1], new, new + 1, 500, 500])
         path = self.folder / f"{LATE}.platform.json"
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps({"quotes": quotes, "number": self.numbers}))
@@ -242,8 +245,8 @@ class RollFloor:
         )  # fmt: skip
         return signal_id
 
-    def trade_everywhere(self, root: str = "NQ") -> Report:
-        """Signals until one has filled on all six: while links are new some legs are refused."""
+    def trade_everywhere(self, root: str = "NQ", fills: int = len(SIX)) -> Report:
+        """Signals to all six until one has filled on so many: while links are new some legs are refused."""
         texts: list[str] = []
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -252,7 +255,7 @@ class RollFloor:
             report = self.report(signal_id)
             if report is None:
                 continue  # lost with a gateway that was killed; NEXUS's own link would say it again
-            if report.filled == len(SIX):
+            if report.filled == fills:
                 return report
             texts = [f"{leg.platform} {leg.state} {leg.code} {leg.text}" for leg in report.legs if not leg.filled]
             self.rest(0.2)
@@ -275,10 +278,12 @@ class RollFloor:
 
     def kill(self, process: str) -> None:
         """kill -9; the launcher starts it again."""
+        self.process(process).kill()
+
+    def process(self, name: str) -> psutil.Process:
+        """A child of the launcher."""
         assert isinstance(self.launcher, Launcher)
-        pid = next(row.pid for row in self.launcher.describe() if row.name == process)
-        assert pid is not None
-        psutil.Process(pid).kill()
+        return psutil.Process(next(row.pid for row in self.launcher.describe() if row.name == name))
 
     def book(self, platform: str) -> PaperBook:
         """A platform's account; after `stop`."""
