@@ -92,7 +92,7 @@ def history(broker: Broker) -> list[tuple[int, float]]:
     return [(int(row["time_msc"]) - ahead_ms, float(row["bid"])) for row in rows]
 
 
-def test_kills_of_bridge_keeper_adapter_and_terminal_lose_no_tick(broker):
+def test_kills_of_bridge_keeper_and_terminal_lose_no_tick(broker):
     run = Run(broker.config())
     broker.go()
     with run.launcher:
