@@ -382,7 +382,8 @@ def test_a_bridge_is_restarted_by_hand(other):
     assert report.checks[17].outcome is Outcome.PASS, report.checks[17]
 
 
-def test_an_order_of_ours_that_a_new_bridge_has_forgotten(other):
+def test_an_order_of_ours_that_a_new_bridge_has_forgotten(other, monkeypatch):
+    monkeypatch.setattr(own_orders, "CLEAN_UP_S", 2.0)
     config, platform, server = other
     forget = []
     snapshot = platform.snapshot

@@ -291,6 +291,26 @@ def test_the_dollar_is_not_subscribed_as_the_index(brazil):
         make(names={"WIN": "WDOZ26"}).adapter.name_at_platform(WIN)
 
 
+@pytest.mark.parametrize(
+    ("offset_minutes", "told", "kept"),
+    [
+        ("-180", "2025-12-18T01:15:00", "2025-12-17T23:59:59"),  # 22:15 at B3
+        ("-180", "2025-12-17T21:25:00", "2025-12-17T21:25:00"),
+        ("120", "2025-12-16T22:30:00", "2025-12-17T23:59:59"),  # half past midnight at the broker
+        ("", "2025-12-18T01:15:00", "2025-12-18T01:15:00"),
+    ],
+)
+def test_of_an_expiry_the_day_at_the_broker_counts(brazil, offset_minutes, told, kept):
+    make, _ = brazil
+    adapter = make().adapter
+    adapter.connect()
+    hello = msgspec.structs.replace(adapter.session.hello, details={"utc_offset_minutes": offset_minutes})
+    expiry_ns, kept_ns = (int(datetime.fromisoformat(f"{at}+00:00").timestamp()) * 10**9 for at in (told, kept))
+    instrument = msgspec.structs.replace(WIN_AT_XP, expiry_ns=expiry_ns)
+    assert adapter.correct_instrument(instrument, hello).expiry_ns == kept_ns
+    assert adapter.correct_instrument(WIN_AT_XP, hello).expiry_ns == 0
+
+
 # Quotes of closed hours.
 
 
