@@ -108,8 +108,7 @@ def compare(bench: Mt5Bench) -> int:
     complete()
     ticks = np.concatenate(arrived)
     assert len(ticks) == len(rows), "none lost, none twice"
-    offset_ms = -int(bench.bridge.config["clock"]["utc_offset_minutes"]) * 60_000
-    assert np.array_equal(ticks["ts_event_ns"] // 1_000_000, rows["time_msc"] + offset_ms)
+    assert np.array_equal(ticks["ts_event_ns"] // 1_000_000, rows["time_msc"] + 3 * 3_600_000), "Brasilia time"
     for name in ("bid", "ask", "last"):
         assert np.array_equal(ticks[name], rows[name]), name
     assert np.array_equal(ticks["last_size"], rows["volume_real"].astype(np.float32))
@@ -257,7 +256,9 @@ def test_a_series_and_an_expired_contract_are_refused(tmp_path):
 @pytest.mark.parametrize("zone_minutes", [0, 60])
 def test_a_wrong_clock_is_told(tmp_path, zone_minutes):
     """Configured an hour off: the ticks' times are wrong, and everybody is told so."""
-    with Mt5Bench(tmp_path, bridge={"clock": {"utc_offset_minutes": zone_minutes}}) as bench:
+    with Mt5Bench(
+        tmp_path, bridge={"clock": {"utc_offset_minutes": zone_minutes, "dst": "none", "mode": "configured"}}
+    ) as bench:
         bench.start()
         for i in range(12):
             bench.quote(18_000 + i, 18_001 + i)
@@ -267,7 +268,7 @@ def test_a_wrong_clock_is_told(tmp_path, zone_minutes):
 
 
 def test_a_measured_clock_is_waited_for_and_told(tmp_path):
-    clock = {"utc_offset_minutes": 0, "mode": "measured"}
+    clock = {"utc_offset_minutes": 0, "dst": "none", "mode": "measured"}
     with Mt5Bench(tmp_path, "b3", bridge={"clock": clock}) as bench:
         bench.bridge.start()
         bench.quote(130_000, 130_005)

@@ -14,10 +14,17 @@ SAME = "has to do neither with orders nor with the kind of account, and is run w
 
 
 class Mt5NettingRig(Rig):
-    """A netting account with EXCHANGE execution, as at B3 and CME brokers."""
+    """A netting account with EXCHANGE execution at a Brazilian broker, through the adapter for Brazil.
+
+    The suite's market has quarter points, which no contract of B3 has: it trades one of the test's own there.
+    """
 
     NAME = "mt5-netting"
     MODE = "netting"
+    PRESET = "b3"
+    ADAPTER = "BrazilAdapter"
+    MARKET: ClassVar[Mapping[str, object]] = {"trade_exemode": 3, "trade_calc_mode": 33, "margin_initial": 1.0}
+    SETTINGS: ClassVar[Mapping[str, object]] = {"quotes_outside_session": True}  # on whatever day the tests run
     NOT_APPLICABLE: ClassVar[Mapping[str, str]] = {
         "d02": "0 is the terminal's word for no price (NaN here), and a crossed quote is sent as not known: "
         "tests/test_mt5_bridge_ticks.py",
@@ -30,22 +37,22 @@ class Mt5NettingRig(Rig):
         "o30": "what one symbol refuses is not the account's capability: tests/test_mt5_bridge_orders.py",
         "o32": "stop and target are two prices of one position: when one has closed it, the other is gone",
     }
-    platform = "mt5"
+    platform = "mt5_br"
     contract = "NQZ26"
 
     def entry(self) -> str:
-        return "tests.support.mt5_adapters:GlobalAdapter"
+        return f"tests.support.mt5_adapters:{self.ADAPTER}"
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         silence_s = changes.pop("silence_s", None)
         mode = changes.pop("mode", "hedging" if changes.pop("brackets", False) else self.MODE)
         assert not changes, f"a terminal cannot be told {changes}"
         self.stand_in = StandIn(
-            self._folder / "t", "futures", margin_mode=mode, rehearse=True, launch_wait_s=0.2, running=False
+            self._folder / "t", self.PRESET, margin_mode=mode, rehearse=True, launch_wait_s=0.2, running=False
         )
-        # On whatever day the tests run.
-        self.stand_in.set_symbol(self.contract, expiration_time=0)
-        self.bridge = BridgeProcess(self.stand_in, self._folder / "b", "futures")
+        lots = {"volume_min": 1.0, "volume_step": 1.0, "volume_max": 500.0}
+        self.stand_in.set_symbol(self.contract, digits=2, trade_tick_size=0.25, **lots, **self.MARKET)
+        self.bridge = BridgeProcess(self.stand_in, self._folder / "b", self.PRESET, self.platform)
         token_file = self._folder / "adapter.token"
         token_file.touch(0o600)
         token_file.write_text(self.bridge.token)
@@ -61,6 +68,7 @@ class Mt5NettingRig(Rig):
             "snapshot_timeout_s": 0.6,
             "timing": {"heartbeat_ms": 100, "mute_after_ms": 1000},
             "session": {"first_backoff_s": 0.05, "longest_backoff_s": 0.2, "silence_s": silence_s},
+            **self.SETTINGS,
         }
 
     def start_platform(self) -> None:
@@ -88,7 +96,7 @@ class Mt5NettingRig(Rig):
 
     def quote(self, bid: Price, ask: Price, bid_size: Price = 50, ask_size: Price = 50) -> None:
         row = self.stand_in.quote(self.contract, bid or 0.0, ask or 0.0)
-        quoted_ns = int(row["time_msc"]) * 1_000_000
+        quoted_ns = self.bridge.clock.to_utc_ns(int(row["time_msc"]))
         self.gateway.until(lambda: quoted_ns in self.ticks()["ts_event_ns"][-20:], "the tick in the ring")
 
     def close(self) -> None:
@@ -98,10 +106,15 @@ class Mt5NettingRig(Rig):
 
 
 class Mt5HedgingRig(Mt5NettingRig):
-    """A hedging account, as at most global brokers and at some Brazilian ones."""
+    """A hedging account with MARKET execution at a global broker, whose server's clock is ahead of UTC."""
 
     NAME = "mt5-hedging"
     MODE = "hedging"
+    PRESET = "global"
+    ADAPTER = "GlobalAdapter"
+    MARKET: ClassVar[Mapping[str, object]] = {"trade_exemode": 2}
+    SETTINGS: ClassVar[Mapping[str, object]] = {}
+    platform = "mt5"
     NOT_APPLICABLE: ClassVar[Mapping[str, str]] = {
         **Mt5NettingRig.NOT_APPLICABLE,
         "o20": "on a hedging account an opposite order opens a position of its own",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -22,6 +23,7 @@ SCRIPT = ROOT / "bridges" / "mt5" / "mt5_bridge.py"
 PATIENCE_S = 30.0
 
 
+@functools.cache
 def load_bridge() -> ModuleType:
     """The bridge's file as a module, for its pure parts: it is in no package."""
     spec = importlib.util.spec_from_file_location("mt5_bridge", SCRIPT)
@@ -39,7 +41,11 @@ def free_port() -> int:
 
 
 class BridgeProcess:
-    """`mt5_bridge.py` for one stand-in. Started with `start`; `settings` are changes to its configuration."""
+    """`mt5_bridge.py` for one stand-in. Started with `start`; `settings` are changes to its configuration.
+
+    Attributes:
+        clock: what the bridge believes of the server's.
+    """
 
     def __init__(self, stand_in: StandIn, folder: Path, preset: str, platform: str = "mt5", **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +57,7 @@ class BridgeProcess:
         self._stand_in = stand_in
         self._process: subprocess.Popen[bytes] | None = None
         account = PRESETS[preset].account
-        clock = {"b3": {"utc_offset_minutes": -180}, "futures": {"utc_offset_minutes": 0}}.get(preset)
+        clock = {"futures": {"utc_offset_minutes": 0, "dst": "none", "mode": "configured"}}.get(preset)
         self.config = {
             "platform": platform,
             "terminal_path": str(stand_in.exe),
@@ -67,6 +73,8 @@ class BridgeProcess:
             **settings,
         }
         self.write_token(self.token)
+        bridge = load_bridge()
+        self.clock = bridge.ServerClock(self.config.get("clock") or bridge.CLOCKS[platform])
 
     def write_token(self, token: str) -> None:
         """The bridge's own; `self.token` stays what the adapter is told."""
