@@ -316,8 +316,7 @@ class Gateway:
             return
         state = self._journaled.engine.state
         for signal_id in state.active:
-            record = state.signals[signal_id]
-            if event.peer in record.peers:
+            if event.peer in state.signals[signal_id].peers:
                 self._nexus.send(event.peer, self._journaled.engine.report(signal_id))
 
     def _known_hellos(self) -> dict[str, Hello]:

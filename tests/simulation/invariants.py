@@ -59,6 +59,13 @@ def _check_position(engine: Engine, platform: FakePlatform) -> list[str]:
             found.append(
                 f"{platform.name} {symbol}: legs {held} and external {position.external} do not add up to {net}"
             )
+    holders = {
+        signal_id
+        for signal_id, signal in engine.state.signals.items()
+        if any(leg.open for leg in signal.legs if leg.platform == platform.name)
+    }
+    if holders != set(route.holders):
+        found.append(f"{platform.name}: open legs are of {sorted(holders)}, listed are {sorted(route.holders)}")
     for leg in _legs(engine, platform):
         lots = sum((engine.state.executions[key].signed for key in leg.executions), ZERO)
         if leg.open != lots + leg.adjusted:
