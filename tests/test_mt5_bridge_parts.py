@@ -558,3 +558,19 @@ def test_quotes_outside_the_hours_are_gated():
 
 def test_no_rows_no_records():
     assert len(records_of(rows_at())) == 0
+
+
+def test_a_history_that_stands_still_under_living_quotes_is_seen():
+    newest = SimpleNamespace(time_msc=1_000_500)
+    terminal = SimpleNamespace(call=lambda name, symbol: newest)
+    reader = mt5.TickReader(terminal, AT_ZERO, mt5.ClockGauge(), NO_GATE, 0.002)
+    stream = mt5.Stream({"symbol_id": 1, "symbol": "NQ", "platform_symbol": "NQZ26"}, mt5.TickCursor(999_999, None))
+    assert not reader.lags(stream), "nothing was read yet"
+    rows = rows_at(1_000_000, 1_000_500)
+    stream.cursor.begin(rows)
+    stream.cursor.take(rows)
+    assert not reader.lags(stream)
+    newest.time_msc += mt5.LAG_MS
+    assert not reader.lags(stream)
+    newest.time_msc += 1
+    assert reader.lags(stream)

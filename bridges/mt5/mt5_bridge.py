@@ -239,6 +239,8 @@ PULSE_S = 1.0
 WATCH_S = 2.0
 DEALS_S = 1.0
 MONEY_S = 1.0
+LAG_S = 5.0
+LAG_MS = 2_000
 COMPLAIN_S = 10.0
 LATE_VERDICT_S = 10.0
 BIND_PATIENCE_S = 15.0
@@ -1129,6 +1131,12 @@ class TickCursor:
         self._known: Rows | None = None
 
     @property
+    def newest_ms(self) -> int:
+        """Stamp of the newest row that was taken, or of the place to go on at."""
+        known = self._known
+        return self._after_ms if known is None or not len(known) else int(known["time_msc"][-1])
+
+    @property
     def has_begun(self) -> bool:
         """Whether the place to resume at was found, or is known not to be there."""
         return self._known is not None
@@ -1260,7 +1268,7 @@ def make_state(tick: Any, symbol_id: int, clock: ServerClock, gate: QuoteGate) -
 
 
 class Stream:
-    """One subscribed symbol. `cursor` is None while it has never had a tick, or when ticks are not this bridge's."""
+    """One subscribed symbol. `cursor` is None while it has never had a tick, or nothing is to be read yet, or ever."""
 
     def __init__(self, wanted: Body, cursor: TickCursor | None) -> None:
         self.symbol_id: int = wanted["symbol_id"]
@@ -1270,6 +1278,7 @@ class Stream:
         self.due_s = 0.0
         self.newest_ms = 0
         self.late_told = 0
+        self.lagging = 0
         self.trouble = ""
 
 
@@ -1312,6 +1321,14 @@ class TickReader:
         if tick is None or not tick.time_msc:
             return None
         return make_state(tick, stream.symbol_id, self._clock, self._gate)
+
+    def lags(self, stream: Stream) -> bool:
+        """Whether the symbol's quote is newer than the history that ticks are read from."""
+        cursor = stream.cursor
+        if cursor is None or not cursor.has_begun or cursor.is_behind:
+            return False
+        tick = self._terminal.call("symbol_info_tick", stream.name)
+        return tick is not None and int(tick.time_msc) > cursor.newest_ms + LAG_MS
 
     def poll(self, stream: Stream, now_s: float) -> Rows | None:
         """The records that have come since; None when there are none. Sets when to look again."""
@@ -2775,6 +2792,7 @@ class Bridge:
         self._look_due_s = 0.0
         self._money_due_s = 0.0
         self._gauge_due_s = 0.0
+        self._lag_due_s = 0.0
         self._clock_trouble = ""
         self._complaint = ""
         self._complain_due_s = 0.0
@@ -2861,6 +2879,9 @@ class Bridge:
             return
         elif self.config.has_orders and (self._trade.monitor.at_once or now_s >= self._look_due_s):
             self._look(now_s)
+        elif now_s >= self._lag_due_s:
+            self._lag_due_s = now_s + LAG_S
+            self._find_lags()
         elif now_s >= self._gauge_due_s:
             self._gauge_due_s = now_s + 1.0
             self._compare_clocks()
@@ -2876,7 +2897,7 @@ class Bridge:
             due_s.append(self._watch_due_s)
             if self._session is not None:
                 due_s += [stream.due_s for stream in self._streams.values()]
-                due_s.append(self._gauge_due_s)
+                due_s += [self._gauge_due_s, self._lag_due_s]
                 if self.config.has_orders:
                     due_s.append(0.0 if self._trade.monitor.at_once else self._look_due_s)
         return max(min(due_s) - now_s, 0.0)
@@ -3110,7 +3131,7 @@ class Bridge:
         stream, resumed, text = before, False, ""
         if stream is None:
             cursor = None
-            if self.config.has_ticks:
+            if self.config.has_ticks and self.clock.is_known:
                 cursor, resumed, text = self._reader.begin(wanted)
             stream = Stream(wanted, cursor)
             if text:
@@ -3119,8 +3140,9 @@ class Bridge:
             resumed = True
             stream.symbol = wanted["symbol"]
         self._streams[stream.symbol_id] = stream
-        fresh = self.config.has_ticks and not resumed and (stream.cursor is None or not stream.cursor.has_begun)
-        records = self._reader.state(stream) if fresh else None
+        # What goes on where it ended, or nearly so, must not be overtaken by its own state.
+        is_new = stream.cursor is not None and not stream.cursor.has_begun
+        records = self._reader.state(stream) if is_new and not resumed else None
         answer.update(
             accepted=True, instrument=instrument, tradable=self.config.has_orders, resumed=resumed, text=text[:512]
         )
@@ -3205,14 +3227,24 @@ class Bridge:
         if records is not None:
             link.queue_ticks(stream.symbol_id, records)
         if stream.trouble and stream.trouble != was_in_trouble:
-            text = f"{stream.symbol}: no ticks, {stream.trouble}"
-            self.notice("error", text)
-            self.tell({"type": "symbol_status", "symbol_id": stream.symbol_id, "live": False, "text": text[:512]})
+            self._tell_stopped(stream, f"no ticks, {stream.trouble}")
         late = 0 if stream.cursor is None else stream.cursor.late
         if late > stream.late_told:
             link.ticks_dropped += late - stream.late_told
             self.notice("warning", f"{stream.symbol}: {late - stream.late_told} ticks came too late to be sent")
             stream.late_told = late
+
+    def _tell_stopped(self, stream: Stream, text: str) -> None:
+        text = f"{stream.symbol}: {text}"
+        self.notice("error", text)
+        self.tell({"type": "symbol_status", "symbol_id": stream.symbol_id, "live": False, "text": text[:512]})
+
+    def _find_lags(self) -> None:
+        """A terminal may go on quoting while its history stands still. Twice in a row: a tick may just have come."""
+        for stream in self._streams.values():
+            stream.lagging = stream.lagging + 1 if self._reader.lags(stream) else 0
+            if stream.lagging == 2:
+                self._tell_stopped(stream, "the terminal has quotes, but no ticks in its history")
 
     def _compare_clocks(self) -> None:
         """What ticks show against what is believed."""
