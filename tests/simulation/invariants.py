@@ -197,9 +197,10 @@ def _check_rolls(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
     for platform in platforms:
         closed: dict[LotKey, Decimal] = {}
         opened: dict[LotKey, Decimal] = {}
+        # A bust is known only later: for what may be opened counts what was closed then, busted since or not.
+        closed_once: dict[LotKey, Decimal] = {}
         executed: dict[str, Decimal] = {}
         for execution in platform.executions.values():
-            # A bust is known only later: what was closed when the new contract was opened counts, busted since or not.
             name = execution.fill.client_order_id
             executed[name] = executed.get(name, ZERO) + execution.fill.quantity
         for name, held in platform.orders.items():
@@ -208,13 +209,15 @@ def _check_rolls(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
             if parts.role is m.OrderRole.EXIT and held.contract == OLD:
                 # By the side of what was held: a bust after the roll is traded back the other way, and is no roll.
                 lots = parts.key, parts.leg, -held.order.side.sign
-                closed[lots] = closed.get(lots, ZERO) + executed.get(name, ZERO)
+                closed[lots] = closed.get(lots, ZERO) + held.filled
+                closed_once[lots] = closed_once.get(lots, ZERO) + executed.get(name, ZERO)
             elif parts.role is m.OrderRole.ROLL:
                 lots = parts.key, parts.leg, held.order.side.sign
                 opened[lots] = opened.get(lots, ZERO) + held.filled
         for lots, size in opened.items():
-            if size > closed.get(lots, ZERO):
-                found.append(f"{platform.name} {lots}: {size} lots opened at the roll, {closed.get(lots, ZERO)} closed")
+            before = closed_once.get(lots, ZERO)
+            if size > before:
+                found.append(f"{platform.name} {lots}: {size} lots opened at the roll, {before} closed")
         found += _check_carriers(engine, platform, closed, opened)
     return found[:3]
 
