@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
+from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import TickFlag
 
 from tests.mt5_terminal.control import TICK_DTYPE
@@ -284,3 +285,39 @@ def test_a_measured_clock_is_waited_for_and_told(tmp_path):
         bench.quote(130_005, 130_010)
         tick = bench.wait_moved(1)[-1]
         assert abs(tick["ts_event_ns"] - time.time_ns()) < 20e9
+
+
+def test_a_roll_within_a_session(tmp_path):
+    """What an id stands for changes: its new contract's ticks alone come, and the other symbol just goes on."""
+    with Mt5Bench(tmp_path) as bench:
+        for name in ("ESZ26", "NQH27"):
+            bench.stand_in.set_symbol(name, expiration_time=0)
+        bench.start()
+        es, rolled = Symbol(7, "ES", "ESZ26", 0.25), Symbol(7, "ES", "NQH27", 0.25)
+        bench.stand_in.quote("NQH27", 21_000, 21_000.25)
+        bench.adapter.subscribe((bench.symbol, es))
+        bench.stand_in.quote("ESZ26", 5_000, 5_000.25)
+        bench.quote(18_001, 18_001.25)
+        first = bench.wait_moved(2)
+        assert {(int(tick["symbol"]), float(tick["bid"])) for tick in first} == {(7, 5_000.0), (3, 18_001.0)}
+        for i in range(200):
+            bench.stand_in.quote("ESZ26", 5_001 + i, 5_001.25 + i)
+        before = bench.feed.writer.tail
+        bench.adapter.subscribe((bench.symbol, rolled))
+        bench.stand_in.quote("ESZ26", 6_000, 6_000.25)
+        bench.stand_in.quote("NQH27", 21_001, 21_001.25)
+        bench.quote(18_002, 18_002.25)
+        bench.until(lambda: bench.feed.writer.tail >= before + 3, "the new contract's ticks")
+        bench.listen(0.2)
+        ticks = bench.ticks()
+        after = ticks[ticks["seq"] > before]
+        assert {(int(tick["symbol"]), float(tick["bid"])) for tick in after} == {
+            (7, 21_000.0),
+            (7, 21_001.0),
+            (3, 18_002.0),
+        }
+        assert after["flags"][after["bid"] == 21_000.0].tolist() == [TickFlag.SNAPSHOT]
+        assert {each.symbol: each.platform_symbol for each in bench.adapter.instruments} == {
+            "NQ": "NQZ26",
+            "ES": "NQH27",
+        }
