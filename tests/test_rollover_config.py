@@ -8,11 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig
+from nexus_gateway.core.engine import ContractRecord
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.gateway.contracts import LiveContracts
 from nexus_gateway.core.gateway.markets import Markets
 from nexus_gateway.core.instruments.contract_code import parse_code
 from nexus_gateway.core.logs import process_log
+from nexus_gateway.shm.symbols import Symbol, SymbolDirectory, add_symbols
 
 
 def live(folder: Path, contract: str = "", **rollover: object) -> Markets:
@@ -60,3 +62,18 @@ def test_what_cannot_be_meant_is_refused_at_the_start(tmp_path: Path, changes: d
 def test_times_need_their_form_and_their_zone(changes: dict) -> None:
     with pytest.raises(ValueError, match="NQH27 was"):
         RolloverConfig(**changes)
+
+
+def test_a_run_folder_made_anew_knows_the_contract_before_from_the_journal(tmp_path: Path) -> None:
+    """A position may still stand on it: without a name of its own it would go under the root's, with the next month."""
+    add_symbols(tmp_path, [Symbol(0, "NQ"), Symbol(0, "ES")])
+    config = GatewayConfig(run_folder=str(tmp_path))
+    contracts = LiveContracts(config, tmp_path, Markets(config, tmp_path), process_log("test"))
+    in_december_ns = int(datetime(2026, 12, 15, tzinfo=UTC).timestamp()) * 1_000_000_000
+    decided = {
+        "NQ": ContractRecord(contract="NQH27", previous="NQZ26"),
+        "ES": ContractRecord(contract="ESH27", previous="ESU26"),  # has expired: nothing stands on it
+    }
+    contracts.apply(decided, in_december_ns)
+    entries = {entry.name: entry.contract for entry in SymbolDirectory.attach(tmp_path).entries()}
+    assert entries == {"NQ": "NQH27", "ES": "ESH27", "NQZ26": "NQZ26"}

@@ -218,10 +218,7 @@ def test_a_platform_whose_instrument_is_another_gets_no_order(lie: dict, text: s
     rollover = {"switch_at": {}, "warm_s": 1.0}
     with RollFloor(rollover=rollover, settings={"quantower": {"lies": {"NQ": lie}}}) as floor:
         floor.ready()
-        signal_id = floor.signal()
-        floor.until(lambda: (r := floor.report(signal_id)) is not None and r.filled == len(SIX) - 1)
-        report = floor.report(signal_id)
-        assert report is not None
+        report = floor.trade_everywhere(fills=len(SIX) - 1)
         (leg,) = [leg for leg in report.legs if leg.platform == "quantower"]
         assert (leg.state, leg.code) == (LegState.REJECTED, RejectCode.IDENTITY_MISMATCH)
         assert text in leg.text

@@ -114,9 +114,11 @@ class LiveContracts:
                 entry = directory.entry(symbol_id)
                 if entry.contract == record.contract:
                     continue
-                if entry.contract:
-                    # The old one's own name first: what is open there must have a name when the universal one moves on.
-                    self._activate(directory, root, entry.contract)
+                # The old one's own name first: what is open there must have a name when the universal one moves on. A
+                # run folder made anew does not know the old one any more; the journal does.
+                old = entry.contract or record.previous
+                if entry.contract or now_ns < self._markets.expiry_ns(old):
+                    self._activate(directory, root, old)
                 roll_symbol(self._folder, root, record.contract, now_ns if entry.contract else 0)
                 self._log.info("contract in front", root=root, contract=record.contract, before=entry.contract)
             if now_ns >= self._retire_at_ns:
