@@ -117,7 +117,7 @@ def test_times_in_force(bench):
 
 
 def test_the_expiration_is_by_the_servers_clock(tmp_path):
-    with Mt5Bench(tmp_path, "b3", timing={"mute_after_ms": 2_000}) as bench:
+    with Mt5Bench(tmp_path, "b3") as bench:
         bench.start(130_000, 130_005)
         until_ns = (time.time_ns() // 10**9 + 3600) * 10**9
         bench.rest("1", "120000", time_in_force=m.TimeInForce.GTD, good_till_ns=until_ns)

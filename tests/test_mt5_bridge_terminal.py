@@ -173,7 +173,7 @@ def test_an_updated_terminal_is_another_build(bench):
 
 def test_a_long_order_send_is_announced_and_cuts_nothing(bench):
     """Longer than `mute_after_ms`: without the announcement the adapter would give the bridge up."""
-    bench.stand_in.script("slow", after_ms=2_500)
+    bench.stand_in.script("slow", after_ms=4_000)
     order = bench.place()
     bench.wait_filled(order)
     assert bench.pending_commands == 0
@@ -185,7 +185,7 @@ def test_history_that_is_slow_to_come_is_announced(bench):
     bench.quote(18001, 18001.25)
     bench.until(lambda: bench.moved().size, "a tick, to go on after")
     bench.adapter.close()
-    bench.stand_in.slow_calls("copy_ticks_from", 2.0)
+    bench.stand_in.slow_calls("copy_ticks_from", 3.0)
     bench.quote(18002, 18002.25)
     bench.open()
     assert bench.wait_moved(1)["bid"].tolist() == [18002]

@@ -21,7 +21,7 @@ from nexus_gateway.shm.tick import TickFlag
 from tests.mt5_terminal.control import TICK_DTYPE
 from tests.support.mt5_benches import Mt5Bench
 
-STALL_S = float(os.environ.get("MT5_STALL_S", "2.5"))
+STALL_S = float(os.environ.get("MT5_STALL_S", "4"))
 RING_SLOTS = 1 << 19
 EXTRA_BITS = 0x400
 BUY, SELL, LAST, VOLUME, BID, ASK = 32, 64, 8, 16, 2, 4
@@ -105,7 +105,7 @@ def compare(bench: Mt5Bench) -> int:
             bench.adapter.poll(0.01)
         except LinkLostError:
             bench.reopen()
-    bench.listen(0.2)
+    bench.keep_open(0.2)
     complete()
     ticks = np.concatenate(arrived)
     assert len(ticks) == len(rows), "none lost, none twice"

@@ -27,7 +27,7 @@ from tests.support.mt5_adapters import BrazilAdapter, GlobalAdapter
 from tests.support.mt5_bridges import BridgeProcess
 
 PATIENCE_S = 30.0
-TIMING = {"heartbeat_ms": 100, "mute_after_ms": 1_000, "command_timeout_ms": 5_000}
+TIMING = {"heartbeat_ms": 100, "mute_after_ms": 2_000, "command_timeout_ms": 6_000}
 SYMBOLS = {
     # preset: (platform key, our symbol, name at the terminal)
     "futures": ("mt5", Symbol(3, "NQ", "NQZ26", 0.25), "NQZ26"),
