@@ -156,7 +156,7 @@ class Gateway:
             self._counters.add("fills", 0 if known else 1)
         elif isinstance(event, LinkUp):
             self._log.info("platform linked", route=f"{event.hello.platform}|{event.hello.account}")
-            self._tell_rates()
+            self._next_refresh_ns = 0  # its quotes may be new: a signal of the next moment needs them
         elif isinstance(event, LinkDown):
             self._log.warning("platform lost", route=f"{event.platform}|{event.account}", reason=event.reason)
         elif isinstance(event, AdminAsked) and isinstance(event.request, Resume):

@@ -120,6 +120,10 @@ class System:
         self._launcher = Launcher(self.config, self._specs, console=False)
         self._launcher.start()
         self.until(lambda: self.counters().get("routes_ready") == len(self.config.platforms))
+        for name, platform in self.config.platforms.items():
+            if platform.settings["ticks_per_s"]:  # a signal before the first quote of its symbol is refused
+                ticks = 20 * len(platform.symbols)
+                self.until(lambda name=name, ticks=ticks: self.counters(name).get("ticks_published", 0) > ticks)
         return self
 
     def __exit__(self, *_: object) -> None:
