@@ -272,10 +272,10 @@ def test_an_exit_is_tried_again_but_not_for_ever():
     assert desk.report().residual_quantity == 2
 
 
-def guarded() -> Desk:
+def guarded(**able: bool) -> Desk:
     """A platform that keeps no brackets, with a filled entry, its stop and its target."""
     desk = Desk("b")
-    desk.link_up("a", brackets=False)
+    desk.link_up("a", brackets=False, **able)
     desk.signal(bracket=m.Bracket(stop_loss=D(20990), take_profit=D(21020)))
     desk.fill(desk.only())
     return desk
@@ -325,6 +325,21 @@ def test_a_partial_target_shrinks_the_stop():
     desk.update(target)
     desk.fill(target, 1)
     assert [(r.client_order_id, r.quantity) for r in desk.sent(m.Replace)] == [(stop.client_order_id, D(1))]
+
+
+def test_a_stop_whose_size_cannot_be_changed_is_cancelled_and_placed_anew():
+    desk = guarded(replace_quantity=False)
+    stop, target = desk.only(role=OrderRole.STOP_LOSS), desk.only(role=OrderRole.TAKE_PROFIT)
+    desk.update(stop)
+    desk.update(target)
+    desk.fill(target, 1)
+    assert not desk.sent(m.Replace)
+    assert [cancel.client_order_id for cancel in desk.sent(m.Cancel)] == [stop.client_order_id]
+    desk.update(stop, LegState.CANCELLED)
+    desk.wait(1_000)
+    smaller = desk.only(role=OrderRole.STOP_LOSS)
+    assert (smaller.quantity, smaller.stop_price) == (D(1), stop.stop_price)
+    assert smaller.client_order_id != stop.client_order_id
 
 
 def test_late_oco_sibling_turns_the_leg_over_and_the_excess_is_closed():

@@ -345,6 +345,17 @@ def test_replace_refused_before_sending(fields, code):
     assert desk.told()[0].code is code
 
 
+def test_a_size_that_the_platform_cannot_change_is_refused_a_price_is_not():
+    desk = Desk("b")
+    desk.link_up("a", replace_quantity=False)
+    desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    desk.update(desk.only())
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(2)))
+    assert not desk.sent(m.Replace)
+    assert desk.told()[0].code is RejectCode.UNSUPPORTED_REPLACE
+    assert replaced(desk, limit_price=D("20999.75"), quantity=D(3)).quantity == 3
+
+
 def test_cancel_that_got_lost_is_repeated_while_the_order_shows_working():
     desk, order = working_limit()
     desk.ask(m.SignalCancel(signal_id="s1"))

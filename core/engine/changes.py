@@ -59,6 +59,8 @@ def _refuse_replace(
     kill = turn.state.kills.get(leg.route)
     level = max(turn.state.kill, kill.level if kill is not None else KillLevel.NORMAL)
     quantity = request.quantity or order.quantity
+    if quantity != order.quantity and not capabilities.replace_quantity:
+        return RejectCode.UNSUPPORTED_REPLACE, f"{leg.platform} cannot change the size of a working order; cancel it"
     if level >= KillLevel.NO_NEW and (quantity >= order.quantity or level >= KillLevel.REDUCE_ONLY):
         return RejectCode.KILL_SWITCH, f"kill switch is at {level.name.lower()}; only a smaller size is allowed"
     if quantity > leg.quantity:

@@ -75,7 +75,8 @@ def _in_flux(order: OrderRecord) -> bool:
 
 def _reduce(turn: Turn, leg: LegRecord, order: OrderRecord, excess: Decimal) -> None:
     capabilities = turn.state.routes[leg.route].hello.capabilities
-    if excess < order.remaining and capabilities is not None and capabilities.replace:
+    can_resize = capabilities is not None and capabilities.replace and capabilities.replace_quantity
+    if excess < order.remaining and can_resize:
         send_replace(turn, order, order.quantity - excess, order.limit_price, order.stop_price)
     else:
         want_cancel(turn, order)

@@ -26,13 +26,15 @@ from .terms import AccountMode, KillLevel, OrderType, Role, TimeInForce
 class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a platform can do. What it cannot is refused before sending, with a code, never converted.
 
-    `brackets`: the platform keeps stop loss and take profit with the entry. `oco`: it cancels the sibling
-    itself. `executions_history`: its snapshot lists past executions, so that "not there" means something.
+    `replace`: it changes a working order in place; without `replace_quantity` its prices only. `brackets`: it keeps
+    stop loss and take profit with the entry. `oco`: it cancels the sibling itself. `executions_history`: its snapshot
+    lists past executions, so that "not there" means something.
     """
 
     order_types: tuple[OrderType, ...]
     times_in_force: tuple[TimeInForce, ...]
     replace: bool = False
+    replace_quantity: bool = True
     brackets: bool = False
     oco: bool = False
     reduce_only: bool = False

@@ -114,6 +114,7 @@ FROM_BRIDGE: tuple[tuple[str, dict[str, Any]], ...] = (
                 "order_types": ["market", "limit", "stop", "stop_limit"],
                 "times_in_force": ["day", "gtc", "ioc"],
                 "replace": True,
+                "replace_quantity": True,
                 "brackets": True,
                 "oco": True,
                 "reduce_only": False,
