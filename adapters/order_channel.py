@@ -1,13 +1,11 @@
 """Between one platform account and the gateway: commands in, order events out, and the guards that all platforms share.
 
-The gateway may be away at any time, and so may the platform. What the platform says meanwhile is kept, in order; when
-there is too much of it all of it is dropped and counted, because the snapshot that follows each new link makes it good.
+The gateway may be away at any time, and so may the platform. What the platform says meanwhile is kept (`EventQueue`).
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -20,12 +18,10 @@ from ..core.kill_file import kill_file_path, kill_level_of, read_kill_file
 from ..core.logs import Log
 from ..core.messages import (
     Cancel,
-    Fill,
     Hello,
     KillLevel,
     Message,
     Order,
-    OrderUpdate,
     Reject,
     RejectCode,
     Replace,
@@ -36,6 +32,7 @@ from ..core.messages import (
 from ..core.transport import LinkClient
 from ..shm.counters import CountersPage
 from .base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
+from .event_queue import EventQueue
 from .order_guard import refuse_command
 from .placed_orders import PlacedOrders
 from .waiting import Readable, wait_readable
@@ -54,7 +51,6 @@ ORDER_COUNTERS: Final = (
 )
 """Counters of an adapter that takes orders."""
 
-MAX_WAITING_EVENTS: Final = 10_000
 _SEED_NS: Final = 24 * 3600 * 1_000_000_000
 _RETRY_LINK_S: Final = 1.0
 _LOOK_AT_KILL_S: Final = 0.25
@@ -107,12 +103,11 @@ class OrderChannel:
         self._link: LinkClient | None = None
         self._retry_link_s = 0.0
         self._link_trouble = ""
-        self._waiting: deque[OrderEvent] = deque()
+        self._events = EventQueue(counters, log)
         self._placed = PlacedOrders()
         self._last_publish = counters.counter("last_publish_utc_ns")
         self._counts = {name: counters.counter(name) for name in ORDER_COUNTERS}
-        for gauge in ("order_link_up", "order_events_waiting"):
-            self._counts[gauge].set(0)
+        self._counts["order_link_up"].set(0)
 
     @property
     def is_open(self) -> bool:
@@ -140,8 +135,7 @@ class OrderChannel:
             return
         if account.name != self._last_account:
             # The gateway takes no word on another account than the link's.
-            self._counts["order_events_dropped"].add(len(self._waiting))
-            self._waiting.clear()
+            self._events.drop()
             self._last_account = account.name
         self._learn_orders(account)
         # Some platforms say only now what they can: on a hedging account other things than on a netting one.
@@ -171,13 +165,7 @@ class OrderChannel:
             lost = self._take_arrived(self._link)
             if lost is not None:
                 raise lost
-        # What waits was said of the contracts of before, and is heard when the names mean others.
-        self._waiting = deque(
-            msgspec.structs.replace(event, symbol=rolled.get(event.symbol, event.symbol))
-            if isinstance(event, OrderUpdate | Fill)
-            else event
-            for event in self._waiting
-        )
+        self._events.rename(rolled)
         self.platform_up()
 
     def platform_down(self) -> None:
@@ -202,7 +190,7 @@ class OrderChannel:
         self._counts["order_link_up"].set(int(link.is_up))
         if link.refusal is not None:
             self._drop_link(f"{link.refusal.code.value}: {link.refusal.text}")
-        self._flush()
+        self._events.flush(self._link)
         if lost is not None:
             raise lost
 
@@ -215,7 +203,7 @@ class OrderChannel:
 
     def close(self) -> None:
         """End the link; what still waits is sent first, as far as the link takes it."""
-        self._flush()
+        self._events.flush(self._link)
         if self._link is not None:
             self._link.close()
         self._counts["order_link_up"].set(0)
@@ -234,12 +222,8 @@ class OrderChannel:
     # Inside.
 
     def _queue(self, event: OrderEvent) -> None:
-        self._waiting.append(event)
-        if len(self._waiting) > MAX_WAITING_EVENTS:
-            self._counts["order_events_dropped"].add(len(self._waiting))
-            self._log.error("too many order events wait for the gateway", dropped=len(self._waiting))
-            self._waiting.clear()
-        self._flush()
+        self._events.add(event)
+        self._events.flush(self._link)
 
     def _open_link(self) -> LinkClient | None:
         if self._account is None or self._monotonic_s() < self._retry_link_s:
@@ -289,12 +273,6 @@ class OrderChannel:
             capabilities=self._capabilities,
             instruments=account.instruments,
         )
-
-    def _flush(self) -> None:
-        while self._waiting and self._link is not None and self._link.send(self._waiting[0]):
-            self._waiting.popleft()
-            self._counts["order_events_sent"].add()
-        self._counts["order_events_waiting"].set(len(self._waiting))
 
     def _take_arrived(self, link: LinkClient) -> LinkLostError | None:
         lost: LinkLostError | None = None
@@ -357,7 +335,7 @@ class OrderChannel:
         snapshot = self._adapter.snapshot(request)
         self._placed.learn(snapshot)
         # What was reported before must not arrive after it.
-        self._flush()
+        self._events.flush(self._link)
         if self._link is not None and self._link.send(snapshot):
             self._counts["snapshots_sent"].add()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from nexus_gateway.adapters import order_channel
+from nexus_gateway.adapters import event_queue
 from nexus_gateway.adapters.base import Adapter, LinkLostError, PlatformAccount
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.adapters.order_channel import ORDER_COUNTERS, OrderChannel
@@ -321,7 +321,7 @@ def test_events_wait_for_the_gateway_in_order_and_come_before_the_snapshot(bench
 
 
 def test_too_many_waiting_events_are_dropped_whole_and_counted(bench, monkeypatch):
-    monkeypatch.setattr(order_channel, "MAX_WAITING_EVENTS", 3)
+    monkeypatch.setattr(event_queue, "MAX_WAITING_EVENTS", 3)
     bench.go()
     bench.link.is_up = False
     for number in range(5):
