@@ -393,34 +393,30 @@ def test_another_price_is_one_request(bench):
     )
 
 
-def test_another_size_is_another_order_under_the_same_id(bench):
+def test_another_size_is_refused_and_the_order_works_on(bench):
+    """MetaTrader changes no sizes; cancelling and placing anew is the gateway's to decide."""
     order = bench.rest("2")
-    (first,) = bench.updates(order)
-    bench.replace(order, "5", 1, limit_price=Decimal(16000))
-    answer = bench.until(lambda: next((u for u in bench.updates(order) if u.replace_revision == 1), None), "the answer")
-    assert (answer.quantity, answer.limit_price, answer.state) == (5, 16000, m.LegState.WORKING)
-    assert answer.platform_order_id != first.platform_order_id
-    assert m.LegState.CANCELLED not in [u.state for u in bench.updates(order)]
+    for revision, quantity in enumerate(("5", "1"), 1):
+        bench.replace(order, quantity, revision, limit_price=Decimal(16000))
+    rejects = bench.until(lambda: found if len(found := bench.heard(m.Reject, order.client_order_id)) == 2 else None)
+    assert [(each.code, each.replace_revision) for each in rejects] == [
+        (m.RejectCode.REPLACE_REJECTED, 1),
+        (m.RejectCode.REPLACE_REJECTED, 2),
+    ]
+    assert "not sizes" in rejects[0].text
+    assert bench.sends == 1, "nothing but the order itself was ever sent"
     (row,) = rows_of(bench.snapshot(), order)
-    assert (row.quantity, row.platform_order_id) == (5, answer.platform_order_id)
-    bench.bridge.kill()
-    bench.bridge.start()
-    (row,) = rows_of(bench.reopen(), order)
-    assert row.platform_order_id == answer.platform_order_id, "also when everything has been forgotten"
-    bench.cancel(order)
-    bench.wait_state(order, m.LegState.CANCELLED)
-    assert bench.stand_in.truth().orders == []
+    assert (row.quantity, row.limit_price, row.state) == (2, 17000, m.LegState.WORKING)
 
 
 def test_a_fill_that_comes_before_the_change(bench):
-    for number, changes in enumerate(({"limit_price": Decimal(17001)}, {"limit_price": Decimal(17000)})):
-        bench.stand_in.script("fill_during_replace" if not number else "fill_during_cancel")
-        order = bench.rest("3")
-        bench.replace(order, "3" if not number else "1", 1, **changes)
-        assert bench.wait_reject(order, m.RejectCode.REPLACE_REJECTED).replace_revision == 1
-        bench.wait_filled(order)
-        bench.wait_state(order, m.LegState.FILLED)
-        assert sum(fill.quantity for fill in bench.fills(order)) == 3
+    bench.stand_in.script("fill_during_replace")
+    order = bench.rest("3")
+    bench.replace(order, "3", 1, limit_price=Decimal(17001))
+    assert bench.wait_reject(order, m.RejectCode.REPLACE_REJECTED).replace_revision == 1
+    bench.wait_filled(order)
+    bench.wait_state(order, m.LegState.FILLED)
+    assert sum(fill.quantity for fill in bench.fills(order)) == 3
 
 
 def test_changes_that_cannot_be(bench):

@@ -377,8 +377,9 @@ def test_an_order_is_ours_by_magic_and_comment_together(ids):
     assert ids.of_order(order(2, magic=7)) == "", "a copier has taken the comment over"
     assert ids.of_order(order(3, type=1)) == "", "a close by hand has the magic of what it closes"
     assert ids.of_order(order(4, reason=4)) == ""
-    assert ids.of_order(order(5)) == ENTRY_ID, "the same order with another size"
-    assert ids.chains[ENTRY_ID] == [1, 5]
+    assert ids.of_order(order(5)) == "", "an expert copies the magic: an id is one ticket's"
+    assert ids.of_tag(6, m.magic_number(ENTRY_ID), "") == ""
+    assert ids.tickets == {ENTRY_ID: 1}
     assert ids.is_known(ENTRY_ID)
 
 

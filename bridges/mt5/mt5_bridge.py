@@ -1402,20 +1402,18 @@ class OrderIds:
     """Which order, deal and position of the terminal is which of the gateway's: from magic and comment, so that a
     restart finds them again. A file keeps the ids that were handed over, for brokers that rewrite comments.
 
-    An id is one order's. A second one with the same magic is somebody's copy (a copier, a close by hand), unless it
-    follows a cancelled one of the same type: that is how a working order gets another size.
+    An id is one ticket's. A second ticket with the same magic is somebody else's (a copier, a close by hand).
 
     Attributes:
-        chains: id -> the tickets that bore it, oldest first.
+        tickets: id -> its order at the terminal, once it was seen there.
     """
 
     def __init__(self, path: str, *, hedging: bool) -> None:
         """Raises OSError."""
         self.hedging = hedging
-        self.chains: dict[str, list[int]] = {}
+        self.tickets: dict[str, int] = {}
         self._path = path
         self._by_ticket: dict[int, str] = {}
-        self._types: dict[str, int] = {}
         self._by_magic: dict[int, str] = {}
         if os.path.exists(path):
             with open(path, encoding="ascii", errors="replace") as lines:
@@ -1426,7 +1424,7 @@ class OrderIds:
 
     def is_known(self, order_id: str) -> bool:
         """Whether it was handed over, ever."""
-        return order_id in self.chains or magic_number(order_id) in self._by_magic
+        return order_id in self.tickets or magic_number(order_id) in self._by_magic
 
     def note(self, order_id: str) -> None:
         """It is about to be handed over: on disk first. Raises OSError."""
@@ -1437,14 +1435,10 @@ class OrderIds:
         finally:
             os.close(handle)
 
-    def own(self, ticket: int, order_id: str, order_type: int) -> None:
+    def own(self, ticket: int, order_id: str) -> None:
         """The terminal says that this ticket is that id's order."""
         self._by_ticket[ticket] = order_id
-        self._types.setdefault(order_id, order_type)
-        chain = self.chains.setdefault(order_id, [])
-        if ticket not in chain:
-            chain.append(ticket)
-            chain.sort()
+        self.tickets[order_id] = ticket
 
     def of_ticket(self, ticket: int) -> str | None:
         """None when this ticket was not seen yet."""
@@ -1457,28 +1451,24 @@ class OrderIds:
             return known
         order_id = self._claim(order)
         if order_id:
-            self.own(order.ticket, order_id, order.type)
+            self.own(order.ticket, order_id)
         else:
             self._by_ticket[order.ticket] = ""
         return order_id
 
-    def of_tag(self, magic: int, comment: str) -> str:
-        """By magic and comment alone."""
+    def of_tag(self, ticket: int, magic: int, comment: str) -> str:
+        """Whose ticket this is, by magic and comment alone; empty when the id has another one."""
         order_id = find_order_id(comment)
-        if order_id and magic_number(order_id) == magic:
-            return order_id
-        return self._by_magic.get(magic, "")
+        if not order_id or magic_number(order_id) != magic:
+            order_id = self._by_magic.get(magic, "")
+        return order_id if self.tickets.get(order_id, ticket) == ticket else ""
 
     def _claim(self, order: Any) -> str:
         if order.reason in (REASON_SL, REASON_TP, REASON_SO):
             return ""
-        order_id = self.of_tag(order.magic, order.comment)
-        if not order_id:
-            return ""
+        order_id = self.of_tag(order.ticket, order.magic, order.comment)
         closes = self.hedging and order.position_id not in (0, order.ticket)
-        if closes and order_id[_ROLE_AT] in _OPENING_ROLES:
-            return ""
-        if order_id in self.chains and self._types[order_id] != order.type:
+        if order_id and closes and order_id[_ROLE_AT] in _OPENING_ROLES:
             return ""
         return order_id
 
@@ -1559,30 +1549,22 @@ class Describer:
         self._clock = clock
         self._ids = ids
         self._names = names
-        self._filled: dict[int, Decimal] = {}
-
-    def note_filled(self, order: Any) -> None:
-        """What has filled under a ticket counts for the one that follows it under the same id."""
-        self._filled[order.ticket] = exact(order.volume_initial) - exact(order.volume_current)
 
     def order(self, order: Any) -> Body:
         """`working order` of the protocol; with `_update` added an `order_update`."""
-        order_id = self._ids.of_order(order)
         side, kind = ORDER_TYPES.get(order.type, ("buy", "market"))
         limit_price, stop_price = prices_of(order)
-        chain = self._ids.chains.get(order_id, [])
-        before = sum((self._filled.get(ticket, Decimal(0)) for ticket in chain if ticket < order.ticket), Decimal(0))
         filled = exact(order.volume_initial) - exact(order.volume_current)
         state = ORDER_STATES.get(order.state, "unknown")
         if state == "working" and filled > 0:
             state = "partially_filled"
         return {
-            "client_order_id": order_id,
+            "client_order_id": self._ids.of_order(order),
             "symbol": self._names.of(order.symbol),
             "side": side,
             "state": state,
-            "quantity": write(before + exact(order.volume_initial)),
-            "filled": write(before + filled),
+            "quantity": write(exact(order.volume_initial)),
+            "filled": write(filled),
             "platform_order_id": str(order.ticket),
             "order_type": kind,
             "limit_price": limit_price,
@@ -1710,8 +1692,6 @@ class Monitor:
     Attributes:
         latest: id -> the newest word on that order, to be repeated.
         wanted: ticket, or id of a child -> a change that must show.
-        held: tickets whose cancellation is not to be told: the order goes on under another ticket.
-        ended: the held ones that have ended.
         children: stops and targets of our positions that were told and live, by id.
         at_once: something was sent: look again before anything else.
     """
@@ -1727,8 +1707,6 @@ class Monitor:
     ) -> None:
         self.latest: dict[str, Body] = {}
         self.wanted: dict[Any, Wanted] = {}
-        self.held: set[int] = set()
-        self.ended: dict[int, Any] = {}
         self.children: dict[str, Child] = {}
         self.at_once = False
         self._terminal = terminal
@@ -1748,7 +1726,7 @@ class Monitor:
 
     @property
     def has_live_orders(self) -> bool:
-        return bool(self._told or self.held or self.children)
+        return bool(self._told or self.children)
 
     def window_s(self) -> int:
         """Where history begins that is read all the time, server's clock."""
@@ -1802,8 +1780,7 @@ class Monitor:
         """Compare, and tell: new orders, executions, changes, ends."""
         self._signature = self._sign(view.orders, view.positions)
         for order in sorted([*view.history, *view.orders], key=lambda each: each.ticket):
-            if self._ids.of_order(order):
-                self._describer.note_filled(order)
+            self._ids.of_order(order)  # the oldest of several that bear an id is the one
         listed = {order.ticket for order in view.history}
         live = [order for order in view.orders if order.ticket not in listed and order.volume_initial > 0]
         for order in live:
@@ -1834,7 +1811,7 @@ class Monitor:
             found = self._terminal.call("history_orders_get", ticket=deal.order) or self._terminal.call(
                 "orders_get", ticket=deal.order
             )
-            known = self._ids.of_order(found[0]) if found else self._ids.of_tag(deal.magic, deal.comment)
+            known = self._ids.of_order(found[0]) if found else self._ids.of_tag(deal.order, deal.magic, deal.comment)
         return known, None
 
     def ended_children(self, view: View) -> dict[str, Body]:
@@ -1888,14 +1865,7 @@ class Monitor:
         self.wanted.pop(order.ticket, None)
         if order.reason in (REASON_SL, REASON_TP) and self.entry_of(order.position_id):
             return  # told as the stop or target that it was
-        if order.ticket in self.held:
-            self.held.discard(order.ticket)
-            self.ended[order.ticket] = order
-            if row["state"] == "cancelled":
-                return
-        chain = self._ids.chains.get(row["client_order_id"], [])
-        if not chain or chain[-1] == order.ticket:
-            self._say(self._describer.update(row, self._describer.order_time_ns(order)))
+        self._say(self._describer.update(row, self._describer.order_time_ns(order)))
 
     def _take_deal(self, deal: Any) -> None:
         now = (deal.type, deal.volume, deal.price)
@@ -1964,7 +1934,7 @@ class Monitor:
         if found is None:
             found = self._ids.of_ticket(ticket)
             if found is None and position is not None:
-                found = self._ids.of_tag(position.magic, position.comment)
+                found = self._ids.of_tag(ticket, position.magic, position.comment)
             if found is None:
                 orders = self._terminal.call("history_orders_get", position=ticket) or ()
                 opening = [each for each in orders if each.ticket == ticket]
@@ -1982,9 +1952,7 @@ class Monitor:
         )
 
 
-def make_snapshot(
-    monitor: Monitor, describer: Describer, ids: OrderIds, account: Any, request: Body, clock: ServerClock
-) -> Body:
+def make_snapshot(monitor: Monitor, describer: Describer, account: Any, request: Body, clock: ServerClock) -> Body:
     """What is true now. Tells first what it contains. Raises CallFailed, TerminalLost."""
     asked_ns = request["executions_from_ns"]
     from_s = monitor.window_s()
@@ -1995,7 +1963,6 @@ def make_snapshot(
     view, stable = monitor.read_stable(from_s)
     monitor.take(view)
     now_ns = time.time_ns()
-    unsettled = bool(monitor.held)
     deals = [each for each in view.deals if is_trade(each) and each.time >= wanted_s]
     deals = sorted({each.ticket: each for each in deals}.values(), key=lambda each: (each.time_msc, each.ticket))
     from_ns = asked_ns or clock.to_utc_ns(wanted_s * MS_PER_S)
@@ -2007,10 +1974,7 @@ def make_snapshot(
     executions = [describer.fill(each, *monitor.order_of_deal(each)) for each in deals]
     orders = {}
     for order in [*view.history, *view.orders]:
-        order_id = ids.of_order(order)
-        chain = ids.chains.get(order_id, [])
-        replaced = bool(chain) and chain[-1] != order.ticket
-        if order.volume_initial > 0 and not replaced and order.ticket not in monitor.held:
+        if order.volume_initial > 0:
             orders[order.ticket] = describer.order(order)
     for order in view.history:
         if order.reason in (REASON_SL, REASON_TP) and monitor.entry_of(order.position_id):
@@ -2023,7 +1987,7 @@ def make_snapshot(
     room = MAX_ROWS - len(live)
     rows = (over[-room:] if room > 0 else []) + live
     positions = [describer.position(each) for each in view.positions]
-    complete = stable and not unsettled and len(rows) <= MAX_ROWS and len(positions) <= MAX_ROWS
+    complete = stable and len(rows) <= MAX_ROWS and len(positions) <= MAX_ROWS
     parts = [
         describer.part("positions", positions[:MAX_ROWS], now_ns),
         describer.part("working_orders", rows[:MAX_ROWS], now_ns),
@@ -2043,13 +2007,6 @@ class Refused(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-class Resizing(NamedTuple):
-    """A working order that is being cancelled, to be placed again with another size under the same id."""
-
-    ticket: int
-    command: Body
 
 
 MARKET, PENDING = "market", "pending"
@@ -2086,7 +2043,6 @@ class Desk:
         self._log = log
         self._fillings: dict[tuple[str, str], int] = {}
         self._cancels_waiting: set[str] = set()
-        self._resizing: dict[str, Resizing] = {}
 
     def place(self, body: Body) -> bool:
         """Raises TerminalLost, with nothing handed over."""
@@ -2125,7 +2081,8 @@ class Desk:
             self._monitor_soon()
             self._refuse_cancel(order_id, f"order {ticket} does not work any more")
             return False
-        return self._remove(ticket, lambda text: self._refuse_cancel(order_id, text))
+        self._remove(ticket, order_id)
+        return True
 
     def replace(self, body: Body) -> bool:
         """Raises TerminalLost, with nothing handed over."""
@@ -2146,43 +2103,22 @@ class Desk:
         kind = ORDER_TYPES.get(order.type, ("", MARKET))[1]
         try:
             market = self._facts_of(body["symbol"], order.symbol)
-            self._check_replace(body, kind, market)
+            self._check_replace(order, body, kind, market)
         except Refused as refusal:
             refuse(str(refusal))
             return False
-        row = self._describer.order(order)
-        wanted = Wanted(revision, body["limit_price"], body["stop_price"])
-        if body["quantity"] == Decimal(row["quantity"]):
-            request = self._make_modify(order, body, kind)
-            self._monitor.wanted[order.ticket] = wanted
-            accepted = self._change(request, refuse)
-            if not accepted:
-                self._monitor.wanted.pop(order.ticket, None)
-            return True
-        if body["quantity"] <= Decimal(row["filled"]):
-            refuse(f"quantity was {body['quantity']}, {row['filled']} have filled already")
-            return False
-        # No request changes a size: the order is cancelled, and placed again once that is certain.
-        self._monitor.held.add(order.ticket)
-        self._resizing[order_id] = Resizing(order.ticket, body)
-        if not self._remove(order.ticket, refuse, held=True):
-            self._monitor.held.discard(order.ticket)
-            del self._resizing[order_id]
+        self._monitor.wanted[order.ticket] = Wanted(revision, body["limit_price"], body["stop_price"])
+        if not self._change(self._make_modify(order, body, kind), refuse):
+            self._monitor.wanted.pop(order.ticket, None)
         return True
 
     def follow_up(self) -> None:
-        """After each look of the monitor: cancels that waited for their order, sizes that wait for a cancel."""
+        """After each look of the monitor: cancels that waited for their order."""
         for order_id in list(self._cancels_waiting):
-            if order_id in self._monitor.latest:
+            ticket = self._ids.tickets.get(order_id)
+            if ticket is not None and self._terminal.need("orders_get", ticket=ticket):
+                self._remove(ticket, order_id)
                 self._cancels_waiting.discard(order_id)
-                tickets = self._ids.chains.get(order_id, [])
-                if tickets and self._terminal.need("orders_get", ticket=tickets[-1]):
-                    self._remove(tickets[-1], functools.partial(self._refuse_cancel, order_id))
-        for order_id, resizing in list(self._resizing.items()):
-            ended = self._monitor.ended.pop(resizing.ticket, None)
-            if ended is not None:
-                del self._resizing[order_id]
-                self._finish_resizing(order_id, resizing.command, ended)
 
     # Making requests.
 
@@ -2373,7 +2309,7 @@ class Desk:
                 if tried:
                     self._fillings[(market.name, kind)] = request["type_filling"]
                 if result.order:
-                    self._ids.own(result.order, order_id, request["type"])
+                    self._ids.own(result.order, order_id)
                 self._monitor_soon()
                 return True
             if retcode in AMBIGUOUS or retcode not in RETCODES:
@@ -2428,9 +2364,9 @@ class Desk:
         refuse(self._words(result))
         return False
 
-    def _remove(self, ticket: int, refuse: Callable[[str], None], *, held: bool = False) -> bool:
-        accepted = self._change({"action": ACTION_REMOVE, "order": ticket}, refuse)
-        return accepted if held else True
+    def _remove(self, ticket: int, order_id: str) -> None:
+        request = {"action": ACTION_REMOVE, "order": ticket}
+        self._change(request, functools.partial(self._refuse_cancel, order_id))
 
     def _change_child(self, child: Child, price: float, refuse: Callable[[str], None]) -> bool:
         """Set the stop or target of a position; 0 takes it away."""
@@ -2469,67 +2405,26 @@ class Desk:
 
         return self._change_child(child, float(price), refuse_and_forget)
 
-    def _check_replace(self, body: Body, kind: str, market: SymbolFacts) -> None:
+    def _check_replace(self, order: Any, body: Body, kind: str, market: SymbolFacts) -> None:
         if kind == "market":
             raise Refused("replace_rejected", "a market order cannot be changed")
+        if body["quantity"] != exact(order.volume_initial):
+            raise Refused(
+                "replace_rejected",
+                f"quantity was {body['quantity']}, the order has {order.volume_initial}: MetaTrader changes prices, "
+                "not sizes; cancel the order and place another",
+            )
         prices = (body["limit_price"], body["stop_price"])
         needs = (kind in ("limit", "stop_limit"), kind in ("stop", "stop_limit"))
         if tuple(price is not None for price in prices) != needs:
             raise Refused("replace_rejected", f"the prices do not fit a {kind} order")
         for name in ("limit_price", "stop_price"):
             self._check_price(body[name], name, market)
-        if not is_multiple(body["quantity"], market.lot_step):
-            raise Refused("replace_rejected", f"quantity was {body['quantity']}, the step is {market.lot_step}")
-
-    def _finish_resizing(self, order_id: str, body: Body, ended: Any) -> None:
-        """The order under its old ticket has ended: cancelled as wanted, or otherwise, which was told."""
-        revision = body["revision"]
-        row = self._describer.order(ended)
-        filled = Decimal(row["filled"])
-        remaining = body["quantity"] - filled
-        if row["state"] != "cancelled":
-            text = f"the order was {row['state']} before it could be changed"
-            self._tell(self._describer.reject("replace_rejected", text, order_id, revision))
-            return
-        if remaining > 0:
-            request = {
-                "action": ACTION_PENDING,
-                "symbol": ended.symbol,
-                "volume": float(remaining),
-                "type": ended.type,
-                "type_filling": ended.type_filling,
-                "type_time": ended.type_time,
-                "magic": magic_number(order_id),
-                "comment": order_id,
-                "sl": float(ended.sl),
-                "tp": float(ended.tp),
-            }
-            if ended.time_expiration:
-                request["expiration"] = int(ended.time_expiration)
-            kind = ORDER_TYPES[ended.type][1]
-            request["price"] = float(body["limit_price"] if kind == "limit" else body["stop_price"])
-            if kind == "stop_limit":
-                request["stoplimit"] = float(body["limit_price"])
-            result = self._terminal.send(request)
-            self._monitor_soon()
-            if result is None or result.retcode in AMBIGUOUS or result.retcode not in RETCODES:
-                self._log.say("warning", f"outcome of {order_id} with another size unknown")
-                return
-            if result.retcode in ACCEPTED:
-                if result.order:
-                    self._ids.own(result.order, order_id, ended.type)
-                    self._monitor.wanted[result.order] = Wanted(revision, body["limit_price"], body["stop_price"])
-                return
-            text = f"cancelled to be changed, then refused: {self._words(result)}"
-            self._tell(self._describer.reject("replace_rejected", text, order_id, revision))
-        update = self._describer.update(row, self._describer.order_time_ns(ended), 0, "ended while it was changed")
-        self._monitor.latest[order_id] = update
-        self._tell(update)
 
     def _ticket_of(self, body: Body) -> int | None:
-        tickets = self._ids.chains.get(body["client_order_id"])
-        if tickets:
-            return tickets[-1]
+        ticket = self._ids.tickets.get(body["client_order_id"])
+        if ticket is not None:
+            return ticket
         named = body["platform_order_id"]
         return int(named) if re.match(r"^[0-9]{1,19}$", named) else None
 
@@ -3051,6 +2946,7 @@ class Bridge:
             "order_types": ["market", "limit", "stop", "stop_limit"],
             "times_in_force": ["day", "gtc", "ioc", "fok", "gtd"],
             "replace": True,
+            "replace_quantity": False,
             "brackets": account.hedging,
             "oco": False,
             "reduce_only": False,
@@ -3186,7 +3082,7 @@ class Bridge:
         if not self._is_route(body):
             raise Breach(f"a snapshot was asked for of {body['platform']}|{body['account']}")
         account = self.terminal.need("account_info")
-        link.queue(make_snapshot(trade.monitor, trade.describer, trade.ids, account, body, self.clock))
+        link.queue(make_snapshot(trade.monitor, trade.describer, account, body, self.clock))
 
     def _look(self, now_s: float) -> None:
         assert self._trade is not None
