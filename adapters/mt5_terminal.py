@@ -30,14 +30,22 @@ _TIMES: Final = tuple(TimeInForce)
 CAPABILITIES: Final = {
     # A position of a hedging account keeps its own stop and target, and is closed by its ticket.
     AccountMode.HEDGING: Capabilities(
-        order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True, brackets=True, close_by_ticket=True
+        order_types=_ORDER_TYPES,
+        times_in_force=_TIMES,
+        replace=True,
+        replace_quantity=False,
+        brackets=True,
+        close_by_ticket=True,
     ),
     # A netting account has one position a symbol with one stop and one target: those of two signals would overwrite
     # each other, so the gateway keeps them itself.
-    AccountMode.NETTING: Capabilities(order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True),
+    AccountMode.NETTING: Capabilities(
+        order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True, replace_quantity=False
+    ),
 }
-"""The most that MetaTrader 5 can do, by account mode. No mode has OCO or reduce-only orders of its own. What one symbol
-cannot (a filling mode, an expiration) the bridge refuses with a code before it sends.
+"""The most that MetaTrader 5 can do, by account mode. No request changes the size of an order; no mode has OCO or
+reduce-only orders of its own. What one symbol cannot (a filling mode, an expiration) the bridge refuses with a code
+before it sends.
 """
 
 
@@ -74,6 +82,7 @@ class Mt5Adapter(BridgeAdapter):
             order_types=tuple(each for each in said.order_types if each in most.order_types),
             times_in_force=tuple(each for each in said.times_in_force if each in most.times_in_force),
             replace=said.replace and most.replace,
+            replace_quantity=said.replace_quantity and most.replace_quantity,
             brackets=said.brackets and most.brackets,
             oco=said.oco and most.oco,
             reduce_only=said.reduce_only and most.reduce_only,

@@ -168,6 +168,7 @@ def test_capabilities_are_those_of_the_account_mode(brazil, hedging):
     assert (can.oco, can.reduce_only, can.brackets, can.close_by_ticket, can.replace) == (
         *(False, False, True, True, True),
     )
+    assert not can.replace_quantity, "whatever a bridge says: the terminal has no request for it"
     bench.adapter.close()
     said = msgspec.to_builtins(can) | {"replace": False, "times_in_force": ["day", "fok"]}
     describe = platform.describe

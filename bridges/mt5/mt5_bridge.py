@@ -1113,7 +1113,9 @@ class TickCursor:
         second: read from here on, whole seconds of the server's clock.
         count: how many rows to ask for.
         late: rows that appeared before others that were taken: never sent, for ticks keep their order.
+        missing: rows that were taken and that the history does not show just now.
         is_behind: there is more to be read at once.
+        is_warm: the history was read once; the first time may take long.
     """
 
     def __init__(self, after_ms: int, after_count: int | None) -> None:
@@ -1121,7 +1123,9 @@ class TickCursor:
         self.second = max(after_ms // MS_PER_S, 1)
         self.count = FIRST_COUNT
         self.late = 0
+        self.missing = 0
         self.is_behind = False
+        self.is_warm = False
         self._after_ms = after_ms
         self._after_count = after_count
         self._known: Rows | None = None
@@ -1141,34 +1145,40 @@ class TickCursor:
         """Find the place to go on at in the first rows.
 
         Returns:
-            Whether it is there; None: not in so few rows, read again with the larger `count`.
+            Whether it is there; None: not in these rows. Read again: at once with the larger `count` when `is_behind`,
+            else later, for a terminal that has just started shows its history little by little.
         """
         stamps = rows["time_msc"]
-        if len(rows) >= self.count and int(stamps[-1]) <= self._after_ms:
-            self.count *= 2
-            return None
+        newest_ms = int(stamps[-1]) if len(rows) else 0
         before = int(np.searchsorted(stamps, self._after_ms, "left"))
         equal = int(np.searchsorted(stamps, self._after_ms, "right")) - before
-        taken = equal if self._after_count is None else min(equal, self._after_count)
-        self._known = rows[: before + taken].copy()
-        return self._after_count is None or equal >= self._after_count
+        wanted = equal if self._after_count is None else self._after_count
+        self.is_behind = len(rows) >= self.count and newest_ms <= self._after_ms
+        if self.is_behind:
+            self.count *= 2
+        if self.is_behind or newest_ms < self._after_ms or (newest_ms == self._after_ms and equal < wanted):
+            return None
+        self._known = rows[: before + min(equal, wanted)].copy()
+        return equal >= wanted
 
     def take(self, rows: Rows) -> Rows:
         """Those of the rows since `second` that were not taken before; they count as taken now."""
         known = self._known
         assert known is not None, "begin comes first"
         size = len(known)
+        full = len(rows) >= self.count
         if len(rows) >= size and np.array_equal(rows[:size].view(np.uint8), known.view(np.uint8)):
+            self.missing = 0
             fresh = rows[size:]
         else:
-            fresh = self._take_changed(rows, known)
-        full = len(rows) >= self.count
+            fresh, rows = self._take_changed(rows, known)
         self.is_behind = full
-        if len(fresh) or full:
+        if len(rows) > size or full:
             self._advance(rows, full)
         return fresh
 
     def _advance(self, rows: Rows, full: bool) -> None:
+        """`rows`: all that were taken since `second`."""
         stamps = rows["time_msc"]
         second = int(stamps[-1]) // MS_PER_S
         if full and (second == self.second or self.count < MOST_COUNT):
@@ -1177,25 +1187,31 @@ class TickCursor:
         self.second = second
         self._known = rows[start:].copy()
 
-    def _take_changed(self, rows: Rows, known: Rows) -> Rows:
-        """The beginning is another one: what is new is found row by row."""
-        taken = Counter(row.tobytes() for row in known)
+    def _take_changed(self, rows: Rows, known: Rows) -> tuple[Rows, Rows]:
+        """The beginning is another one: what is new is found row by row.
+
+        Returns:
+            The new ones; and all that were taken, those included that are not shown just now: they may come back, and
+            must not be taken for new ones then.
+        """
+        shown = Counter(row.tobytes() for row in rows)
+        is_missing = np.zeros(len(known), bool)
+        for i, row in enumerate(known):
+            key = row.tobytes()
+            is_missing[i] = shown[key] == 0
+            shown[key] -= not is_missing[i]
         newest_ms = int(known["time_msc"][-1])
         is_fresh = np.zeros(len(rows), bool)
-        for i, row in enumerate(rows):
-            key = row.tobytes()
-            if taken[key] > 0:
-                taken[key] -= 1
-            elif int(row["time_msc"]) >= newest_ms:
-                is_fresh[i] = True
-            else:
-                self.late += 1
-        if not len(rows):
-            self.late += len(known)  # history was taken away: nothing says what of it was right
-            self._known = rows.copy()
-        elif not is_fresh.any():
-            self._known = rows.copy()
-        return rows[is_fresh]
+        # From the end: of rows that are alike, those that were there before came first.
+        for i in range(len(rows) - 1, -1, -1):
+            key = rows[i].tobytes()
+            if shown[key] > 0:
+                shown[key] -= 1
+                is_fresh[i] = int(rows["time_msc"][i]) >= newest_ms
+                self.late += not is_fresh[i]
+        self.missing = int(np.count_nonzero(is_missing))
+        taken = np.concatenate([rows, known[is_missing]])
+        return rows[is_fresh], taken[np.argsort(taken["time_msc"], kind="stable")]
 
 
 class QuoteGate:
@@ -1275,6 +1291,7 @@ class Stream:
         self.newest_ms = 0
         self.late_told = 0
         self.lagging = 0
+        self.missing_since_s = math.inf
         self.trouble = ""
 
 
@@ -1291,25 +1308,28 @@ class TickReader:
         self._poll_s = poll_s
 
     def begin(self, wanted: Body) -> tuple[TickCursor | None, bool, str]:
-        """The cursor for a symbol that was just opened; whether it goes on where the adapter says; why not."""
+        """The cursor for a symbol that was just opened; whether it goes on where the adapter says; why not.
+
+        While the terminal does not show that place (it has just started, or fails), the cursor stays there, and `poll`
+        goes on from it as soon as it is shown: any other place would be a hole, or ticks twice.
+        """
         after_ms = self._clock.to_server_ms(wanted["after_ns"] // NS_PER_MS)
         tick = self._terminal.call("symbol_info_tick", wanted["platform_symbol"])
         newest_ms = 0 if tick is None else int(tick.time_msc)
         if wanted["after_ns"] == 0:
             return (TickCursor(newest_ms, None) if newest_ms else None), False, ""
-        if newest_ms < after_ms:
-            cursor = TickCursor(newest_ms, None) if newest_ms else None
-            return cursor, False, f"the newest tick is of {newest_ms}, before the place to go on at, {after_ms}"
         cursor = TickCursor(after_ms, wanted["after_count"])
-        self._terminal.announce(WARM_UP_LIMIT_MS, "copy_ticks_from")
+        if newest_ms < after_ms:
+            return cursor, False, f"the newest tick is of {newest_ms}, ticks go on once there are some after {after_ms}"
         while True:
             rows = self._read(wanted["platform_symbol"], cursor)
             if rows is None:
-                return TickCursor(newest_ms, None), False, f"no history: {self._terminal.error[1]}"
+                return cursor, False, f"no history yet: {self._terminal.error[1]}"
             found = cursor.begin(rows)
+            if found is None and not cursor.is_behind:
+                return cursor, False, f"the history does not reach {after_ms} yet"
             if found is not None:
-                text = "" if found else f"the ticks of {after_ms} are others than before: there may be a hole"
-                return cursor, found, text
+                return cursor, found, "" if found else HOLE
 
     def state(self, stream: Stream) -> Rows | None:
         """The symbol's state as a record, None when it never had a tick."""
@@ -1336,8 +1356,6 @@ class TickReader:
                 return None
             # The first tick ever: all of its second is new.
             cursor = stream.cursor = TickCursor(int(tick.time_msc) // MS_PER_S * MS_PER_S - 1, None)
-        if not cursor.has_begun:
-            self._terminal.announce(WARM_UP_LIMIT_MS, "copy_ticks_from")
         rows = self._read(stream.name, cursor)
         spent_s = time.monotonic() - now_s
         # No more than half of the time goes to the terminal: others need it, orders above all.
@@ -1347,11 +1365,15 @@ class TickReader:
             stream.due_s += 0.25
             return None
         stream.trouble = ""
-        if not cursor.has_begun and cursor.begin(rows) is None:
-            stream.due_s = now_s
-            return None
+        if not cursor.has_begun:
+            found = cursor.begin(rows)
+            if found is None:
+                stream.due_s = now_s if cursor.is_behind else stream.due_s + WAIT_S
+                return None
+            stream.trouble = "" if found else HOLE
         was_live = not cursor.is_behind
         fresh = cursor.take(rows)
+        stream.missing_since_s = min(stream.missing_since_s, now_s) if cursor.missing else math.inf
         if cursor.is_behind:
             stream.due_s = now_s
         if not len(fresh):
@@ -1361,7 +1383,10 @@ class TickReader:
         return make_records(fresh, stream.symbol_id, self._clock, self._gate)
 
     def _read(self, name: str, cursor: TickCursor) -> Rows | None:
+        if not cursor.is_warm:
+            self._terminal.announce(WARM_UP_LIMIT_MS, "copy_ticks_from")
         rows = self._terminal.call("copy_ticks_from", name, cursor.second, cursor.count, COPY_TICKS_ALL)
+        cursor.is_warm = rows is not None
         return None if rows is None else np.ascontiguousarray(rows, ROW)
 
 

@@ -254,14 +254,20 @@ def test_o21_too_late_to_send(rig, gateway):
 
 def test_o22_replace(rig, gateway):
     order = rest(rig, quantity=Decimal(2))
-    gateway.replace(order, quantity=Decimal(3), limit_price=FAR_BELOW + 1)
+    wanted = Decimal(3)
+    assert gateway.hello.capabilities is not None
+    if not gateway.hello.capabilities.replace_quantity:
+        gateway.replace(order, revision=1, quantity=wanted, limit_price=FAR_BELOW + 1)
+        gateway.wait_reject(order, m.RejectCode.REPLACE_REJECTED)
+        wanted = order.quantity
+    gateway.replace(order, revision=2, quantity=wanted, limit_price=FAR_BELOW + 1)
     answer = gateway.until(
-        lambda: next((u for u in gateway.updates(order) if u.replace_revision == 1), None), "the changed order"
+        lambda: next((u for u in gateway.updates(order) if u.replace_revision == 2), None), "the changed order"
     )
-    assert (answer.quantity, answer.limit_price, answer.state) == (3, FAR_BELOW + 1, m.LegState.WORKING)
+    assert (answer.quantity, answer.limit_price, answer.state) == (wanted, FAR_BELOW + 1, m.LegState.WORKING)
     row = row_of(gateway.snapshot(), order)
     assert row is not None
-    assert (row.quantity, row.limit_price) == (3, FAR_BELOW + 1)
+    assert (row.quantity, row.limit_price) == (wanted, FAR_BELOW + 1)
     gateway.cancel(order)
     gateway.wait_state(order, m.LegState.CANCELLED)
 
