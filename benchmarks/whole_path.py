@@ -11,6 +11,7 @@ from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.link_options import options_of_config
 from nexus_gateway.nexus_link.market_view import MarketView
 from nexus_gateway.nexus_link.outcomes import SignalOutcome
+from nexus_gateway.shm.idle import make_idle
 from nexus_gateway.shm.symbols import Symbol, add_symbols
 from nexus_gateway.shm.writer import empty_ticks
 
@@ -35,7 +36,7 @@ def measure_whole(root: Path, count: int) -> tuple[list[int], list[int]]:
         nexus.set_callbacks(on_outcome=hear)
         wait_until(lambda: gateway_counters(config).get("routes_ready") == 1)
         wait_until(lambda: nexus.connect(1))
-        view = MarketView(config.run_path)
+        view = MarketView(config.run_path, idle=make_idle("yield"))
         ticks = empty_ticks(256)
         for number in range(count):
             while view.drain(ticks):
