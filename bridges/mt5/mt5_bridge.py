@@ -158,6 +158,8 @@ ORDER_STATES = {
     9: "working",
 }
 FINAL_STATES = ("filled", "cancelled", "rejected", "expired")
+ENDED_STATES = (2, 3, 4, 5, 6)
+"""Of an order that the history lists and orders_get does not: PARTIAL there means that its rest was cancelled."""
 
 ACCEPTED = (10008, 10009, 10010)
 NO_CHANGES = 10025
@@ -241,8 +243,13 @@ DEALS_S = 1.0
 MONEY_S = 1.0
 LAG_S = 5.0
 LAG_MS = 2_000
+WAIT_S = 0.05
+"""Between two looks for a symbol's first tick, or for history that is not there yet."""
+MISSING_S = 10.0
 COMPLAIN_S = 10.0
 LATE_VERDICT_S = 10.0
+CLOCK_DOUBT_S = 26 * 3_600
+"""No two clocks of the world are further apart: history begins so much earlier, lest a wrong offset hide executions."""
 BIND_PATIENCE_S = 15.0
 LONGEST_BACKOFF_S = 60.0
 LONGEST_WAIT_S = 0.25
@@ -937,9 +944,35 @@ class Terminal:
             raise CallFailed(f"{name}: {self.error[1]} ({self.error[0]})")
         return result
 
+    def need_account(self) -> Any:
+        """account_info of the configured account: somebody may log in elsewhere between any two calls.
+
+        Raises:
+            WrongTerminal: it is another login, server or company.
+            CallFailed, TerminalLost: see `need`.
+        """
+        account, config = self.need("account_info"), self._config
+        found = [
+            ("login", config.login, account.login),
+            ("server", config.server, account.server),
+            ("company", config.company, account.company),
+        ]
+        wrong = [
+            f"{name} was {was!r}, the configuration names {wanted!r}"
+            for name, wanted, was in found
+            if wanted is not None and str(wanted).casefold() != str(was).casefold()
+        ]
+        if wrong:
+            raise WrongTerminal(f"{'; '.join(wrong)}; log in there, or correct the configuration")
+        return account
+
     def send(self, request: Body) -> Any:
-        """order_send: its result, or None with `error`; unlike `call` it raises nothing: the caller must know."""
+        """order_send: its result, or None with `error`: what went out is never raised over, the caller must know.
+
+        Raises what `need_account` raises, with nothing sent.
+        """
         self.announce(SEND_LIMIT_MS, "order_send")
+        self.need_account()
         result = self._module.order_send(request)
         if result is None:
             self.error = self._module.last_error()
@@ -991,25 +1024,16 @@ class Terminal:
         return Fitness(bool(terminal.connected), not wants, "; ".join(wants)), account
 
     def _read_identity(self) -> tuple[Any, Any]:
-        terminal, account = self.call("terminal_info"), self.call("account_info")
-        if terminal is None or account is None:
-            raise TerminalLost(f"it tells nothing about itself: {self.error[1]} ({self.error[0]})")
-        config = self._config
-        wanted_path = os.path.dirname(config.terminal_path)
-        found = [
-            ("login", config.login, account.login),
-            ("server", config.server, account.server),
-            ("company", config.company, account.company),
-        ]
-        wrong = [
-            f"{name} was {was!r}, the configuration names {wanted!r}"
-            for name, wanted, was in found
-            if wanted is not None and str(wanted).casefold() != str(was).casefold()
-        ]
+        try:
+            terminal, account = self.need("terminal_info"), self.need_account()
+        except CallFailed as error:
+            raise TerminalLost(f"it tells nothing about itself: {error}") from None
+        wanted_path = os.path.dirname(self._config.terminal_path)
         if _plain_path(terminal.path) != _plain_path(wanted_path):
-            wrong.append(f"path was {terminal.path!r}, the configuration names {wanted_path!r}")
-        if wrong:
-            raise WrongTerminal(f"{'; '.join(wrong)}; log in there, or correct the configuration")
+            raise WrongTerminal(
+                f"path was {terminal.path!r}, the configuration names {wanted_path!r}; log in there, or correct the "
+                "configuration"
+            )
         return terminal, account
 
 
@@ -1101,6 +1125,7 @@ def name_external(platform_symbol: str, universal: Iterable[str]) -> str:
 
 Rows = Any
 """An array of ROW."""
+HOLE = "ticks are others than before at the place to go on at: there may be a hole"
 
 
 class TickCursor:
@@ -1286,12 +1311,14 @@ class Stream:
         self.symbol_id: int = wanted["symbol_id"]
         self.symbol: str = wanted["symbol"]
         self.name: str = wanted["platform_symbol"]
+        self.after: tuple[int, int] = (wanted["after_ns"], wanted["after_count"])
         self.cursor = cursor
         self.due_s = 0.0
         self.newest_ms = 0
         self.late_told = 0
         self.lagging = 0
         self.missing_since_s = math.inf
+        self.has_hole = False
         self.trouble = ""
 
 
@@ -1313,12 +1340,12 @@ class TickReader:
         While the terminal does not show that place (it has just started, or fails), the cursor stays there, and `poll`
         goes on from it as soon as it is shown: any other place would be a hole, or ticks twice.
         """
-        after_ms = self._clock.to_server_ms(wanted["after_ns"] // NS_PER_MS)
         tick = self._terminal.call("symbol_info_tick", wanted["platform_symbol"])
         newest_ms = 0 if tick is None else int(tick.time_msc)
         if wanted["after_ns"] == 0:
             return (TickCursor(newest_ms, None) if newest_ms else None), False, ""
-        cursor = TickCursor(after_ms, wanted["after_count"])
+        cursor = self._cursor_after(wanted["after_ns"], wanted["after_count"])
+        after_ms = cursor.newest_ms
         if newest_ms < after_ms:
             return cursor, False, f"the newest tick is of {newest_ms}, ticks go on once there are some after {after_ms}"
         while True:
@@ -1341,7 +1368,7 @@ class TickReader:
     def lags(self, stream: Stream) -> bool:
         """Whether the symbol's quote is newer than the history that ticks are read from."""
         cursor = stream.cursor
-        if cursor is None or not cursor.has_begun or cursor.is_behind:
+        if cursor is None or cursor.is_behind:
             return False
         tick = self._terminal.call("symbol_info_tick", stream.name)
         return tick is not None and int(tick.time_msc) > cursor.newest_ms + LAG_MS
@@ -1349,8 +1376,11 @@ class TickReader:
     def poll(self, stream: Stream, now_s: float) -> Rows | None:
         """The records that have come since; None when there are none. Sets when to look again."""
         cursor = stream.cursor
+        if cursor is None and stream.after[0]:
+            # Subscribed before the server's clock was known.
+            cursor = stream.cursor = self._cursor_after(*stream.after)
         if cursor is None:
-            stream.due_s = now_s + max(self._poll_s, 0.05)
+            stream.due_s = now_s + max(self._poll_s, WAIT_S)
             tick = self._terminal.call("symbol_info_tick", stream.name)
             if tick is None or not tick.time_msc:
                 return None
@@ -1370,7 +1400,7 @@ class TickReader:
             if found is None:
                 stream.due_s = now_s if cursor.is_behind else stream.due_s + WAIT_S
                 return None
-            stream.trouble = "" if found else HOLE
+            stream.has_hole = not found
         was_live = not cursor.is_behind
         fresh = cursor.take(rows)
         stream.missing_since_s = min(stream.missing_since_s, now_s) if cursor.missing else math.inf
@@ -1381,6 +1411,9 @@ class TickReader:
         if was_live and not cursor.is_behind:
             self._gauge.add(int(fresh["time_msc"][-1]), time.time_ns() // NS_PER_MS)
         return make_records(fresh, stream.symbol_id, self._clock, self._gate)
+
+    def _cursor_after(self, after_ns: int, after_count: int) -> TickCursor:
+        return TickCursor(self._clock.to_server_ms(after_ns // NS_PER_MS), after_count)
 
     def _read(self, name: str, cursor: TickCursor) -> Rows | None:
         if not cursor.is_warm:
@@ -1519,13 +1552,18 @@ class SymbolNames:
 
 
 class View(NamedTuple):
-    """Everything about orders, read together. `from_s`: history since then, server's clock."""
+    """Everything about orders, read together.
+
+    Attributes:
+        history: orders that have ended.
+        missing: tickets that live as far as we know, and are listed nowhere.
+    """
 
     orders: Sequence[Any]
     positions: Sequence[Any]
     history: Sequence[Any]
     deals: Sequence[Any]
-    from_s: int
+    missing: set[int]
 
 
 class Child(NamedTuple):
@@ -1552,6 +1590,11 @@ def is_trade(deal: Any) -> bool:
     return deal.type in (DEAL_BUY, DEAL_SELL) and deal.volume > 0
 
 
+def has_ended(order: Any) -> bool:
+    """Of an order of the history: it may be listed there too early."""
+    return order.state in ENDED_STATES
+
+
 def prices_of(order: Any) -> tuple[str | None, str | None]:
     """Limit price and stop price, as the protocol wants them."""
     kind = ORDER_TYPES.get(order.type, ("buy", "market"))[1]
@@ -1575,14 +1618,16 @@ class Describer:
         self._ids = ids
         self._names = names
 
-    def order(self, order: Any) -> Body:
-        """`working order` of the protocol; with `_update` added an `order_update`."""
+    def order(self, order: Any, *, has_ended: bool = False) -> Body:
+        """`working order` of the protocol; `update` makes an `order_update` of it."""
         side, kind = ORDER_TYPES.get(order.type, ("buy", "market"))
         limit_price, stop_price = prices_of(order)
         filled = exact(order.volume_initial) - exact(order.volume_current)
         state = ORDER_STATES.get(order.state, "unknown")
         if state == "working" and filled > 0:
             state = "partially_filled"
+        if state == "partially_filled" and has_ended:
+            state = "cancelled"
         return {
             "client_order_id": self._ids.of_order(order),
             "symbol": self._names.of(order.symbol),
@@ -1740,7 +1785,12 @@ class Monitor:
         self._describer = describer
         self._history_s = history_s
         self._tell = tell
+        # Ticket -> what was told of an order that lives; nothing yet of one that was accepted and never seen.
         self._told: dict[int, tuple[Any, ...]] = {}
+        # Ended orders that the history of the window does not show, and their deals.
+        self._outside: dict[int, Any] = {}
+        self._deals_outside: list[Any] = []
+        self._missing_since: dict[int, float] = {}
         self._over: set[int] = set()
         self._deals: dict[int, tuple[Any, ...]] = {}
         self._revisions: dict[int, int] = {}
@@ -1753,25 +1803,56 @@ class Monitor:
     def has_live_orders(self) -> bool:
         return bool(self._told or self.children)
 
-    def window_s(self) -> int:
-        """Where history begins that is read all the time, server's clock."""
-        return self._clock.to_server_ms(time.time_ns() // NS_PER_MS) // MS_PER_S - self._history_s
+    def expect(self, ticket: int) -> None:
+        """The server has accepted this order: it lives until the terminal shows its end."""
+        self._told.setdefault(ticket, ())
 
-    def read(self, from_s: int) -> View:
-        """Deals last: no order has traded more than the deals that are read. Raises CallFailed, TerminalLost."""
-        need, until_s = self._terminal.need, self.window_s() + self._history_s + 2 * DAY_S
+    def is_over(self, ticket: int) -> bool:
+        """Whether this order, which is not listed as working, is known to have ended; else it may still come."""
+        return ticket in self._over or any(map(has_ended, self._find_in_history(ticket)))
+
+    @property
+    def window_ns(self) -> int:
+        """Where history begins that is read all the time, UTC."""
+        return time.time_ns() - self._history_s * NS_PER_S
+
+    def read(self, from_ns: int) -> View:
+        """History since then and some more. Deals last: no order has traded more than the deals that are read.
+
+        Raises:
+            CallFailed, TerminalLost: see `Terminal.need`.
+        """
+        need = self._terminal.need
+        from_s = max(self._clock.to_server_ms(from_ns // NS_PER_MS) // MS_PER_S - CLOCK_DOUBT_S, 1)
+        until_s = self._clock.to_server_ms(time.time_ns() // NS_PER_MS) // MS_PER_S + 2 * DAY_S
+        orders, positions = need("orders_get"), need("positions_get")
+        listed = {order.ticket for order in orders}
+        history = {
+            order.ticket: order
+            for order in need("history_orders_get", from_s, until_s)
+            if has_ended(order) and not (ORDER_STATES[order.state] == "partially_filled" and order.ticket in listed)
+        }
+        missing = self._told.keys() - listed - history.keys() - self._outside.keys()
+        for ticket in missing:
+            for order in filter(has_ended, self._find_in_history(ticket)):
+                self._outside[ticket] = order
+                self._deals_outside += need("history_deals_get", ticket=ticket)
         return View(
-            orders=need("orders_get"),
-            positions=need("positions_get"),
-            history=need("history_orders_get", from_s, until_s),
-            deals=need("history_deals_get", from_s, until_s),
-            from_s=from_s,
+            orders=orders,
+            positions=positions,
+            history=list({**self._outside, **history}.values()),
+            deals=[*self._deals_outside, *need("history_deals_get", from_s, until_s)],
+            missing=missing - self._outside.keys(),
         )
 
-    def read_stable(self, from_s: int) -> tuple[View, bool]:
+    def _find_in_history(self, ticket: int) -> Sequence[Any]:
+        found: Sequence[Any] = self._terminal.call("history_orders_get", ticket=ticket) or ()
+        return found
+
+    def read_stable(self, from_ns: int) -> tuple[View, bool]:
         """All parts of one moment, and whether that could be had. Raises CallFailed, TerminalLost."""
         for _ in range(STABLE_READS):
-            view = self.read(from_s)
+            view = self.read(from_ns)
             again = self._sign(self._terminal.need("orders_get"), self._terminal.need("positions_get"))
             if again == self._sign(view.orders, view.positions):
                 return view, True
@@ -1780,9 +1861,10 @@ class Monitor:
     def begin(self) -> None:
         """A session begins: what is there now is in its first snapshot. Raises CallFailed, TerminalLost."""
         self.wanted.clear()
+        self._missing_since.clear()
         tell, self._tell = self._tell, lambda body: None
         try:
-            self.take(self.read(self.window_s()))
+            self.take(self.read(self.window_ns))
         finally:
             self._tell = tell
 
@@ -1799,15 +1881,16 @@ class Monitor:
                 return
         self.at_once = False
         self._deals_due_s = now_s + DEALS_S
-        self.take(self.read(self.window_s()))
+        self.take(self.read(self.window_ns))
 
     def take(self, view: View) -> None:
-        """Compare, and tell: new orders, executions, changes, ends."""
+        """Compare, and tell: new orders, executions, changes, ends. Raises WrongTerminal before it tells anything."""
+        self._terminal.need_account()
         self._signature = self._sign(view.orders, view.positions)
         for order in sorted([*view.history, *view.orders], key=lambda each: each.ticket):
             self._ids.of_order(order)  # the oldest of several that bear an id is the one
-        listed = {order.ticket for order in view.history}
-        live = [order for order in view.orders if order.ticket not in listed and order.volume_initial > 0]
+        over = {order.ticket for order in view.history}
+        live = [order for order in view.orders if order.ticket not in over and order.volume_initial > 0]
         for order in live:
             if order.ticket not in self._told:
                 self._take_live(order)
@@ -1818,6 +1901,7 @@ class Monitor:
         for order in view.history:
             if order.ticket not in self._over and order.volume_initial > 0:
                 self._take_ended(order)
+        self._take_missing(view)
         self._take_children(view)
 
     def order_of_deal(self, deal: Any) -> tuple[str, Child | None]:
@@ -1882,9 +1966,7 @@ class Monitor:
             self._say(self._describer.update(row, self._describer.order_time_ns(order), revision))
 
     def _take_ended(self, order: Any) -> None:
-        row = self._describer.order(order)
-        if row["state"] not in FINAL_STATES:
-            return  # history lists it too early
+        row = self._describer.order(order, has_ended=True)
         self._over.add(order.ticket)
         self._told.pop(order.ticket, None)
         self.wanted.pop(order.ticket, None)
@@ -1905,6 +1987,16 @@ class Monitor:
         elif before[0] in (DEAL_BUY, DEAL_SELL):
             revision = self._revisions[deal.ticket] = self._revisions.get(deal.ticket, 0) + 1
             self._tell(self._describer.correction(deal, revision))
+
+    def _take_missing(self, view: View) -> None:
+        """Of an order that is listed nowhere nothing is known: no snapshot is complete, and a person is told why."""
+        now_s = time.monotonic()
+        self._missing_since = {ticket: self._missing_since.get(ticket, now_s) for ticket in view.missing}
+        for ticket, since_s in self._missing_since.items():
+            if now_s - since_s >= LATE_VERDICT_S:
+                self._missing_since[ticket] = math.inf  # told
+                text = f"order {ticket} is neither among the terminal's orders nor in its history: its state is unknown"
+                self._tell({"type": "notice", "level": "error", "text": text})
 
     def _take_children(self, view: View) -> None:
         now_ns = time.time_ns()
@@ -1977,30 +2069,32 @@ class Monitor:
         )
 
 
-def make_snapshot(monitor: Monitor, describer: Describer, account: Any, request: Body, clock: ServerClock) -> Body:
-    """What is true now. Tells first what it contains. Raises CallFailed, TerminalLost."""
-    asked_ns = request["executions_from_ns"]
-    from_s = monitor.window_s()
-    wanted_s = from_s
-    if asked_ns:
-        wanted_s = max(clock.to_server_ms(asked_ns // NS_PER_MS) // MS_PER_S, 1)
-        from_s = min(from_s, wanted_s)
-    view, stable = monitor.read_stable(from_s)
+def make_snapshot(
+    terminal: Terminal,
+    monitor: Monitor,
+    describer: Describer,
+    request: Body,
+    clock: ServerClock,
+    *,
+    clock_is_right: bool,
+) -> Body:
+    """What is true now. Tells first what it contains. Raises CallFailed, TerminalLost, WrongTerminal."""
+    from_ns = request["executions_from_ns"] or monitor.window_ns
+    view, stable = monitor.read_stable(min(from_ns, monitor.window_ns))
     monitor.take(view)
     now_ns = time.time_ns()
-    deals = [each for each in view.deals if is_trade(each) and each.time >= wanted_s]
+    deals = [each for each in view.deals if is_trade(each)]
     deals = sorted({each.ticket: each for each in deals}.values(), key=lambda each: (each.time_msc, each.ticket))
-    from_ns = asked_ns or clock.to_utc_ns(wanted_s * MS_PER_S)
     if len(deals) > MAX_ROWS:
         # From a whole millisecond on, or some of it would be missing.
         first_ms = deals[-MAX_ROWS - 1].time_msc
         deals = [each for each in deals if each.time_msc > first_ms]
-        from_ns = clock.to_utc_ns(first_ms + 1)
+        from_ns = max(from_ns, clock.to_utc_ns(first_ms + 1))
     executions = [describer.fill(each, *monitor.order_of_deal(each)) for each in deals]
-    orders = {}
-    for order in [*view.history, *view.orders]:
+    orders = {order.ticket: describer.order(order) for order in view.orders if order.volume_initial > 0}
+    for order in view.history:
         if order.volume_initial > 0:
-            orders[order.ticket] = describer.order(order)
+            orders[order.ticket] = describer.order(order, has_ended=True)
     for order in view.history:
         if order.reason in (REASON_SL, REASON_TP) and monitor.entry_of(order.position_id):
             orders.pop(order.ticket, None)
@@ -2012,13 +2106,15 @@ def make_snapshot(monitor: Monitor, describer: Describer, account: Any, request:
     room = MAX_ROWS - len(live)
     rows = (over[-room:] if room > 0 else []) + live
     positions = [describer.position(each) for each in view.positions]
-    complete = stable and len(rows) <= MAX_ROWS and len(positions) <= MAX_ROWS
+    complete = stable and clock_is_right and not view.missing
+    complete = complete and len(rows) <= MAX_ROWS and len(positions) <= MAX_ROWS
     parts = [
         describer.part("positions", positions[:MAX_ROWS], now_ns),
         describer.part("working_orders", rows[:MAX_ROWS], now_ns),
         describer.part("executions", executions, now_ns),
     ]
-    return describer.snapshot(request["request_id"], parts, from_ns, describer.money(account, now_ns), complete)
+    funds = describer.money(terminal.need_account(), now_ns)
+    return describer.snapshot(request["request_id"], parts, from_ns, funds, complete)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -2067,10 +2163,10 @@ class Desk:
         self._tell = tell
         self._log = log
         self._fillings: dict[tuple[str, str], int] = {}
-        self._cancels_waiting: set[str] = set()
+        self._cancels_waiting: set[tuple[str, int]] = set()
 
     def place(self, body: Body) -> bool:
-        """Raises TerminalLost, with nothing handed over."""
+        """Raises CallFailed, TerminalLost, WrongTerminal, with nothing handed over."""
         order = body["order"]
         order_id = order["client_order_id"]
         if self._ids.is_known(order_id) or order_id in self._monitor.latest:
@@ -2090,27 +2186,30 @@ class Desk:
         return self._hand_over(order_id, request, market, kind, order["not_after_ns"])
 
     def cancel(self, body: Body) -> bool:
-        """Raises TerminalLost, with nothing handed over."""
+        """Raises CallFailed, TerminalLost, WrongTerminal, with nothing handed over."""
         order_id = body["client_order_id"]
         child = self._monitor.children.get(order_id)
         if child is not None:
             return self._change_child(child, 0.0, lambda text: self._refuse_cancel(order_id, text))
         ticket = self._ticket_of(body)
         if ticket is None:
-            if self._ids.is_known(order_id) and order_id not in self._monitor.latest:
-                self._cancels_waiting.add(order_id)  # handed over, never seen: it may still come
-                return True
-            self._refuse_cancel(order_id, "the terminal has no such order")
-            return False
-        if not self._terminal.need("orders_get", ticket=ticket):
-            self._monitor_soon()
-            self._refuse_cancel(order_id, f"order {ticket} does not work any more")
-            return False
-        self._remove(ticket, order_id)
-        return True
+            may_come = self._ids.is_known(order_id) and order_id not in self._monitor.latest
+        elif self._find("orders_get", ticket) is not None:
+            self._remove(ticket, order_id)
+            return True
+        else:
+            is_ours_or_seen = self._ids.is_known(order_id) or self._ids.of_ticket(ticket) is not None
+            may_come = is_ours_or_seen and not self._monitor.is_over(ticket)
+        self._monitor_soon()
+        if may_come:
+            # Handed over and not listed yet: refused now, it would trade all the same.
+            self._cancels_waiting.add((order_id, ticket or 0))
+            return True
+        self._refuse_cancel(order_id, "the terminal has no such working order")
+        return False
 
     def replace(self, body: Body) -> bool:
-        """Raises TerminalLost, with nothing handed over."""
+        """Raises CallFailed, TerminalLost, WrongTerminal, with nothing handed over."""
         order_id, revision = body["client_order_id"], body["revision"]
 
         def refuse(text: str) -> None:
@@ -2120,11 +2219,10 @@ class Desk:
         if child is not None:
             return self._replace_child(order_id, child, body, refuse)
         ticket = self._ticket_of(body)
-        found = () if ticket is None else self._terminal.need("orders_get", ticket=ticket)
-        if not found:
+        order = None if ticket is None else self._find("orders_get", ticket)
+        if order is None:
             refuse("the terminal has no such working order")
             return False
-        order = found[0]
         kind = ORDER_TYPES.get(order.type, ("", MARKET))[1]
         try:
             market = self._facts_of(body["symbol"], order.symbol)
@@ -2138,12 +2236,24 @@ class Desk:
         return True
 
     def follow_up(self) -> None:
-        """After each look of the monitor: cancels that waited for their order."""
-        for order_id in list(self._cancels_waiting):
-            ticket = self._ids.tickets.get(order_id)
-            if ticket is not None and self._terminal.need("orders_get", ticket=ticket):
+        """After each look of the monitor: cancels that waited for their order. Raises as `cancel`; they still wait."""
+        for waiting in list(self._cancels_waiting):
+            order_id, ticket = waiting[0], waiting[1] or self._ids.tickets.get(waiting[0], 0)
+            if not ticket:
+                continue
+            if self._find("orders_get", ticket) is not None:
                 self._remove(ticket, order_id)
-                self._cancels_waiting.discard(order_id)
+            elif self._monitor.is_over(ticket):
+                self._refuse_cancel(order_id, f"order {ticket} had ended before it could be cancelled")
+            else:
+                continue
+            self._cancels_waiting.discard(waiting)
+
+    def _find(self, name: str, ticket: int) -> Any:
+        """The order or position of this ticket, None when there is none. Raises CallFailed, WrongTerminal."""
+        found = self._terminal.need(name, ticket=ticket)
+        self._terminal.need_account()  # what another account has says nothing
+        return found[0] if found else None
 
     # Making requests.
 
@@ -2286,22 +2396,15 @@ class Desk:
         ticket = order["close_ticket"]
         if not self._ids.hedging or not re.match(r"^[0-9]{1,19}$", ticket):
             raise Refused("unsupported_type", f"close_ticket was {ticket!r}, must be a position of a hedging account")
-        found = self._need("positions_get", ticket=int(ticket))
-        if not found:
+        position = self._find("positions_get", int(ticket))
+        if position is None:
             raise Refused("platform_rejected", f"there is no position {ticket}")
-        position = found[0]
         closes = "sell" if position.type == 0 else "buy"
         if position.symbol != market.name or order["side"] != closes:
             raise Refused("platform_rejected", f"position {ticket} is of {position.symbol}, a {closes} closes it")
         if order["quantity"] > exact(position.volume):
             raise Refused("platform_rejected", f"quantity was {order['quantity']}, the position has {position.volume}")
         return int(ticket)
-
-    def _need(self, name: str, **keywords: Any) -> Any:
-        try:
-            return self._terminal.need(name, **keywords)
-        except CallFailed as error:
-            raise Refused("platform_rejected", str(error)) from None
 
     def _fresh_price(self, name: str, side: str) -> float:
         tick = self._terminal.call("symbol_info_tick", name)
@@ -2335,6 +2438,7 @@ class Desk:
                     self._fillings[(market.name, kind)] = request["type_filling"]
                 if result.order:
                     self._ids.own(result.order, order_id)
+                    self._monitor.expect(result.order)
                 self._monitor_soon()
                 return True
             if retcode in AMBIGUOUS or retcode not in RETCODES:
@@ -2395,12 +2499,11 @@ class Desk:
 
     def _change_child(self, child: Child, price: float, refuse: Callable[[str], None]) -> bool:
         """Set the stop or target of a position; 0 takes it away."""
-        found = self._terminal.need("positions_get", ticket=child.ticket)
-        if not found:
+        position = self._find("positions_get", child.ticket)
+        if position is None:
             self._monitor_soon()
             refuse(f"position {child.ticket} is closed")
             return False
-        position = found[0]
         is_stop = child.role == STOP_LOSS
         request = {
             "action": ACTION_SLTP,
@@ -3052,14 +3155,14 @@ class Bridge:
                 cursor, resumed, text = self._reader.begin(wanted)
             stream = Stream(wanted, cursor)
             if text:
-                self.notice("error", f"{wanted['symbol']} cannot go on where it ended: {text}")
+                self.notice("warning", f"{wanted['symbol']} does not go on where it ended: {text}")
         else:
             resumed = True
             stream.symbol = wanted["symbol"]
         self._streams[stream.symbol_id] = stream
-        # What goes on where it ended, or nearly so, must not be overtaken by its own state.
-        is_new = stream.cursor is not None and not stream.cursor.has_begun
-        records = self._reader.state(stream) if is_new and not resumed else None
+        # What goes on where it ended, or will, must not be overtaken by its own state.
+        is_new = before is None and stream.cursor is not None and wanted["after_ns"] == 0
+        records = self._reader.state(stream) if is_new else None
         answer.update(
             accepted=True, instrument=instrument, tradable=self.config.has_orders, resumed=resumed, text=text[:512]
         )
@@ -3071,14 +3174,14 @@ class Bridge:
         assert self._trade is not None
         kind = body["type"]
         named = body["order"] if kind == "place" else body
-        lost = ""
+        trouble: Exception | None = None
         try:
             self._check_route(named)
             handed_over = getattr(self._trade.desk, kind)(body)
-        except (Refused, CallFailed, TerminalLost) as error:
-            handed_over, lost = False, str(error) if isinstance(error, TerminalLost) else ""
+        except (Refused, CallFailed, TerminalLost, WrongTerminal) as error:
+            handed_over, trouble = False, error
             code = {"place": "platform_rejected", "cancel": "cancel_rejected", "replace": "replace_rejected"}[kind]
-            if kind == "place" and lost:
+            if kind == "place" and isinstance(error, (TerminalLost, WrongTerminal)):
                 code = "link_down"
             order_id, revision = named["client_order_id"], body.get("revision", 0)
             reject = self._trade.describer.reject(code, str(error), order_id, revision)
@@ -3086,8 +3189,10 @@ class Bridge:
             self.tell(reject)
         link.queue({"type": "ack", "command_seq": link.received + 1, "handed_over": handed_over})
         link.flush(time.monotonic())
-        if lost:
-            self.lose_terminal(lost)
+        if isinstance(trouble, TerminalLost):
+            self.lose_terminal(str(trouble))
+        elif isinstance(trouble, WrongTerminal):
+            self._become_unfit(str(trouble))
 
     def _is_route(self, named: Body) -> bool:
         account = self.terminal.account
@@ -3106,8 +3211,10 @@ class Bridge:
         trade = self._trade
         if not self._is_route(body):
             raise Breach(f"a snapshot was asked for of {body['platform']}|{body['account']}")
-        account = self.terminal.need("account_info")
-        link.queue(make_snapshot(trade.monitor, trade.describer, account, body, self.clock))
+        is_right = not self._clock_trouble
+        link.queue(
+            make_snapshot(self.terminal, trade.monitor, trade.describer, body, self.clock, clock_is_right=is_right)
+        )
 
     def _look(self, now_s: float) -> None:
         assert self._trade is not None
@@ -3120,7 +3227,7 @@ class Bridge:
             self._look_due_s = time.monotonic() + pause_s
         if now_s >= self._money_due_s:
             self._money_due_s = now_s + MONEY_S
-            money = self._trade.describer.money(self.terminal.need("account_info"), 0)
+            money = self._trade.describer.money(self.terminal.need_account(), 0)
             if money != self._trade.money:
                 self._trade.money = money
                 self.tell({**money, "as_of_ns": time.time_ns()})
@@ -3145,6 +3252,14 @@ class Bridge:
             link.queue_ticks(stream.symbol_id, records)
         if stream.trouble and stream.trouble != was_in_trouble:
             self._tell_stopped(stream, f"no ticks, {stream.trouble}")
+        if stream.has_hole:
+            stream.has_hole = False
+            self.notice("error", f"{stream.symbol}: {HOLE}")
+        if -math.inf < stream.missing_since_s < now_s - MISSING_S:
+            assert stream.cursor is not None
+            stream.missing_since_s = -math.inf  # told
+            text = f"the terminal's history does not show {stream.cursor.missing} ticks any more that were sent"
+            self.notice("warning", f"{stream.symbol}: {text}")
         late = 0 if stream.cursor is None else stream.cursor.late
         if late > stream.late_told:
             link.ticks_dropped += late - stream.late_told
