@@ -435,12 +435,15 @@ def test_a_cursor_takes_each_row_once_however_it_is_read(data):
         stamps = (now + np.cumsum(gaps, dtype=np.int64)).tolist()
         now = stamps[-1] if stamps else now
         history.rows = np.concatenate([history.rows, rows_at(*stamps, last=float(data.draw(st.integers(0, 1))))])
-        if cursor is None or data.draw(st.booleans()):
+        if cursor is None or not cursor.has_begun or data.draw(st.booleans()):
             cursor = mt5.TickCursor(after_ms, after_count)
             cursor.count = data.draw(st.integers(1, 4))
-            while (found := cursor.begin(history.read(cursor))) is None:
+            while (found := cursor.begin(history.read(cursor))) is None and cursor.is_behind:
                 pass
             assert found or not taken
+        if not cursor.has_begun:
+            assert not len(history.rows)
+            continue
         for _ in range(40):
             fresh = cursor.take(history.read(cursor))
             taken += [row.tobytes() for row in fresh]
@@ -472,6 +475,87 @@ def test_late_rows_are_counted_and_not_sent():
     assert cursor.late == 1
     assert len(cursor.take(later)) == 0
     assert cursor.late == 1, "counted once"
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_an_empty_or_short_answer_makes_nothing_new_and_nothing_late(shown):
+    rows = rows_at(1_000_000, 1_000_100, 1_000_200, 1_000_300)
+    cursor = mt5.TickCursor(999_999, None)
+    cursor.begin(rows[:3])
+    assert len(cursor.take(rows[:3])) == 3
+    for _ in range(2):
+        assert not len(cursor.take(rows[:shown]))
+        assert cursor.missing == 3 - shown
+    assert cursor.take(rows)["time_msc"].tolist() == [1_000_300]
+    assert (cursor.late, cursor.missing) == (0, 0)
+
+
+def test_a_hole_in_an_answer_that_closes_again_brings_nothing_twice():
+    rows = rows_at(1_000_000, 1_000_100, 1_000_100, 1_000_100, last=np.array([0, 1, 2, 3.0]))
+    cursor = mt5.TickCursor(999_999, None)
+    cursor.begin(rows[:3])
+    cursor.take(rows[:3])
+    assert cursor.take(rows[[0, 1, 3]])["last"].tolist() == [3.0]
+    assert cursor.missing == 1
+    assert not len(cursor.take(rows))
+    assert (cursor.late, cursor.missing) == (0, 0)
+
+
+def test_a_place_that_history_does_not_reach_yet_is_waited_for():
+    """A terminal that has just started shows its history little by little."""
+    rows = rows_at(1_000_000, 1_000_100, 1_000_100, 1_000_200)
+    cursor = mt5.TickCursor(1_000_100, 2)
+    for shown in (0, 1, 2):
+        assert cursor.begin(rows[:shown]) is None
+    assert not cursor.is_behind
+    assert cursor.begin(rows[:3]) is True
+    assert not len(cursor.take(rows[:3]))
+    assert cursor.take(rows)["time_msc"].tolist() == [1_000_200]
+
+
+class Shop:
+    """What a TickReader sees of a terminal: a newest tick, a history."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+        self.shown = 0
+        self.fails = False
+        self.error = (-1, "Terminal: Call failed")
+
+    def announce(self, for_ms: int, doing: str) -> None:
+        pass
+
+    def call(self, name: str, *arguments):
+        rows = self.rows[: self.shown]
+        if self.fails or (name == "symbol_info_tick" and not len(rows)):
+            return None
+        if name == "symbol_info_tick":
+            return SimpleNamespace(time_msc=int(rows["time_msc"][-1]))
+        return rows[rows["time_msc"] >= arguments[1] * 1000][: arguments[2]]
+
+
+@pytest.mark.parametrize(("shown", "fails"), [(1, False), (0, False), (4, True)])
+def test_a_terminal_that_does_not_show_the_place_yet_costs_no_tick_and_doubles_none(shown, fails):
+    """It was started again and is behind what it has delivered, or its first calls fail."""
+    rows = rows_at(1_700_000_000_000, 1_700_000_000_400, 1_700_000_000_400, 1_700_000_000_700)
+    shop = Shop(rows)
+    shop.shown, shop.fails = shown, fails
+    reader = mt5.TickReader(shop, AT_ZERO, mt5.ClockGauge(), NO_GATE, 0.002)
+    after_ns = AT_ZERO.to_utc_ms(1_700_000_000_400) * 1_000_000
+    wanted = WANTED | {"after_ns": after_ns, "after_count": 1}
+    cursor, resumed, text = reader.begin(wanted)
+    assert not resumed
+    assert text
+    stream = mt5.Stream(wanted, cursor)
+    assert reader.poll(stream, 0.0) is None
+    shop.shown, shop.fails = 4, False
+    records = reader.poll(stream, 0.0)
+    assert records is not None
+    assert [AT_ZERO.to_server_ms(int(each) // 1_000_000) for each in records["ts_event_ns"]] == [
+        1_700_000_000_400,
+        1_700_000_000_700,
+    ]
+    assert not stream.has_hole
 
 
 def test_a_busy_second_is_asked_for_in_larger_and_larger_pieces():
@@ -561,11 +645,14 @@ def test_no_rows_no_records():
     assert len(records_of(rows_at())) == 0
 
 
+WANTED = {"symbol_id": 1, "symbol": "NQ", "platform_symbol": "NQZ26", "after_ns": 0, "after_count": 0}
+
+
 def test_a_history_that_stands_still_under_living_quotes_is_seen():
     newest = SimpleNamespace(time_msc=1_000_500)
     terminal = SimpleNamespace(call=lambda name, symbol: newest)
     reader = mt5.TickReader(terminal, AT_ZERO, mt5.ClockGauge(), NO_GATE, 0.002)
-    stream = mt5.Stream({"symbol_id": 1, "symbol": "NQ", "platform_symbol": "NQZ26"}, mt5.TickCursor(999_999, None))
+    stream = mt5.Stream(WANTED, mt5.TickCursor(999_999, None))
     assert not reader.lags(stream), "nothing was read yet"
     rows = rows_at(1_000_000, 1_000_500)
     stream.cursor.begin(rows)

@@ -21,6 +21,7 @@ import argparse
 import base64
 import calendar
 import contextlib
+import difflib
 import functools
 import hashlib
 import hmac
@@ -246,6 +247,8 @@ LAG_MS = 2_000
 WAIT_S = 0.05
 """Between two looks for a symbol's first tick, or for history that is not there yet."""
 MISSING_S = 10.0
+SYNCHRONISE_S = 1.5
+"""Of the 3 s that the answers to a subscription may take."""
 COMPLAIN_S = 10.0
 LATE_VERDICT_S = 10.0
 CLOCK_DOUBT_S = 26 * 3_600
@@ -1050,11 +1053,15 @@ class SymbolRefused(Exception):
     """Why a symbol is not given."""
 
 
+class NotSynchronised(SymbolRefused):
+    """The terminal knows the symbol, but its terms have not come from the broker yet."""
+
+
 class SymbolFacts:
     """What orders and the gateway need to know of one symbol."""
 
     def __init__(self, info: Any) -> None:
-        """Raises ValueError on numbers that are none."""
+        """Raises NotSynchronised, ValueError on numbers that are none."""
         self.name: str = info.name
         self.tick_size = exact(info.trade_tick_size or info.point)
         self.lot_step = exact(info.volume_step)
@@ -1064,6 +1071,20 @@ class SymbolFacts:
         self.filling_mask: int = info.filling_mode
         self.order_mode: int = info.order_mode
         self.expiration_mode: int = info.expiration_mode
+        for what, size in (("tick size", self.tick_size), ("lot step", self.lot_step)):
+            if size <= 0:
+                raise NotSynchronised(
+                    f"the {what} of {self.name!r} was {size}, must be above 0: it is not synchronised yet, subscribe "
+                    "later"
+                )
+
+
+def find_similar(terminal: Terminal, name: str) -> str:
+    """For a message: at most 5 names of the terminal that are like this one."""
+    stem = re.sub(r"[^A-Za-z0-9].*", "", name)[:3]
+    found = terminal.call("symbols_get", group=f"*{stem}*,*{stem.upper()}*") if stem else None
+    names = difflib.get_close_matches(name, [each.name for each in found or ()], 5, 0.0)
+    return f"; it has {', '.join(map(repr, names))}" if names else ""
 
 
 def open_symbol(terminal: Terminal, name: str, server_now_ms: int) -> Any:
@@ -1071,7 +1092,8 @@ def open_symbol(terminal: Terminal, name: str, server_now_ms: int) -> Any:
     if not name.isascii() or len(name) > MAX_SYMBOL_CHARACTERS:
         raise SymbolRefused(f"{name!r} must be at most {MAX_SYMBOL_CHARACTERS} ASCII characters")
     if not terminal.call("symbol_select", name, True):
-        raise SymbolRefused(f"the terminal has no symbol {name!r}: {terminal.error[1]} ({terminal.error[0]})")
+        trouble = f"the terminal has no symbol {name!r}: {terminal.error[1]} ({terminal.error[0]})"
+        raise SymbolRefused(trouble + find_similar(terminal, name))
     info = terminal.call("symbol_info", name)
     if info is None:
         raise SymbolRefused(f"the terminal tells nothing of {name!r}: {terminal.error[1]} ({terminal.error[0]})")
@@ -1086,23 +1108,22 @@ def open_symbol(terminal: Terminal, name: str, server_now_ms: int) -> Any:
     return info
 
 
-def describe_instrument(info: Any, symbol: str, account_currency: str, clock: ServerClock) -> Body:
+def describe_instrument(info: Any, market: SymbolFacts, symbol: str, account_currency: str, clock: ServerClock) -> Body:
     """`instrument` of the protocol. Raises ValueError on numbers that are none."""
-    tick_size = exact(info.trade_tick_size or info.point)
     point_value: Decimal | None = None
     currency = info.currency_profit
     if currency in ("", account_currency):
         # The tick value is in the account's currency.
         currency = account_currency
-        point_value = exact(float(exact(info.trade_tick_value) / tick_size))
+        point_value = exact(float(exact(info.trade_tick_value) / market.tick_size))
     elif info.trade_calc_mode in CALC_BY_CONTRACT_SIZE:
         point_value = exact(info.trade_contract_size)
     return {
         "symbol": symbol,
         "platform_symbol": info.name,
         "contract": "",
-        "tick_size": write(tick_size),
-        "lot_step": write(exact(info.volume_step)),
+        "tick_size": write(market.tick_size),
+        "lot_step": write(market.lot_step),
         "point_value": None if not point_value else write(point_value),
         "currency": currency[:5],
         "expiry_ns": clock.to_utc_ns(info.expiration_time * MS_PER_S),
@@ -3126,24 +3147,35 @@ class Bridge:
         markets = self._trade.desk.markets
         markets.clear()
         self.names.set({each["platform_symbol"]: each["symbol"] for each in body["symbols"]})
+        until_s = time.monotonic() + SYNCHRONISE_S
         for symbol_id, each in wanted.items():
-            answer, records = self._open_stream(each, before[symbol_id] if symbol_id in kept else None)
+            answer, records = self._open_stream(each, before[symbol_id] if symbol_id in kept else None, until_s)
             link.queue({"type": "subscribed", "subscribe_seq": link.received + 1, "symbols": [answer]})
             if records is not None:
                 link.queue_ticks(symbol_id, records)
             # History of the next one may take a while.
             link.flush(time.monotonic())
 
-    def _open_stream(self, wanted: Body, before: Stream | None) -> tuple[Body, Rows | None]:
+    def _open_symbol(self, name: str, until_s: float) -> tuple[Any, SymbolFacts]:
+        """One that was just selected may take a moment to be synchronised. Raises SymbolRefused, ValueError."""
+        while True:
+            info = open_symbol(self.terminal, name, self.clock.to_server_ms(time.time_ns() // NS_PER_MS))
+            try:
+                return info, SymbolFacts(info)
+            except NotSynchronised:
+                if time.monotonic() >= until_s:
+                    raise
+            time.sleep(WAIT_S)
+
+    def _open_stream(self, wanted: Body, before: Stream | None, until_s: float) -> tuple[Body, Rows | None]:
         """Answer for one symbol, and its state."""
         assert self._trade is not None
         assert self.terminal.account is not None
         answer: Body = {"symbol_id": wanted["symbol_id"], "accepted": False}
-        server_now_ms = self.clock.to_server_ms(time.time_ns() // NS_PER_MS)
+        currency = self.terminal.account.currency
         try:
-            info = open_symbol(self.terminal, wanted["platform_symbol"], server_now_ms)
-            market = SymbolFacts(info)
-            instrument = describe_instrument(info, wanted["symbol"], self.terminal.account.currency, self.clock)
+            info, market = self._open_symbol(wanted["platform_symbol"], until_s)
+            instrument = describe_instrument(info, market, wanted["symbol"], currency, self.clock)
         except (SymbolRefused, ValueError) as error:
             self.log.say("warning", f"{wanted['symbol']}: {error}")
             return {**answer, "text": str(error)[:512]}, None
