@@ -265,6 +265,8 @@ MOST_WAITING_TICKS = 65_536
 MAX_SYMBOL_CHARACTERS = 29
 REQUOTE_RETRIES = 2
 STABLE_READS = 5
+MOST_STRANGERS = 16
+"""Connections without a session; select takes 512 sockets on Windows, 1,024 descriptors elsewhere."""
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Frames and messages
@@ -601,6 +603,7 @@ CONFIG_FIELDS: dict[str, Any] = {
     "role": (_word("both", "ticks", "orders"), "both"),
     "poll_ms": (_whole(1, 1_000), 2),
     "backoff_ms": (_whole(50, 60_000), 1_000),
+    "account_wait_s": (_whole(0, 600), 60),
     "monitor_busy_ms": (_whole(5, 1_000), 30),
     "monitor_idle_ms": (_whole(50, 5_000), 300),
     "history_days": (_whole(1, 30), 2),
@@ -636,6 +639,7 @@ class Config:
         self.has_orders: bool = taken["role"] != "ticks"
         self.poll_s: float = taken["poll_ms"] / 1000
         self.backoff_s: float = taken["backoff_ms"] / 1000
+        self.account_wait_s: int = taken["account_wait_s"]
         self.monitor_busy_s: float = taken["monitor_busy_ms"] / 1000
         self.monitor_idle_s: float = taken["monitor_idle_ms"] / 1000
         self.history_days: int = taken["history_days"]
@@ -2805,7 +2809,12 @@ class Trade:
 
 
 class Bridge:
-    """One terminal, one adapter, one thread. `turn` for ever."""
+    """One terminal, one adapter, one thread. `turn` for ever.
+
+    Attributes:
+        is_hopeless: since its start the terminal is another one than the configuration's, for `account_wait_s`: a
+            terminal that was just opened may still be on its way to the right account.
+    """
 
     def __init__(self, module: Any, config: Config, log: Log, listener: socket.socket) -> None:
         self.config = config
@@ -2815,6 +2824,7 @@ class Bridge:
         self.terminal = Terminal(module, config, log)
         self.terminal.announce = self._announce
         self.boot_id = secrets.token_hex(8)
+        self.is_hopeless = False
         self._pulse = Pulse(config.pulse_file, self.boot_id)
         self._gauge = ClockGauge()
         self._gate = QuoteGate(config.gate_locked, config.quote_hours)
@@ -2827,6 +2837,7 @@ class Bridge:
         self._fitness = Fitness(False, False, "the terminal is not connected yet")
         self._unfit = self._fitness.text
         self._backoff_s = config.backoff_s
+        self._right_until_s = time.monotonic() + config.account_wait_s
         self._connect_due_s = 0.0
         self._watch_due_s = 0.0
         self._look_due_s = 0.0
@@ -2837,6 +2848,8 @@ class Bridge:
         self._complaint = ""
         self._complain_due_s = 0.0
         self._gated_told = 0
+        self._crowded_out = 0
+        self._crowd_due_s = 0.0
 
     # What the others use.
 
@@ -2856,6 +2869,7 @@ class Bridge:
         """Raises TerminalLost, WrongTerminal, OSError (the file of ids)."""
         account = self.terminal.connect()
         self._trade = Trade(self, account)
+        self._right_until_s = math.inf
         self._backoff_s = self.config.backoff_s
         self._watch_due_s = 0.0
         self._watch(time.monotonic())
@@ -2936,8 +2950,9 @@ class Bridge:
         else:
             due_s.append(self._watch_due_s)
             if self._session is not None:
-                due_s += [stream.due_s for stream in self._streams.values()]
                 due_s += [self._gauge_due_s, self._lag_due_s]
+                if self.config.has_ticks:
+                    due_s += [stream.due_s for stream in self._streams.values()]
                 if self.config.has_orders:
                     due_s.append(0.0 if self._trade.monitor.at_once else self._look_due_s)
         return max(min(due_s) - now_s, 0.0)
@@ -2962,6 +2977,13 @@ class Bridge:
             connection, _ = self._listener.accept()
         except OSError:
             return
+        strangers = [link for link in self._links if link is not self._session]
+        if len(strangers) >= MOST_STRANGERS:
+            strangers[0].close()
+            self._crowded_out += 1
+            if now_s >= self._crowd_due_s:
+                self._crowd_due_s = now_s + COMPLAIN_S
+                self.notice("warning", f"{self._crowded_out} connections were closed to make room, none had logged in")
         link = Link(connection, now_s)
         self._links.append(link)
         link.queue(
@@ -3031,11 +3053,12 @@ class Bridge:
         """The terminal may be lost on the way; then there is no session any more."""
         try:
             deed(link, body)
-        except TerminalLost as error:
-            self.lose_terminal(str(error))
-        except WrongTerminal as error:
-            self._become_unfit(str(error))
-        except CallFailed as error:
+        except (TerminalLost, WrongTerminal, CallFailed) as error:
+            if isinstance(error, TerminalLost):
+                self.lose_terminal(str(error))
+            elif isinstance(error, WrongTerminal):
+                self._become_unfit(str(error))
+            # Who is just logging in is no session yet; others have heard it already.
             link.end("not_ready", str(error), time.monotonic())
 
     # Sessions.
@@ -3368,6 +3391,7 @@ class Bridge:
         self._unfit = text
         self._end_session(text)
         if self._trade is None:
+            self.is_hopeless = time.monotonic() >= self._right_until_s
             self.lose_terminal(text)
 
     def lose_terminal(self, text: str) -> None:
@@ -3455,25 +3479,24 @@ def run(config: Config, log: Log, module: Any, *, check: bool, lifeline: bool) -
         return EXIT_PORT
     bridge = Bridge(module, config, log, listener)
     try:
-        try:
-            bridge.connect()
-        except WrongTerminal as error:
-            log.say("error", str(error))
-            return EXIT_CONFIG
-        except (TerminalLost, OSError) as error:
-            if check:
-                log.say("error", str(error))
-                return 1
-            bridge.lose_terminal(str(error))
         if check:
-            sys.stdout.write(json.dumps(bridge.report(), indent=1) + "\n")
-            return EXIT_CLEAN
+            return _check(bridge, log)
         log.say("info", f"{PROGRAM} {VERSION} serves {config.platform} on {config.host}:{config.port}")
-        while not stopping.is_wanted:
+        while not stopping.is_wanted and not bridge.is_hopeless:
             bridge.turn()
     finally:
         bridge.stop()
         module.shutdown()
+    return EXIT_CONFIG if bridge.is_hopeless else EXIT_CLEAN
+
+
+def _check(bridge: Bridge, log: Log) -> int:
+    try:
+        bridge.connect()
+    except (WrongTerminal, TerminalLost, OSError) as error:
+        log.say("error", str(error))
+        return EXIT_CONFIG if isinstance(error, WrongTerminal) else 1
+    sys.stdout.write(json.dumps(bridge.report(), indent=1) + "\n")
     return EXIT_CLEAN
 
 
