@@ -104,6 +104,10 @@ class Broker:
             self.later(plan.after_ms, lambda: self._end_if_alive(order, mt5.ORDER_STATE_CANCELED))
         elif plan.name == "rejected_later":
             self.later(plan.after_ms, lambda: self._end_if_alive(order, mt5.ORDER_STATE_REJECTED))
+        elif plan.name == "listed_late":
+            order.listed_ms = self.clock.now_ms() + plan.after_ms
+        elif plan.name == "ends_out_of_sight":
+            self.later(plan.after_ms, lambda: self._end_out_of_sight(order, by_ticket=plan.terms["by_ticket"]))
         self.advance(order)
         return order
 
@@ -170,7 +174,7 @@ class Broker:
             pause_ms = plan.after_ms if plan.name == "partial_then_fill" else 0
             late_ms = plan.after_ms if plan.name == "out_of_order" else 0
             return [(half, pause_ms, late_ms), (rest, 0, 0)]
-        if plan.name == "partial_then_cancel" and rest > 0:
+        if plan.name in ("partial_then_cancel", "ends_partial") and rest > 0:
             return [(half, 0, 0)]
         if plan.name == "overfill":
             return [(whole, 0, 0), (info.volume_step, 0, 0)]
@@ -234,6 +238,8 @@ class Broker:
             order.state = mt5.ORDER_STATE_PARTIAL
             if plan.name == "partial_then_cancel":
                 self.later(plan.after_ms, lambda: self._end_if_alive(order, mt5.ORDER_STATE_CANCELED))
+            elif plan.name == "ends_partial":
+                self.later(plan.after_ms, lambda: self._end_if_alive(order, mt5.ORDER_STATE_PARTIAL))
 
     def _follow_up(self, order: Record, deal: Record) -> None:
         """What a scenario does after the order has filled."""
@@ -275,6 +281,13 @@ class Broker:
     def _end_if_alive(self, order: Record, state: int) -> None:
         if order.ticket in self.ledger.orders:
             self.ledger.finish(order, state)
+
+    def _end_out_of_sight(self, order: Record, *, by_ticket: bool) -> None:
+        """Cancelled, as if that were so long ago that no range which is asked for shows it."""
+        self._end_if_alive(order, mt5.ORDER_STATE_CANCELED)
+        order.time_done -= 40 * 86_400
+        if not by_ticket:
+            order.listed_ms = self.clock.now_ms() + 86_400_000
 
     def _is_anybody_waiting(self, name: str) -> bool:
         ledger = self.ledger

@@ -44,12 +44,15 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "slip": {"ticks": 1},
     "late_deals": {"after_ms": 1000},
     "rejected_later": {"after_ms": 200},
+    "listed_late": {"after_ms": 1000},
+    "ends_out_of_sight": {"after_ms": 300, "by_ticket": True},
+    "ends_partial": {"after_ms": 300},
 }
 NAMES = tuple(_DEFAULTS)
 _BY_LOTS = {float(lots): name for name, (lots, _) in PAPER_SCENARIOS.items()}
 RESTING = (
     *("fill_during_cancel", "fill_during_replace", "unsolicited_cancel", "cancel_rejected", "rest"),
-    "rejected_later",
+    *("rejected_later", "listed_late", "ends_out_of_sight"),
 )
 LISTED_LATE = ("silent_fill", "late_deals", "timeout_then_ack")
 

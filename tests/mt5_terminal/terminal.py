@@ -269,7 +269,10 @@ class Terminal:
         return Answer(len(bars), bars.tobytes())
 
     def _orders(self) -> list[Record]:
-        return self.cache.orders if self.cache else list(self.broker.ledger.orders.values())
+        if self.cache:
+            return self.cache.orders
+        now_ms = self.broker.clock.now_ms()
+        return [order for order in self.broker.ledger.orders.values() if order.listed_ms <= now_ms]
 
     def _positions(self) -> list[Record]:
         return self.cache.positions if self.cache else list(self.broker.ledger.positions.values())
