@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,10 +60,21 @@ def stand_in(tmp_path_factory):
     ids=lambda each: str(each)[:30],
 )
 def test_what_a_person_must_correct_ends_it_with_2(stand_in, tmp_path, change, words):
-    bridge = BridgeProcess(stand_in, tmp_path, "b3", "mt5_br", **change)
+    bridge = BridgeProcess(stand_in, tmp_path, "b3", "mt5_br", account_wait_s=0, **change)
     assert bridge.start().wait(PATIENCE_S) == 2
     assert words in bridge.log()
     assert "Traceback" not in bridge.log()
+
+
+def test_a_terminal_that_is_still_on_its_way_to_the_account_is_waited_for(tmp_path):
+    with Mt5Bench(tmp_path) as bench:
+        bench.stand_in.set_account(login=31337)
+        bench.bridge.start()
+        wait_log(bench.bridge, "login was 31337")
+        with pytest.raises(LinkLostError, match=r"not_ready.*login was 31337"):
+            bench.adapter.connect()
+        bench.stand_in.set_account(login=bench.bridge.config["login"])
+        assert bench.open().complete
 
 
 def test_without_the_package_it_says_what_to_install(stand_in, tmp_path):
@@ -148,6 +160,21 @@ def test_somebody_logs_in_elsewhere_meanwhile(bench):
     bench.stand_in.set_account(login=bench.bridge.config["login"])
     bench.reopen()
     assert bench.bridge.is_running
+
+
+def test_a_login_that_finds_the_terminal_wrong_or_gone_is_told_why(bench):
+    bench.adapter.close()
+    bench.stand_in.set_account(login=31337)
+    with pytest.raises(LinkLostError, match=r"not_ready.*login was 31337"):
+        bench.adapter.connect()
+    bench.stand_in.set_account(login=bench.bridge.config["login"])
+    bench.reopen()
+    bench.adapter.close()
+    bench.stand_in.kill_terminal(stay_down=True)
+    with pytest.raises(LinkLostError, match="not_ready"):
+        bench.adapter.connect()
+    bench.stand_in.launch_terminal()
+    bench.reopen()
 
 
 def test_a_broker_that_is_away(bench):
@@ -302,6 +329,20 @@ def test_garbage_floods_and_silence_harm_nobody_else(bench):
     assert bodies[-1]["code"] == "mute"
 
 
+def test_a_crowd_before_the_door_is_thinned_and_harms_nobody_else(bench):
+    """Each holds one of the sockets that select can take."""
+    crowd = []
+    for _ in range(mt5.MOST_STRANGERS + 8):
+        crowd.append(greet(bench.bridge.port))
+        bench.listen(0.02)
+    for connection, frames in crowd[:8]:
+        assert [body["type"] for body in read_to_the_end(connection, frames)] == ["challenge"], "no last word"
+    wait_log(bench.bridge, "connections were closed to make room")
+    bench.wait_filled(bench.place())
+    for connection, _ in crowd:
+        connection.close()
+
+
 def test_a_new_login_replaces_the_older_one(bench):
     connection, frames = greet(bench.bridge.port)
     with connection:
@@ -375,6 +416,21 @@ def test_ticks_and_orders_in_two_processes_on_one_terminal(tmp_path):
         assert not orders.adapter.account.instruments
         orders.wait_reject(orders.place(), m.RejectCode.LINK_DOWN)
         ticks.close()
+
+
+@pytest.mark.parametrize("role", ["orders", "both"])
+def test_without_ticks_to_read_it_rests(stand_in, tmp_path, role):
+    """A stream that nobody polls is always due."""
+    process = BridgeProcess(stand_in, tmp_path, "b3", "mt5_br", role=role)
+    process.config_file.write_text(json.dumps(process.config))
+    config = mt5.load_config(str(process.config_file))
+    bridge = mt5.Bridge(None, config, mt5.Log(None, "error"), None)
+    bridge._trade = SimpleNamespace(monitor=SimpleNamespace(at_once=False))
+    bridge._session = object()
+    wanted = {"symbol_id": 1, "symbol": "WIN", "platform_symbol": "WINZ26", "after_ns": 0, "after_count": 0}
+    bridge._streams = {1: mt5.Stream(wanted, None)}
+    bridge._watch_due_s = bridge._look_due_s = bridge._gauge_due_s = bridge._lag_due_s = 105.0
+    assert (bridge._wait_s(100.0) > 0) == (role == "orders")
 
 
 # The writer.

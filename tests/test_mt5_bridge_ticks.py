@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ from nexus_gateway.adapters.base import LinkLostError
 from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import TickFlag
 
+from tests.mt5_terminal.attached import attached
 from tests.mt5_terminal.control import TICK_DTYPE
+from tests.mt5_terminal.module import MetaTrader5 as module
 from tests.support.mt5_benches import Mt5Bench
+from tests.support.mt5_bridges import load_bridge
 
 STALL_S = float(os.environ.get("MT5_STALL_S", "4"))
 RING_SLOTS = 1 << 19
@@ -252,6 +256,34 @@ def test_a_series_and_an_expired_contract_are_refused(tmp_path):
             bench.stand_in.set_symbol("WINZ26", **change)
             with pytest.raises(LinkLostError, match=r"cannot be traded|has expired"):
                 bench.adapter.subscribe((bench.symbol,))
+
+
+@pytest.mark.parametrize("gone", [{"trade_tick_size": 0.0, "point": 0.0}, {"volume_step": 0.0}])
+def test_a_symbol_that_is_not_synchronised_yet_is_waited_for_then_refused(tmp_path, gone):
+    """Just selected, its terms are 0: nothing to trade by, and nothing that ends the bridge."""
+    with Mt5Bench(tmp_path) as bench:
+        bench.start()
+        there = {"trade_tick_size": 0.25, "point": 0.25, "volume_step": 1.0}
+        bench.stand_in.set_symbol(bench.name, **gone)
+        with pytest.raises(LinkLostError, match="not synchronised yet"):
+            bench.adapter.subscribe((bench.symbol,))
+        coming = threading.Timer(0.4, lambda: bench.stand_in.set_symbol(bench.name, **there))
+        coming.start()
+        bench.reopen()
+        coming.join()
+        assert bench.adapter.instruments[0].tick_size == Decimal("0.25")
+        assert "Traceback" not in bench.bridge.log()
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_like_it(tmp_path):
+    bridge = load_bridge()
+    with attached(tmp_path, "b3"):
+        terminal = bridge.Terminal(module, None, None)
+        with pytest.raises(bridge.SymbolRefused, match=r"no symbol 'winZ6'.*'WINZ26'"):
+            bridge.open_symbol(terminal, "winZ6", 0)
+        with pytest.raises(bridge.SymbolRefused) as refused:
+            bridge.open_symbol(terminal, "QQQQ", 0)
+        assert "it has" not in str(refused.value)
 
 
 @pytest.mark.parametrize("zone_minutes", [0, 60])

@@ -3437,7 +3437,7 @@ def listen(host: str, port: int, patience_s: float) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if exclusive is None else exclusive, 1)
         try:
             listener.bind((host, port))
-            listener.listen(8)
+            listener.listen(64)
             listener.setblocking(False)
             return listener
         except OSError:
