@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
@@ -12,6 +13,7 @@ from nexus_gateway.core import messages as m
 from tests.mt5_terminal.attached import pend, send
 from tests.mt5_terminal.module import MetaTrader5 as mt5
 from tests.support.mt5_benches import Mt5Bench
+from tests.support.mt5_bridges import load_bridge
 
 ONE = Decimal(1)
 DEAL, PENDING, SLTP, MODIFY, REMOVE = 1, 5, 6, 7, 8
@@ -266,6 +268,35 @@ def test_a_cancel_that_waits_for_an_order_which_has_ended_meanwhile_is_refused(b
     assert "ended" in bench.wait_reject(order, m.RejectCode.CANCEL_REJECTED).text
     bench.wait_state(order, m.LegState.FILLED)
     assert bench.sent(REMOVE) == []
+
+
+def test_a_call_that_fails_loses_no_cancel_that_waits(tmp_path):
+    bridge = load_bridge()
+    ids = bridge.OrderIds(str(tmp_path / "ids"), hedging=False)
+    order_id = m.client_order_id(m.signal_key("waits"), 0, m.OrderRole.ENTRY, 0)
+    ids.note(order_id)
+    answers, sent = [(), bridge.CallFailed("not now"), (), (SimpleNamespace(ticket=7),)], []
+
+    def need(name, **keywords):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def send(request):
+        sent.append(request)
+        return SimpleNamespace(retcode=10009)
+
+    terminal = SimpleNamespace(need=need, need_account=lambda: None, send=send)
+    monitor = SimpleNamespace(children={}, latest={}, at_once=False, is_over=lambda ticket: False)
+    desk = bridge.Desk(terminal, None, ids, None, monitor, 10, None, None)
+    ids.own(7, order_id)
+    assert desk.cancel({"client_order_id": order_id, "platform_order_id": ""})
+    with pytest.raises(bridge.CallFailed):
+        desk.follow_up()
+    for _ in range(3):
+        desk.follow_up()
+    assert sent == [{"action": REMOVE, "order": 7}], "once, as soon as it was listed"
 
 
 def test_an_order_that_ends_beyond_the_history_that_is_read(bench):
