@@ -48,6 +48,8 @@ from .waiting import wait_readable
 _NOTICE_EVERY_NS: Final = NS_PER_S
 _WAIT_S: Final = 0.05
 _FLUSH_S: Final = 0.005
+_ADOPT_NS: Final = 60 * NS_PER_S
+"""So much of what a dead predecessor has missed is asked for; after a longer pause ticks begin anew."""
 
 
 class BridgeAdapter(Adapter):
@@ -74,6 +76,7 @@ class BridgeAdapter(Adapter):
         self._token = self.read_token(where)
         self._log = process_log(feed.name)
         self._intake = TickIntake(feed.platform)
+        self._intake.adopt(feed.read_published(), time.time_ns() - _ADOPT_NS)
         self._counters = BridgeCounters(feed.counters, self._log)
         self._connection: BridgeConnection | None = None
         self._symbols = BridgeSymbols(self._intake)

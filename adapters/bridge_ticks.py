@@ -17,7 +17,7 @@ from ..shm.clock import utc_ns
 from ..shm.jit import entry_point, kernel
 from ..shm.layout import TICK_BYTES
 from ..shm.symbols import CAPACITY
-from ..shm.tick import TICK_DTYPE, Platform, TickFlag
+from ..shm.tick import TICK_DTYPE, Platform, TickArray, TickFlag
 from .bridge_frames import HEADER_BYTES, MAX_FRAME_TICKS, TICKS, VERSION
 
 _WORDS: Final = TICK_BYTES // 8
@@ -217,10 +217,24 @@ class TickIntake:
             meaning: whatever tells one instrument from another; when it has changed, both begin anew.
         """
         row = self._symbols[symbol_id]
-        if self._meanings.get(symbol_id) != meaning:
+        if self._meanings.setdefault(symbol_id, meaning) != meaning:
             self._meanings[symbol_id] = meaning
             row["newest_ns"] = row["count"] = 0
         return int(row["newest_ns"]), int(row["count"])
+
+    def adopt(self, ticks: TickArray, earliest_ns: int) -> None:
+        """Begin where a predecessor has ended; call it before the first subscription.
+
+        Args:
+            ticks: shape (n,), TICK_DTYPE: what it has published.
+            earliest_ns: a symbol whose newest tick is older, UTC ns, begins anew: what came since is too much.
+        """
+        events = ticks[(ticks["flags"] & _NO_EVENT == 0) & (ticks["ts_event_ns"] >= earliest_ns)]
+        for symbol_id in np.unique(events["symbol"]):
+            stamps = events["ts_event_ns"][events["symbol"] == symbol_id]
+            row = self._symbols[symbol_id]
+            row["newest_ns"] = stamps.max()
+            row["count"] = np.count_nonzero(stamps == stamps.max())
 
     def resume_from(self, symbol_id: int, event_ns: int) -> None:
         """As if the newest tick were the last one before this time, UTC ns."""

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from ..shm.counters import CountersPage
+from ..shm.reader import TickReader
 from ..shm.symbols import Symbol
 from ..shm.tick import Platform, TickArray, TickFlag
 from ..shm.writer import TickWriter, empty_ticks
@@ -123,6 +124,16 @@ class TickFeed:
         tick["symbol"], tick["source"], tick["flags"] = symbol_id, int(self.platform), int(flags)
         self._rolls.add()
         self.writer.publish(tick)
+
+    def read_published(self) -> TickArray:
+        """A copy of what the ring holds, oldest first: what predecessors have published, before this one begins."""
+        reader = TickReader(self.folder, self.name, start="oldest")
+        try:
+            ticks = empty_ticks(reader.ready())
+            reader.drain(ticks)
+        finally:
+            reader.close()
+        return ticks
 
     @property
     def stale_marks(self) -> int:

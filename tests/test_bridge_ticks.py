@@ -11,7 +11,7 @@ import pytest
 from nexus_gateway.adapters.bridge_frames import FrameBuffer
 from nexus_gateway.adapters.bridge_ticks import TickFault, TickIntake
 from nexus_gateway.shm.symbols import CAPACITY
-from nexus_gateway.shm.tick import TICK_DTYPE, Platform
+from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 
 from tests.reference_bridge import wire
 
@@ -125,6 +125,19 @@ def test_how_many_ticks_had_the_newest_time():
     intake.begin_session()
     assert intake.begin_symbol(4, "x") == (NOW_NS, 1), "kept over a reconnect"
     assert intake.begin_symbol(4, "another contract") == (0, 0)
+
+
+def test_a_successor_begins_where_the_ring_ends():
+    ticks = np.zeros(7, TICK_DTYPE)
+    ticks["symbol"] = [3, 3, 3, 3, 3, 4, 5]
+    ticks["ts_event_ns"] = [NOW_NS - 1, NOW_NS, NOW_NS, NOW_NS - 1, NOW_NS + 5, NOW_NS - 9, NOW_NS + 5]
+    ticks["flags"] = [1, 2, 4, 1, int(TickFlag.STALE), 1, int(TickFlag.SNAPSHOT)]
+    intake = TickIntake(Platform.NT8)
+    intake.adopt(ticks, NOW_NS - 5)
+    assert intake.begin_symbol(3, "x") == (NOW_NS, 2), "states and marks are no events"
+    assert intake.begin_symbol(4, "x") == (0, 0), "too long ago"
+    assert intake.begin_symbol(5, "x") == (0, 0)
+    assert intake.begin_symbol(3, "y") == (0, 0), "another contract"
 
 
 def naive(records: np.ndarray, wanted: set[int]) -> list[bool]:

@@ -147,6 +147,11 @@ def test_adapter_reconnects_lose_nothing(win):
     assert run_while(win, 4_000, [win.adapter.close, win.adapter.close, win.adapter.close]) > 5_000
 
 
+def test_an_adapter_that_dies_leaves_its_place_to_its_successor(win):
+    """Nothing of it is left but its ring: what came meanwhile is asked for, and nothing twice."""
+    assert run_while(win, 4_000, [win.succeed, win.succeed]) > 4_000
+
+
 def test_a_killed_bridge_loses_nothing(win):
     def die() -> None:
         win.bridge.kill()

@@ -310,7 +310,8 @@ def make_symbol(config: GatewayConfig, catalog: Catalog, name: str) -> Symbol:
     contract = entry.contract
     known = catalog.get(name)
     if not contract and known is not None and known.future is not None:
-        overrides = RollOverrides(dates=config.rollover.roll_dates, instants=config.rollover.switch_times)
+        rolls = config.rollover
+        overrides = RollOverrides(dates=rolls.roll_dates, instants=rolls.switch_times, before_end=rolls.before_end)
         contract = Rollover(catalog, load_sessions(), overrides).front_contract(name, datetime.now(UTC)).code
     tick_size = float("nan") if entry.tick_size is None else float(entry.tick_size)
     return Symbol(0, name, contract, tick_size)

@@ -88,6 +88,7 @@ class Mt5Bench:
         }
         if adapter_type is BrazilAdapter:
             settings["quotes_outside_session"] = True  # on whatever day the tests run
+        self._settings = settings
         self.adapter = adapter_type(self.feed, settings)
         self.desk = Desk(self.feed)
         self.adapter.orders = self.desk
@@ -102,6 +103,16 @@ class Mt5Bench:
         self.stand_in.close()
         self.feed.close()
         self.page.close()
+
+    def succeed(self) -> None:
+        """The adapter dies; another process' takes over its ring, and knows nothing but what is there."""
+        self.adapter.close()
+        folder, platform = self.feed.folder, self.feed.platform
+        self.feed.close()
+        self.feed = TickFeed(folder, self.key, platform, self.page, capacity=self.slots, board_rows=64)
+        self.adapter = type(self.adapter)(self.feed, self._settings)
+        self.desk = Desk(self.feed)
+        self.adapter.orders = self.desk
 
     # Sessions.
 
