@@ -157,6 +157,9 @@ class BridgeAdapter(Adapter):
         for name, reason in refusals.items():
             cure = "look the name up at the platform, and write it into settings.names"
             self._log.error("symbol without data", symbol=name, reason=reason, cure=cure)
+        for name, reason in answered.gaps().items():
+            self._counters.gaps.add()
+            self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
         if refusals and len(refusals) == len(names):
             raise LinkLostError(f"the bridge gives none of the symbols: {next(iter(refusals.values()))}")
         self._describe()

@@ -13,6 +13,7 @@ BRIDGE_COUNTERS: Final = (
     "bridge_ticks_refused",
     "bridge_quotes_gated",
     "bridge_symbols_refused",
+    "bridge_gaps",
     "bridge_commands_unanswered",
     "bridge_snapshots_late",
     "bridge_events_elsewhere",
@@ -29,6 +30,7 @@ class BridgeCounters:
 
     def __init__(self, page: CountersPage, log: Log) -> None:
         self.symbols_refused = page.counter("bridge_symbols_refused")
+        self.gaps = page.counter("bridge_gaps")
         self.commands_unanswered = page.counter("bridge_commands_unanswered")
         self.snapshots_late = page.counter("bridge_snapshots_late")
         self.events_elsewhere = page.counter("bridge_events_elsewhere")

@@ -24,6 +24,7 @@ class BridgeSymbols:
         self._wanted: dict[int, WantedSymbol] = {}
         self._awaited: set[int] = set()
         self._answers: dict[int, SubscribedSymbol] = {}
+        self._going_on: set[int] = set()
         intake.forbid_all()
 
     def want(self, symbols: Sequence[Symbol], names: Mapping[str, str]) -> Subscribe:
@@ -34,7 +35,7 @@ class BridgeSymbols:
         """
         before, answers = self._wanted, self._answers
         self.by_id = {symbol.id: symbol for symbol in symbols if symbol.name in names}
-        self._wanted, self._answers = {}, {}
+        self._wanted, self._answers, self._going_on = {}, {}, set()
         self._intake.forbid_all()
         for symbol_id, symbol in self.by_id.items():
             name = names[symbol.name]
@@ -50,6 +51,7 @@ class BridgeSymbols:
             )
             if known is not None and known.platform_symbol == name and symbol_id in answers:
                 self._note(answers[symbol_id])  # goes on without a pause
+                self._going_on.add(symbol_id)
         return Subscribe(symbols=tuple(self._wanted.values()))
 
     def sent(self, seq: int) -> None:
@@ -80,6 +82,15 @@ class BridgeSymbols:
             if reason:
                 reasons[wanted.symbol] = reason
         return reasons
+
+    def gaps(self) -> dict[str, str]:
+        """Symbols whose ticks do not go on, or not yet, where they ended, by our name, and what the bridge says."""
+        return {
+            self._wanted[symbol_id].symbol: answer.text
+            for symbol_id, answer in self._answers.items()
+            if self._wanted[symbol_id].after_ns and symbol_id not in self._going_on
+            if answer.accepted and not answer.resumed
+        }
 
     def instruments(self, *, tradable: bool) -> tuple[Instrument, ...]:
         """What the platform says of each symbol that it gives; `tradable`: of those alone that take orders."""

@@ -91,6 +91,9 @@ def test_resume_names_the_newest_tick_and_how_many_had_its_time(parts):
     bench.open()
     ((wanted,),) = asked
     assert (wanted["after_ns"], wanted["after_count"]) == (quoted_ns, 1)
+    assert bench.count("bridge_gaps") == 1, "this platform keeps no history, and says so"
+    bench.adapter.subscribe((NQ,))
+    assert bench.count("bridge_gaps") == 1, "within a session ticks just go on"
 
 
 @pytest.mark.parametrize("seed", range(5))
