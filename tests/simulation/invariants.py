@@ -244,7 +244,9 @@ def _check_carriers(
             if any(not engine.state.executions[key].counts for key in both):
                 continue
             name = signal.key, leg.target, leg.sign
-            missing = closed.get(name, ZERO) - opened.get(name, ZERO)
+            # A close that met lots which somebody else had closed already was traded back, and left nothing to carry.
+            traded_back = closed.get((signal.key, leg.target, -leg.sign), ZERO)
+            missing = closed.get(name, ZERO) - traded_back - opened.get(name, ZERO)
             if missing > 0 and leg.code is m.RejectCode.NONE:
                 found.append(f"{signal_id} {platform.name}: {missing} lots were not opened again, and nothing says so")
     return found

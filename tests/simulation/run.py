@@ -196,7 +196,10 @@ class World:
         if self.gateway.engine is not None:
             for platform in self.platforms:
                 self._break_link(platform.name)
-        self.schedule.at(4 * SECOND, self._resume_severed)  # a gateway that has just crashed is back by then
+        for seconds in (4, 20, 40):
+            # A gateway that has just crashed is back by the first; a kill of the storm's end cuts only when its
+            # patience has run out.
+            self.schedule.at(seconds * SECOND, self._resume_severed)
         self.schedule.run_until(START_NS + STORM_NS + CALM_NS)
         gateway = self.gateway
         violations = list(dict.fromkeys(gateway.broken)) + find_violations(gateway, self.nexus, self.platforms)
