@@ -121,7 +121,7 @@ class System:
         self._launcher.start()
         self.until(lambda: self.counters().get("routes_ready") == len(self.config.platforms))
         for name, platform in self.config.platforms.items():
-            if platform.settings["ticks_per_s"]:  # a signal before the first quote of its symbol is refused
+            if platform.settings.get("ticks_per_s"):  # a signal before the first quote of its symbol is refused
                 ticks = 20 * len(platform.symbols)
                 self.until(lambda name=name, ticks=ticks: self.counters(name).get("ticks_published", 0) > ticks)
         return self
