@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket as plain
 from collections.abc import Iterator
 
@@ -59,6 +60,10 @@ def endpoint(request: pytest.FixtureRequest, trading: Trading) -> str:
     }[request.param]
 
 
+LONGER = int(os.environ.get("FUZZ_FACTOR", "1"))
+"""So many times the examples of a test run: for a long one by hand."""
+
+
 def stranger(endpoint: str) -> zmq.Socket[bytes]:
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
@@ -74,7 +79,7 @@ def trades_still(floor: Floor, nexus: FakeNexus) -> None:
     assert nexus.client.counts["links"] == 1
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60 * LONGER, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=st.lists(st.lists(st.binary(max_size=400), min_size=1, max_size=3), min_size=1, max_size=20))
 def test_garbage(trading: Trading, endpoint: str, messages: list[list[bytes]]) -> None:
     floor, _, _ = trading
@@ -96,7 +101,7 @@ _VALID = [
 ]
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100 * LONGER, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(base=st.sampled_from(_VALID), at=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.booleans())
 def test_damaged_and_unauthorised_messages(
     trading: Trading, endpoint: str, base: bytes, at: int, byte: int, cut: bool
