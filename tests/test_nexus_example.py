@@ -30,6 +30,8 @@ from nexus_gateway.shm.counters import CountersPage
 from tests.support.commands import REPOSITORY, environment, start_command, stop_command
 from tests.support.scripted_gateway import make_leg, make_report, make_signal, short_folder, until
 
+pytestmark = pytest.mark.alone
+
 SIX = ("nt8", "sierra", "bookmap", "quantower", "mt5", "mt5_br")
 SIMULATOR = "nexus_gateway.adapters.simulator:SimulatorAdapter"
 D = Decimal

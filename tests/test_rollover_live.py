@@ -11,7 +11,7 @@ from nexus_gateway.core.messages import LegState, RejectCode, SignalClose, Signa
 from tests.support.roll_floor import LATE, ROLLS, SIX, RollFloor
 from tests.support.shm_processes import linux_only
 
-pytestmark = linux_only
+pytestmark = [linux_only, pytest.mark.alone]
 D = Decimal
 OLD, NEW = ROLLS["NQ"]
 

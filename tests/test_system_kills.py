@@ -15,7 +15,7 @@ from tests.support.ledgers import Ledgers
 from tests.support.shm_processes import linux_only
 from tests.support.system import NEXUS, System, Told
 
-pytestmark = linux_only
+pytestmark = [linux_only, pytest.mark.alone]
 PLATFORMS = {"mt5": {"paper": {"currency": "USD"}}, "nt8": {}, "sierra": {}, "quantower": {}}
 """One hedging account, and three netting ones."""
 GATEWAY = "gateway"

@@ -63,16 +63,21 @@ def _cut_off(connection: sqlite3.Connection, path: Path) -> list[str]:
 
 
 def _verify_chain(connection: sqlite3.Connection, problems: list[str]) -> tuple[int, int]:
-    chain, expected, at_ns = GENESIS, 1, 0
+    chain, expected, last_at_ns = GENESIS, 1, 0
     for seq, at_ns, payload, stored in connection.execute("SELECT seq, at_ns, payload, chain FROM events ORDER BY seq"):
+        if at_ns is None or payload is None or stored is None:
+            # SQLite reads a page that is not there as an empty one.
+            problems.append(f"event {seq} cannot be read, nor what follows it")
+            return expected - 1, last_at_ns
         chain = chain_hash(chain, at_ns, payload)
+        last_at_ns = at_ns
         if seq != expected:
             problems.append(f"events {expected} to {seq - 1} are missing")
         elif chain != stored:
             problems.append(f"event {seq} was altered, or one before it")
         # Go on from what is stored, so that one fault is named once.
         chain, expected = stored, seq + 1
-    return expected - 1, at_ns
+    return expected - 1, last_at_ns
 
 
 def backup(connection: sqlite3.Connection, target: Path, pages: int = 256) -> None:
