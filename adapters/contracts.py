@@ -209,9 +209,7 @@ def _describe(symbol: Symbol, catalog: Catalog, sessions: Sessions) -> Instrumen
         except InstrumentRefused:
             pass  # a contract that its exchange does not list has no end either; the gateway refuses it
         else:
-            stretches = sessions.intervals(known, last_session)
-            end = stretches[-1].close if stretches else sessions.day_end(known, last_session)
-            expiry_ns = int(end.timestamp()) * _NS_PER_S
+            expiry_ns = int(sessions.last_trade(known, last_session).timestamp()) * _NS_PER_S
     tick_size = Decimal(repr(symbol.tick_size)) if math.isfinite(symbol.tick_size) else Decimal("0.01")
     return Instrument(
         symbol=symbol.name,

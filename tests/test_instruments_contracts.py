@@ -139,7 +139,20 @@ def test_index_expiries_with_juneteenth_and_good_friday(root):
         ("GCH24", "2024-03-26"),
         ("NKDM25", "2025-06-12"),
         ("BTCH24", "2024-03-28"),
-        ("BTCZ25", "2025-12-24"),  # the last Friday is a bank holiday in London
+        ("BTCZ25", "2025-12-26"),  # a bank holiday in London alone: one of the two is enough
+        ("MBTZ31", "2031-12-26"),
+        ("BTCZ26", "2026-12-24"),
+        ("BTCZ21", "2021-12-31"),
+        ("CLZ21", "2021-11-19"),  # the 25th is Thanksgiving
+        ("CLM20", "2020-05-19"),  # Memorial Day
+        ("CLN22", "2022-06-21"),
+        ("MCLZ21", "2021-11-18"),
+        ("NGZ19", "2019-11-26"),
+        ("6EF26", "2026-01-16"),  # Martin Luther King's day is the Monday
+        ("6CF26", "2026-01-20"),
+        ("ZTH24", "2024-03-28"),
+        ("WDOH22", "2022-02-25"),  # Carnival on the month's first day
+        ("WDOJ24", "2024-03-28"),  # Good Friday
     ],
 )
 def test_dates_where_a_holiday_decides(code, day):

@@ -1,19 +1,21 @@
 """Trading hours: breaks, weekends, half days, pauses, Brazil's dates, and the questions about them."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nexus_gateway.core.errors import ConfigError
-from nexus_gateway.core.instruments.catalog import load_catalog
+from nexus_gateway.core.instruments.catalog import ExpiryRule, load_catalog
 from nexus_gateway.core.instruments.sessions import load_sessions
 
 CATALOG = load_catalog()
 SESSIONS = load_sessions()
 NEW_YORK = ZoneInfo("America/New_York")
 SAO_PAULO = ZoneInfo("America/Sao_Paulo")
+LATE = ExpiryRule("wednesday_nearest_15th", "b3", ends=time(23))
 MARKETS = ("cme_equity", "cme_commodity", "cme_fx", "cme_rates", "b3_index", "b3_dollar", "cfd_index", "otc_fx")
 
 
@@ -105,6 +107,31 @@ def test_the_longest_silence_of_the_recorded_index_session_was_expected():
 )
 def test_session_day_changes_at_five_in_new_york(at, day):
     assert SESSIONS.session_day("cme_equity", ny(at)) == day
+
+
+@pytest.mark.parametrize(
+    ("symbol", "last_session", "end"),
+    [
+        ("ES", "2026-12-18", ny("2026-12-18T09:30")),  # settled on the opening of the stocks
+        ("NQ", "2026-06-18", ny("2026-06-18T09:30")),
+        ("6E", "2026-06-15", ny("2026-06-15T10:16")),
+        ("ZN", "2026-09-21", ny("2026-09-21T13:01")),
+        ("NKD", "2026-06-11", ny("2026-06-11T17:00")),
+        ("CL", "2026-05-19", ny("2026-05-19T17:00")),
+        ("WDO", "2026-06-30", sp("2026-06-30T18:30")),
+    ],
+)
+def test_a_contract_stops_at_its_own_time_on_its_last_session(symbol, last_session, end):
+    assert SESSIONS.last_trade(CATALOG[symbol], date.fromisoformat(last_session)) == end
+
+
+def test_an_early_close_ends_a_contract_before_its_own_time(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE)
+    sessions = load_sessions(path)
+    late = msgspec.structs.replace(CATALOG["WIN"], future=msgspec.structs.replace(CATALOG["WIN"].terms, expiry=LATE))
+    assert sessions.last_trade(late, date(2026, 7, 16)) == sp("2026-07-16T18:00")
+    assert sessions.last_trade(late, date(2026, 7, 14)) == sp("2026-07-14T18:30")  # no session at all: the boundary
 
 
 def test_a_time_without_a_zone_is_refused():

@@ -262,3 +262,10 @@ def test_no_order_gets_to_a_contract_that_is_not_in_front():
     assert guard(order(OLD, OLD), after_roll) is RejectCode.CONTRACT_EXPIRED
     assert guard(order(OLD, OLD, OrderRole.EXIT), after_roll) is RejectCode.NONE  # what is open can be closed
     assert guard(order(OLD, OLD, OrderRole.EXIT), expired) is RejectCode.CONTRACT_EXPIRED
+
+
+def test_a_contract_takes_no_order_from_its_own_last_minute_on():
+    """The index settles on the opening of the stocks: from 09:30 in New York there is nothing left to close."""
+    last_minute = datetime(2025, 6, 20, 13, 29, tzinfo=UTC)
+    assert guard(order("NQ", NEW, OrderRole.EXIT), last_minute) is RejectCode.NONE
+    assert guard(order("NQ", NEW, OrderRole.EXIT), last_minute.replace(minute=30)) is RejectCode.CONTRACT_EXPIRED

@@ -155,7 +155,7 @@ class Markets:
         return "; ".join(f"{code}: {each}" for each in compare_identity(instrument, dates, _identity_of(reported)))
 
     def expiry_ns(self, code: str) -> int:
-        """End of a contract's last session, UTC ns; 0 for what is no contract of the catalog."""
+        """When a contract stops trading, UTC ns; 0 for what is no contract of the catalog."""
         contract = parse_code(code)
         if contract is None or contract.root not in self.catalog:
             return 0
@@ -225,9 +225,7 @@ class Markets:
             return code, None, str(error)
 
     def _expiry_ns(self, instrument: Instrument, dates: ContractDates) -> int:
-        stretches = self._sessions.intervals(instrument, dates.last_session)
-        end = stretches[-1].close if stretches else self._sessions.day_end(instrument, dates.last_session)
-        return int(end.timestamp()) * _NS_PER_S
+        return int(self._sessions.last_trade(instrument, dates.last_session).timestamp()) * _NS_PER_S
 
     def _is_open(self, platform: str, instrument: Instrument, now_ns: int) -> bool:
         configured = self._config.platforms.get(platform)

@@ -8,6 +8,7 @@ form adds instruments or replaces whole entries.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -39,11 +40,15 @@ RollRuleName = Literal["cme_index", "before_first_notice", "before_last_session"
 
 
 class ExpiryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How last session and maturity follow from the contract month; `days` is the rule's own count."""
+    """How last session and maturity follow from the contract month; `days` is the rule's own count.
+
+    ends: time of day at the exchange at which trading stops on the last session; None = when that session ends.
+    """
 
     rule: ExpiryRuleName
     holidays: str
     days: int = 0
+    ends: time | None = None
 
 
 class RollRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

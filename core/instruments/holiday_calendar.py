@@ -103,10 +103,11 @@ def _us_banks(year: int) -> frozenset[date]:
     return frozenset(day + timedelta(days=1) if day.weekday() == _SUNDAY else day for day in found)
 
 
-def _london(year: int) -> frozenset[date]:
+def _us_and_london(year: int) -> frozenset[date]:
+    """Days on which neither of the two does business."""
     import holidays
 
-    return frozenset(holidays.country_holidays("GB", subdiv="ENG", years=year))
+    return _us_exchange(year) & frozenset(holidays.country_holidays("GB", subdiv="ENG", years=year))
 
 
 def _brazil(year: int) -> frozenset[date]:
@@ -144,7 +145,7 @@ _SOURCES: dict[str, tuple[Callable[[int], frozenset[date]], ...]] = {
     "us_stocks": (_us_stocks,),
     "us_exchange": (_us_exchange,),
     "us_bank_and_exchange": (_us_exchange, _us_banks),
-    "us_and_london": (_us_exchange, _london),
+    "us_or_london": (_us_and_london,),
     "b3": (_b3,),
     "new_year_and_christmas": (_new_year_and_christmas,),
 }

@@ -129,6 +129,14 @@ class Sessions:
         """Return the trading stretches of the session day `day`; empty when closed."""
         return self._day(self._calendar(market), day)
 
+    def last_trade(self, instrument: Instrument, last_session: date) -> datetime:
+        """Return the instant (UTC) from which a contract with this last session trades no more."""
+        calendar = self._calendar(instrument)
+        stretches = self._day(calendar, last_session)
+        end = stretches[-1].close if stretches else self.day_end(instrument, last_session)
+        ends = instrument.terms.expiry.ends
+        return end if ends is None else min(end, _utc(last_session, ends, calendar))
+
     def check_instruments(self, instruments: Iterable[Instrument]) -> None:
         """Check at start that each instrument has its calendar. Raises ConfigError."""
         for instrument in instruments:
