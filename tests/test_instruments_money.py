@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nexus_gateway.core.errors import DataFormatError
+from nexus_gateway.core.errors import ConfigError, DataFormatError
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.instruments.currency import CurrencyConverter, Rate, live_rate
 from nexus_gateway.core.instruments.money import Money, position_profit
@@ -102,6 +102,21 @@ def test_a_broken_rate_file_names_the_place(tmp_path, text):
     path.write_text(text)
     with pytest.raises(DataFormatError, match=r"rates\.csv"):
         RateHistory(path)
+
+
+def test_a_rate_file_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"rates\.csv: cannot be read"):
+        RateHistory(tmp_path / "rates.csv")
+
+
+def test_rates_of_a_file_stand_between_live_and_configured_ones(tmp_path):
+    path = tmp_path / "rates.csv"
+    path.write_text("date,usd_per_eur,brl_per_eur\n2026-12-31,1.10,6.05\n")
+    rates = RateHistory(path).rates_on(date(2027, 1, 1), None)
+    fixed = Rate("USD", "BRL", Decimal("5.00"), "configured", 0, None, 2)
+    reais = converter(fixed, *rates).convert(Money(Decimal(1), "USD"), "BRL", NOW)
+    assert reais.amount.amount == Decimal("5.50")
+    assert converter(fixed, *rates, rate("5.40")).convert(BRL_20, "USD", NOW).rates[0].source == "live"
 
 
 def test_a_missing_rate_is_refused_for_risk_and_flagged_in_reports():

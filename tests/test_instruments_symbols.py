@@ -117,6 +117,7 @@ def test_every_required_root_has_a_name_where_its_exchange_is_offered():
         ("WINV25_71R", "mt5_br", None), ("WINQ6", "mt5_br", "WINQ26"), ("NQH25", "mt5_br", None),
         ("@NQH25", None, "NQH25"), ("QCLF25", None, "CLF25"), ("CME_MINI:NQH2025", None, "NQH25"),
         ("BMFBOVESPA:WINQ2026", None, "WINQ26"), ("NQH25", None, "NQH25"), ("", None, None), ("NQ", "nt8", None),
+        ("NQH\uff12\uff15", "quantower", None), ("NQ 03-\u0662\u0665", "nt8", None),
     ],
 )  # fmt: skip
 def test_names_are_read_or_refused(name, platform, meaning):
@@ -240,6 +241,12 @@ def test_longest_root_wins(tmp_path):
         (lambda raw: raw["platforms"]["mt5"]["instruments"]["US30"].update(aliases=["GOLD"]), "both US30 and XAUUSD"),
         (lambda raw: raw["roots"]["cqg"].update(ES="ENQ"), "both written ENQ"),
         (lambda raw: raw["roots"]["cqg"].update(QQ="X"), "QQ"),
+        (lambda raw: raw["roots"]["cqg"].update(ES=""), "as nothing"),
+        (lambda raw: raw["exchanges"]["mic"].update(CME=""), "as nothing"),
+        (lambda raw: raw["platforms"]["nt8"]["forms"]["nt8"].update(name="{M}{YY}{root}"), "needs one {root}"),
+        (lambda raw: raw["platforms"]["nt8"]["forms"]["nt8"].update(
+            name="{root}{M}{YY}{exchange}{exchange}"), "{exchange} twice"),
+        (lambda raw: raw["platforms"]["mt5"]["instruments"].update(US30={"name": ""}), "empty name"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_refused_whole_and_the_old_one_stays(tmp_path, change, complaint):
@@ -261,6 +268,24 @@ def test_broken_json_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"symbols\.json"):
         SymbolFile(path, CATALOG)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_in_another_encoding_is_refused_and_the_old_one_stays(tmp_path, encoding):
+    path = tmp_path / "symbols.json"
+    path.write_bytes(MAPPING.read_bytes())
+    symbols = SymbolFile(path, CATALOG)
+    before = symbols.book
+    path.write_bytes(MAPPING.read_text(encoding="utf-8").replace("mt5_br", "mt5_b\u00e9").encode(encoding))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        symbols.reload()
+    assert symbols.book is before
+
+
+def test_the_mark_that_windows_editors_write_is_no_fault(tmp_path):
+    path = tmp_path / "symbols.json"
+    path.write_bytes(MAPPING.read_text(encoding="utf-8").encode("utf-8-sig"))
+    assert SymbolFile(path, CATALOG).book.name_of("nt8", NQH25).name == "NQ 03-25"
 
 
 def test_reload_says_what_changed(tmp_path):

@@ -16,7 +16,7 @@ CENTURY = 2000
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 """Two-digit years mean this century only: no electronic contract of the catalog is older."""
 
-_CODE = re.compile(rf"([A-Z0-9]+)([{MONTH_LETTERS}])(\d\d)")
+_CODE = re.compile(rf"([A-Z0-9]+)([{MONTH_LETTERS}])([0-9]{{2}})")
 _PAST_YEARS = 1
 """How far back a one-digit year may reach; the other nine of the ten years lie ahead."""
 

@@ -40,11 +40,20 @@ def read_packaged_yaml(name: str, shape: type[T]) -> T:
 
 def read_yaml(path: Path, shape: type[T]) -> T:
     """Return a user's YAML file checked against `shape`. Raises ConfigError that names the file."""
+    return convert_yaml(read_text(path), shape, str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return a user's text file, UTF-8 with or without the mark that Windows editors put in front.
+
+    Raises ConfigError: a file in another encoding must not end the process that looks whether it has changed.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
-    return convert_yaml(text, shape, str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def convert_yaml(text: str, shape: type[T], origin: str) -> T:

@@ -7,6 +7,7 @@ the last row before then stands, with its age.
 from __future__ import annotations
 
 import csv
+import io
 from bisect import bisect_right
 from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -15,25 +16,26 @@ from zoneinfo import ZoneInfo
 
 from ..errors import DataFormatError
 from .currency import Rate
+from .data_file import read_text
 from .refusals import RATE_MISSING, RateRefused
 
 _PER_EUR = "_per_eur"
 _PUBLISHED = time(14, 15)
 _FRANKFURT = ZoneInfo("Europe/Berlin")
 _NS_PER_SECOND = 1_000_000_000
-FILE_RANK = 10
-"""Rates of a file are used when no live one is fresh."""
+FILE_RANK = 1
+"""Rates of a file are used when no live one (rank 0) is fresh, and before configured ones."""
 
 
 class RateHistory:
     """Euro reference rates by date, read-only. Columns named `xxx_per_eur` are used, others ignored."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file. Raises DataFormatError naming file and line."""
+        """Read the file. Raises DataFormatError naming file and line, ConfigError when it cannot be read."""
         self._source = path.name
         self._days: list[date] = []
         self._values: list[dict[str, Decimal]] = []
-        with path.open(newline="", encoding="utf-8") as lines:
+        with io.StringIO(read_text(path)) as lines:
             reader = csv.DictReader(lines)
             columns = [name for name in reader.fieldnames or [] if name.endswith(_PER_EUR)]
             if not columns or "date" not in (reader.fieldnames or []):

@@ -18,7 +18,7 @@ from .refusals import SYMBOL_AMBIGUOUS, InstrumentRefused, SymbolRefused
 
 _FIELD = re.compile(r"\{(root|exchange)(?::(\w+))?\}|\{(M|MM|Y|YY|YYYY)\}")
 _MONTH_PATTERNS = {"M": f"(?P<letter>[{MONTH_LETTERS}])", "MM": "(?P<number>0[1-9]|1[0-2])"}
-_YEAR_PATTERN = r"(?P<year>\d{4}|\d{2}|\d)"
+_YEAR_PATTERN = r"(?P<year>[0-9]{4}|[0-9]{2}|[0-9])"
 _YEAR_FORMATS = {"Y": 1, "YY": 2, "YYYY": 4}
 
 
@@ -44,6 +44,8 @@ class SymbolForm:
         self._by_length = sorted(
             ((written, root) for root, written in self._roots.items()), key=lambda pair: -len(pair[0])
         )
+        if any(not text for text in (*self._roots.values(), *self._exchange_texts.values())):
+            raise ConfigError(f"form {template!r} writes a root or exchange as nothing; give each a text")
         written_names = [written for written, _ in self._by_length]
         doubled = {each for each in written_names if written_names.count(each) > 1}
         if doubled:
@@ -161,12 +163,14 @@ def _split(template: str) -> list[tuple[str, str]]:
     if position < len(template):
         parts.append(("literal", template[position:]))
     dates = [value for kind, value in parts if kind == "date"]
-    roots = [value for kind, value in parts if kind == "root"]
     months = [value for value in dates if value in _MONTH_PATTERNS]
-    if len(roots) != 1 or len(months) != 1 or len(dates) != 2 or dates[0] != months[0]:
+    order = [kind for kind, _ in parts if kind in ("root", "date")]
+    if order != ["root", "date", "date"] or len(months) != 1 or dates[0] != months[0]:
         raise ConfigError(
             f"form {template!r} needs one {{root}}, then one {{M}} or {{MM}}, then one {{Y}}, {{YY}} or {{YYYY}}"
         )
+    if sum(kind == "exchange" for kind, _ in parts) > 1:
+        raise ConfigError(f"form {template!r} has {{exchange}} twice; keep one of them")
     leftover = [value for kind, value in parts if kind == "literal" and ("{" in value or "}" in value)]
     if leftover:
         raise ConfigError(f"form {template!r} has an unknown field in {leftover[0]!r}")

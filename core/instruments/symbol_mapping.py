@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import ConfigError
 from .catalog import Catalog
+from .data_file import read_text
 
 PLATFORMS = ("mt5", "mt5_br", "nt8", "sierra", "bookmap", "quantower")
 
@@ -68,10 +69,7 @@ class MappingChange(msgspec.Struct, frozen=True):
 
 def read_mapping(path: Path) -> SymbolMapping:
     """Return the mapping file, typed. Raises ConfigError naming the file; doubled keys are errors."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
+    text = read_text(path)
     try:
         raw = json.loads(text, object_pairs_hook=_refuse_doubled_keys)
         mapping = msgspec.convert(raw, SymbolMapping)
@@ -95,9 +93,11 @@ def check_references(mapping: SymbolMapping, catalog: Catalog) -> None:
             _require_future(catalog, root, f"{where}.stands_for")
             if symbol not in entry.instruments:
                 raise ConfigError(f"{where}.stands_for.{root} was {symbol!r}; add it to {where}.instruments")
-        for symbol in entry.instruments:
+        for symbol, names in entry.instruments.items():
             if symbol not in catalog or catalog[symbol].future is not None:
                 raise ConfigError(f"{where}.instruments.{symbol} is not a CFD or pair of the catalog; add it there")
+            if not all((names.name, *names.aliases)):
+                raise ConfigError(f"{where}.instruments.{symbol} has an empty name; write it, or remove it")
         _check_exchanges(entry.forms, exchanges, where)
     _check_exchanges(mapping.foreign_forms, exchanges, "foreign_forms")
     for table, roots in mapping.roots.items():
