@@ -28,7 +28,7 @@ def enter_symbols(folder: Path, config: GatewayConfig) -> None:
     ids = add_symbols(folder, wanted)
     directory = SymbolDirectory.attach(folder)
     for symbol, symbol_id in zip(wanted, ids, strict=True):
-        entry = directory.entry(symbol_id)
+        entry = _whole_entry(folder, directory, symbol_id, symbol.name)
         if repr(entry.tick_size) != repr(symbol.tick_size):  # as text, for unknown is NaN
             raise RunFolderError(
                 f"run folder {folder}: tick size of {symbol.name} was {entry.tick_size} there, is {symbol.tick_size} "
@@ -37,6 +37,13 @@ def enter_symbols(folder: Path, config: GatewayConfig) -> None:
         stale = entry.contract != symbol.contract
         if stale and (symbol.contract or symbol.name in rolling):
             roll_symbol(folder, symbol.name, symbol.contract, time.time_ns())
+
+
+def _whole_entry(folder: Path, directory: SymbolDirectory, symbol_id: int, name: str) -> Symbol:
+    try:
+        return directory.entry(symbol_id)
+    except RuntimeError:  # its writer was killed in the middle, and a reader has kept the directory
+        return roll_symbol(folder, name, "", 0)
 
 
 def _rolling_roots(config: GatewayConfig) -> set[str]:

@@ -8,12 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig
+from nexus_gateway.core.configured_symbols import enter_symbols
 from nexus_gateway.core.engine import ContractRecord
 from nexus_gateway.core.errors import ConfigError
+from nexus_gateway.core.gateway import contracts as gateway_contracts
 from nexus_gateway.core.gateway.contracts import LiveContracts
 from nexus_gateway.core.gateway.markets import Markets
 from nexus_gateway.core.instruments.contract_code import parse_code
 from nexus_gateway.core.logs import process_log
+from nexus_gateway.shm import symbols
+from nexus_gateway.shm.segment import SegmentInUseError, SegmentState
 from nexus_gateway.shm.symbols import Symbol, SymbolDirectory, add_symbols
 
 
@@ -77,3 +81,55 @@ def test_a_run_folder_made_anew_knows_the_contract_before_from_the_journal(tmp_p
     contracts.apply(decided, in_december_ns)
     entries = {entry.name: entry.contract for entry in SymbolDirectory.attach(tmp_path).entries()}
     assert entries == {"NQ": "NQH27", "ES": "ESH27", "NQZ26": "NQZ26"}
+
+
+def test_a_directory_that_somebody_holds_for_a_moment_delays_the_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not end the gateway, and the next contract must be subscribed all the same."""
+    add_symbols(tmp_path, [Symbol(0, "NQ", "NQZ26")])
+    config = GatewayConfig(run_folder=str(tmp_path))
+    contracts = LiveContracts(config, tmp_path, Markets(config, tmp_path), process_log("test"))
+    decided = {"NQ": ContractRecord(contract="NQZ26")}
+    day_before_ns = int(datetime(2026, 12, 13, 12, tzinfo=UTC).timestamp()) * 1_000_000_000
+
+    def held(*_: object) -> list[int]:
+        raise SegmentInUseError("held", SegmentState.LIVE)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway_contracts, "add_symbols", held)
+        contracts.step(day_before_ns, decided, {})
+    assert SymbolDirectory.attach(tmp_path).id_of("NQH27") is None
+    contracts.step(day_before_ns + 1_000_000_000, decided, {})
+    directory = SymbolDirectory.attach(tmp_path)
+    assert [entry.contract for entry in directory.entries()] == ["NQZ26", "NQH27"]
+
+
+@pytest.mark.parametrize("broken", ["NQ", "NQZ26"])
+def test_an_entry_that_was_left_half_written_by_kill_9_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Else the gateway would find it at each of its starts, and die of it."""
+    add_symbols(tmp_path, [Symbol(0, "NQ", "NQZ26", 0.25), Symbol(0, "NQZ26", "", 0.25)])
+    monkeypatch.setattr(symbols, "_PATIENCE_S", 0.01)
+    segment = symbols._open(tmp_path)
+    directory = SymbolDirectory(segment)
+    symbol_id = directory.id_of(broken)
+    assert symbol_id is not None
+    directory._entries[symbol_id]["revision"] += 1
+    segment.close_writer()
+    config = GatewayConfig(run_folder=str(tmp_path))
+    config = msgspec.structs.replace(config, symbols=tuple(each for each in config.symbols if each.name == "NQ"))
+    markets = Markets(config, tmp_path)
+    markets.boards.refresh([])
+    assert markets.boards.contract("NQ") == ("" if broken == "NQ" else "NQZ26")
+    contracts = LiveContracts(config, tmp_path, markets, process_log("test"))
+    decided = {"NQ": ContractRecord(contract="NQH27", previous="NQZ26")}
+    contracts.apply(decided, int(datetime(2026, 12, 15, tzinfo=UTC).timestamp()) * 1_000_000_000)
+    entries = {entry.name: entry.contract for entry in SymbolDirectory.attach(tmp_path).entries()}
+    assert entries == {"NQ": "NQH27", "NQZ26": "NQZ26"}
+    segment = symbols._open(tmp_path)
+    SymbolDirectory(segment)._entries[1]["revision"] += 1
+    segment.close_writer()
+    enter_symbols(tmp_path, config)  # the next launcher, while a reader keeps the folder
+    assert SymbolDirectory.attach(tmp_path).entry(1).contract == ""

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from ...shm.segment import SegmentError, SegmentInUseError
+from ...shm.segment import SegmentError
 from ...shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
 from ..config import GatewayConfig
 from ..engine import ContractChosen, ContractNews, ContractRecord, RollSpread
@@ -50,6 +50,7 @@ class LiveContracts:
         self._log = log
         self._volumes = TradedVolumes(folder, list(config.platforms))
         self._retire_at_ns = 0
+        self._to_warm: dict[str, WarmUp] = {}
         futures = {each.symbol for each in markets.catalog.futures()}
         self._roots = config.rolling_roots(futures)
         for root in self._roots:
@@ -88,7 +89,7 @@ class LiveContracts:
         events: list[ContractChosen | ContractNews] = []
         for each in self._tracker.step(now_ns, decided, standings):
             if isinstance(each, WarmUp):
-                self._warm_up(each)
+                self._to_warm[each.root] = each
             elif isinstance(each, FirstContract):
                 chosen = self._config.symbol(each.root).contract or each.contract
                 events.append(ContractChosen(root=each.root, contract=chosen))
@@ -101,6 +102,7 @@ class LiveContracts:
                 assert isinstance(each, VolumeMoved)
                 text = f"{each.root}: trade has moved on before the roll is due ({each.remark}); set rollover.dates"
                 events.append(ContractNews(root=each.root, text=text))
+        self._warm_up()
         return events
 
     def apply(self, contracts: Mapping[str, ContractRecord], now_ns: int) -> None:
@@ -111,7 +113,7 @@ class LiveContracts:
                 symbol_id, record = directory.id_of(root), contracts.get(root)
                 if symbol_id is None or record is None:
                     continue
-                entry = directory.entry(symbol_id)
+                entry = self._entry(directory, symbol_id, root)
                 if entry.contract == record.contract:
                     continue
                 # The old one's own name first: what is open there must have a name when the universal one moves on. A
@@ -124,7 +126,7 @@ class LiveContracts:
             if now_ns >= self._retire_at_ns:
                 self._retire_at_ns = now_ns + _RETIRE_NS
                 self._retire_expired(directory, now_ns)
-        except (SegmentError, SegmentInUseError) as error:
+        except SegmentError as error:
             # Not there yet, or held by somebody for a moment: the next turn finds the same difference.
             self._log.warning("symbol directory cannot be written now", reason=str(error))
 
@@ -150,10 +152,17 @@ class LiveContracts:
             return quote.bid if quote.ask is None else quote.ask
         return (quote.bid + quote.ask) / 2
 
-    def _warm_up(self, step: WarmUp) -> None:
-        self._log.info("next contract is warmed up", root=step.root, contract=step.new, front=step.old)
-        self._activate(SymbolDirectory.attach(self._folder), step.root, step.new)
-        self._volumes.watch(step.root, step.new)
+    def _warm_up(self) -> None:
+        """Have the next contracts subscribed; tried again in a second while somebody holds the directory."""
+        for root, step in list(self._to_warm.items()):
+            try:
+                self._activate(SymbolDirectory.attach(self._folder), root, step.new)
+                self._volumes.watch(root, step.new)
+            except SegmentError as error:
+                self._log.warning("symbol directory cannot be written now", root=root, reason=str(error))
+                continue
+            del self._to_warm[root]
+            self._log.info("next contract is warmed up", root=root, contract=step.new, front=step.old)
 
     def _activate(self, directory: SymbolDirectory, root: str, code: str) -> None:
         """Give a contract a name of its own in the directory; adapters subscribe what has one."""
@@ -161,9 +170,18 @@ class LiveContracts:
         if root_id is None:
             return
         if code_id is None:
-            add_symbols(self._folder, [Symbol(0, code, code, directory.entry(root_id).tick_size)])
-        elif directory.entry(code_id).contract != code:
+            tick_size = self._entry(directory, root_id, root).tick_size
+            add_symbols(self._folder, [Symbol(0, code, code, tick_size)])
+        elif self._entry(directory, code_id, code).contract != code:
             roll_symbol(self._folder, code, code, 0)
+
+    def _entry(self, directory: SymbolDirectory, symbol_id: int, name: str) -> Symbol:
+        """An entry; without a contract when whoever wrote it was killed in the middle: what it said is not known."""
+        try:
+            return directory.entry(symbol_id)
+        except RuntimeError as error:
+            self._log.warning("entry of the symbol directory is mended", symbol=name, reason=str(error))
+            return roll_symbol(self._folder, name, "", 0)
 
     def _retire_expired(self, directory: SymbolDirectory, now_ns: int) -> None:
         for entry in directory.entries():
@@ -179,6 +197,7 @@ class LiveContracts:
             RollSpread(platform=each.platform, old_price=each.old_price, new_price=each.new_price, spread=each.spread)
             for each in step.standings
         )
+        self._to_warm.pop(step.root, None)
         self._volumes.unwatch(step.root)
         markets = [
             self._markets.context(hello, symbol, now_ns)

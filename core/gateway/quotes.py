@@ -55,9 +55,14 @@ class QuoteBoards:
                 self._boards.pop(platform, None)
 
     def contract(self, symbol: str) -> str:
-        """The current contract of a universal symbol as the directory has it; empty when there is none."""
+        """The current contract of a universal symbol as the directory has it; empty when there is none, or when its
+        entry is not whole: whoever decides on contracts mends it.
+        """
         symbol_id = None if self._directory is None else self._directory.id_of(symbol)
-        return "" if symbol_id is None or self._directory is None else self._directory.entry(symbol_id).contract
+        try:
+            return "" if symbol_id is None or self._directory is None else self._directory.entry(symbol_id).contract
+        except RuntimeError:
+            return ""
 
     def latest(self, platform: str, symbol: str, now_ns: int) -> BoardQuote | None:
         """The newest quote; None when the platform has never had one."""
