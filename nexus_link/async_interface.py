@@ -40,7 +40,11 @@ class AsyncNexusGatewayInterface:
         """As in the plain form."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            await asyncio.to_thread(self._link.start)
+            try:
+                await asyncio.to_thread(self._link.start)
+            except BaseException:
+                self._loop = None  # a second try must not wait for a link that was never begun
+                raise
         return await asyncio.to_thread(self._link.wait_up, timeout_s)
 
     @property

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta, Struct
 
+from ..core.errors import GatewayError
 from ..core.instruments.currency import CurrencyConverter, Rate
 from ..core.messages import Bracket, FanOut, Reject, RejectCode, Side, Signal, Target
 from .interface import NexusGatewayInterface
@@ -151,7 +152,8 @@ class NexusCommunicationAdapter:
             timeout_s: how long to wait for the gateway's first word; 0 = not at all.
 
         Raises:
-            OutboxError, SignalConflictError, RuntimeError: as `NexusGatewayInterface.send_signal`; it was not sent.
+            OutboxError, SignalConflictError, SignalInvalidError, RuntimeError: as `NexusGatewayInterface.send_signal`;
+                it was not sent.
         """
         signal_id = self.signal_id(idea)
         known = self._gateway.outcome(signal_id)
@@ -190,8 +192,13 @@ class NexusCommunicationAdapter:
 
     def send(self, signal: Signal, timeout_s: float = 0.0) -> SignalOutcome:
         """Send a signal that is made and sized already; see `NexusGatewayInterface.send_signal`."""
-        self.ledger.note_signal(signal)  # before it leaves: its first fill may be told before this returns
-        outcome = self._gateway.send_signal(signal, timeout_s)
+        is_new = self.ledger.note_signal(signal)  # before it leaves: its first fill may be told before this returns
+        try:
+            outcome = self._gateway.send_signal(signal, timeout_s)
+        except GatewayError:
+            if is_new:
+                self.ledger.withdraw_signal(signal.signal_id)
+            raise
         self._last_sent_ns[signal.symbol, signal.side] = time.monotonic_ns()
         return outcome
 

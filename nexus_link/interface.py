@@ -96,6 +96,7 @@ class NexusGatewayInterface:
         Raises:
             OutboxError: it could not be kept, so it was not sent.
             SignalConflictError: the id was used for another signal, or too many wait; it was not sent.
+            SignalInvalidError: a field of it is none that the gateway could read, such as an id with a space in it.
             RuntimeError: before `connect`, after `close`, or waiting inside a callback.
         """
         self._refuse_in_callback(timeout_s)
@@ -125,6 +126,7 @@ class NexusGatewayInterface:
 
         Raises:
             OutboxError: a cancel or close could not be kept, and was not sent.
+            SignalInvalidError: as `send_signal`.
         """
         future = self._link.change(request)
         try:

@@ -32,14 +32,24 @@ class OrderLedger:
         self._filled_legs: set[tuple[str, int]] = set()
         self._refused: Counter[str] = Counter()
 
-    def note_signal(self, signal: Signal) -> None:
-        """A signal is about to be sent."""
+    def note_signal(self, signal: Signal) -> bool:
+        """A signal is about to be sent. False: one of this id was before."""
         with self._lock:
+            if signal.signal_id in self._signals:
+                return False
             self._signals[signal.signal_id] = signal
             if len(self._signals) > _KEPT_SIGNALS:
                 oldest = next(iter(self._signals))
                 del self._signals[oldest]
-                self._outcomes.pop(oldest, None)
+                gone = self._outcomes.pop(oldest, None)
+                if gone is not None:
+                    self._filled_legs -= {(oldest, leg.leg) for leg in _legs(gone)}
+            return True
+
+    def withdraw_signal(self, signal_id: str) -> None:
+        """It was not sent after all, so nothing of it is unknown."""
+        with self._lock:
+            self._signals.pop(signal_id, None)
 
     def note_refusal(self, code: RejectCode) -> None:
         """Something was refused before it was sent."""

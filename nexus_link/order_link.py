@@ -37,6 +37,7 @@ from ..core.messages import (
 )
 from ..core.transport import LinkClient, LinkState, read_token
 from .link_options import LinkOptions
+from .outbox import read_back
 from .outcomes import LinkStatus, SignalOutcome
 from .position_questions import PositionQuestions, fail, resolve
 from .signal_desk import SignalDesk
@@ -120,7 +121,11 @@ class OrderLink:
         Returns:
             First: done when it is on disk and about to leave; OutboxError, SignalConflictError, RuntimeError: it was
             not sent. Second: the gateway's first word. Cancelling them changes nothing but the waiting.
+
+        Raises:
+            SignalInvalidError: it is no signal that anybody could read.
         """
+        signal = read_back(signal)
         kept: Future[None] = Future()
         answer: Future[SignalOutcome] = Future()
         self._ask(lambda: self._desk.submit(signal, kept, answer, self._client), kept)
@@ -133,7 +138,12 @@ class OrderLink:
         return future
 
     def change(self, request: Change) -> Future[bool]:
-        """Send a change. True: handed to the link, or (cancel, close) kept until the gateway has it."""
+        """Send a change. True: handed to the link, or (cancel, close) kept until the gateway has it.
+
+        Raises:
+            SignalInvalidError: it is none that anybody could read.
+        """
+        request = read_back(request)
         future: Future[bool] = Future()
         if isinstance(request, SignalReplace):
             self._ask(lambda: resolve(future, self._client is not None and self._client.send(request)), future)

@@ -15,10 +15,11 @@ from typing import Final, Literal
 import msgspec
 
 from ..core.errors import GatewayError
-from ..core.messages import Signal, SignalCancel, SignalClose
+from ..core.messages import Signal, SignalCancel, SignalClose, SignalReplace
 from ..shm import host
 
 Durability = Literal["power", "process"]
+Request = Signal | SignalCancel | SignalReplace | SignalClose
 
 _SCHEMA: Final = 1
 _BUSY_S: Final = 1.0
@@ -28,6 +29,33 @@ _decoder = msgspec.msgpack.Decoder(Signal)
 _change_decoder: msgspec.msgpack.Decoder[SignalCancel | SignalClose] = msgspec.msgpack.Decoder(
     SignalCancel | SignalClose
 )
+
+
+_request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(
+    Signal | SignalCancel | SignalReplace | SignalClose
+)
+
+
+class SignalInvalidError(GatewayError):
+    """What was given is nothing that the gateway could read. It was neither kept nor sent, and never will be."""
+
+
+def read_back(request: Request) -> Request:
+    """The request as the gateway will read it, and the next process of this name.
+
+    Constructors do not look at the fields of a message, only whoever decodes it does: an id with a space in it, or one
+    that is too long, would be kept, refused over there, and keep the next process from reading its outbox.
+
+    Raises:
+        SignalInvalidError: it cannot be read; the text names the field.
+    """
+    try:
+        return _request_decoder.decode(_encoder.encode(request))
+    except (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError) as error:
+        name = str(getattr(request, "signal_id", ""))
+        raise SignalInvalidError(
+            f"{type(request).__name__} {name[:80]!r} was not sent, for nobody could read it: {error}; correct it"
+        ) from error
 
 
 class OutboxError(GatewayError):

@@ -60,7 +60,7 @@ class BookTiming(Struct, frozen=True, kw_only=True):
 
 
 class _Entry:
-    __slots__ = ("boot_id", "may_have_arrived", "outcome", "phase", "place", "sent", "signal")
+    __slots__ = ("boot_id", "may_have_arrived", "outcome", "phase", "place", "question", "sent", "signal")
 
     def __init__(self, signal: Signal, *, may_have_arrived: bool) -> None:
         self.signal = signal
@@ -69,6 +69,7 @@ class _Entry:
         # A process before this one may have sent it; then a plain "no" to the repetition proves nothing.
         self.may_have_arrived = may_have_arrived
         self.place: int | None = None  # of its newest entry in the queue of what is due; None = it has none
+        self.question = 0  # the newest one; an answer to an older one brings nothing that this one's does not
         self.boot_id = ""
         self.outcome = SignalOutcome(signal_id=signal.signal_id, state=SignalState.UNKNOWN, text=_NO_ANSWER)
 
@@ -183,7 +184,8 @@ class SignalBook:
                 messages.append(entry.signal)
             else:
                 self.counts["asked"] += 1
-                request_id = next(self._request_ids)
+                self._questions.pop(entry.question, None)  # a report does not say which question it answers
+                entry.question = request_id = next(self._request_ids)
                 self._questions[request_id] = signal_id
                 if not entry.outcome.is_settled:
                     self._schedule(entry, now_ns + self._timing.ask_again_ms * _NS_PER_MS)

@@ -64,10 +64,12 @@ def size_position(
         max_lots: never more than this; None = no such bound.
 
     Raises:
-        SizingRefused: risk_not_measurable (the distance or the budget is no number above zero), stale_rate (the
+        SizingRefused: risk_not_measurable (distance, budget or bound is no Decimal above zero), stale_rate (the
             currency's rate is stale or missing), size_below_lot (one lot step risks more than the budget).
     """
-    for name, value in (("risk_usd", risk_usd), ("stop_distance", stop_distance)):
+    for name, value in (("risk_usd", risk_usd), ("stop_distance", stop_distance), ("max_lots", max_lots)):
+        if name == "max_lots" and value is None:
+            continue
         if not isinstance(value, Decimal) or not value.is_finite() or value <= 0:
             raise SizingRefused(
                 RejectCode.RISK_NOT_MEASURABLE, f"{name} was {value!r}, must be a Decimal above 0; correct it"

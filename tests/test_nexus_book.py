@@ -63,6 +63,18 @@ def test_what_is_settled_is_asked_for_in_new_sessions_only():
     assert sent(book, 7_200_000 * MS) == []
 
 
+def test_questions_of_a_long_session_do_not_pile_up():
+    book = book_with("a")
+    sent(book, 0)
+    book.take(make_report(make_signal("a"), SignalState.WORKING), 0, 1)
+    for hour in range(1, 50):
+        assert sent(book, hour * 3_600_000 * MS) == ["?a"]
+    assert len(book._questions) == 1
+    newest = next(iter(book._questions))
+    lost = AdminResult(request_id=newest, accepted=False, done=False, code=RejectCode.UNKNOWN_SIGNAL)
+    assert book.take(lost, 0, 2).code is RejectCode.UNKNOWN_SIGNAL
+
+
 def test_an_older_revision_is_no_news_but_another_boot_may_count_from_an_older_journal():
     book = book_with("a")
     assert book.take(make_report(make_signal("a"), SignalState.FILLED, revision=5), 0, 1) is not None

@@ -15,11 +15,14 @@ from msgspec import structs
 from nexus_gateway.core.config.default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.messages import LegState, RejectCode, Report, Side, Signal, SignalState
+from nexus_gateway.nexus_link import order_ledger
 from nexus_gateway.nexus_link.communication import AdapterSettings, NexusCommunicationAdapter, TradeIdea
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.market_view import Quote
 from nexus_gateway.nexus_link.order_ledger import OrderLedger
+from nexus_gateway.nexus_link.outbox import Outbox, OutboxError
 from nexus_gateway.nexus_link.outcomes import SignalOutcome
+from nexus_gateway.nexus_link.signal_book import SignalConflictError
 from nexus_gateway.nexus_link.sizing import InstrumentTable
 
 from tests.support.scripted_gateway import (
@@ -195,6 +198,35 @@ def test_a_strategy_is_asked_on_each_quote(folder):
         assert answer.outcome is not None
         assert len(asked) == 3
         until(lambda: gateway.executed)
+
+
+def test_what_could_not_be_sent_is_no_signal_of_the_ledger(folder, monkeypatch):
+    def refuse_to_write(self: Outbox, signal: Signal) -> None:
+        raise OutboxError("the disk is full")
+
+    with trading(folder) as (gateway, adapter):
+        with monkeypatch.context() as patched:
+            patched.setattr(Outbox, "add", refuse_to_write)
+            with pytest.raises(OutboxError):
+                adapter.send_trading_signal(idea(), 30)
+        summary = adapter.ledger.summarize()
+        assert (summary["signals"], summary["unknown"]) == (0, 0), "nothing of it can have traded"
+        gateway.deaf = True
+        adapter.send(make_signal("a"))
+        with pytest.raises(SignalConflictError):
+            adapter.send(make_signal("a", side=Side.SELL))
+        summary = adapter.ledger.summarize()
+        assert (summary["signals"], summary["unknown"]) == (1, 1), "the first one of that id has been sent"
+
+
+def test_the_ledger_forgets_the_legs_of_what_it_forgets(monkeypatch):
+    monkeypatch.setattr(order_ledger, "_KEPT_SIGNALS", 3)
+    ledger = OrderLedger()
+    for number in range(10):
+        signal = make_signal(f"s{number}")
+        ledger.note_signal(signal)
+        ledger.take(told(make_report(signal), 1))
+    assert len(ledger._filled_legs) == len(ledger._outcomes) == 3
 
 
 def test_the_first_fill_of_each_leg_is_timed_from_its_tick():

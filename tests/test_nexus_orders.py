@@ -33,7 +33,7 @@ from nexus_gateway.core.transport import create_keys
 from nexus_gateway.nexus_link.async_interface import AsyncNexusGatewayInterface
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.link_options import options_of_config
-from nexus_gateway.nexus_link.outbox import Outbox, OutboxError
+from nexus_gateway.nexus_link.outbox import Outbox, OutboxError, SignalInvalidError
 from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
 from nexus_gateway.nexus_link.signal_book import BookTiming, SignalBook, SignalConflictError
 
@@ -115,6 +115,20 @@ def test_the_same_signal_again_is_answered_and_not_sent(folder):
         with pytest.raises(SignalConflictError, match="'a', which stands for another signal"):
             nexus.send_signal(make_signal("a", side=Side.SELL))
         assert gateway.signals() == ["a"]
+
+
+@pytest.mark.parametrize("fields", [{"signal_id": "a b"}, {"signal_id": "x" * 65}, {"symbol": "nq"}, {"side": "up"}])
+def test_what_nobody_could_read_is_refused_before_it_is_kept(folder, fields):
+    """Kept, it would bar its symbol for ever, and keep the next process of this name from reading its outbox."""
+    with serving(folder) as gateway, connected(folder) as nexus:
+        with pytest.raises(SignalInvalidError, match=r"was not sent, for nobody could read it: .*\$\."):
+            nexus.send_signal(make_signal(fields.pop("signal_id", "a"), **fields))
+        with pytest.raises(SignalInvalidError, match="SignalCancel 'a' was not sent"):
+            nexus.change_signal(SignalCancel(signal_id="a", platform="NT8"))
+        assert nexus.unknown_symbols() == frozenset()
+        assert (nexus.counts["unanswered"], nexus.counts["changes_kept"]) == (0, 0)
+        assert gateway.heard == []
+    assert kept_in(folder) == []
 
 
 def test_running_out_of_time_is_unknown_and_the_report_comes_later(folder):
@@ -520,6 +534,22 @@ def test_the_asyncio_form_does_the_same(folder):
         told = asyncio.run(trade())
         assert {outcome.signal_id for outcome in told} == {f"s{n}" for n in range(20)}
         assert gateway.executed == {**{f"s{n}": 1 for n in range(20)}, "late": 1}
+
+
+def test_the_asyncio_form_can_try_again_after_its_name_was_in_use(folder):
+    async def trade() -> SignalState:
+        with connected(folder):
+            nexus = AsyncNexusGatewayInterface(options_of(folder))
+            for _ in range(2):  # the second time as well: there is no link that it could wait for
+                with pytest.raises(OutboxError, match="is in use"):
+                    await nexus.connect(30)
+        assert await nexus.connect(30)
+        outcome = await nexus.send_signal(make_signal("a"), 30)
+        await nexus.close()
+        return outcome.state
+
+    with serving(folder):
+        assert asyncio.run(trade()) is SignalState.FILLED
 
 
 def test_options_follow_the_configuration(folder):

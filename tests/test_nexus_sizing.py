@@ -74,6 +74,13 @@ def test_what_is_no_number_above_zero_is_refused(bad):
         assert refused.value.code is RejectCode.RISK_NOT_MEASURABLE
 
 
+@pytest.mark.parametrize("bad", [D(0), D(-1), D("NaN"), 2])
+def test_a_bound_that_is_none_is_refused_with_its_value(bad):
+    with pytest.raises(SizingRefused, match=f"max_lots was {bad!r}".replace("(", r"\(").replace(")", r"\)")) as refused:
+        size_position(D(5000), D(20), CATALOG["NQ"], rates(), NOW_NS, bad)
+    assert refused.value.code is RejectCode.RISK_NOT_MEASURABLE
+
+
 def test_a_bound_on_lots_is_floored_to_the_step():
     assert size_position(D(5000), D(20), CATALOG["NQ"], rates(), NOW_NS, D("2.9")).lots == 2
     with pytest.raises(SizingRefused, match=r"at most 0\.5 lots"):
