@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from nexus_gateway.adapters.paper import book
 from nexus_gateway.adapters.paper.scenarios import SCENARIOS, choose_scenario
 from nexus_gateway.adapters.paper.settings import PaperSettings
 from nexus_gateway.adapters.paper.store import PaperStore
@@ -116,6 +117,18 @@ def test_placing_twice_is_once_also_when_refused():
     desk.exchange.place(refused, desk.now_ns)
     desk.listen()
     assert len(desk.of(m.Reject, refused)) == 2
+
+
+def test_refusals_are_remembered_up_to_a_bound_on_disk_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(book, "KEEP_REFUSED", 3)
+    desk = PaperDesk(scenario="reject")
+    store = PaperStore(tmp_path / "nt8.paper")
+    for _ in range(10):
+        desk.place()
+        store.save(desk.book)
+    assert len(desk.book.refused) == 3
+    assert store.load().refused == desk.book.refused
+    store.close()
 
 
 def test_every_scenario_has_its_own_quantity_and_is_documented():

@@ -60,6 +60,17 @@ def test_limits_get_the_quote_on_arrival_and_their_own_price_in_the_book():
     assert desk.fills(desk.place(side=SELL, order_type=LIMIT, limit_price=97)) == [(1, D(98))]
 
 
+def test_a_limit_moved_through_the_market_gets_the_quote_that_it_finds():
+    desk = PaperDesk()
+    desk.quote(100, 100.25, 10, 10)
+    moved, larger = (desk.place(order_type=LIMIT, limit_price=99) for _ in range(2))
+    desk.replace(moved, limit_price=105)
+    assert desk.fills(moved) == [(1, D("100.25"))], "not its own price: nobody pays more than is asked"
+    desk.replace(larger, quantity=2)
+    desk.quote(98, 98.25)
+    assert desk.fills(larger) == [(2, D(99))], "it has waited at its price, and still does"
+
+
 def test_stops_trigger_on_the_side_they_trade_on_and_trade_at_the_market():
     desk = PaperDesk()
     desk.quote(100, 100.25)
@@ -108,6 +119,24 @@ def test_immediate_or_cancel_and_fill_or_kill():
     desk.quote(100, 100.25, 5, 2)
     whole = desk.place(2, time_in_force=TIF.FOK)
     assert (desk.fills(whole), desk.states(whole)[-1]) == ([(2, D("100.25"))], "filled")
+
+
+def test_fill_or_kill_that_would_turn_the_position_is_killed_whole():
+    desk = PaperDesk()
+    desk.quote(100, 100.25)
+    desk.place(2)
+    order = desk.place(3, SELL, reduce_only=True, time_in_force=TIF.FOK)
+    assert (desk.fills(order), desk.states(order)[-1]) == ([], "cancelled")
+    assert desk.net() == 2
+
+
+def test_an_order_whose_time_is_over_is_refused_and_never_trades():
+    desk = PaperDesk(latency_ms=5)
+    desk.quote(100, 100.25)
+    order = desk.place(time_in_force=TIF.GTD, good_till_ns=desk.now_ns + 1_000_000)
+    desk.wait(10)
+    assert "it is" in desk.of(m.Reject, order)[0].text
+    assert desk.of(m.Fill) == []
 
 
 def test_orders_end_at_their_time():

@@ -14,6 +14,7 @@ from ...core.messages import AccountMode, Fill, LegState, OrderType, Side, TimeI
 from .scenarios import AS_IT_SHOULD, Plan
 
 ZERO: Final = Decimal(0)
+KEEP_REFUSED: Final = 20_000
 _PRICE_DIGITS: Final = Decimal("1e-9")
 
 
@@ -147,9 +148,13 @@ class PaperBook(Struct, kw_only=True):
         self.changed["executions", execution.fill.exec_id] = None
 
     def refuse(self, client_order_id: str, text: str) -> None:
-        """Remember a refusal: the same order again gets the same answer."""
+        """Remember a refusal, the newest 20,000: the same order again gets the same answer."""
         self.refused[client_order_id] = text
         self.changed["refused", client_order_id] = None
+        if len(self.refused) > KEEP_REFUSED:
+            oldest = next(iter(self.refused))
+            del self.refused[oldest]
+            self.changed["refused", oldest] = None
 
     def add_money(self, points_times_lots: Decimal, point_value: Decimal | None, fee: Decimal) -> None:
         """Book a result and a cost. `point_value` None: the result is in another currency than the account."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from ...core.messages import AccountMode, Instrument, Order, Replace
+from ...core.messages import AccountMode, Instrument, Order, Replace, TimeInForce
 from .book import ZERO, PaperBook, PaperOrder
 from .scenarios import Plan
 
 
-def refuse_order(order: Order, plan: Plan, instrument: Instrument | None, book: PaperBook, mode: AccountMode) -> str:
+def refuse_order(
+    order: Order, plan: Plan, instrument: Instrument | None, book: PaperBook, mode: AccountMode, now_ns: int
+) -> str:
     """Why the platform does not take this order; empty when it does."""
     if plan.reject:
         return "refused by the platform, as the scenario says"
@@ -18,6 +20,8 @@ def refuse_order(order: Order, plan: Plan, instrument: Instrument | None, book: 
         return f"symbol was {order.symbol}, which this account does not trade"
     if order.contract and instrument.contract and order.contract != instrument.contract:
         return f"contract was {order.contract}, {order.symbol} is {instrument.contract} now"
+    if order.time_in_force is TimeInForce.GTD and order.good_till_ns <= now_ns:
+        return f"good_till_ns was {order.good_till_ns}, it is {now_ns} already"
     text = _off_grid(instrument, order.quantity, order.limit_price, order.stop_price)
     text = text or _off_grid(instrument, order.quantity, order.stop_loss, order.take_profit)
     if text:

@@ -183,7 +183,7 @@ class PaperExchange:
             return
         instrument = self._instruments.get(order.symbol)
         text = self.book.refused.get(order.client_order_id, "")
-        text = text or refuse_order(order, plan, instrument, self.book, self._mode)
+        text = text or refuse_order(order, plan, instrument, self.book, self._mode, now_ns)
         if text:
             self.book.refuse(order.client_order_id, text)
             self._reject(order.client_order_id, RejectCode.PLATFORM_REJECTED, text, plan, now_ns)
@@ -226,7 +226,10 @@ class PaperExchange:
             self._reject(replace.client_order_id, code, text, plan, now_ns, replace.revision)
             return
         order.quantity = replace.quantity
-        order.limit_price, order.stop_price = replace.limit_price, replace.stop_price
+        if (order.limit_price, order.stop_price) != (replace.limit_price, replace.stop_price):
+            # Another price is a new arrival: a limit moved through the market gets the quote, not its own price.
+            order.resting = False
+            order.limit_price, order.stop_price = replace.limit_price, replace.stop_price
         order.state = state_while_live(order)
         self.book.touch_order(order)
         self.timeline.tell_order(order, now_ns, revision=replace.revision)

@@ -170,6 +170,8 @@ class TradingFloor:
         quote = self._quotes.get(order.symbol)
         if quote is None or not is_triggered(order, quote) or trade_price(order, quote, ZERO) is None:
             return False
+        if (order.close_ticket or order.reduce_only) and self._reducible(order) < order.quantity:
+            return False
         size = quote.size(order.side) if self._settings.fill_by_quoted_size else None
         return (size is None or size >= order.quantity) and not order.plan.in_two_parts
 
