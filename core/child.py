@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -34,13 +34,20 @@ class Child:
 
     def spawn(self) -> None:
         """Start it. Raises OSError when the system cannot."""
+        interpreter, environment = host.own_interpreter()
         command = [
-            *(sys.executable, "-P"),  # the folder it is started from must not shadow our modules or anybody's
+            *(interpreter, "-P"),  # the folder it is started from must not shadow our modules or anybody's
             *("-m", PROCESS_MODULE, self.spec.name, "--run-folder", str(self._run_folder)),
+            *("--launcher", ProcessId.own().text),
         ]
         with self._open_console() as console:
             self._popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, **host.child_options()
+                command,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                **host.child_options(),
             )
         self.identity = ProcessId(self._popen.pid, host.started_ms(self._popen.pid) or 0)
 
@@ -96,8 +103,17 @@ class Child:
     @contextlib.contextmanager
     def _open_console(self) -> Iterator[IO[bytes] | int]:
         if self._console_file is None:
-            yield _STDERR  # never stdout: with --json that carries one object and nothing else
+            # Never stdout: with --json that carries one object and nothing else. A service may have neither.
+            yield _STDERR if _is_open(_STDERR) else subprocess.DEVNULL
             return
         too_long = self._console_file.exists() and self._console_file.stat().st_size > _CONSOLE_KEEP_BYTES
         with self._console_file.open("wb" if too_long else "ab") as file:
             yield file
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

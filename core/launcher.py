@@ -21,7 +21,7 @@ from ..shm.run_folder import check_name, remove_stale_segments
 from .child import Child
 from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig
 from .configured_symbols import enter_symbols
-from .errors import ConfigError
+from .errors import ConfigError, RunFolderError
 from .logs import Log, process_log
 from .process import EXIT_FAILURE, LaunchFile, ProcessId, ProcessSpec
 from .run_ownership import RunOwnership
@@ -95,6 +95,7 @@ class Launcher:
         self._supervisions = {spec.name: Supervision(config.launcher) for spec in specs}
         self._stop_requests = 0
         self._last_step_s = 0.0
+        self._children_noted = True
         self._ownership: RunOwnership | None = None
         self._page: CountersPage | None = None
 
@@ -106,8 +107,8 @@ class Launcher:
         """Take the run folder, clean up what a dead launcher left, start all children.
 
         Raises:
-            RunFolderError: another launcher holds the folder, it is not this user's alone, or a reader keeps symbols in
-                use that mean something else now.
+            RunFolderError: another launcher holds the folder, it is not this user's alone or full, or a reader keeps
+                symbols in use that mean something else now.
             ConfigError: a process is pinned to cores that are not there.
         """
         pinned = {child.spec.name: child.spec.cores for child in self._children}
@@ -132,6 +133,11 @@ class Launcher:
             self._log.info("launcher starts", run_folder=str(self._folder), processes=list(pinned))
             self._last_step_s = time.monotonic()
             self.step()
+        except OSError as error:
+            self.stop()
+            raise RunFolderError(
+                f"run folder {self._folder} cannot be used: {error}; free some space there, or name another run_folder"
+            ) from error
         except BaseException:
             self.stop()
             raise
@@ -152,7 +158,7 @@ class Launcher:
                     changed = True
             elif supervision.state not in DOWN:
                 changed |= self._watch(child, supervision, now_s)
-        if changed:
+        if changed or not self._children_noted:
             self._note_children()
         self._beat()
 
@@ -314,9 +320,15 @@ class Launcher:
 
     def _note_children(self) -> None:
         assert self._ownership is not None
-        self._ownership.note_children(
-            {child.spec.name: child.identity for child in self._children if child.identity is not None}
-        )
+        children = {child.spec.name: child.identity for child in self._children if child.identity is not None}
+        try:
+            self._ownership.note_children(children)
+            self._children_noted = True
+        except OSError as error:
+            # The note is for the next launcher's clean-up; all that trades now must not stop for it.
+            if self._children_noted:
+                self._log.error("children cannot be noted, trying again", reason=str(error))
+            self._children_noted = False
 
     def _beat(self) -> None:
         if self._page is not None:

@@ -1,7 +1,7 @@
 """What every child process of the launcher runs inside: its context, its entry, its exit code.
 
-`python -m nexus_gateway.core.process NAME --run-folder FOLDER` reads `launch.json`, which the launcher wrote there, and
-calls the `module:function` that it names for NAME, with the process's context.
+`python -m nexus_gateway.core.process NAME --run-folder FOLDER --launcher PID:STARTED` reads `launch.json`, which the
+launcher wrote there, and calls the `module:function` that it names for NAME, with the process's context.
 
 Exit codes: 0 clean end (not restarted), 1 failure (restarted), 2 configuration error (never restarted: it would fail in
 the same way again). Any other, such as that of a signal, is restarted.
@@ -60,6 +60,11 @@ class ProcessId(Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def own(cls) -> ProcessId:
         return cls(os.getpid(), host.started_ms(os.getpid()) or 0)
+
+    @property
+    def text(self) -> str:
+        """For a command line."""
+        return f"{self.pid}:{self.started_ms}"
 
     def is_alive(self) -> bool:
         """Some 20 us."""
@@ -207,10 +212,18 @@ def load_entry(entry: str, where: str) -> Any:
         raise
 
 
-def run_process(name: str, run_folder: Path) -> int:
-    """Run one process of the launcher's order to its end, in this process; returns the exit code."""
+def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int:
+    """Run one process of the launcher's order to its end, in this process; returns the exit code.
+
+    Args:
+        launcher: who started it (`ProcessId.text`). When that one is dead and the order is a successor's by now, this
+            process is nobody's: it ends at once, else it would feed beside the successor's child, unwatched.
+    """
     try:
         launch = LaunchFile.read(run_folder)
+        if launcher is not None and launch.launcher.text != launcher:
+            print(f"{name}: launcher {launcher} is gone, {launch.launcher.text} has its run folder", file=sys.stderr)
+            return EXIT_CLEAN
         spec = launch.processes.get(name)
         if spec is None:
             raise ConfigError(f"process was {name!r}; {LAUNCH_FILE} has {', '.join(launch.processes)}")
@@ -258,10 +271,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nexus_gateway.core.process", description="One process of the launcher.")
     parser.add_argument("name")
     parser.add_argument("--run-folder", type=Path, required=True)
+    parser.add_argument("--launcher", help="pid and start of the launcher; left out by those who start it by hand")
     options = parser.parse_args(arguments)
     faulthandler.enable()
     host.sharpen_timers()
-    return run_process(options.name, options.run_folder)
+    return run_process(options.name, options.run_folder, options.launcher)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,12 @@ class RunOwnership:
                 f"run folder {run_folder} is in use by the launcher with pid {holder}, allowed is one; "
                 "stop that one, or name another run_folder"
             )
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        except OSError as error:
+            os.close(descriptor)
+            raise RunFolderError(f"run folder {run_folder} takes no more: {error.strerror}; free some space") from error
         self._descriptor = descriptor
 
     def note_children(self, children: Mapping[str, ProcessId]) -> None:

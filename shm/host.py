@@ -16,6 +16,7 @@ IS_WINDOWS: Final = sys.platform == "win32"
 # Windows locks bytes against reading too, so the lock lies where no header or counter is; its C runtime takes
 # positions below 2 GiB only.
 _LOCK_OFFSET: Final = 0x7FFF_FFFE
+_REPLACE_PATIENCE_S: Final = 1.0
 
 
 def default_run_folder() -> Path:
@@ -192,13 +193,36 @@ def sharpen_timers() -> None:
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 in one step: whoever reads `path` sees the old content or the new, never a part."""
+    """Write a file of mode 0600 in one step: whoever reads `path` sees the old content or the new, never a part.
+
+    Raises:
+        OSError: the disk takes no more; the old content stays, and nothing is left behind.
+    """
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
-    descriptor = open_private(fresh, create=True, exclusive=True)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    os.replace(fresh, path)
+    try:
+        descriptor = open_private(fresh, create=True, exclusive=True)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        _replace(fresh, path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _replace(fresh: Path, path: Path) -> None:
+    # Windows replaces no file that somebody has open, and readers of these files have them open for a moment.
+    patience_s = _REPLACE_PATIENCE_S if sys.platform == "win32" else 0.0
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            os.replace(fresh, path)
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.001)
+        else:
+            return
 
 
 def available_cores() -> tuple[int, ...]:
@@ -220,6 +244,18 @@ def pin_process(cores: Sequence[int]) -> bool:
         return False
     process.cpu_affinity(list(cores))
     return True
+
+
+def own_interpreter() -> tuple[str, dict[str, str]]:
+    """The program that runs this Python, for starting another one, and what that one's environment needs beside ours.
+
+    In a virtual environment of Windows `sys.executable` is a small program that starts the real one and waits for it:
+    who starts it gets a pid that never writes a counters page, and takes a healthy child for a mute one.
+    """
+    real = getattr(sys, "_base_executable", sys.executable)
+    if sys.platform == "win32" and os.path.normcase(real) != os.path.normcase(sys.executable):
+        return real, {"__PYVENV_LAUNCHER__": sys.executable}  # from which it learns whose packages it is to use
+    return sys.executable, {}
 
 
 def child_options() -> dict[str, Any]:

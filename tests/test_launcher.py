@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -17,7 +18,8 @@ import pytest
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.launcher import ChildRow, Launcher
-from nexus_gateway.core.process import ProcessSpec
+from nexus_gateway.core.process import ProcessId, ProcessSpec
+from nexus_gateway.core.run_ownership import STATE_FILE, LaunchState, RunOwnership
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState
@@ -272,3 +274,41 @@ def test_doubtful_pinning_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "nobody" in findings
     assert any("reader spins and is pinned nowhere" in finding for finding in findings)
     assert not any("nt8" in finding for finding in findings), "an adapter waits for its platform, it does not spin"
+
+
+def no_space() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_run_folder_stops_nobody_who_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = [no_space(), no_space()]
+    genuine = RunOwnership.note_children
+
+    def note(self: RunOwnership, children: dict[str, ProcessId]) -> None:
+        if refusals:
+            raise refusals.pop()
+        genuine(self, children)
+
+    with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
+        pid = step_until(launcher, "one", "running").pid
+        assert pid is not None
+        monkeypatch.setattr(RunOwnership, "note_children", note)
+        psutil.Process(pid).kill()
+        successor = step_until(launcher, "one", "running", restarts=1).pid
+        launcher.step()  # noted at last, for the next launcher
+        noted = msgspec.json.decode((tmp_path / "run" / STATE_FILE).read_bytes(), type=LaunchState)
+        assert noted.children["one"].pid == successor
+        assert not refusals
+
+
+def test_a_run_folder_that_is_full_at_the_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise no_space()
+
+    monkeypatch.setattr(CountersPage, "create", refuse)
+    with pytest.raises(RunFolderError, match=r"run folder .* cannot be used: .*No space left.*; free some space there"):
+        Launcher(make_config(tmp_path), [make_spec("one")]).start()
+    monkeypatch.undo()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with Launcher(make_config(tmp_path), []):  # given back
+        pass

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
+from nexus_gateway.core.child import PROCESS_MODULE
 from nexus_gateway.core.launcher import Launcher
 from nexus_gateway.core.process import ProcessId
 from nexus_gateway.core.run_ownership import STATE_FILE, LaunchState
@@ -96,3 +99,40 @@ def test_unreadable_launch_state_does_not_stop_a_start(tmp_path: Path) -> None:
     (tmp_path / "run" / STATE_FILE).write_bytes(b"{half")
     with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
         launcher.run(lambda: launcher.describe()[0].state == "running")
+
+
+def family_of(run_folder: Path) -> list[psutil.Process]:
+    """All processes that belong to that run folder, whoever started them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(run_folder) in process.cmdline() and PROCESS_MODULE in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            pass  # ended in the meantime
+    return found
+
+
+@pytest.mark.stress
+def test_launchers_killed_at_random_points_leave_no_second_child_of_a_name(tmp_path: Path) -> None:
+    """Also while its children start and have not read yet whose they are; the next one comes at once."""
+    chance = random.Random(4)
+    run_folder = tmp_path / "run"
+    for number in range(24):
+        popen = subprocess.Popen([sys.executable, "-m", ENTRIES, str(tmp_path)])
+        if number % 4:
+            wait_for(lambda: bool(psutil.Process(popen.pid).children()), "its first child")  # noqa: B023
+        time.sleep(chance.random() * (0.5 if number % 4 else 1.0))
+        popen.kill()
+        popen.wait()
+        with Launcher(make_config(tmp_path), [make_spec("one"), make_spec("two")]) as launcher:
+
+            def is_alone() -> bool:
+                launcher.step()
+                children = launcher.describe()
+                assert not any(child.state == "failed" for child in children), children
+                own = {child.pid for child in children}
+                running = all(child.state == "running" for child in children)
+                return running and {each.pid for each in family_of(run_folder)} == own
+
+            wait_for(is_alone, "its own children to run and nobody else's")

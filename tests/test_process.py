@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from nexus_gateway.core.process import (
     ProcessSpec,
     load_entry,
 )
+from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState
 
@@ -45,11 +47,11 @@ def order(folder: Path, *specs: ProcessSpec, launcher: ProcessId | None = None) 
 
 
 def run(
-    name: str, run_folder: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None
+    name: str, run_folder: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None, *options: str
 ) -> tuple[int, str]:
     """Exit code and what it printed; `meanwhile` sees it run."""
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "nexus_gateway.core.process", name, "--run-folder", str(run_folder)],
+        [sys.executable, "-P", "-m", "nexus_gateway.core.process", name, "--run-folder", str(run_folder), *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
@@ -113,6 +115,57 @@ def test_stops_when_its_launcher_is_not_the_one_that_started_it(tmp_path: Path) 
     code, printed = run("x", order(tmp_path, make_spec("x"), launcher=reused))
     assert code == EXIT_CLEAN
     assert "launcher is gone, stopping" in printed
+
+
+def test_a_child_whose_order_is_a_successors_by_now_ends_at_once(tmp_path: Path) -> None:
+    """Its launcher was killed while it started, and the next one has its own child of that name."""
+    run_folder = order(tmp_path, make_spec("x"))
+    code, printed = run("x", run_folder, None, "--launcher", "1:2")
+    assert code == EXIT_CLEAN
+    assert printed == f"x: launcher 1:2 is gone, {ProcessId.own().text} has its run folder\n"
+    assert not (run_folder / "x.counters").exists()
+
+
+@pytest.mark.parametrize("base", ["C:\\python\\python.exe", None])
+def test_on_windows_a_child_is_started_without_the_starter_of_a_virtual_environment(
+    monkeypatch: pytest.MonkeyPatch, base: str | None
+) -> None:
+    """Else the pid that the launcher knows is the starter's, and no sign of life would be its child's."""
+    starter = "C:\\venv\\Scripts\\python.exe"
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "executable", starter)
+    monkeypatch.setattr(sys, "_base_executable", base or starter)
+    expected = (starter, {}) if base is None else (base, {"__PYVENV_LAUNCHER__": starter})
+    assert host.own_interpreter() == expected
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    host.replace_private(path, b"old")
+
+    def refuse(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        host.replace_private(path, b"new")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("state.json", b"old")]
+
+
+def test_on_windows_a_file_that_a_reader_has_open_is_replaced_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, genuine, refusals = tmp_path / "state.json", os.replace, [PermissionError(13, "in use")] * 3
+
+    def replace(source: Path, target: Path) -> None:
+        if refusals:
+            raise refusals.pop()
+        genuine(source, target)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "replace", replace)
+    host.replace_private(path, b"new")
+    assert path.read_bytes() == b"new"
 
 
 def test_signs_of_life_are_written_ten_times_a_second_at_most(run_dir: Path) -> None:
