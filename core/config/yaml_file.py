@@ -47,7 +47,11 @@ def read_yaml(path: Path) -> YamlFile:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; check its name and permissions") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}:{line}: holds the character #x{error.character:04x}; remove it") from error
     try:
         root = loader.get_single_node()
         lines: dict[KeyPath, int] = {}
@@ -82,7 +86,10 @@ def _build(path: Path, loader: yaml.SafeLoader, node: yaml.Node, where: KeyPath,
                 raise ConfigError(f"{place}: {full} was given twice, allowed is once; remove one of the two")
             mapping[key] = _build(path, loader, value_node, (*where, key), lines)
         return mapping
-    value = loader.construct_object(node, deep=True)
+    try:
+        value = loader.construct_object(node, deep=True)
+    except ValueError as error:  # looks like a date or number, and is none
+        raise ConfigError(f"{path}:{line}: {show_path(where)} was {node.value}: {error}; put it in quotes") from error
     if value is not None and not isinstance(value, str | int | float | bool):
         raise ConfigError(f"{path}:{line}: {show_path(where)} was {_kind(value)} {node.value}; put it in quotes")
     return value
