@@ -75,7 +75,7 @@ def read_header(path: Path) -> RecordingHeader | None:
     """Header of a file; None when its writer had not finished it, so that there are no records either.
 
     Raises:
-        RecordingError: not a recording, or of another version.
+        RecordingError: not a recording, of another version, or damaged.
     """
     with path.open("rb") as file:
         content = file.read(HEADER_BYTES)
@@ -89,16 +89,19 @@ def read_header(path: Path) -> RecordingHeader | None:
             f"{path}: was {magic!r} version {version} with records of {record_bytes} bytes; this program reads "
             f"{wanted.magic!r} version {wanted.version} with {TICK_BYTES}; use the release that recorded it"
         )
-    return RecordingHeader(
-        int(row["file_number"]),
-        int(row["created_ns"]),
-        bytes(row["ring"]).decode(),
-        Platform(int(row["platform"])),
-        int(row["ring_created_ns"]),
-        int(row["first_seq"]),
-        int(row["lost_before"]),
-        Follows(int(row["follows"])),
-    )
+    try:
+        return RecordingHeader(
+            int(row["file_number"]),
+            int(row["created_ns"]),
+            bytes(row["ring"]).decode(),
+            Platform(int(row["platform"])),
+            int(row["ring_created_ns"]),
+            int(row["first_seq"]),
+            int(row["lost_before"]),
+            Follows(int(row["follows"])),
+        )
+    except ValueError as error:
+        raise RecordingError(f"{path}: its header is damaged: {error}; take it out of the folder") from None
 
 
 def file_path(ring_folder: Path, number: int, created_ns: int) -> Path:

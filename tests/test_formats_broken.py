@@ -88,6 +88,13 @@ def test_a_price_that_is_no_number_is_refused(tmp_path: Path, value: str) -> Non
         read_file(path)
 
 
+def test_a_size_below_zero_is_refused_and_a_price_is_not(tmp_path: Path) -> None:
+    path = write_gzip(tmp_path / "CLK0.csv.gz", f"{HEADER}1587405600000,-37.63,2\n1587405600001,-40.32,-1\n")
+    ticks, text = read_until_error(open_recording(path))
+    assert ticks["last"].tolist() == [-37.63]
+    assert "line 3: was epoch_ms 1587405600001 | price -40.32 | size -1; expected size from 0" in text
+
+
 @pytest.mark.parametrize("value", ["-1", "9223372036855", "1576450800700.5", "999999999999999999"])
 def test_a_time_that_does_not_fit_is_refused(tmp_path: Path, value: str) -> None:
     path = write_gzip(tmp_path / "NQH0.csv.gz", f"{HEADER}{value},1,1\n")
@@ -216,6 +223,7 @@ def test_a_file_without_its_header_is_refused(tmp_path: Path) -> None:
         ("172316125618821746 6 {}", "line 2 .byte"),
         ('{"data":null}', "expected the receive time in ns"),
         ('1 {"data":{"e":"bookTicker","s":"A","ps":"A","T":1,"b":"NaN","B":"1","a":"2","A":"1"}}', "must be finite"),
+        ('1 {"data":{"e":"trade","s":"A","T":1,"p":"1","q":"-1","m":true}}', "sizes from 0"),
         ('1 {"data":{"e":"bookTicker","s":"A","ps":"A","T":1,"b":"1_0","B":"1","a":"2","A":"1"}}', "Expected `float`"),
         ('1 {"data":{"e":"bookTicker","s":"B","ps":"B","T":1,"b":"1","B":"1","a":"2","A":"1"}}', "symbol was 'B'"),
         (

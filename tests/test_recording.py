@@ -272,6 +272,16 @@ def test_what_is_no_recording_is_refused(tmp_path, folder):
         open_recorded(folder)
 
 
+@pytest.mark.parametrize(("field", "damage"), [("platform", b"\xee"), ("follows", b"\x09"), ("ring", b"\xff")])
+def test_a_damaged_header_is_refused_by_name(folder, field, damage):
+    path = write_file(folder, numbered_ticks(1, 10))
+    with path.open("r+b") as file:
+        file.seek(layout.RECORDING.offset(field))
+        file.write(damage)
+    with pytest.raises(RecordingError, match=r"\.nxticks: its header is damaged"):
+        open_recorded(folder)
+
+
 def test_symbol_lines_survive_a_torn_end_and_refuse_a_broken_middle(tmp_path):
     path = tmp_path / "x.nxsymbols"
     whole = encode_symbol(Symbol(1, "NQ", "NQH5", 0.25, 2, 500)) + encode_symbol(Symbol(2, "AÇO"))

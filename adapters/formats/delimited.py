@@ -162,6 +162,12 @@ class Rows(Batch):
             values[i] = float(f"{mantissas[i]}e-{scales[i]}")
         return values
 
+    def sizes(self, column: int) -> npt.NDArray[np.float64]:
+        """`decimals` of contracts or lots; a line with a size below 0 is refused."""
+        sizes = self.decimals(column)
+        self.refuse(sizes < 0, f"{self._table.columns[column].name} from 0")
+        return sizes
+
     def integers(self, column: int, lowest: int, highest: int) -> npt.NDArray[np.int64]:
         """Whole numbers within limits; a line with another value is refused."""
         return self.scaled(column, 0, lowest, highest)

@@ -158,9 +158,10 @@ class _Feed:
         return (0, trade.transacted_ms * _NS_PER_MS, received_ns, *prices, 0, 0, flags)
 
     def _check(self, *values: float) -> None:
-        if not all(map(isfinite, values)):
-            raise ValueError(f"prices and sizes were {values}; they must be finite")
-        self._oddities.sizes_inexact += sum(size > EXACT_SIZE_LIMIT for size in values[len(values) // 2 :])
+        sizes = values[len(values) // 2 :]
+        if not all(map(isfinite, values)) or min(sizes) < 0:
+            raise ValueError(f"prices and sizes were {values}; they must be finite, and sizes from 0")
+        self._oddities.sizes_inexact += sum(size > EXACT_SIZE_LIMIT for size in sizes)
 
 
 def _decode(path: Path, symbol: str, clock: FileClock, options: ReadOptions, oddities: Oddities) -> Iterator[TickArray]:

@@ -116,7 +116,7 @@ def _decode_trades(
         ticks = new_ticks(len(rows))
         ticks["ts_event_ns"] = ticks["ts_recv_ns"] = _event_ns(rows, base_ns, clock)
         ticks["last"] = rows.decimals(1)
-        set_sizes(ticks, "last_size", rows.decimals(2), oddities)
+        set_sizes(ticks, "last_size", rows.sizes(2), oddities)
         ticks["flags"] = TickFlag.TRADE
         oddities.suspicious += int(np.count_nonzero(rows.integers(5, 0, 1)))
         yield from rows.accepted(ticks)

@@ -68,7 +68,7 @@ def _set_sides(ticks: TickArray, rows: Rows, oddities: Oddities) -> None:
     trade = traded & ~rows.blank(8)
     # Without a trade LAST and VOLUME are blank or zero, and zero is no price.
     ticks["last"] = np.where(trade, rows.decimals(8), np.nan)
-    set_sizes(ticks, "last_size", np.where(trade, rows.decimals(9), np.nan), oddities)
+    set_sizes(ticks, "last_size", np.where(trade, rows.sizes(9), np.nan), oddities)
     ticks["flags"] = (
         bid * TickFlag.BID
         + ask * TickFlag.ASK

@@ -59,11 +59,11 @@ def open_nt8_export(path: Path, options: ReadOptions) -> Recording:
             if values == _QUOTED_TRADE:
                 for column, name in enumerate(("last", "bid", "ask"), first):
                     ticks[name] = rows.decimals(column)
-                set_sizes(ticks, "last_size", rows.decimals(first + 3), oddities)
+                set_sizes(ticks, "last_size", rows.sizes(first + 3), oddities)
                 ticks["flags"] = TickFlag.TRADE | TickFlag.BID | TickFlag.ASK
             else:
                 ticks[side] = rows.decimals(first)
-                set_sizes(ticks, f"{side}_size", rows.decimals(first + 1), oddities)
+                set_sizes(ticks, f"{side}_size", rows.sizes(first + 1), oddities)
                 ticks["flags"] = _FLAGS[side]
             yield from rows.accepted(ticks)
 

@@ -31,7 +31,7 @@ def open_trade_csv(path: Path, options: ReadOptions) -> Recording:
             ticks["ts_event_ns"] = clock.to_utc_ns(rows.integers(0, 0, _LAST_MS) * _NS_PER_MS)
             ticks["ts_recv_ns"] = ticks["ts_event_ns"]
             ticks["last"] = rows.decimals(1)
-            set_sizes(ticks, "last_size", rows.decimals(2), oddities)
+            set_sizes(ticks, "last_size", rows.sizes(2), oddities)
             ticks["flags"] = TickFlag.TRADE
             yield from rows.accepted(ticks)
 
