@@ -64,7 +64,7 @@ class TickFeed:
         self._stale_marks = counters.counter("stale_marks")
         self._rolls = counters.counter("rolls")
         # A predecessor may have died between publishing and counting.
-        self._published.set(max(self._published.value, self.writer.tail - self._stale_marks.value - self._rolls.value))
+        self._published.set(max(self._published.value, self.ticks_since_start))
 
     def publish(self, ticks: TickArray, *, stamp: bool = True) -> None:
         """Publish ticks (TICK_DTYPE, contiguous) in order; see `TickWriter.publish`."""
@@ -136,9 +136,9 @@ class TickFeed:
         return ticks
 
     @property
-    def stale_marks(self) -> int:
-        """Ticks in the ring that are stale marks, by this process and its predecessors."""
-        return self._stale_marks.value
+    def ticks_since_start(self) -> int:
+        """Ticks of the market in the ring's numbering, by this process and its predecessors: no marks, no rolls."""
+        return self.writer.tail - self._stale_marks.value - self._rolls.value
 
     def beat(self) -> None:
         """Sign of life of the ring, for readers that must tell a quiet market from a dead adapter.

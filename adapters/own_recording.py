@@ -30,7 +30,11 @@ class OwnRecording:
 
     Attributes:
         instruments: one a universal symbol name, whatever contracts it had.
+        format, clock: as for other recordings, for logs.
     """
+
+    format: Final = "own"
+    clock: Final = "UTC, as recorded"
 
     def __init__(self, path: Path) -> None:
         """Raises DataFormatError when there is no recording, or it is of another version."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core.config import convert_settings
 from ..core.errors import ConfigError
+from ..core.logs import process_log
 from ..shm import run_folder
 from ..shm.segment import Segment
 from ..shm.symbols import Symbol
@@ -29,7 +30,7 @@ from .formats.carry import carry_forward, make_carry_state
 from .formats.catalog import open_recording
 from .formats.merge import merge_by_time
 from .formats.oddities import Oddities
-from .formats.recording import Instrument, ReadOptions, Recording
+from .formats.recording import Format, Instrument, ReadOptions, Recording
 from .own_recording import OwnRecording, is_own_recording
 
 _TURN_TICKS: Final = 8192
@@ -44,17 +45,35 @@ class ReplayFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     format: str | None = None
     contract: str | None = None
     only: tuple[str, ...] | None = None
+    base: str | None = None
     add_s: int | None = None
     zone: str | None = None
+    price_decimals: int | None = None
+    price_multiplier: Decimal = Decimal(1)
     tick_size: Decimal | None = None
     on_error: Literal["raise", "count"] = "raise"
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in list(Format):
+            raise ValueError(
+                f"format was {self.format!r}, must be one of {', '.join(Format)}; correct it or leave it out"
+            )
+        try:
+            self.base_time  # noqa: B018  (told with the other faults of the settings, before anything starts)
+        except ValueError as error:
+            raise ValueError(f"base was {self.base!r}: {error}; write 2019-02-04T10:00") from None
+
+    @property
+    def base_time(self) -> datetime | None:
+        """`base`, read. Raises ValueError when it is no ISO time."""
+        return None if self.base is None else datetime.fromisoformat(self.base)
 
     def open(self) -> Recording | OwnRecording:
         """The recording. Raises DataFormatError or OSError."""
         if self.format is None and is_own_recording(Path(self.path)):
             return OwnRecording(Path(self.path))
-        chosen = {name: getattr(self, name) for name in self.__struct_fields__ if name != "path"}
-        return open_recording(Path(self.path), ReadOptions(**chosen))
+        chosen = {name: getattr(self, name) for name in self.__struct_fields__ if name not in ("path", "base")}
+        return open_recording(Path(self.path), ReadOptions(base=self.base_time, **chosen))
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +135,7 @@ class ReplayAdapter(Adapter):
         self._chunk: TickArray = np.zeros(0, TICK_DTYPE)
         self._position = 0
         self._decoded = 0
+        self._log = process_log(feed.name)
         self._pace = _Pace(self._settings.speed)
         self._readers = _ReaderWatch(feed)
         self._started = False
@@ -135,6 +155,10 @@ class ReplayAdapter(Adapter):
             # Own ticks are complete; carrying other files' sides into them would say what nobody has seen.
             raise ConfigError(f"platform {self.feed.name!r}: own recordings and other files at once; replay them apart")
         self._is_complete = all(own)
+        for recording in self._recordings:
+            # A clock that is only assumed moves every tick by hours without a sign of it.
+            say = self._log.warning if "assumed" in recording.clock else self._log.info
+            say("recording opened", file=str(recording.path), format=recording.format, clock=recording.clock)
 
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         self._symbols = symbols
@@ -145,7 +169,7 @@ class ReplayAdapter(Adapter):
                 self._symbol_ids[instrument.contract] = _id_of(instrument, ids, recording.path)
         self._finished.set(0)
         self._begin_pass()
-        self._skip(self.feed.writer.tail + 1 - self._first_seq.value - self.feed.stale_marks)
+        self._skip(self.feed.ticks_since_start + 1 - self._first_seq.value)
 
     def poll(self, timeout_s: float) -> int:
         if self._finished.value or not self._may_start(timeout_s):
@@ -182,7 +206,7 @@ class ReplayAdapter(Adapter):
             for recording in self._recordings
         ]
         self._chunks = merge_by_time(streams)
-        self._known = make_carry_state(max(self._symbol_ids.values()) + 1)
+        self._known = make_carry_state(max(self._symbol_ids.values(), default=0) + 1)
         self._decoded = 0
         self._chunk = self._chunk[:0]
         self._position = 0
@@ -203,7 +227,13 @@ class ReplayAdapter(Adapter):
         self._count_oddities()
         self._passes.add()
         self._pass_ticks.set(self._decoded)
-        if self._settings.loop:
+        for problem in self._oddities.problems:
+            self._log.warning("recording is broken in part", problem=problem)
+        self._oddities.problems.clear()
+        if not self._decoded:
+            # Said, and never repeated: a loop over nothing would only burn a core.
+            self._log.warning("nothing to play: no tick in the recordings", start=self._settings.start or "beginning")
+        if self._settings.loop and self._decoded:
             self._begin_pass()
         else:
             self.feed.mark_stale(self._symbols)  # the process lives on, its last quotes are nobody's market

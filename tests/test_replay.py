@@ -12,10 +12,14 @@ from nexus_gateway.adapters.feed import TickFeed
 from nexus_gateway.adapters.replay import ReplayAdapter
 from nexus_gateway.core.errors import ConfigError, DataFormatError
 from nexus_gateway.shm.reader import TickReader
+from nexus_gateway.shm.recording_file import Follows, RecordingHeader
+from nexus_gateway.shm.recording_writer import RecordingFileWriter
 from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import empty_ticks
 
 from tests.support.feeds import close_feed, make_replay_feed, make_symbols
+from tests.support.market_files import write_bi5
+from tests.support.recordings import numbered_ticks
 
 START_MS = 1_576_500_000_000
 
@@ -156,6 +160,7 @@ def test_after_a_crash_it_goes_on_behind_the_last_tick(tmp_path):
     while first.writer.tail < 8:
         adapter.poll(0.0)
     first.mark_stale(make_symbols(tmp_path, "NQ"))  # as its successor does before its first tick
+    first.publish_roll(1, None)  # nor is the first tick of a new contract one of the recording's
     close_feed(first)
     second = make_replay_feed(tmp_path, capacity=16)
     for cursor in tmp_path.glob("*.cursor"):
@@ -167,7 +172,7 @@ def test_after_a_crash_it_goes_on_behind_the_last_tick(tmp_path):
     for _ in range(1000):
         adapter.poll(0.0)
         got = reader.drain(out)
-        sizes += [float(tick["last_size"]) for tick in out[:got] if tick["flags"] != TickFlag.STALE]
+        sizes += [float(tick["last_size"]) for tick in out[:got] if not tick["flags"] & TickFlag.STALE]
     assert sizes == [float(i + 1) for i in range(count)]
     reader.close()
     close_feed(second)
@@ -225,3 +230,67 @@ def test_full_speed_pauses_while_its_reader_is_away(tmp_path):
     assert second.lost == 0
     second.close()
     close_feed(feed)
+
+
+def test_a_loop_over_nothing_ends_and_says_so(feed, tmp_path, caplog):
+    """It would decode the file again and again, and burn a core."""
+    path = write_trades(tmp_path / "NQH0.csv.gz", [0, 1])
+    adapter = start_replay(feed, path, speed=0, loop=True, start="2030-01-01")
+    play(adapter, feed, most_turns=10)
+    assert len(published(feed)) == 0
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage() == "nothing to play: no tick in the recordings"
+    assert warning.fields == {"start": "2030-01-01"}
+
+
+def test_the_clock_of_each_recording_is_logged_and_an_assumed_one_is_a_warning(feed, tmp_path, caplog):
+    caplog.set_level("INFO")
+    trades = write_trades(tmp_path / "NQH0.csv.gz", [0])
+    export = tmp_path / "ES.csv"
+    export.write_text(
+        "<DATE>\t<TIME>\t<BID>\t<ASK>\t<LAST>\t<VOLUME>\t<FLAGS>\n2020.01.06\t00:00:00.066\t1\t2\t\t\t6\n"
+    )
+    start_replay(feed, trades, export, speed=0)
+    said = {record.levelname: record.fields["clock"] for record in caplog.records}
+    assert said == {
+        "INFO": "+0 s to UTC (the format is UTC)",
+        "WARNING": "+0 s to UTC (assumed: the export does not tell the server's clock)",
+    }
+
+
+def test_what_a_file_does_not_tell_can_be_given(feed, tmp_path):
+    path = write_bi5(tmp_path / "HK50_ticks.bi5", [(5, 23_456_781, 23_456_779, 1.0, 1.75)])
+    given = {"path": str(path), "contract": "NQ", "base": "2019-02-04T10:00", "price_decimals": 3}
+    adapter = ReplayAdapter(feed, {"files": [given], "speed": 0})
+    adapter.connect()
+    adapter.subscribe(make_symbols(tmp_path, "NQ"))
+    play(adapter, feed)
+    (tick,) = published(feed)
+    assert (tick["ask"], tick["bid"]) == (23_456.781, 23_456.779)
+    assert tick["ts_event_ns"] == 1_549_274_400_005_000_000
+    for wrong, text in (
+        ({"base": "today"}, "base was 'today'"),
+        ({"format": "xlsx"}, "format was 'xlsx', must be one of trade-csv"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            ReplayAdapter(feed, {"files": [given | wrong]})
+    for wrong, text in (
+        ({"add_s": 1_576_500_000}, "add_s was 1576500000; it must be -604800 to 604800"),
+        ({"base": "2019-02-04T10:00+01:00"}, "leave the zone out"),
+        ({"price_multiplier": "0"}, "price_multiplier was 0"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            ReplayAdapter(feed, {"files": [given | wrong]}).connect()
+
+
+def test_a_recording_whose_symbols_are_gone_is_refused(feed, tmp_path, run_dir):
+    folder = tmp_path / "ticks" / "nt8"
+    folder.mkdir(parents=True)
+    ticks = numbered_ticks(1, 3)
+    header = RecordingHeader(1, 1, "nt8", Platform.NT8, 7, 1, 0, Follows.NOTHING)
+    writer = RecordingFileWriter(folder, header, [])
+    writer.append(ticks)
+    writer.close()
+    adapter = start_replay(feed, tmp_path / "ticks", speed=0)
+    with pytest.raises(DataFormatError, match="which its symbol table lacks"):
+        play(adapter, feed)

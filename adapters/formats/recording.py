@@ -26,6 +26,7 @@ CHUNK_TICKS: Final = 16_384
 """Ticks in one array at most: 1 MB, so that a merge of many files stays small."""
 
 _MOST_DECIMALS: Final = 9  # of a 32-bit integer price
+_FURTHEST_CLOCK_S: Final = 7 * 86_400  # a file's clock is off by hours; milliseconds given as seconds are refused
 _PRICES_AND_SIZES: Final = ("bid", "ask", "last", "bid_size", "ask_size", "last_size")
 
 
@@ -80,6 +81,8 @@ class ReadOptions:
             value: Decimal | None = getattr(self, name)
             if value is not None and not (value.is_finite() and value > 0):
                 raise ConfigError(f"{name} was {value}; it must be finite and above 0")
+        if self.add_s is not None and abs(self.add_s) > _FURTHEST_CLOCK_S:
+            raise ConfigError(f"add_s was {self.add_s}; it must be -{_FURTHEST_CLOCK_S} to {_FURTHEST_CLOCK_S} seconds")
         if self.price_decimals is not None and not 0 <= self.price_decimals <= _MOST_DECIMALS:
             raise ConfigError(f"price_decimals was {self.price_decimals}; it must be 0 to {_MOST_DECIMALS}")
         if self.base is not None and self.base.tzinfo is not None:
