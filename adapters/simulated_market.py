@@ -29,9 +29,13 @@ _SYMBOL_STATE: Final = np.dtype(
         ("spread_ticks", "<i8"),
         ("halted_until_ns", "<i8"),
         ("last_ticks", "<i8"),  # price of the last trade, 0 = none
+        ("last_size", "<f8"),  # NaN = none
         ("cumulative_weight", "<f8"),
     ]
 )
+_WALK_FIELDS: Final = (
+    "mid_half_ticks", "anchor_half_ticks", "spread_ticks", "halted_until_ns", "last_ticks", "last_size",
+)  # fmt: skip
 _MARKET_STATE: Final = np.dtype(
     [
         ("random", "<u8"),
@@ -47,6 +51,7 @@ _BURST_NS: Final = 200_000_000.0
 _HALT_NS: Final = 5_000_000_000.0
 _BID: Final = int(TickFlag.BID)
 _ASK: Final = int(TickFlag.ASK)
+_TRADE: Final = int(TickFlag.TRADE)
 _BUYER: Final = int(TickFlag.TRADE | TickFlag.BUYER)
 _SELLER: Final = int(TickFlag.TRADE | TickFlag.SELLER)
 
@@ -110,6 +115,7 @@ class SimulatedMarket:
             states[i]["tick_numerator"], states[i]["tick_denominator"] = tick_size.as_integer_ratio()
             states[i]["mid_half_ticks"] = states[i]["anchor_half_ticks"] = half_ticks
             states[i]["spread_ticks"] = 1
+            states[i]["last_size"] = math.nan
             # The first symbols of a list trade most, as in life.
             states[i]["cumulative_weight"] = 1.0 / (1.0 + i)
         weights = np.cumsum(states["cumulative_weight"])
@@ -138,8 +144,8 @@ class SimulatedMarket:
         for state in self._states:
             symbol = int(state["symbol"])
             walks = before._states[before._states["symbol"] == moved.get(symbol, symbol)]
-            for field in ("mid_half_ticks", "anchor_half_ticks", "spread_ticks", "halted_until_ns", "last_ticks"):
-                if len(walks):
+            if len(walks):
+                for field in _WALK_FIELDS:
                     state[field] = walks[0][field]
 
     @property
@@ -235,7 +241,9 @@ def _write(
     out[at].last = states[i].last_ticks * numerator / denominator if states[i].last_ticks else math.nan
     out[at].bid_size = 1 + int(_draw(market) * 50)
     out[at].ask_size = 1 + int(_draw(market) * 50)
-    out[at].last_size = 1 + int(_draw(market) * 5) if flags & 4 else 0.0
+    if flags & _TRADE:
+        states[i].last_size = 1 + int(_draw(market) * 5)
+    out[at].last_size = states[i].last_size
     out[at].symbol = states[i].symbol
     out[at].source = source
     out[at].flags = flags

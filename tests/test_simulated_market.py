@@ -58,6 +58,17 @@ def test_a_trade_is_at_the_quote_of_its_aggressor():
     assert np.all(trades["last_size"] >= 1)
 
 
+def test_a_quote_repeats_the_last_trade_seen():
+    ticks = generate(5.0)
+    for symbol in SYMBOLS:
+        mine = ticks[ticks["symbol"] == symbol.id]
+        last = (np.nan, np.nan)
+        for tick in mine:
+            if tick["flags"] & TickFlag.TRADE:
+                last = (tick["last"], tick["last_size"])
+            assert np.array_equal((tick["last"], tick["last_size"]), last, equal_nan=True)
+
+
 def test_rate_bursts_and_halts():
     shape = MarketShape(ticks_per_s=1000.0, burst_factor=20.0, burst_every_s=2.0, halt_every_s=5.0)
     ticks = generate(60.0, shape=shape)
