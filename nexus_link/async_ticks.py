@@ -7,7 +7,7 @@ import threading
 import time
 from types import TracebackType
 
-from .market_view import MarketView
+from .market_view import REFRESH_EVERY_S, MarketView
 
 
 class TickWaiter:
@@ -53,11 +53,18 @@ class TickWaiter:
         """
         if self._loop is None or (self._ready is not None and not self._ready.done()):
             raise RuntimeError("TickWaiter.wait: enter `async with` first, and await one wait at a time")
-        self._view.refresh_if_due()
-        self._ready = self._loop.create_future()
-        self._deadline_s = time.monotonic() + timeout_s
-        self._wanted.set()
-        return await self._ready
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            # In this thread, which alone uses the view: a ring that comes while we wait is the one that has something.
+            self._view.refresh_if_due()
+            left_s = deadline_s - time.monotonic()
+            self._ready = self._loop.create_future()
+            self._deadline_s = time.monotonic() + min(left_s, REFRESH_EVERY_S)
+            self._wanted.set()
+            if await self._ready:
+                return True
+            if self._stopping or left_s <= REFRESH_EVERY_S:
+                return False
 
     def _watch(self) -> None:
         while True:

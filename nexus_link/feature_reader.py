@@ -14,6 +14,7 @@ from ..shm.counters import CountersPage
 from ..shm.fan_in import FanIn
 from ..shm.idle import Idle
 from ..shm.reader import Start
+from ..shm.symbols import SymbolDirectory
 from . import features
 from .market_view import MarketView
 
@@ -40,7 +41,9 @@ class FeatureReader:
         self.add_to_report: Callable[[], dict[str, Any]] = dict
         self._folder = folder
         self._page = page
-        self._symbols_known = 0
+        self._directory: SymbolDirectory | None = None
+        self._names: list[str] = []
+        self._marks_forgotten = 0
         self._read = page.counter("ticks_read")
         self._stale_marks = page.counter("stale_marks_read")
         self._lost = page.counter("ticks_lost")
@@ -53,12 +56,13 @@ class FeatureReader:
 
     def step(self, timeout_s: float) -> int:
         """Wait for ticks and take in what is there. Returns how many."""
-        if not self.view.wait(timeout_s):
+        found = self.view.wait(timeout_s)
+        self._learn_symbols()
+        if not found:
             self._keep_books()
             return 0
         if len(self.view.platforms) != self._rings_known:
             self._catch_up()
-        self._learn_symbols()
         count = self.view.run(features.update_features, self._state, _TURN_TICKS)
         self._keep_books()
         return count
@@ -89,11 +93,13 @@ class FeatureReader:
     def close(self) -> None:
         """Leave a last report and withdraw the cursors."""
         self._keep_books()
-        self.write_report()
-        self.view.close()
+        try:
+            self.write_report()
+        finally:
+            self.view.close()
 
     def _stale_marks_read(self) -> int:
-        return int(self._state["stale_marks"].sum())
+        return self._marks_forgotten + int(self._state["stale_marks"].sum())
 
     def _catch_up(self) -> None:
         """Take in what was published before we attached to a ring: its age says nothing about our speed."""
@@ -106,9 +112,18 @@ class FeatureReader:
 
     def _learn_symbols(self) -> None:
         directory = self.view.directory
-        if directory is not None and len(directory) != self._symbols_known:
-            self._symbols_known = len(directory)
-            features.learn_tick_sizes(self._state, directory)
+        if directory is None or (directory is self._directory and len(directory) == len(self._names)):
+            return
+        names = [symbol.name for symbol in directory.entries()]
+        if names[: len(self._names)] != self._names:
+            # A gateway that was started with other symbols has given the ids out anew: what we know under them is of
+            # other markets, and a price of one after a price of another would look like a move.
+            self._marks_forgotten = self._stale_marks_read()
+            self._state[:] = features.make_features()
+        elif directory is not self._directory:
+            self._state["lead"] = 0  # another run: its first price is a level, not a move
+        self._directory, self._names = directory, names
+        features.learn_tick_sizes(self._state, directory)
 
     def _keep_books(self) -> None:
         stale_marks = self._stale_marks_read()
@@ -120,4 +135,7 @@ class FeatureReader:
         if time.monotonic() >= self._report_at_s:
             self._report_at_s = time.monotonic() + _REPORT_EVERY_S
             self._symbols_seen.set(int((self._state["ticks"] > 0).sum()))
-            self.write_report()
+            try:
+                self.write_report()
+            except OSError:
+                pass  # a run folder that is full: nobody who trades stops for want of a report

@@ -20,6 +20,7 @@ from ..shm.tick import TickArray, TickFlag
 DEAD_AFTER_S: Final = 2.0
 """A writer that has given no sign of life for so long feeds nobody; it beats about ten times a second."""
 _DEAD_AFTER_NS: Final = int(DEAD_AFTER_S * 1e9)
+REFRESH_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class MarketView:
 
     def refresh(self) -> None:
         """Attach to rings that are new or were made anew, and take in new symbols; some 50 us when nothing changed."""
-        self._next_refresh_s = time.monotonic() + 1.0
+        self._next_refresh_s = time.monotonic() + REFRESH_EVERY_S
         changed = False
         if self._directory is None or self._directory.is_replaced():
             try:
@@ -166,8 +167,15 @@ class MarketView:
 
     def wait(self, timeout_s: float) -> bool:
         """Block until a record is there (True) or `timeout_s` has passed (False), with the chosen idle strategy."""
-        self.refresh_if_due()
-        return self.watch(timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            # A ring that comes, or is made anew, while we wait is the one that has something.
+            self.refresh_if_due()
+            left_s = deadline_s - time.monotonic()
+            if self.watch(min(left_s, REFRESH_EVERY_S)):
+                return True
+            if left_s <= REFRESH_EVERY_S:
+                return False
 
     def refresh_if_due(self) -> None:
         """`refresh`, at most about once a second."""
@@ -199,7 +207,7 @@ class MarketView:
 
     @property
     def lost(self) -> int:
-        """Records overwritten before they were read."""
+        """Records overwritten, or left behind in a ring that was made anew, before they were read."""
         return self._fan_in.lost + self._retired_lost
 
     @property
@@ -227,7 +235,8 @@ class MarketView:
             return False  # not there yet; the next refresh looks again
         if reader is not None:
             self._retired_read += reader.read
-            self._retired_lost += reader.lost
+            # What its last writer left unread is of another run by now: not news any more, but not uncounted either.
+            self._retired_lost += reader.lost + max(reader.tail + 1 - reader.next_seq, 0)
             self._retired_torn += reader.torn
             reader.close()
         self._readers[name] = fresh

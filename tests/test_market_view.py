@@ -11,9 +11,12 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from nexus_gateway.nexus_link import features
+from nexus_gateway.nexus_link import feature_reader, features
 from nexus_gateway.nexus_link.async_ticks import TickWaiter
+from nexus_gateway.nexus_link.feature_reader import FeatureReader
 from nexus_gateway.nexus_link.market_view import MarketView
+from nexus_gateway.shm.counters import CountersPage
+from nexus_gateway.shm.idle import Backoff
 from nexus_gateway.shm.symbols import SymbolDirectory
 from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import empty_ticks
@@ -163,6 +166,80 @@ def test_rings_that_come_later_or_are_made_anew(feeds, tmp_path):
     assert (view.read, view.lost, view.torn) == (3, 0, 0)
     close_feed(bigger)
     view.close()
+
+
+def test_what_was_left_unread_in_a_ring_that_was_made_anew_is_lost(feeds, tmp_path):
+    view = MarketView(tmp_path)
+    for bid in (1.0, 2.0, 3.0):
+        publish_quote(feeds[0], 1, bid, 5.0)
+    assert view.drain(empty_ticks(1)) == 1
+    close_feed(feeds.pop(0))
+    feeds.append(make_feed(tmp_path, "nt8", Platform.NT8, capacity=128))
+    publish_quote(feeds[-1], 1, 4.0, 5.0)
+    view.refresh()
+    out = empty_ticks(8)
+    assert out[: view.drain(out)]["bid"].tolist() == [4.0]
+    assert (view.read, view.lost) == (2, 2)
+    view.close()
+
+
+def test_a_long_wait_hears_a_ring_that_comes_meanwhile(tmp_path):
+    """NEXUS is started before its gateway, or waits while that is restarted."""
+    make_symbols(tmp_path, "NQ")
+    view = MarketView(tmp_path)
+    made = []
+
+    def come() -> None:
+        made.append(make_feed(tmp_path, "nt8", Platform.NT8))
+        publish_quote(made[0], 1, 1.0, 2.0)
+
+    threading.Timer(0.3, come).start()
+    assert view.wait(timeout_s=300)
+    assert view.drain(empty_ticks(8)) == 1
+    made.append(make_feed(tmp_path, "sierra", Platform.SIERRA))
+
+    async def scenario() -> None:
+        async with TickWaiter(view) as waiter:
+            threading.Timer(0.3, publish_quote, (made[1], 1, 3.0, 4.0)).start()
+            assert await waiter.wait(timeout_s=300)
+
+    asyncio.run(scenario())
+    assert view.drain(empty_ticks(8)) == 1
+    view.close()
+    for feed in made:
+        close_feed(feed)
+
+
+def test_features_do_not_mix_the_symbols_of_two_runs(tmp_path, run_dir):
+    """A gateway that is started with other symbols gives the ids out anew, and NEXUS lives on."""
+    make_symbols(run_dir, "NQ", "ES")
+    first = make_feed(run_dir)
+    page = CountersPage.create(run_dir, "nexus", feature_reader.COUNTERS, feature_reader.HISTOGRAMS)
+    reader = FeatureReader(run_dir, page, Backoff())
+    for bid in (18_000.0, 18_001.0):
+        publish_quote(first, 1, bid, bid + 1)
+    reader.step(1.0)
+    first.mark_stale(SymbolDirectory.attach(run_dir).entries())
+    reader.step(1.0)
+    assert reader.features_of("NQ")["mid"] == 18_001.5
+    close_feed(first)
+    for suffix in ("*.ticks", "*.board", "*.symbols", "nt8.counters"):
+        for path in run_dir.glob(suffix):
+            path.unlink()
+    make_symbols(run_dir, "GC", "NQ")
+    second = make_feed(run_dir)
+    publish_quote(second, 1, 2_000.0, 2_001.0)
+    publish_quote(second, 2, 18_010.0, 18_011.0)
+    reader.view.refresh()
+    reader.step(1.0)
+    assert reader.features_of("ES") is None
+    gold, nasdaq = reader.features_of("GC"), reader.features_of("NQ")
+    assert (gold["ticks"], gold["mid"], nasdaq["ticks"], nasdaq["mid"]) == (1, 2_000.5, 1, 18_010.5)
+    assert math.isnan(gold["variance_ewma"]), "the price of another market before it is no move"
+    assert (page.values()["ticks_read"], page.values()["stale_marks_read"]) == (4, 1)
+    reader.close()
+    page.close()
+    close_feed(second)
 
 
 def test_an_empty_run_folder_is_no_error(tmp_path):
