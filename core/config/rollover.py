@@ -15,16 +15,17 @@ class RolloverConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hold = they stay, and can be closed until it expires; close = they are closed as soon as the market is open after
     the switch; roll = they are closed, and the same lots are opened in the new contract. `before_end_s`: with close
     and roll, contracts that would be left when they are dead (WDO, DOL) are left so long before their last session
-    ends. `warm_s`: how long before the switch the next contract is subscribed on every platform. `fence_after_s`: how
-    long a platform that is not ready holds back the others once the old contract's last session has begun. `dates`:
-    contract -> its roll date, such as {NQH27: "2027-03-12"}. `switch_at`: contract -> the exact moment, with a time
-    zone; it wins over `dates`.
+    ends. `warm_s`: how long before the switch the next contract is subscribed on every platform; six days, for what is
+    subscribed while its market is shut has no quote, and no roll is decided without one. `fence_after_s`: how long a
+    platform that is not ready holds back the others once the old contract's last session has begun. `dates`: contract
+    -> its roll date, such as {NQH27: "2027-03-12"}. `switch_at`: contract -> the exact moment, with a time zone; it
+    wins over `dates`.
     """
 
     enabled: bool = True
     policy: Literal["hold", "close", "roll"] = "hold"
     before_end_s: Annotated[float, Meta(ge=60, le=6 * 3_600)] = 1_800.0
-    warm_s: Annotated[float, Meta(ge=1, le=30 * 86_400)] = 86_400.0
+    warm_s: Annotated[float, Meta(ge=1, le=30 * 86_400)] = 518_400.0
     fence_after_s: Annotated[float, Meta(ge=0, le=86_400)] = 600.0
     dates: dict[str, str] = {}
     switch_at: dict[str, str] = {}

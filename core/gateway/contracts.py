@@ -26,11 +26,12 @@ from ..messages import Hello
 from ..rollover.decision import Standing
 from ..rollover.tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, VolumeMoved, WarmUp
 from .markets import Markets
-from .quotes import DEAD_AFTER_NS
+from .quotes import DEAD_AFTER_NS, BoardQuote
 from .volumes import TradedVolumes
 
 _NS_PER_S: Final = 1_000_000_000
 _RETIRE_NS: Final = 60 * _NS_PER_S
+_WIDEST: Final = Decimal("0.01")
 
 
 class LiveContracts:
@@ -51,6 +52,7 @@ class LiveContracts:
         self._volumes = TradedVolumes(folder, list(config.platforms))
         self._retire_at_ns = 0
         self._to_warm: dict[str, WarmUp] = {}
+        self._pairs: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
         futures = {each.symbol for each in markets.catalog.futures()}
         self._roots = config.rolling_roots(futures)
         for root in self._roots:
@@ -134,23 +136,30 @@ class LiveContracts:
         accounts = [hello for hello in hellos.values() if hello.platform == platform]
         faults = [fault for hello in accounts if (fault := self._markets.contract_fault(hello, new))]
         old_lots, new_lots = self._volumes.of(platform, root)
+        tick = self._markets.catalog[root].tick
+        old_quote, new_quote = self._quote(platform, root, now_ns), self._quote(platform, new, now_ns)
+        old_price, new_price = _middle(old_quote, tick), _middle(new_quote, tick)
+        if old_price is not None and new_price is not None:
+            self._pairs[platform, new] = old_price, new_price
+        elif new_quote is not None:
+            # Where a market switches while it is shut, its quotes may be nonsense: what they last were is the spread.
+            old_price, new_price = self._pairs.get((platform, new), (old_price, new_price))
         return Standing(
             platform=platform,
-            old_price=self._price(platform, root, now_ns),
-            new_price=self._price(platform, new, now_ns),
+            old_price=old_price,
+            new_price=new_price,
+            is_quoted=new_quote is not None,
             obstacle="; ".join(faults),
             old_volume=old_lots,
             new_volume=new_lots,
         )
 
-    def _price(self, platform: str, symbol: str, now_ns: int) -> Decimal | None:
+    def _quote(self, platform: str, symbol: str, now_ns: int) -> BoardQuote | None:
         quote = self._markets.boards.latest(platform, symbol, now_ns)
         # The market may be shut: what counts is that the adapter stands by its quote, not when it last moved.
         if quote is None or now_ns - quote.true_ns > DEAD_AFTER_NS:
             return None
-        if quote.bid is None or quote.ask is None:
-            return quote.bid if quote.ask is None else quote.ask
-        return (quote.bid + quote.ask) / 2
+        return quote if quote.bid or quote.ask else None  # 0 is what some platforms say for none
 
     def _warm_up(self) -> None:
         """Have the next contracts subscribed; tried again in a second while somebody holds the directory."""
@@ -198,6 +207,7 @@ class LiveContracts:
             for each in step.standings
         )
         self._to_warm.pop(step.root, None)
+        self._pairs = {key: pair for key, pair in self._pairs.items() if key[1] != step.new}
         self._volumes.unwatch(step.root)
         markets = [
             self._markets.context(hello, symbol, now_ns)
@@ -215,6 +225,20 @@ class LiveContracts:
             left_behind=step.left_behind,
             remark=step.remark,
         )
+
+
+def _middle(quote: BoardQuote | None, tick: Decimal) -> Decimal | None:
+    """The middle of a quote; None for one that is none: a side of 0, crossed, or wider than 1 % and twenty ticks. Stops
+    are moved by the difference of two of these.
+    """
+    if quote is None:
+        return None
+    if quote.bid is None or quote.ask is None:
+        return (quote.bid or None) if quote.ask is None else (quote.ask or None)
+    middle = (quote.bid + quote.ask) / 2
+    widest = max(abs(middle) * _WIDEST, 20 * tick)
+    is_sound = quote.bid and quote.ask and 0 <= quote.ask - quote.bid <= widest
+    return middle if is_sound else None
 
 
 def _check_contract(what: str, code: str, roots: Container[str], rollover: Rollover) -> None:

@@ -13,7 +13,7 @@ from ...shm.fan_in import FanIn
 from ...shm.reader import TickReader
 from ...shm.segment import SegmentError
 from ...shm.symbols import SymbolDirectory
-from ...shm.tick import TICK_DTYPE, Platform, TickFlag
+from ...shm.tick import TICK_DTYPE, Platform, TickArray, TickFlag
 
 _BATCH: Final = 8192
 _MOST_BATCHES: Final = 64
@@ -53,12 +53,19 @@ class TradedVolumes:
         assert self._fan_in is not None
         for _ in range(_MOST_BATCHES):
             batch = self._out[: self._fan_in.drain(self._out)]
-            trades = batch[(batch["flags"] & int(TickFlag.TRADE)) != 0]
-            for source, symbol, lots in zip(trades["source"], trades["symbol"], trades["last_size"], strict=True):
-                key = int(source), int(symbol)
-                self._lots[key] = self._lots.get(key, 0.0) + float(lots)
+            self._add(batch[(batch["flags"] & int(TickFlag.TRADE)) != 0])
             if len(batch) < len(self._out):
                 return
+
+    def _add(self, trades: TickArray) -> None:
+        """By whole arrays: at an opening there are thousands a second, and orders wait for this thread."""
+        sizes = trades["last_size"].astype(np.float64)
+        counted = np.isfinite(sizes) & (sizes > 0)  # a size that is none must not spoil the sum, or end the gateway
+        keys = trades["source"].astype(np.int64) << 16 | trades["symbol"]
+        found, places = np.unique(keys[counted], return_inverse=True)
+        for key, lots in zip(found.tolist(), np.bincount(places, sizes[counted]).tolist(), strict=False):
+            name = key >> 16, key & 0xFFFF
+            self._lots[name] = self._lots.get(name, 0.0) + lots
 
     def of(self, platform: str, root: str) -> tuple[Decimal | None, Decimal | None]:
         """Lots of the old and the new contract since both are watched; None when they are not counted there."""

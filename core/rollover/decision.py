@@ -15,7 +15,8 @@ from msgspec import Struct
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """One platform just before a roll. Prices in quote units, None = none that its adapter stands by.
+    """One platform just before a roll. Prices in quote units, None = none that its adapter stands by, or none that a
+    spread can be reckoned from; `is_quoted`: the new contract has a quote all the same.
 
     `obstacle`: what else keeps it from moving, such as an identity that does not match; empty = nothing. Volumes are
     lots traded since both contracts are subscribed, None = not counted.
@@ -24,6 +25,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     platform: str
     old_price: Decimal | None
     new_price: Decimal | None
+    is_quoted: bool = False
     obstacle: str = ""
     old_volume: Decimal | None = None
     new_volume: Decimal | None = None
@@ -42,7 +44,7 @@ def find_obstacles(new: str, standings: Sequence[Standing]) -> list[str]:
     for each in standings:
         if each.obstacle:
             found.append(f"{each.platform}: {each.obstacle}")
-        elif each.new_price is None:
+        elif each.new_price is None and not each.is_quoted:
             found.append(f"{each.platform}: has no quote of {new}")
     return found
 
