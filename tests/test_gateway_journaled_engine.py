@@ -113,3 +113,26 @@ def test_a_start_replays_from_the_checkpoint(config: GatewayConfig) -> None:
 def test_a_second_gateway_on_the_same_journal_is_refused(journaled: JournaledEngine, config: GatewayConfig) -> None:
     with pytest.raises(JournalError, match="another gateway"):
         JournaledEngine(config, LOG, lambda: None)
+
+
+def test_a_question_leaves_no_trace_not_even_its_time(journaled: JournaledEngine, config: GatewayConfig) -> None:
+    """It is not journaled, so whatever it changed would be missing after a crash."""
+    digest = journaled.engine.digest()
+    journaled.give(QUERY, time.time_ns() + 3 * 86_400_000_000_000)  # a day of trading has ended in between
+    assert journaled.engine.digest() == digest
+
+
+def test_a_checkpoint_that_finds_no_room_ends_nothing(
+    journaled: JournaledEngine, config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(state: bytes, now_ns: int) -> None:
+        raise JournalError("disk full")
+
+    journaled.give(LinkUp(hello=adapter_hello()), time.time_ns())
+    journaled.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(journaled._journal, "checkpoint", refuse)
+        journaled.checkpoint(time.time_ns(), always=True)
+    journaled.give(LinkUp(hello=adapter_hello()), time.time_ns())
+    assert journaled.commit()
+    assert events_on_disk(config) == 3

@@ -258,3 +258,71 @@ def test_decimals_survive_exactly(tmp_path):
             journal.append(event, at_ns)
     record = next(iter(rebuilt(path).engine.state.executions.values()))
     assert (str(record.quantity), str(record.price)) == (str(fill.quantity), str(fill.price))
+
+
+def damage(path, *statements: str) -> None:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("DELETE FROM events WHERE seq = 3", "event 3 of the journal is missing"),
+        ("DELETE FROM events WHERE seq = 1", "event 1 of the journal is missing"),
+        ("UPDATE events SET at_ns = at_ns + 1 WHERE seq = 5", "event 5 of the journal is not as it was written"),
+        ("UPDATE events SET payload = (SELECT payload FROM events WHERE seq = 4) WHERE seq = 6", "event 6 "),
+    ],
+)
+def test_an_engine_is_not_rebuilt_from_events_that_are_missing_or_altered(tmp_path, statement, named):
+    path = tmp_path / "j.db"
+    traded(path)
+    damage(path, statement)
+    with pytest.raises(JournalError, match=named):
+        rebuilt(path)
+
+
+def test_a_checkpoint_with_a_wrong_digit_is_passed_over_and_found(tmp_path):
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        journal.checkpoint(desk.engine.save(), desk.now_ns)
+        state = desk.engine.save().replace(b"21000", b"11000")
+        assert state != desk.engine.save()
+        journal.connection.execute("UPDATE checkpoints SET state = ?", (state,))
+    again = rebuilt(path)
+    assert (again.from_checkpoint_seq, again.engine.digest()) == (0, desk.engine.digest())
+    assert any("checkpoint" in problem for problem in verify(path).problems)
+
+
+def test_a_checkpoint_beyond_the_last_event_is_passed_over(tmp_path):
+    """Else what is written next would have numbers below it, and be skipped at the next start."""
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        journal.checkpoint(desk.engine.save(), desk.now_ns)
+    damage(path, "DELETE FROM events WHERE seq > 4")
+    assert (rebuilt(path).from_checkpoint_seq, rebuilt(path).events) == (0, 4)
+
+
+def test_a_journal_that_cannot_be_read_any_more_is_a_journal_error(tmp_path):
+    path = tmp_path / "j.db"
+    traded(path)
+    damage(path, "PRAGMA journal_mode = DELETE")
+    data = bytearray(path.read_bytes())
+    for at in range(8_192, len(data)):
+        data[at] = 0xA5
+    path.write_bytes(data)
+    with pytest.raises(JournalError):
+        rebuilt(path)
+
+
+def test_a_schema_version_that_is_no_number_is_refused_by_name(tmp_path):
+    path = tmp_path / "j.db"
+    traded(path)
+    damage(path, "UPDATE meta SET value = 'two' WHERE name = 'schema_version'")
+    with pytest.raises(JournalError, match="'two'"):
+        Journal(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, rebuild
+from ..journal import Journal, JournalError, rebuild
 from ..logs import Log
 from ..messages import Query
 
@@ -131,10 +131,17 @@ class JournaledEngine:
         self._journal.commit()
 
     def checkpoint(self, now_ns: int, *, always: bool = False) -> None:
-        """Save the engine's state when enough has happened since the last time, so that a start is short."""
+        """Save the engine's state when enough has happened since the last time, so that a start is short.
+
+        A disk that has no room for it ends nothing: the events are there, and the next commit says whether it takes
+        more.
+        """
         if self._since_checkpoint and (always or self._since_checkpoint >= self._checkpoint_events):
-            self._journal.checkpoint(self.engine.save(), now_ns)
-            self._since_checkpoint = 0
+            self._since_checkpoint = 0  # also when it fails, or each turn would try to write it
+            try:
+                self._journal.checkpoint(self.engine.save(), now_ns)
+            except JournalError as error:
+                self._log.warning("no checkpoint: the next start will replay more", reason=str(error))
 
     def close(self) -> None:
         """Commit and let go of the journal."""

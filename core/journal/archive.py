@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -44,6 +45,9 @@ def verify(path: Path) -> Verdict:
         ).fetchone()[0]
         if stray:
             problems.append(f"{stray} intents belong to no event")
+        for seq, state, digest in connection.execute("SELECT seq, state, digest FROM checkpoints"):
+            if state is None or hashlib.blake2b(state, digest_size=16).hexdigest() != digest:
+                problems.append(f"checkpoint {seq} is not as it was written")
         return Verdict(events, intents, last_at_ns, problems)
     except sqlite3.DatabaseError as error:
         return Verdict(0, 0, 0, [f"not readable: {error}"])

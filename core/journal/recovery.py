@@ -2,10 +2,14 @@
 
 Replaying also makes every order again, on paper. They are compared with the intents on disk: a difference
 means that the program decides otherwise than the one that wrote the journal, and is reported, never hidden.
+
+Nothing is believed that is not as it was written: each event has to follow the one before it, by number and hash, and a
+checkpoint has to have its digest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 
 import msgspec
@@ -16,6 +20,7 @@ from ..errors import GatewayError
 from ..messages import SnapshotRequest
 from ..risk import Limits
 from .schema import JournalError
+from .store import GENESIS, chain_hash
 
 _event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 _encoder = msgspec.msgpack.Encoder()
@@ -50,32 +55,54 @@ def rebuild(
     """Rebuild the engine. `settings` and `limits` serve only a journal that is empty; else the journaled ones
     hold.
 
-    Raises: JournalError when an event cannot be read. A damaged checkpoint is passed over for an older one.
+    Raises: JournalError when an event is missing, altered or cannot be read. A damaged checkpoint is passed over for an
+    older one.
     """
-    engine, start, at_ns = Engine(settings, limits), 0, 0
+    try:
+        return _replay(connection, Engine(settings, limits), use_checkpoint)
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"the journal cannot be read: {error}; {_CURE}") from error
+
+
+_CURE = "run `nexus-gateway journal verify` and restore the last backup"
+
+
+def _replay(connection: sqlite3.Connection, empty: Engine, use_checkpoint: bool) -> Rebuilt:
+    engine, start, at_ns, chain = empty, 0, 0, GENESIS
     if use_checkpoint:
-        engine, start, at_ns = _newest_checkpoint(connection, engine)
+        engine, start, at_ns, chain = _newest_checkpoint(connection, empty)
     intents = _read_intents(connection, start)
     differing: list[int] = []
     count = 0
-    for seq, event_ns, payload in connection.execute(
-        "SELECT seq, at_ns, payload FROM events WHERE seq > ? ORDER BY seq", (start,)
+    for seq, event_ns, payload, stored in connection.execute(
+        "SELECT seq, at_ns, payload, chain FROM events WHERE seq > ? ORDER BY seq", (start,)
     ):
+        count += 1
+        if seq != start + count:
+            raise JournalError(f"event {start + count} of the journal is missing; {_CURE}")
+        if event_ns is not None and payload is not None:
+            chain = chain_hash(chain, event_ns, payload)
+        if chain != stored:
+            raise JournalError(f"event {seq} of the journal is not as it was written; {_CURE}")
         effects = engine.handle(decode_event(payload, seq), event_ns)
         if _intent_bytes(effects) != intents.get(seq, []):
             differing.append(seq)
-        count += 1
         at_ns = event_ns
     return Rebuilt(engine, count, start, at_ns, differing)
 
 
-def _newest_checkpoint(connection: sqlite3.Connection, empty: Engine) -> tuple[Engine, int, int]:
-    for seq, at_ns, state in connection.execute("SELECT seq, at_ns, state FROM checkpoints ORDER BY seq DESC"):
-        try:
-            return Engine.load(state), seq, at_ns
-        except GatewayError:
+def _newest_checkpoint(connection: sqlite3.Connection, empty: Engine) -> tuple[Engine, int, int, bytes]:
+    # Of an event that is there: what is written next would be numbered below a checkpoint beyond the end.
+    for seq, at_ns, state, digest, chain in connection.execute(
+        "SELECT seq, c.at_ns, state, digest, chain FROM checkpoints c JOIN events USING (seq) ORDER BY seq DESC"
+    ):
+        if hashlib.blake2b(state, digest_size=16).hexdigest() != digest:
             continue  # an older one, or the events alone, serve as well
-    return empty, 0, 0
+        try:
+            return Engine.load(state), seq, at_ns, chain
+        except GatewayError:
+            continue  # of a version with another state
+    return empty, 0, 0, GENESIS
 
 
 def _read_intents(connection: sqlite3.Connection, start: int) -> dict[int, list[bytes]]:

@@ -56,7 +56,10 @@ def schema_version(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
     if row is None:
         raise JournalError("this journal has no schema version; restore it from a backup")
-    return int(row[0])
+    try:
+        return int(row[0])
+    except ValueError as error:
+        raise JournalError(f"schema version was {row[0]!r}, which is no number; restore a backup") from error
 
 
 def migrate(connection: sqlite3.Connection, target: int = SCHEMA_VERSION) -> tuple[int, int]:

@@ -161,12 +161,16 @@ def _take_lock(path: Path) -> sqlite3.Connection:
     """Keep other gateways off this journal, by an open transaction on a file beside it: readers stay free, and the
     operating system lets go of it when the process dies.
     """
-    lock = sqlite3.connect(path.with_name(path.name + "-lock"), isolation_level=None, timeout=0)
+    lock = None
     try:
+        lock = sqlite3.connect(path.with_name(path.name + "-lock"), isolation_level=None, timeout=0)
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
-        lock.close()
-        raise JournalError(f"journal {path} is in use by another gateway; stop that one first") from error
+        if lock is not None:
+            lock.close()
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise JournalError(f"journal {path} is in use by another gateway; stop that one first") from error
+        raise _explain(path, error) from error
     return lock
 
 
