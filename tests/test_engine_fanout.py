@@ -441,3 +441,95 @@ def test_legs_of_different_money_are_averaged_in_usd():
     desk.fill(desk.only("b"), price=D(21011), fee=D(1), fee_currency="BRL")
     assert desk.report().avg_price_usd == D(21001)  # weights $2 and $0.20 a point
     assert desk.report().fees_usd == D("0.2")
+
+
+def hedged_desk() -> Desk:
+    desk = Desk("a", "b")
+    desk.signal("a", "b", policy=HEDGED, quantity=D(2))
+    desk.fill(desk.only("a"))
+    desk.fill(desk.only("b", OrderRole.HEDGE))
+    return desk
+
+
+def test_a_hedge_does_not_outlive_its_primary():
+    desk = hedged_desk()
+    desk.fill(desk.only("a"), side=Side.SELL, client_order_id="")  # its stop, at the platform
+    close = desk.only("b", OrderRole.EXIT)
+    assert (close.side, close.quantity) == (Side.BUY, D(2))
+    desk.fill(close)
+    assert (desk.report().state, desk.report().residual_quantity) == (SignalState.CLOSED, D(0))
+
+
+def test_a_hedge_that_fills_after_its_primary_was_closed_is_closed_as_well():
+    desk = Desk("a", "b")
+    desk.signal("a", "b", policy=HEDGED, quantity=D(2))
+    desk.fill(desk.only("a"))
+    hedge = desk.only("b", OrderRole.HEDGE)
+    desk.fill(desk.only("a"), side=Side.SELL, client_order_id="")
+    desk.fill(hedge)
+    assert desk.only("b", OrderRole.EXIT).quantity == 2
+
+
+def test_a_hedge_stays_while_the_primary_only_shrinks():
+    desk = hedged_desk()
+    desk.fill(desk.only("a"), 1, side=Side.SELL, client_order_id="")
+    assert len(desk.orders) == 2
+    assert desk.report().residual_quantity == -1
+
+
+def test_closing_in_a_shut_market_waits_for_it_to_open_and_does_not_give_up():
+    desk = Desk("a", settings=e.EngineSettings(max_exit_attempts=2))
+    desk.signal()
+    desk.fill(desk.only())
+    desk.give(e.MarketMoved(markets=(market("a", desk.now_ns, session_open=False),)))
+    desk.ask(m.SignalClose(signal_id="s1"))
+    for _ in range(10):
+        desk.reject(desk.only(role=OrderRole.EXIT))
+        desk.wait(301_000)
+    assert desk.report().state is SignalState.FLATTENING
+    assert len(desk.orders) == 12  # rarely, but the calendar may be wrong
+    desk.reject(desk.only(role=OrderRole.EXIT))
+    desk.wait(5_000)
+    assert len(desk.orders) == 12
+    desk.give(e.MarketMoved(markets=(market("a", desk.now_ns),)))
+    desk.fill(desk.only(role=OrderRole.EXIT))
+    assert (desk.report().state, len(desk.orders)) == (SignalState.CLOSED, 13)
+
+
+def test_close_once_more_tries_again_what_was_given_up():
+    desk = Desk("a", settings=e.EngineSettings(max_exit_attempts=2))
+    desk.signal()
+    desk.fill(desk.only())
+    desk.ask(m.SignalClose(signal_id="s1"))
+    for _ in range(4):
+        desk.reject(desk.only(role=OrderRole.EXIT))
+        desk.wait(1_500)
+    assert (len(desk.orders), desk.report().legs[0].code) == (3, RejectCode.OUTCOME_UNKNOWN)
+    desk.ask(m.SignalClose(signal_id="s1"))
+    desk.fill(desk.only(role=OrderRole.EXIT))
+    assert (desk.report().state, desk.report().legs[0].code) == (SignalState.CLOSED, RejectCode.NONE)
+
+
+def test_two_targets_that_mean_one_account_are_one_leg():
+    desk = Desk("a")
+    desk.signal("a", targets=(m.Target(platform="a"), m.Target(platform="a", account="acc")))
+    assert len(desk.orders) == 1
+    assert desk.report().legs[1].code is RejectCode.PARENT_EXCEEDED
+    assert "name it once" in desk.report().legs[1].text
+
+
+def test_what_a_kept_quorum_has_left_working_is_cancelled_when_its_time_is_up():
+    desk = Desk("a", "b", "c")
+    policy = FanOut(kind=FanOutKind.QUORUM, quorum=2, decide_within_ms=5_000)
+    desk.signal("a", "b", "c", policy=policy, order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    for platform in "abc":
+        desk.update(desk.only(platform))
+    desk.fill(desk.only("a"))
+    desk.fill(desk.only("b"))
+    desk.wait(4_900)
+    assert not desk.sent(m.Cancel)
+    assert desk.engine.next_due_ns() <= desk.now_ns + 100_000_000
+    desk.wait(100)
+    assert [cancel.platform for cancel in desk.sent(m.Cancel)] == ["c"]
+    desk.update(desk.only("c"), LegState.CANCELLED)
+    assert desk.report().state is SignalState.PARTIAL

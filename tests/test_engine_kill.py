@@ -258,3 +258,72 @@ def test_queries_answer_per_account():
     assert desk.answers()[0].filled == 2
     desk.ask(m.Query(request_id=1, what=m.QueryKind.REPORT, signal_id="none"))
     assert desk.answers()[0].code is RejectCode.UNKNOWN_SIGNAL
+
+
+def test_what_has_never_connected_proves_nothing():
+    desk = Desk("a", settings=e.EngineSettings(expected_platforms=("a", "b")))
+    assert not kill(desk, KillLevel.FLATTEN, "misspelt").done
+    assert "misspelt: no account of it has connected yet" in desk.answers()[0].lines
+    answer = kill(desk, KillLevel.NO_NEW)
+    assert not answer.done
+    assert "b: no account of it has connected yet" in answer.lines
+
+
+def test_a_later_and_milder_command_does_not_spare_what_the_earlier_one_meant():
+    desk = Desk("a")
+    kill(desk, KillLevel.FLATTEN)
+    kill(desk, KillLevel.NO_NEW, own_only=True)
+    desk.link_up("b", answer=False)
+    assert not desk.engine.state.kills["b|acc"].own_only
+
+
+def test_reduce_only_is_verified_beside_an_orphaned_stop_which_it_leaves():
+    desk = busy_desk()
+    stop = desk.only(role=OrderRole.STOP_LOSS)
+    new = Desk("b")
+    new.link_up("a", answer=False)
+    new.snapshot(orders=[new.row(stop)], positions=[("NQ", 2)])
+    assert new.engine.state.orphans
+    kill(new, KillLevel.REDUCE_ONLY)
+    assert not new.sent(m.Cancel)
+    proofs(new, orders=[new.row(stop)], positions=[("NQ", 2)])
+    assert verified(new)
+
+
+def test_flatten_once_more_tries_again_what_was_given_up():
+    desk = Desk("a", settings=e.EngineSettings(max_exit_attempts=2))
+    desk.signal()
+    desk.fill(desk.only())
+    kill(desk, KillLevel.FLATTEN, own_only=True)
+    for _ in range(6):
+        desk.reject(desk.only(role=OrderRole.EXIT))
+        desk.wait(1_500)
+    sent = len(desk.orders)
+    kill(desk, KillLevel.FLATTEN, own_only=True)
+    assert len(desk.orders) == sent + 1
+
+
+def test_orders_of_others_are_cancelled_once_and_again_only_when_an_answer_is_overdue():
+    desk = Desk("b")
+    desk.link_up("a", answer=False)
+    theirs = [
+        m.WorkingOrder(
+            client_order_id=f"by hand {n}",
+            symbol="NQ",
+            side=Side.BUY,
+            state=LegState.WORKING,
+            quantity=D(1),
+            filled=D(0),
+            platform_order_id=f"P{n}",
+        )
+        for n in range(5)
+    ]
+    desk.snapshot(orders=theirs)
+    kill(desk, KillLevel.CANCEL_ALL)
+    assert len(desk.sent(m.Cancel)) == 5
+    desk.give(e.AdapterSaid(message=m.Account(platform="a", account="acc", currency="USD", balance=D(1), equity=D(1))))
+    assert not desk.sent(m.Cancel)
+    desk.snapshot(orders=theirs)
+    assert not desk.sent(m.Cancel)
+    desk.wait(2_000)
+    assert len(desk.sent(m.Cancel)) == 5

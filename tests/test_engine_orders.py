@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal as D
 
 import pytest
+from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.messages import LegState, RejectCode, SignalState
 
-from tests.support.orders import MS, Desk, market
+from tests.support.orders import MS, T0, Desk, market, wide_limits
 
 
 def test_accept_and_fill():
@@ -422,3 +423,100 @@ def test_messages_of_unknown_routes_and_orders_never_raise():
     desk.give(e.AdapterSaid(message=m.Reject(code=RejectCode.LINK_DOWN, text="", client_order_id=ghost)))
     desk.give(e.LinkDown(platform="zz", account="acc"))
     assert desk.count("fill_from_unknown_route") == desk.count("reject_of_unknown_order") == 1
+
+
+def dear_limit(**changes) -> tuple[Desk, m.Order]:
+    """3 lots, 10 points to the stop, $2 a point: $60 at risk, of $80."""
+    stage = structs.replace(wide_limits().stages[1], risk_per_trade_usd=D(80))
+    desk = Desk("a", limits=wide_limits(stages={1: stage}, **changes))
+    bracket = m.Bracket(stop_loss=D(20990), take_profit=D(21020))
+    desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000), bracket=bracket)
+    desk.update(desk.only())
+    return desk, desk.only()
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"limit_price": D("21003.25")}, RejectCode.NONE),
+        ({"limit_price": D("21003.50")}, RejectCode.RISK_PER_TRADE),
+        ({"limit_price": D("21003.50"), "quantity": D(2)}, RejectCode.NONE),
+        ({"limit_price": D("20990")}, RejectCode.BRACKET_INVALID),
+        ({"limit_price": D("21020")}, RejectCode.BRACKET_INVALID),
+    ],
+)
+def test_a_replace_may_not_put_more_at_risk_than_a_new_order(fields, code):
+    desk, _ = dear_limit()
+    desk.ask(m.SignalReplace(signal_id="s1", **fields))
+    assert bool(desk.sent(m.Replace)) is (code is RejectCode.NONE)
+    assert [each.code for each in desk.told() if isinstance(each, m.Reject)] == [code] * (code is not RejectCode.NONE)
+
+
+def test_a_replace_that_makes_the_risk_smaller_is_allowed_whatever_the_stage_says_by_now():
+    desk, _ = dear_limit()
+    desk.limits = structs.replace(
+        desk.limits, stages={1: structs.replace(desk.limits.stages[1], risk_per_trade_usd=D(10))}
+    )
+    desk.give(e.Started(boot_id="g2", settings=desk.settings, limits=desk.limits))
+    desk.link_up("a", answer=False)
+    desk.snapshot(orders=[desk.row(desk.only())])
+    assert replaced(desk, quantity=D(2)).quantity == 2
+
+
+def test_a_replace_may_not_be_worth_more_than_a_new_order():
+    desk, _ = dear_limit(max_notional_usd=D(126_010))
+    desk.ask(m.SignalReplace(signal_id="s1", limit_price=D(21002)))
+    assert desk.told()[0].code is RejectCode.MAX_NOTIONAL
+
+
+@pytest.mark.parametrize(
+    ("quote", "code"),
+    [
+        ({}, RejectCode.NONE),
+        ({"bid": D("21051.50"), "ask": D("21051.75")}, RejectCode.PRICE_COLLAR),
+        ({"quote_ns": T0 - 3_000_000_000}, RejectCode.STALE_QUOTE),
+        ({"ask": None}, RejectCode.STALE_QUOTE),
+    ],
+)
+def test_a_new_price_is_compared_with_the_quote_of_now(quote, code):
+    desk, _ = working_limit()
+    request = m.SignalReplace(signal_id="s1", limit_price=D("21001.50"))
+    markets = (market("a", desk.now_ns, **({"account": "acc"} | quote)),)
+    desk.give(e.NexusAsked(request=request, peer="desk", markets=markets))
+    assert bool(desk.sent(m.Replace)) is (code is RejectCode.NONE)
+    assert [each.code for each in desk.told() if isinstance(each, m.Reject)] == [code] * (code is not RejectCode.NONE)
+
+
+def test_a_change_that_finds_nothing_to_change_is_answered():
+    desk, order = working_limit()
+    for kind in (m.SignalCancel, m.SignalClose):
+        desk.ask(kind(signal_id="s1", platform="zz"))
+        assert (desk.told()[0].code, desk.told()[0].platform) == (RejectCode.PLATFORM_UNKNOWN, "zz")
+    desk.fill(order)
+    desk.ask(m.SignalReplace(signal_id="s1", limit_price=D(21001)))
+    assert (desk.told()[0].code, desk.told()[0].platform) == (RejectCode.REPLACE_REJECTED, "a")
+
+
+def test_changes_count_against_the_order_rate():
+    desk = Desk("a", limits=wide_limits(max_orders_per_s=3))
+    desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    for number in (1, 2):
+        replace = replaced(desk, limit_price=D(21000 + number))
+        desk.update(order, limit_price=D(21000 + number), replace_revision=replace.revision)
+    desk.ask(m.SignalReplace(signal_id="s1", limit_price=D(21000)))
+    assert (desk.told()[0].code, desk.sent(m.Replace)) == (RejectCode.ORDER_RATE, [])
+    desk.now_ns += 1_000 * MS
+    assert replaced(desk, limit_price=D(21000)).limit_price == 21000
+
+
+def test_an_order_that_somebody_has_made_larger_at_the_platform_is_said_once():
+    desk, order = working_limit()
+    row = structs.replace(desk.row(order), quantity=D(5))
+    for _ in range(2):
+        desk.now_ns += 10_000 * MS
+        desk.link_up("a", answer=False)
+        desk.snapshot(orders=[row])
+    alerts = [x for x in desk.all_effects if isinstance(x, e.Alert) and "somebody has changed it" in x.text]
+    assert (len(alerts), alerts[0].code) == (1, RejectCode.PARENT_EXCEEDED)

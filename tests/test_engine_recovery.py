@@ -10,7 +10,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.messages import LegState, OrderRole, RejectCode, Side, SignalState
 
-from tests.support.orders import Desk, market
+from tests.support.orders import Desk, market, wide_limits
 
 
 def restart(desk: Desk, events: list | None = None) -> Desk:
@@ -398,3 +398,166 @@ def entry_order(fill: m.Fill) -> m.Order:
         quantity=D(1),
         order_type=m.OrderType.MARKET,
     )
+
+
+DAY_NS = 86_400_000_000_000
+
+
+def asked_from(desk: Desk) -> int:
+    (request,) = desk.sent(m.SnapshotRequest)
+    return request.executions_from_ns
+
+
+def test_a_stop_that_filled_at_the_platform_over_the_weekend_is_asked_for_and_explains_the_position():
+    desk = Desk("a")
+    desk.signal()
+    entry = desk.fill(desk.only())
+    desk.link_up("a", answer=False)
+    desk.snapshot(fills=[entry], positions=[("NQ", 2)])
+    desk.now_ns += 3_600_000_000_000
+    stop = desk.make_fill(desk.only(), client_order_id="", side=Side.SELL, price=D(20990))
+    desk.now_ns += 2 * DAY_NS
+    desk = restart(desk)
+    desk.link_up("a", answer=False)
+    assert asked_from(desk) <= stop.ts_event_ns - 1
+    asked_ns = asked_from(desk)
+    desk.snapshot(fills=[each for each in (entry, stop) if each.ts_event_ns >= asked_ns], from_ns=asked_ns)
+    assert (desk.position(), desk.report().state, desk.count("position_drift")) == (D(0), SignalState.CLOSED, 0)
+    desk.signal(signal_id="s2")
+    assert desk.report("s2").code is RejectCode.NONE
+
+
+def test_a_journal_lost_just_after_a_day_began_still_sees_signals_that_are_not_stale():
+    desk = Desk("a", limits=wide_limits(day_zone="UTC", day_starts="08:53"))  # twenty seconds before T0
+    desk.now_ns += 60_000_000_000 * 60 * 24 - 19_000_000_000  # one second into the next day
+    desk.give(e.ClockTicked())
+    desk.link_up("a", answer=False)
+    assert asked_from(desk) <= desk.now_ns - 10_000_000_000
+
+
+def unknown_order(desk: Desk) -> m.Order:
+    desk.signal()
+    desk.wait(2_000)
+    return desk.only()
+
+
+def look(desk: Desk, **snapshot) -> None:
+    desk.now_ns += 10_000_000_000
+    desk.link_up("a", answer=False)
+    desk.snapshot(**snapshot)
+
+
+def test_incomplete_snapshots_are_no_strikes():
+    desk = Desk("a")
+    order = unknown_order(desk)
+    for complete, expected in ((False, LegState.UNKNOWN), (True, LegState.UNKNOWN), (True, LegState.REJECTED)):
+        look(desk, complete=complete)
+        assert desk.engine.state.orders[order.client_order_id].state is expected
+
+
+def test_an_unknown_that_nobody_can_resolve_is_ended_by_who_has_looked_and_by_nobody_earlier():
+    desk = Desk("b")
+    desk.link_up("a", executions_history=False)
+    order = unknown_order(desk)
+    acknowledge = m.Acknowledge(request_id=1, platform="a", symbol="NQ", by="operator")
+    desk.ask(acknowledge)
+    assert not desk.answers()[0].accepted
+    for _ in range(3):
+        desk.now_ns += 10_000_000_000
+        desk.link_up("a", answer=False, executions_history=False)
+        desk.snapshot()
+    assert desk.engine.state.orders[order.client_order_id].state is LegState.UNKNOWN
+    desk.ask(acknowledge)
+    assert desk.answers()[0].accepted
+    desk.signal(signal_id="s2")
+    assert desk.report("s2").code is RejectCode.NONE
+    desk.update(order)  # it was there all the same
+    assert desk.engine.state.orders[order.client_order_id].live
+    assert desk.count("late_answer") == 1
+
+
+def link_account(desk: Desk, account: str, platform: str = "a") -> None:
+    old = desk.engine.state.routes[f"{platform}|acc"].hello
+    desk.give(e.LinkUp(hello=structs.replace(old, account=account)))
+    name = {"platform": platform, "account": account}
+    request_id = desk.engine.state.routes[f"{platform}|{account}"].request_id
+    parts = {"positions": m.Positions(**name, rows=()), "working_orders": m.WorkingOrders(**name, rows=())}
+    parts["executions"] = m.Executions(**name, rows=())
+    desk.give(e.AdapterSaid(message=m.Snapshot(request_id=request_id, **name, **parts)))
+
+
+def test_another_account_takes_the_place_of_the_one_before():
+    desk = Desk("a")
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.NO_NEW, reason="", by="x"))
+    desk.link_down()
+    link_account(desk, "live")
+    desk.ask(m.Resume(request_id=2, reason="", by="x"))
+    assert desk.answers()[0].accepted
+    assert "a|acc: not linked and flat, stays as it is" in desk.answers()[0].lines
+    desk.signal(markets=(market("a", desk.now_ns, account="live"), market("a", desk.now_ns, account="acc")))
+    assert [order.account for order in desk.sent(m.Order)] == ["live"]
+
+
+def test_an_account_that_holds_something_is_not_left_behind():
+    desk = Desk("a")
+    desk.signal()
+    desk.fill(desk.only())
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.NO_NEW, reason="", by="x"))
+    desk.link_down()
+    link_account(desk, "live")
+    desk.ask(m.Resume(request_id=2, reason="", by="x"))
+    assert not desk.answers()[0].accepted
+
+
+def test_a_platform_that_is_no_longer_configured_is_not_waited_for():
+    settings = e.EngineSettings(expected_platforms=("a", "b"))
+    desk = Desk("a", settings=settings)
+    desk.signal()
+    assert "waiting for b" in desk.told()[0].text
+    desk.settings = structs.replace(settings, expected_platforms=("a",))
+    desk.give(e.Started(boot_id="g2", settings=desk.settings, limits=desk.limits))
+    desk.link_up("a")
+    desk.signal()
+    assert desk.report().code is RejectCode.NONE
+
+
+def test_what_a_trade_copier_has_copied_is_not_booked_on_our_order():
+    """It copies the comment too, so the same id is at two accounts."""
+    desk = Desk("a", "b")
+    desk.signal("a")
+    order = desk.only()
+    copied = structs.replace(order, platform="b")
+    desk.update(copied, LegState.FILLED, 2)
+    desk.fill(copied, 2)
+    assert desk.engine.state.orders[order.client_order_id].state is LegState.SENT
+    assert (desk.report().filled, desk.position("b")) == (D(0), D(2))
+    assert desk.count("copied_order_id") == 2
+    desk.link_up("b", answer=False)
+    desk.snapshot("b", orders=[desk.row(order)], positions=[("NQ", 2)], fills=[])
+    assert desk.engine.state.orders[order.client_order_id].state is LegState.SENT
+    assert not desk.engine.state.orphans
+    desk.reject(order, platform="b", account="acc")
+    assert desk.engine.state.orders[order.client_order_id].state is LegState.SENT
+    desk.reject(order, platform="a", account="acc")
+    assert desk.engine.state.orders[order.client_order_id].state is LegState.REJECTED
+
+
+def test_hand_made_trades_are_forgotten_too_and_a_fill_of_a_route_that_was_away_is_not():
+    settings = e.EngineSettings(retention_ms=3 * 86_400_000)
+    desk = Desk("a", "b", settings=settings)
+    desk.signal("b", order_type=m.OrderType.LIMIT, limit_price=D(20999))
+    order = desk.only("b")
+    desk.update(order)
+    desk.link_down("b")
+    desk.now_ns += DAY_NS
+    late = desk.make_fill(order)
+    desk.now_ns += DAY_NS // 2
+    by_hand = m.Order(**{**structs.asdict(order), "platform": "a"})
+    desk.fill(by_hand, client_order_id="by hand")
+    for _ in range(5):
+        desk.wait(86_400_000)
+    assert not desk.engine.state.routes["a|acc"].executions
+    assert (desk.position("a"), len(desk.engine.state.executions)) == (D(2), 0)
+    desk.link_up("b", answer=False)
+    desk.snapshot("b", orders=[desk.row(order, LegState.FILLED, 2)], fills=[late], positions=[("NQ", 2)])
+    assert (desk.report().filled, desk.position("b"), desk.count("forgotten_fill")) == (D(2), D(2), 0)

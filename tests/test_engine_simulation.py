@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import fields
 
 import pytest
-from nexus_gateway.core.engine import signals
+from nexus_gateway.core.engine import fanout, links, signals
 from nexus_gateway.core.messages import RejectCode
 
 from tests.simulation.faults import Faults
@@ -28,6 +30,12 @@ def test_the_storm_is_one():
     assert sum(outcome.crashes for outcome in outcomes) > 20
     assert {"unknown", "duplicate_fill", "orphan", "correction", "unknown_resolved_absent", "snapshot_timeout"} <= seen
     assert {"rolls", "carried", "roll_residual"} <= seen
+    happened: Counter[str] = Counter()
+    for outcome in outcomes:
+        happened.update(outcome.faults)
+    kinds = {field.name for field in fields(Faults)} - {"lists_ended_orders", "seen"}
+    points = {"crash before the commit", "crash after the commit", "crash between two effects"}
+    assert kinds | points == set(happened)
 
 
 def test_a_seed_reproduces_byte_for_byte():
@@ -56,6 +64,21 @@ def test_planted_bugs_are_caught(bug, symptom):
         if any(symptom in violation for violation in violations):
             return
     pytest.fail(f"{bug} went unnoticed")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "wrong", "symptom"),
+    [
+        (links, "executions_from_ns", lambda turn, route: turn.state.day.started_ns, "counted None"),
+        (fanout, "_primary_is_over", lambda turn, record: False, "of a primary that is flat"),
+    ],
+)
+def test_rules_that_are_broken_are_noticed(monkeypatch, place, name, wrong, symptom):
+    monkeypatch.setattr(place, name, wrong)
+    for seed in range(1, 120):
+        if any(symptom in violation for violation in run_seed(seed).violations):
+            return
+    pytest.fail(f"nothing noticed that {name} is wrong")
 
 
 def _refused_stops(seeds: range) -> tuple[int, int]:

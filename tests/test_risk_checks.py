@@ -209,3 +209,44 @@ def test_working_orders_reserve_position_before_they_fill():
     desk.update(desk.only(), m.LegState.CANCELLED)
     desk.signal(signal_id="s4", quantity=D(1))
     assert desk.report("s4").code is RejectCode.NONE
+
+
+def test_the_orders_of_one_signal_count_against_the_rate_together():
+    stage = wide_limits().stages[1]
+    desk = Desk("a", "b", "c", limits=wide_limits(max_orders_per_s=2, stages={1: stage}))
+    desk.signal("a", "b", "c")
+    assert [leg.code for leg in desk.report().legs] == [RejectCode.NONE, RejectCode.NONE, RejectCode.ORDER_RATE]
+
+
+def test_a_quote_or_a_rate_from_the_future_is_not_fresh():
+    ahead = T0 + 3_000 * MS
+    assert refusal(quote_ns=ahead) is RejectCode.STALE_QUOTE
+    rate = {"currency": "BRL", "usd_rate": D("0.2")}
+    assert refusal(**rate, usd_rate_ns=T0) is RejectCode.NONE
+    assert refusal(**rate, usd_rate_ns=T0 + 61_000 * MS) is RejectCode.STALE_RATE
+
+
+def test_a_currency_that_falls_is_no_loss_of_the_day():
+    desk = Desk("a")
+    name = {"platform": "a", "account": "acc", "currency": "BRL", "balance": D(100_000)}
+    rate = {"currency": "BRL", "usd_rate_ns": desk.now_ns}
+    desk.give(e.MarketMoved(markets=(market("b", desk.now_ns, usd_rate=D("0.20"), **rate),)))
+    funds = m.Account(**name, equity=D(100_000), as_of_ns=desk.now_ns, day_start_equity=D(100_000))
+    desk.give(e.AdapterSaid(message=funds))
+    desk.give(e.MarketMoved(markets=(market("b", desk.now_ns, usd_rate=D("0.19"), **rate),)))
+    desk.give(e.AdapterSaid(message=funds))
+    assert (desk.engine.state.day.loss_usd(), desk.engine.state.day.drawdown_usd()) == (D(0), D(0))
+    desk.give(e.AdapterSaid(message=m.Account(**name, equity=D(99_000), as_of_ns=desk.now_ns)))
+    assert desk.engine.state.day.loss_usd() == 190
+
+
+def test_a_platforms_day_start_of_the_day_before_is_not_todays():
+    desk = Desk("a")
+    name = {"platform": "a", "account": "acc", "currency": "USD", "balance": D(10_000)}
+    yesterday = m.Account(**name, equity=D(9_700), day_start_equity=D(10_000), as_of_ns=desk.now_ns)
+    desk.give(e.AdapterSaid(message=yesterday))
+    assert desk.engine.state.day.loss_usd() == 300
+    desk.wait(86_400_000)
+    assert desk.engine.state.day.loss_usd() == 0
+    desk.give(e.AdapterSaid(message=yesterday))  # on its way when the day ended
+    assert desk.engine.state.day.loss_usd() == 0

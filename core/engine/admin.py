@@ -4,17 +4,20 @@ breach.
 
 from __future__ import annotations
 
-from ..messages import Acknowledge, AdminResult, Kill, KillLevel, RejectCode, Resume, StageChange
+from ..messages import Acknowledge, AdminResult, Kill, KillLevel, LegState, RejectCode, Resume, StageChange
 from .effects import AnswerAdmin
 from .kill import apply_kill, blocking_orders
-from .state import KillRecord
-from .turn import Turn
+from .lifecycle import end_order
+from .reconciliation import STRIKES
+from .state import KillRecord, RouteRecord
+from .turn import Turn, live_orders
 
 
 def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
     """Back to normal trading, if nothing is unknown, unreconciled or mismatched; else refuse and say what."""
     state = turn.state
-    names = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
+    asked = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
+    names = [name for name in asked if not _is_left_behind(turn, state.routes[name])]
     lines = []
     for name in names:
         route = state.routes[name]
@@ -42,19 +45,49 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
         state.kills[name] = KillRecord()
     text = "" if not state.kill else f"the ladder for all platforms still stands at {state.kill.name.lower()}"
     turn.alert(RejectCode.NONE, f"resumed by {command.by}: {command.reason}", command.platform)
-    _answer(turn, peer, command.request_id, RejectCode.NONE, text, [f"{name}: normal" for name in names])
+    told = [f"{name}: " + ("normal" if name in names else "not linked and flat, stays as it is") for name in asked]
+    _answer(turn, peer, command.request_id, RejectCode.NONE, text, told)
+
+
+def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
+    """An account that nobody links any more and that holds nothing: another one has taken its place, or its platform is
+    out of the configuration. Waiting for it, nothing would ever be resumed.
+    """
+    if route.up or route.severed or route.live or route.unsettled:
+        return False
+    if any(position.net or position.mismatches for position in route.positions.values()):
+        return False
+    expected = turn.state.settings.expected_platforms
+    replaced = any(each.up and each.platform == route.platform for each in turn.state.routes.values())
+    return replaced or (bool(expected) and route.platform not in expected)
 
 
 def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
-    """The operator has seen that a position was not as believed; new orders on it are allowed again."""
+    """The operator has looked: a position that was not as believed may be traded again, and an order that the platform
+    does not list, and whose end it has no history of, is over.
+    """
     found = []
     for name, route in turn.state.routes.items():
+        if command.platform not in ("", route.platform):
+            continue
         position = route.positions.get(command.symbol)
-        if command.platform in ("", route.platform) and position is not None and position.blocked:
+        if position is not None and position.blocked:
             position.blocked = False
             found.append(f"{name}: {command.symbol} holds {position.net}")
+        for order in live_orders(turn.state, route):
+            # Only what snapshots have missed as often as it takes: what is merely slow resolves itself.
+            if order.order.symbol == command.symbol and order.state is LegState.UNKNOWN and order.absent >= STRIKES:
+                text = f"not at the platform, says {command.by}"
+                end_order(turn, order, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, text, inferred=True)
+                found.append(f"{name}: order {order.order.client_order_id} is taken for ended")
+    if found:
+        turn.alert(RejectCode.NONE, f"acknowledged by {command.by}: {'; '.join(found[:5])}", command.platform)
     code = RejectCode.NONE if found else RejectCode.NOT_ALLOWED
-    text = "" if found else f"no blocked position of {command.symbol}"
+    text = (
+        ""
+        if found
+        else f"no blocked position of {command.symbol}, nor an unknown order that the platform has twice not listed"
+    )
     _answer(turn, peer, command.request_id, code, text, found)
 
 

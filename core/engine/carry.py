@@ -20,7 +20,7 @@ from msgspec import structs
 
 from ..messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, Side
 from ..messages.order_id import MAX_LEGS
-from .exits import close_leg
+from .exits import close_leg, has_given_up
 from .kill import kill_level
 from .netting import refuse_opposed
 from .placement import market_tif, place_for_leg
@@ -34,6 +34,7 @@ _MOST_TRIES: Final = 3
 def drive_leaving(turn: Turn, signal: SignalRecord, number: int) -> None:
     """Begin to close a leg whose contract was rolled, once the platform can do what is planned for it."""
     leg = signal.legs[number]
+    _take_in_late_carries(turn, signal, number)
     plan = leg.leaving
     route = turn.state.routes.get(leg.route)
     if plan is None or leg.closing or not leg.open or leg.market is None or route is None:
@@ -99,10 +100,10 @@ def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
     leg = signal.legs[number]
     old = signal.legs[leg.carries]
     state = turn.state
-    tries = [order for order in leg_orders(state, leg) if order.role is OrderRole.ROLL]
+    tries = _tries(turn, leg)
     if any(order.live or order.missing for order in (*tries, *leg_orders(state, old))):
         return
-    gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or old.exit_failures >= state.settings.max_exit_attempts
+    gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or has_given_up(turn, old)
     if old.open and not gave_up:
         return
     lots = min(_closed_lots(turn, old), old.quantity)
@@ -122,7 +123,7 @@ def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
     if code is RejectCode.NONE and turn.now_ns >= leg.carry_until_ns:
         code, text = RejectCode.PLATFORM_NOT_READY, f"not possible within {state.settings.carry_within_ms} ms"
     if code is not RejectCode.NONE:
-        _end(turn, signal, leg, code, f"{left} of {lots} lots closed in {old.symbol} are not opened again: {text}")
+        _end(turn, signal, leg, code, f"{_not_opened(left, lots, old)}: {text}")
         return
     position = route.positions.get(leg.symbol)
     in_doubt = (position is not None and position.mismatches) or unknown_order(state, route, leg.symbol) is not None
@@ -178,6 +179,41 @@ def _look_at_tries(tries: list[OrderRecord]) -> tuple[RejectCode, str]:
     if len(tries) >= _MOST_TRIES:
         return RejectCode.PLATFORM_REJECTED, f"{len(tries)} orders ended unfilled, at last: {tries[-1].text}"
     return RejectCode.NONE, ""
+
+
+def _tries(turn: Turn, leg: LegRecord) -> list[OrderRecord]:
+    return [order for order in leg_orders(turn.state, leg) if order.role is OrderRole.ROLL]
+
+
+def _take_in_late_carries(turn: Turn, signal: SignalRecord, number: int) -> None:
+    """An order that was taken for lost has traded after all: whoever was told that its lots are not open again hears
+    that they are.
+    """
+    old = signal.legs[number]
+    for leg in signal.legs:
+        ended = leg.carries == number and leg.carried and not leg.closing
+        if not ended or leg.code is not RejectCode.OUTCOME_UNKNOWN:
+            continue
+        lots = min(_closed_lots(turn, old), old.quantity)
+        traded = [order for order in _tries(turn, leg) if order.done]
+        left = lots - sum((order.done for order in traded), ZERO)
+        told = _not_opened(left, lots, old)
+        if leg.text.startswith(told):
+            continue
+        for order in traded:
+            order.code, order.text = RejectCode.NONE, "answered after it was taken for lost"
+        if left > 0:
+            leg.text = f"{told}; an order that was taken for lost has traded"
+        else:
+            leg.code = RejectCode.NONE
+            leg.text = f"carries {lots} lots over from {old.symbol}, by an order that was taken for lost"
+        turn.touch(signal.signal.signal_id)
+        turn.count("carried_late")
+        turn.alert(RejectCode.OUTCOME_UNKNOWN, f"{signal.signal.signal_id} {leg.platform}: {leg.text}", leg.platform)
+
+
+def _not_opened(left: Decimal, lots: Decimal, old: LegRecord) -> str:
+    return f"{left} of {lots} lots closed in {old.symbol} are not opened again"
 
 
 def _send(turn: Turn, signal: SignalRecord, number: int, lots: Decimal) -> None:

@@ -48,7 +48,7 @@ from .links import apply_account, link_down, link_up, price_account
 from .queries import apply_query
 from .reconciliation import apply_snapshot
 from .reports import is_done, make_report, says_the_same
-from .retention import forget_finished
+from .retention import forget_finished, forget_strangers
 from .settings import EngineSettings
 from .signals import apply_signal, release_unused
 from .state import STATE_LAYOUT, EngineState, route_of
@@ -80,9 +80,13 @@ class Engine:
         `take_reports`. Never raises for what a peer has sent.
         """
         state = self.state
+        if isinstance(event, AdminAsked) and isinstance(event.request, Query):
+            return self._answer(event.request, event.peer, now_ns)
         state.now_ns = max(state.now_ns, now_ns)
         turn = Turn(state, state.now_ns)
         turn.money_moved = state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+        if turn.money_moved:
+            forget_strangers(turn)
         self._dispatch(turn, event)
         self._settle(turn)
         self._due_times.note(state, turn)
@@ -125,6 +129,12 @@ class Engine:
             self._due_is_known = True
         return self._next_due_ns
 
+    def _answer(self, query: Query, peer: str, now_ns: int) -> list[Effect]:
+        """A question leaves no trace, not even its time or a new day: it is not journaled, so no replay sees it."""
+        turn = Turn(self.state, max(self.state.now_ns, now_ns))
+        apply_query(turn, query, peer)
+        return turn.effects
+
     def _dispatch(self, turn: Turn, event: Event) -> None:
         if isinstance(event, AdapterSaid):
             self._adapter_said(turn, event)
@@ -135,7 +145,7 @@ class Engine:
             run_timers(turn)
             forget_finished(turn)
         elif isinstance(event, NexusAsked):
-            apply_change(turn, event.request, event.peer)
+            apply_change(turn, event.request, event.markets, event.peer)
         elif isinstance(event, LinkUp):
             link_up(turn, event.hello)
         elif isinstance(event, LinkDown):
@@ -178,17 +188,17 @@ class Engine:
             apply_resume(turn, request, event.peer)
         elif isinstance(request, Acknowledge):
             apply_acknowledge(turn, request, event.peer)
-        elif isinstance(request, StageChange):
-            apply_stage(turn, request, event.peer)
         else:
-            assert isinstance(request, Query)
-            apply_query(turn, request, event.peer)
+            assert isinstance(request, StageChange)
+            apply_stage(turn, request, event.peer)
 
     def _start(self, turn: Turn, event: Started) -> None:
         """After every start all links are down and whatever was never answered is unknown."""
         state = turn.state
-        if not state.boot_id:
-            state.waiting_for = dict.fromkeys(event.settings.expected_platforms)
+        expected = event.settings.expected_platforms
+        # A platform that was taken out of the configuration since will never show anything.
+        awaited = [name for name in expected if not state.boot_id or name in state.waiting_for]
+        state.waiting_for = dict.fromkeys(awaited)
         state.settings, state.limits = event.settings, event.limits
         state.boot_id = event.boot_id
         turn.money_moved = True  # the limits may be others than before
@@ -265,6 +275,9 @@ def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
             market = newest.get((leg.platform, leg.symbol))
             # A quote of the next contract would value this one wrongly, and send its closing order there.
             if leg.open and market is not None and (leg.market is None or leg.market.contract == market.contract):
+                opens = market.session_open and leg.market is not None and not leg.market.session_open
                 leg.market = market
-                if leg.leaving is not None:
+                if opens and leg.closing:
+                    leg.retry_ns = 0
+                if leg.leaving is not None or (opens and leg.closing):
                     turn.look_at(signal_id)  # it may have waited for the market to open

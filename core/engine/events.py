@@ -64,10 +64,11 @@ class SignalArrived(Struct, tag="signal_arrived", frozen=True, kw_only=True):
 
 
 class NexusAsked(Struct, tag="nexus_asked", frozen=True, kw_only=True):
-    """NEXUS changes a signal that it has sent."""
+    """NEXUS changes a signal that it has sent. `markets`: for a replace, the markets of its legs as they are now."""
 
     request: SignalCancel | SignalReplace | SignalClose
     peer: str = ""
+    markets: tuple[MarketContext, ...] = ()
 
 
 class AdapterSaid(Struct, tag="adapter_said", frozen=True, kw_only=True):

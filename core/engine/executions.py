@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ..messages import Correction, CorrectionKind, Fill, LegState, RejectCode, find_client_order_id
+from ..messages import Correction, CorrectionKind, Fill, LegState, RejectCode
 from .attribution import absorb_external
 from .lifecycle import end_order, refresh_order
 from .money import leg_realized_usd
-from .recognition import recognise
+from .recognition import find_own_id, recognise
 from .state import ZERO, ExecutionRecord, LegRecord, route_of
 from .turn import Turn
 
@@ -25,18 +25,19 @@ def execution_key(platform: str, account: str, exec_id: str) -> str:
 
 def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:
     """Count an execution. A known one is dropped and counted; a corrected one in a snapshot is taken over."""
-    route = route_of(fill.platform, fill.account)
-    if route not in turn.state.routes:
+    name = route_of(fill.platform, fill.account)
+    route = turn.state.routes.get(name)
+    if route is None:
         turn.count("fill_from_unknown_route")
         return
     key = execution_key(fill.platform, fill.account, fill.exec_id)
     record = turn.state.executions.get(key)
-    if record is None and from_snapshot and fill.ts_event_ns <= turn.state.forgotten_ns:
+    if record is None and from_snapshot and fill.ts_event_ns <= route.forgotten_ns:
         turn.count("forgotten_fill")  # counted long ago, and dropped from memory since
         return
     if record is None:
-        record = turn.state.executions[key] = ExecutionRecord(route=route)
-        turn.state.routes[route].executions[key] = None
+        record = turn.state.executions[key] = ExecutionRecord(route=name)
+        route.executions[key] = None
     record.absent = 0
     if record.seen:
         if from_snapshot:
@@ -117,7 +118,7 @@ def _fill_in(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
 def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
     """Find whose execution it is: by our id, else by the position ticket of a leg (its stop at the platform)."""
     route = turn.state.routes[record.route]
-    parts = find_client_order_id(fill.client_order_id)
+    parts = find_own_id(turn, record.route, fill.client_order_id)
     owner: tuple[str, int] | None = None
     if parts is not None:
         order = recognise(turn, route, parts, fill.symbol, fill.side, fill.platform_order_id)

@@ -2,12 +2,14 @@
 
 A loop towards flat, one step per turn: cancel what still works, wait until that is certain, close what is
 open, look again. It never has two closing orders in flight for the same lots, and never closes more than the
-account holds.
+account holds. While the market is shut it tries rarely and for as long as it takes; it goes on at once when the market
+opens.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 from ..messages import AccountMode, OrderRole, RejectCode, Side
 from .attribution import absorb_lost_tickets
@@ -15,6 +17,9 @@ from .placement import place_for_leg, want_cancel
 from .settings import NS_PER_MS
 from .state import ZERO, LegRecord, SignalRecord
 from .turn import Turn, leg_orders
+
+_SHUT_PAUSE_MS: Final = 300_000
+"""Between two tries in a market that is shut by our calendar, which may be wrong: a weekend has order ids enough."""
 
 
 def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
@@ -40,17 +45,21 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         absorb_lost_tickets(turn, signal.signal.signal_id, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
     if not leg.open:
         return
-    if leg.exit_failures >= turn.state.settings.max_exit_attempts:
-        _give_up(turn, signal, leg, f"still open after {leg.exit_failures} closing orders; close it by hand")
+    if has_given_up(turn, leg):
+        text = f"still open after {leg.exit_failures} closing orders; send signal_close again, or close it by hand"
+        _give_up(turn, signal, leg, text)
         return
-    leg.exit_failures += 1
-    leg.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
+    shut = leg.market is not None and not leg.market.session_open
+    leg.exit_failures += not shut
+    leg.retry_ns = turn.now_ns + (_SHUT_PAUSE_MS if shut else turn.state.settings.retry_ms) * NS_PER_MS
     side = Side.SELL if leg.open > 0 else Side.BUY
     if not hedging:
         net = turn.position(leg.route, leg.symbol).net
         # Two signals may stand against each other on one account: then closing one of them does not reduce the account.
         reduces = net * leg.open > 0 and abs(net) >= abs(leg.open)
-        place_for_leg(turn, signal, leg_number, OrderRole.EXIT, side, abs(leg.open), reduce_only=reduces)
+        placed = place_for_leg(turn, signal, leg_number, OrderRole.EXIT, side, abs(leg.open), reduce_only=reduces)
+        if placed is None:
+            _give_up(turn, signal, leg, "all names of closing orders are used up; close it by hand")
         return
     for ticket, lots in tickets.items():
         place_for_leg(
@@ -76,6 +85,20 @@ def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
             lots[execution.ticket] = lots.get(execution.ticket, ZERO) + execution.signed
     held = turn.state.routes[leg.route].tickets.get(leg.symbol, {})
     return {ticket: open_lots for ticket, open_lots in lots.items() if open_lots and held.get(ticket)}
+
+
+def has_given_up(turn: Turn, leg: LegRecord) -> bool:
+    """Whether no further closing order of a leg is sent by itself."""
+    return leg.exit_failures >= turn.state.settings.max_exit_attempts
+
+
+def try_again(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
+    """Somebody asks once more for a leg to be closed that was given up."""
+    if leg.closing and leg.open and has_given_up(turn, leg):
+        leg.exit_failures = 0
+        leg.retry_ns = 0
+        leg.code, leg.text = RejectCode.NONE, ""
+        turn.touch(signal.signal.signal_id)
 
 
 def _tickets_known(turn: Turn, leg: LegRecord) -> bool:

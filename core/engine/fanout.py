@@ -27,7 +27,7 @@ from .kill import kill_level
 from .placement import market_tif, place_for_leg, want_cancel
 from .protection import guard_leg
 from .settings import NS_PER_MS
-from .state import ZERO, LegRecord, OrderRecord, SignalRecord
+from .state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from .turn import Turn, leg_orders
 
 
@@ -108,9 +108,17 @@ def settle(turn: Turn, record: SignalRecord) -> None:
         return
     if not record.decision:
         _decide(turn, record)
+    if record.decision == "kept" and 0 < record.deadline_ns <= turn.now_ns:
+        _cancel_entries(turn, record)
+        record.deadline_ns = 0
     if record.decision == "flatten":
         for number in range(len(record.legs)):
             close_leg(turn, record, number)
+    elif record.hedged and _primary_is_over(turn, record):
+        for number, leg in enumerate(record.legs):
+            if leg.hedge and leg.open and not leg.closing:
+                leg.text = "the primary is closed, so its hedge is too"
+                close_leg(turn, record, number)
     for number, leg in enumerate(record.legs):  # a leg that carries another one over a roll is added on the way
         level = kill_level(turn.state, leg.route)
         if leg.leaving is not None:
@@ -131,7 +139,6 @@ def _decide(turn: Turn, record: SignalRecord) -> None:
     late = 0 < record.deadline_ns <= turn.now_ns
     if policy.kind in (FanOutKind.BEST_EFFORT, FanOutKind.PRIMARY_THEN_HEDGE):
         if late:
-            _cancel_entries(turn, record)
             record.decision = "kept"
         return
     legs = record.own_legs
@@ -175,6 +182,16 @@ def _cancel_entries(turn: Turn, record: SignalRecord) -> None:
         for order in leg_orders(turn.state, leg):
             if order.role is OrderRole.ENTRY:
                 want_cancel(turn, order)
+
+
+def _primary_is_over(turn: Turn, record: SignalRecord) -> bool:
+    """Whether the primary has traded and is flat for good, by its stop, by a close or by hand: a hedge without it is a
+    naked position the other way. One that was rolled is left to NEXUS.
+    """
+    primary = record.legs[0]
+    if primary.open or primary.leaving is not None or not primary.executions:
+        return False
+    return not any(order.live or order.missing for order in leg_orders(turn.state, primary) if order.role in OPENING)
 
 
 def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:

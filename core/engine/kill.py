@@ -27,7 +27,7 @@ from ..messages import (
 )
 from ..messages.order_id import MAX_ATTEMPTS
 from .effects import AnswerAdmin, CutLink, SendToPlatform
-from .exits import close_leg
+from .exits import close_leg, has_given_up, try_again
 from .links import request_snapshot, want_snapshot
 from .placement import send_order, want_cancel
 from .settings import NS_PER_MS
@@ -45,16 +45,21 @@ def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
     """Climb to a rung. Takes effect for new orders in this turn; the answer `done` comes when it is verified."""
     state = turn.state
     if not command.platform:
+        whole_account = state.kill >= KillLevel.CANCEL_ALL and not state.kill_own_only
+        state.kill_own_only = command.own_only and not whole_account
         state.kill = max(state.kill, command.level)
-        state.kill_own_only = command.own_only
     lines = []
     for name, route in state.routes.items():
         if command.platform in ("", route.platform):
             _raise(turn, name, route, command, peer)
             lines.append(f"{name}: {command.level.name.lower()} asked" + ("" if route.up else ", link is down"))
+    # What has never shown itself proves nothing: neither a platform that is yet to come nor a misspelt one.
+    known = {route.platform for route in state.routes.values()}
+    wanted = (command.platform,) if command.platform else state.settings.expected_platforms
+    lines += [f"{platform}: no account of it has connected yet" for platform in wanted if platform not in known]
     turn.alert(RejectCode.KILL_SWITCH, f"{command.level.name.lower()} by {command.by}: {command.reason}")
     if peer:
-        result = AdminResult(request_id=command.request_id, accepted=True, done=not lines, lines=tuple(lines))
+        result = AdminResult(request_id=command.request_id, accepted=True, done=not lines, lines=tuple(lines[:500]))
         turn.effects.append(AnswerAdmin(result, peer))
 
 
@@ -66,8 +71,13 @@ def _raise(turn: Turn, name: str, route: RouteRecord, command: Kill, peer: str) 
     record.asked_ns = turn.now_ns
     record.verified = False
     record.attempts = 0
-    record.retry_ns = 0
+    record.retry_ns = record.others_ns = 0
     record.command, record.peer = command, peer
+    if record.level >= KillLevel.FLATTEN:
+        for signal in signals_of_route(turn.state, name):
+            for leg in signal.legs:
+                if leg.route == name:
+                    try_again(turn, signal, leg)
     _ask_proof(turn, route, record)
     turn.touch_route(name)
 
@@ -132,8 +142,10 @@ def _cancel_orders(turn: Turn, name: str, route: RouteRecord, record: KillRecord
     for order in live_orders(turn.state, route):
         if order.role in OPENING or (everything and order.role is not OrderRole.EXIT):
             want_cancel(turn, order)
-    if not everything or record.own_only or not route.up or turn.now_ns < record.retry_ns:
+    fresh = turn.now_ns - record.others_ns < turn.state.settings.ack_ms * NS_PER_MS
+    if not everything or record.own_only or not route.up or not route.external_orders or fresh:
         return
+    record.others_ns = turn.now_ns
     for row in route.external_orders:
         cancel = Cancel(
             client_order_id=row.client_order_id,
@@ -157,6 +169,7 @@ def _missing(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> s
         orphan.row
         for orphan in turn.state.orphans.values()
         if orphan.route == name and orphan.row is not None and not orphan.row.state.final
+        if orphan.role in OPENING or everything
     ]
     if working or working_rows:
         return f"{len(working) + len(working_rows)} orders still working"
@@ -197,8 +210,7 @@ def _close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord
             return
     for signal in signals_of_route(turn.state, name):
         for leg in signal.legs:
-            gave_up = leg.exit_failures >= turn.state.settings.max_exit_attempts
-            if leg.route == name and leg.open and not gave_up:
+            if leg.route == name and leg.open and not has_given_up(turn, leg):
                 return
     if any(position.mismatches for position in route.positions.values()):
         return

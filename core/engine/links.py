@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from ..messages import Account, Hello, KillLevel, LegState, SnapshotRequest
 from .contracts import rename_rolled
 from .effects import CutLink, SendToPlatform
@@ -80,11 +82,21 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
 
 
 def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
-    """How far back executions are wanted: the day's start, or the oldest order still open if that is older."""
-    oldest = turn.state.day.started_ns
+    """How far back executions are wanted: the day's start, the oldest order still open, the last proof or the oldest
+    signal that is not stale, whichever is the earliest.
+
+    The last proof, because a stop that lives at the platform may have filled while nobody was linked, over a night or a
+    weekend: not asked for, it would be a position that nobody can explain, and a result that nobody has counted. The
+    signal, because a journal that was lost just after a day began would take one of just before for a new one.
+    """
+    settings, limits = turn.state.settings, turn.state.limits
+    oldest = min(turn.state.day.started_ns, turn.now_ns - limits.max_signal_age_ms * NS_PER_MS)
     for record in live_orders(turn.state, route):
         oldest = min(oldest, record.sent_ns)
-    return max(oldest - turn.state.settings.settle_ms * NS_PER_MS, 0)
+    if route.proof_ns:
+        # It was read before it came; the next question is asked at the latest after this.
+        oldest = min(oldest, route.proof_ns - settings.snapshot_ms * NS_PER_MS)
+    return max(oldest - settings.settle_ms * NS_PER_MS, 0)
 
 
 def want_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
@@ -113,12 +125,13 @@ def price_account(turn: Turn, route: RouteRecord) -> None:
     if funds is None:
         return
     name = route_of(route.platform, route.account)
-    rate = 1 if funds.currency == "USD" else turn.state.usd_rates.get(funds.currency)
+    rate = Decimal(1) if funds.currency == "USD" else turn.state.usd_rates.get(funds.currency)
     if rate is None:
         turn.count("account_without_rate")
         turn.state.day.unpriced_accounts[name] = None
         return
     turn.state.day.unpriced_accounts.pop(name, None)
     turn.money_moved = True
-    start = funds.day_start_equity
-    turn.state.day.set_equity(name, funds.equity * rate, None if start is None else start * rate)
+    # Said before our day began, it is the start of the day before.
+    start = funds.day_start_equity if funds.as_of_ns >= turn.state.day.started_ns else None
+    turn.state.day.set_equity(name, funds.equity, start, rate)

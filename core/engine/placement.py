@@ -154,7 +154,9 @@ def send_replace(
     limit_price: Decimal | None,
     stop_price: Decimal | None,
 ) -> None:
-    """Ask for a working order to become this. One replace at a time; the caller has checked the bound."""
+    """Ask for a working order to become this, and count it against the rate limits. One replace at a time; the caller
+    has checked the bound.
+    """
     order = record.order
     record.revision += 1
     record.replace = Replace(
@@ -169,6 +171,7 @@ def send_replace(
         stop_price=stop_price,
     )
     record.replace_sent_ns = turn.now_ns
+    turn.state.day.count_sent(f"{order.platform}|{order.account}", turn.now_ns)
     turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(record.replace))
 

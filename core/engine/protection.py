@@ -65,7 +65,9 @@ def _balance(
             close_leg(turn, signal, leg_number)
             return
         leg.retry_ns = turn.now_ns + (turn.state.settings.retry_ms * NS_PER_MS if orders else 0)
-        _place(turn, signal, leg_number, role, price, -excess)
+        if not _place(turn, signal, leg_number, role, price, -excess):
+            leg.text = f"no name is left for another {role.name.lower()}; the leg is closed"
+            close_leg(turn, signal, leg_number)
 
 
 def _in_flux(order: OrderRecord) -> bool:
@@ -84,12 +86,12 @@ def _reduce(turn: Turn, leg: LegRecord, order: OrderRecord, excess: Decimal) -> 
 
 def _place(
     turn: Turn, signal: SignalRecord, leg_number: int, role: OrderRole, price: Decimal, quantity: Decimal
-) -> None:
+) -> bool:
     leg = signal.legs[leg_number]
     stop = role is OrderRole.STOP_LOSS
     capabilities = turn.state.routes[leg.route].hello.capabilities
     lasting = capabilities is not None and TimeInForce.GTC in capabilities.times_in_force
-    place_for_leg(
+    placed = place_for_leg(
         turn,
         signal,
         leg_number,
@@ -103,3 +105,4 @@ def _place(
         reduce_only=True,
         oco_group=f"{signal.key}-{leg_number}",
     )
+    return placed is not None

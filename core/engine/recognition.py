@@ -9,9 +9,35 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ..messages import LegState, Order, OrderIdParts, OrderRole, OrderType, RejectCode, Side
+from ..messages import (
+    LegState,
+    Order,
+    OrderIdParts,
+    OrderRole,
+    OrderType,
+    RejectCode,
+    Side,
+    find_client_order_id,
+)
 from .state import OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
 from .turn import Turn
+
+
+def find_own_id(turn: Turn, route: str, text: str) -> OrderIdParts | None:
+    """Our id in a platform's text; None when there is none, or when the order of this id is on another account.
+
+    Trade copiers copy comments too. What one has placed here is somebody else's order, and must not be booked on ours.
+    """
+    parts = find_client_order_id(text)
+    if parts is None:
+        return None
+    order = turn.state.orders.get(parts.client_order_id)
+    orphan = turn.state.orphans.get(parts.client_order_id)
+    elsewhere = order is not None and route_of(order.order.platform, order.order.account) != route
+    if elsewhere or (order is None and orphan is not None and orphan.route != route):
+        turn.count("copied_order_id")
+        return None
+    return parts
 
 
 def recognise(

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ..messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
+from ..messages import LegState, RejectCode, Snapshot, WorkingOrder
 from .attribution import absorb_external
 from .executions import apply_fill, execution_key, infer_bust
 from .lifecycle import end_order, mark_unknown, note_unsettled
 from .links import apply_account, want_snapshot
-from .recognition import recognise
+from .recognition import find_own_id, recognise
 from .settings import NS_PER_MS
 from .state import ZERO, OrderRecord, RouteRecord, route_of
 from .turn import Turn, live_orders
@@ -89,7 +89,7 @@ def _take_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns:
     external: list[WorkingOrder] = []
     doubts = 0
     for row in snapshot.working_orders.rows:
-        parts = find_client_order_id(row.client_order_id)
+        parts = find_own_id(turn, route_of(route.platform, route.account), row.client_order_id)
         if parts is None:
             if not row.state.final:
                 external.append(row)
@@ -163,7 +163,8 @@ def _judge_absent(turn: Turn, route: RouteRecord, record: OrderRecord, snapshot:
     touched_ns = max(record.sent_ns, record.acked_ns, record.last_fill_ns)
     if touched_ns > settled_ns:
         return 1  # it may be on its way; asked again later
-    record.absent += 1
+    if snapshot.complete:
+        record.absent += 1
     if record.absent < STRIKES:
         mark_unknown(turn, record, "the platform does not list it")
         return 1

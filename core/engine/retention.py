@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from .settings import NS_PER_MS
+from .state import EngineState
 from .turn import Turn
 
 
 def forget_finished(turn: Turn) -> None:
     """Drop signals that ended longer ago than `retention_ms`, with their orders and executions.
 
-    Safe, because a signal this old is refused as stale before its id is looked at; its lots stay in the
-    position.
+    Safe, because a signal this old is refused as stale when it comes again; its lots stay in the position.
     """
     state = turn.state
     limit_ns = turn.now_ns - state.settings.retention_ms * NS_PER_MS
@@ -24,17 +24,41 @@ def forget_finished(turn: Turn) -> None:
             gone.append(signal_id)
     for signal_id in gone:
         record = state.signals.pop(signal_id)
-        state.forgotten_ns = max(state.forgotten_ns, record.done_ns)
         state.keys.pop(record.key, None)
         for leg in record.legs:
-            route = state.routes.get(leg.route)
             for key in leg.executions:
-                state.executions.pop(key, None)
-                if route is not None:
-                    route.executions.pop(key, None)
+                _forget_execution(state, key, limit_ns)
             for order_id in leg.orders:
                 state.orders.pop(order_id, None)
     for key in [key for key, seen_ns in state.seen_keys.items() if seen_ns <= limit_ns]:
         state.seen_keys.pop(key)
     for order_id in [o for o, orphan in state.orphans.items() if orphan.since_ns <= limit_ns and orphan.row is None]:
         state.orphans.pop(order_id)
+
+
+def forget_strangers(turn: Turn) -> None:
+    """Drop what belongs to no signal and is that old: hand-made trades, closing orders of the kill switch.
+
+    It looks at every execution, so once a day is often enough.
+    """
+    state = turn.state
+    limit_ns = turn.now_ns - state.settings.retention_ms * NS_PER_MS
+    if limit_ns <= 0:
+        return
+    for key, execution in list(state.executions.items()):
+        if not execution.signal_id and execution.seen and execution.ts_event_ns <= limit_ns:
+            order = state.orders.get(execution.order_id)
+            if order is None or not order.live:
+                _forget_execution(state, key, limit_ns)
+    for order_id, order in list(state.orders.items()):
+        if not order.signal_id and not order.live and not order.missing and order.ended_ns <= limit_ns:
+            state.orders.pop(order_id)
+
+
+def _forget_execution(state: EngineState, key: str, limit_ns: int) -> None:
+    execution = state.executions.pop(key, None)
+    route = None if execution is None else state.routes.get(execution.route)
+    if execution is not None and route is not None:
+        route.executions.pop(key, None)
+        # Not beyond the limit, whatever a platform's clock has said: what is newer is not known yet.
+        route.forgotten_ns = max(route.forgotten_ns, min(execution.ts_event_ns, limit_ns))

@@ -138,7 +138,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
     signal = record.signal
     by_route = {(m.platform, m.account): m for m in markets if m.symbol == signal.symbol}
     for number, target in enumerate(signal.targets):
-        account = target.account or _only_account(turn, target.platform)
+        account = target.account or _account_of(turn, target.platform)
         market = by_route.get((target.platform, account)) or by_route.get((target.platform, ""))
         hedge = record.hedged and number > 0
         leg = LegRecord(
@@ -152,9 +152,14 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
             market=market if market is not None and market.finite else None,
             hedge=hedge,
         )
+        twin = next((each for each in record.legs if (each.route, each.sign) == (leg.route, leg.sign)), None)
         record.legs.append(leg)
         route = turn.state.routes.get(leg.route)
-        if route is None:
+        if twin is not None:
+            # An empty account is the configured one, which another target may have named.
+            leg.code = RejectCode.PARENT_EXCEEDED
+            leg.text = f"targets {twin.target} and {number} both mean account {account} of {leg.platform}; name it once"
+        elif route is None:
             leg.code = RejectCode.PLATFORM_UNKNOWN
             leg.text = f"no adapter for platform {target.platform}, account {account or '(any)'} has connected"
         elif market is None:
@@ -168,11 +173,13 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
             leg.protection = _protection(leg, route)
 
 
-def _only_account(turn: Turn, platform: str) -> str:
-    for route in turn.state.routes.values():
-        if route.platform == platform:
-            return route.account
-    return ""
+def _account_of(turn: Turn, platform: str) -> str:
+    """The platform's configured account: the one that is linked, for there may have been another one before; else the
+    newest.
+    """
+    known = [route for route in turn.state.routes.values() if route.platform == platform]
+    linked = [route for route in known if route.up]
+    return (linked or known)[-1].account if known else ""
 
 
 def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketContext) -> None:
@@ -241,6 +248,7 @@ def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) ->
         take_profit=None if leg.bracket is None else leg.bracket.take_profit,
         position_after=position_after(turn.state, route, leg.symbol, leg.quantity * leg.sign),
         reduces_risk=leg.hedge,
+        ahead=sum(each.code is RejectCode.NONE and not each.hedge for each in record.legs[:number]),
     )
     findings = check_entry(proposal, leg.market, turn.state.limits, turn.state.stage, turn.state.day, turn.now_ns)
     turn.effects.append(RiskChecked(signal.signal_id, leg.platform, "", tuple(findings)))

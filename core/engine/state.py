@@ -34,7 +34,7 @@ from .settings import EngineSettings
 ZERO = Decimal(0)
 OPENING: Final = (OrderRole.ENTRY, OrderRole.HEDGE, OrderRole.ROLL)
 """Roles of orders that open a position."""
-STATE_LAYOUT: Final = 3
+STATE_LAYOUT: Final = 4
 """Raised when a checkpoint of before would be read as something else: it is passed over, and the events replayed."""
 
 
@@ -248,7 +248,8 @@ class PositionRecord(Struct, kw_only=True):
 class RouteRecord(Struct, kw_only=True):
     """One account on one platform. `ready`: its snapshot has been reconciled since the link came up. `retired`:
     contract that was rolled -> the root under whose name it went before. `holders`: signals of which a leg on this
-    route is open, in the order in which they opened.
+    route is open, in the order in which they opened. `forgotten_ns`: the newest execution here that was counted long
+    ago and dropped from memory since.
     """
 
     platform: str
@@ -274,6 +275,7 @@ class RouteRecord(Struct, kw_only=True):
     severed: bool = False
     retired: dict[str, str] = field(default_factory=dict)
     holders: dict[str, None] = field(default_factory=dict)
+    forgotten_ns: int = 0
 
 
 class OrphanRecord(Struct, kw_only=True):
@@ -292,7 +294,9 @@ class OrphanRecord(Struct, kw_only=True):
 
 
 class KillRecord(Struct, kw_only=True):
-    """A rung of the ladder on one route. `proof_request`: the first snapshot that may prove it."""
+    """A rung of the ladder on one route. `proof_request`: the first snapshot that may prove it. `others_ns`: when
+    others' orders were last cancelled.
+    """
 
     level: KillLevel = KillLevel.NORMAL
     own_only: bool = True
@@ -301,6 +305,7 @@ class KillRecord(Struct, kw_only=True):
     proof_request: int = 0
     attempts: int = 0
     retry_ns: int = 0
+    others_ns: int = 0
     text: str = ""
     command: Kill | None = None
     peer: str = ""
@@ -317,13 +322,12 @@ class ContractRecord(Struct, kw_only=True):
 class EngineState(Struct, kw_only=True):
     """The whole. `counts` are for people: duplicates, late answers, stale updates and so on."""
 
-    layout: Literal[3]
+    layout: Literal[4]
     settings: EngineSettings
     limits: Limits
     stage: int
     now_ns: int = 0
     boot_id: str = ""
-    forgotten_ns: int = 0
     waiting_for: dict[str, None] = field(default_factory=dict)
     signals: dict[str, SignalRecord] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)

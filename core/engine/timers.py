@@ -71,7 +71,7 @@ def _signal_due_ns(state: EngineState, signal_id: str) -> int | None:
         return None
     signal = state.signals[signal_id]
     due = [leg.retry_ns for leg in signal.legs if leg.retry_ns > state.now_ns]
-    if signal.deadline_ns and not signal.decision:
+    if signal.deadline_ns and signal.decision in ("", "kept"):
         due.append(signal.deadline_ns)
     return min(due, default=None)
 

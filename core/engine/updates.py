@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from ..messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
 from .lifecycle import confirm_working, end_order, mark_unknown, note_unsettled, revive_order
-from .recognition import recognise
-from .state import OrderRecord, RouteRecord, route_of
+from .recognition import find_own_id, recognise
+from .state import OPENING, OrderRecord, RouteRecord, route_of
 from .turn import Turn
 
 _ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
@@ -15,7 +15,8 @@ _ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
 
 def apply_update(turn: Turn, update: OrderUpdate) -> None:
     """Take in the platform's word on one order. Somebody else's order is shown, and never touched."""
-    route = turn.state.routes.get(route_of(update.platform, update.account))
+    name = route_of(update.platform, update.account)
+    route = turn.state.routes.get(name)
     if route is None:
         turn.count("update_from_unknown_route")
         return
@@ -31,14 +32,14 @@ def apply_update(turn: Turn, update: OrderUpdate) -> None:
         limit_price=update.limit_price,
         stop_price=update.stop_price,
     )
-    parts = find_client_order_id(update.client_order_id)
+    parts = find_own_id(turn, name, update.client_order_id)
     if parts is None:
         _note_external(turn, route, row)
         return
     record = recognise(turn, route, parts, update.symbol, update.side, update.platform_order_id)
     if record is None:
         turn.state.orphans[parts.client_order_id].row = row
-        turn.touch_route(route_of(update.platform, update.account))
+        turn.touch_route(name)
         return
     if update.replace_revision and update.state not in _ENDS:
         _finish_replace(turn, record, update)
@@ -80,6 +81,7 @@ def apply_row(
             return
     if in_snapshot and record.replace is None:
         # What the platform holds now, whatever became of replaces that were never answered.
+        _note_size(turn, record, row)
         record.quantity = row.quantity
         record.limit_price = row.limit_price if row.limit_price is not None else record.limit_price
         record.stop_price = row.stop_price if row.stop_price is not None else record.stop_price
@@ -100,11 +102,26 @@ def apply_row(
         confirm_working(turn, record)
 
 
+def _note_size(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
+    leg = turn.leg(record.signal_id, record.leg)
+    if leg is None or record.role not in OPENING or row.quantity == record.quantity or row.quantity <= leg.quantity:
+        return
+    turn.count("made_larger")
+    turn.alert(
+        RejectCode.PARENT_EXCEEDED,
+        f"order {record.order.client_order_id} is {row.quantity} lots at the platform, the leg was sized "
+        f"{leg.quantity}: somebody has changed it there",
+        record.order.platform,
+    )
+
+
 def apply_reject(turn: Turn, reject: Reject) -> None:
     """An adapter or platform said no to an order, a cancel or a replace."""
     parts = find_client_order_id(reject.client_order_id)
     record = turn.state.orders.get(parts.client_order_id) if parts is not None else None
-    if record is None:
+    if record is None or (
+        reject.platform and (reject.platform, reject.account) != (record.order.platform, record.order.account)
+    ):
         turn.count("reject_of_unknown_order")
         return
     turn.touch(record.signal_id)

@@ -51,6 +51,7 @@ _CLOCK_NS: Final = 2_000_000
 _AFTER_FAULT_NS: Final = 1_000_000_000
 _DISK_RETRY_S: Final = 0.5
 _NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
 
 
 class Gateway:
@@ -73,16 +74,16 @@ class Gateway:
         self._counters = counters
         self._boot_id = boot_id
         self._kill_file = kill_file
-        self._kills_obeyed: tuple[KillEntry, ...] = ()
         self._markets = Markets(context.config, context.run_folder)
         self._adapters = adapters(self._greet)
         self._nexus = nexus(self._greet)
-        self._inbox = Inbox(self._markets, self._known_hellos)
+        self._inbox = Inbox(self._markets, self._known_hellos, self._known_legs)
         self._outbox = Outbox(self._adapters, self._nexus, self._markets.stand_ins, counters, self._log)
         self._poller = zmq.Poller()
         self._poller.register(self._adapters.socket, zmq.POLLIN)
         self._poller.register(self._nexus.socket, zmq.POLLIN)
         self._signal_ns = 0
+        self._clock_is_behind = False
         self._contracts = LiveContracts(context.config, context.run_folder, self._markets, self._log)
         self._contracts_due = True
         self._rates = RateNews(self._markets, context.config.limits.max_rate_age_ms)
@@ -175,6 +176,7 @@ class Gateway:
     def _do_what_is_due(self, now_ns: int) -> None:
         if now_ns >= self._next_refresh_ns:
             self._next_refresh_ns = now_ns + _REFRESH_NS
+            self._look_at_clock()
             self._markets.refresh(time.time_ns())
             self._tell_rates()
             self._choose_contracts()
@@ -216,7 +218,6 @@ class Gateway:
             # is not accepted may still have let severed links come up again, which is how they get reconciled.
             change = remove_kills if accepted else lower_severed
             change(self._kill_file, resume.platform)
-            self._kills_obeyed = read_kill_file(self._kill_file)
         self._resumed.clear()
         for newcomer in self._newcomers:
             self._repeat_reports(newcomer)
@@ -250,11 +251,23 @@ class Gateway:
             self._log.warning("the journal can be written again")
             return
 
+    def _look_at_clock(self) -> None:
+        """The engine's time never runs back. While it stands still no deadline falls due: somebody has to know."""
+        behind_s = (self._journaled.engine.state.now_ns - time.time_ns()) // _NS_PER_S
+        if behind_s > 0 and not self._clock_is_behind:
+            text = (
+                "the clock was set back: until it has caught up signals are refused as stale and no deadline falls due"
+            )
+            self._log.error(text, seconds=behind_s)
+        elif behind_s <= 0 and self._clock_is_behind:
+            self._log.warning("the clock has caught up")
+        self._clock_is_behind = behind_s > 0
+
     def _look_at_kill_file(self) -> None:
         kills = read_kill_file(self._kill_file)
         self._counters.set_kill_file(max((kill.level for kill in kills), default=KillLevel.NORMAL))
         for kill in kills:
-            if kill not in self._kills_obeyed and not self._stands_at(kill):
+            if not self._stands_at(kill):
                 self._log.warning(
                     "kill file obeyed", level=kill.level.name, platform=kill.platform, by=kill.by, reason=kill.reason
                 )
@@ -270,15 +283,18 @@ class Gateway:
                         )
                     )
                 )
-        self._kills_obeyed = kills
 
     def _stands_at(self, kill: KillEntry) -> bool:
-        """Whether the ladder is there already: flattening once more would close what was opened by hand since."""
+        """Whether the ladder is there already: flattening once more would close what was opened by hand since.
+
+        Asked anew at each look: an account that connects only now is under the order as well.
+        """
         state = self._journaled.engine.state
-        if state.kill >= kill.level:
+        if _reaches(state.kill, state.kill_own_only, kill):
             return True
-        names = [name for name, route in state.routes.items() if route.platform == kill.platform]
-        return bool(names) and all(name in state.kills and state.kills[name].level >= kill.level for name in names)
+        routes = [name for name, route in state.routes.items() if route.platform == kill.platform]
+        records = [state.kills.get(name) for name in routes]
+        return bool(kill.platform) and all(r is not None and _reaches(r.level, r.own_only, kill) for r in records)
 
     def _choose_contracts(self) -> None:
         state = self._journaled.engine.state
@@ -322,6 +338,10 @@ class Gateway:
     def _known_hellos(self) -> dict[str, Hello]:
         return {name: route.hello for name, route in self._journaled.engine.state.routes.items()}
 
+    def _known_legs(self, signal_id: str) -> list[tuple[str, str]]:
+        record = self._journaled.engine.state.signals.get(signal_id)
+        return [] if record is None else [(leg.route, leg.symbol) for leg in record.legs]
+
     def _greet(self, hello: Hello) -> Welcome:
         state = self._journaled.engine.state
         refusal = ""
@@ -341,6 +361,10 @@ class Gateway:
             code=RejectCode.NOT_ALLOWED if refusal else RejectCode.NONE,
             text=refusal,
         )
+
+
+def _reaches(level: KillLevel, own_only: bool, kill: KillEntry) -> bool:
+    return level >= kill.level and (kill.own_only or not own_only or kill.level < KillLevel.CANCEL_ALL)
 
 
 def _was_accepted(effects: list[Effect]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from ..engine import AdapterSaid, AdminAsked, Event, LinkDown, LinkUp, NexusAsked, SignalArrived
 from ..messages import (
     Account,
@@ -54,11 +56,19 @@ class Inbox:
         adapters: hello of each route whose adapter is linked and whose platform is up.
     """
 
-    def __init__(self, markets: Markets, known_hellos: Callable[[], dict[str, Hello]]) -> None:
-        """`known_hellos`: the last hello of each route that the engine remembers, for those whose adapter is away."""
+    def __init__(
+        self,
+        markets: Markets,
+        known_hellos: Callable[[], dict[str, Hello]],
+        known_legs: Callable[[str], list[tuple[str, str]]],
+    ) -> None:
+        """`known_hellos`: the last hello of each route that the engine remembers, for those whose adapter is away.
+        `known_legs`: route and symbol of each leg of a signal id.
+        """
         self.adapters: dict[str, Hello] = {}
         self._markets = markets
         self._known_hellos = known_hellos
+        self._known_legs = known_legs
 
     def translate(self, event: LinkEvent, now_ns: int) -> Event | None:
         """The engine's event; None when it is nothing to the engine.
@@ -88,7 +98,8 @@ class Inbox:
             if isinstance(body, Reject) and not body.client_order_id:
                 return None  # about a message of ours that it could not read; the deadline of what was sent holds
             if isinstance(body, Reject) and not body.platform:
-                return AdapterSaid(message=body, account=hello.account)
+                # Of this account's orders only, whatever id it names.
+                body = structs.replace(body, platform=hello.platform, account=hello.account)
             if (body.platform, body.account) != (hello.platform, hello.account):
                 text = (
                     f"message was of {body.platform}|{body.account}, this link is of {route}; use one link an account"
@@ -111,7 +122,8 @@ class Inbox:
         if isinstance(body, Signal):
             return SignalArrived(signal=body, markets=self.contexts_of(body, now_ns), peer=event.peer)
         if isinstance(body, SignalCancel | SignalReplace | SignalClose):
-            return NexusAsked(request=body, peer=event.peer)
+            markets = self.contexts_of_legs(body.signal_id, now_ns) if isinstance(body, SignalReplace) else ()
+            return NexusAsked(request=body, peer=event.peer, markets=markets)
         assert isinstance(body, Kill | Resume | Acknowledge | StageChange | Query)
         return AdminAsked(request=body, peer=event.peer)
 
@@ -126,6 +138,15 @@ class Inbox:
                     if context is not None:
                         contexts.append(context)
         return tuple(contexts)
+
+    def contexts_of_legs(self, signal_id: str, now_ns: int) -> tuple[MarketContext, ...]:
+        """The markets in which a signal that is known trades, where an adapter is there."""
+        contexts = [
+            self._markets.context(self.adapters[route], symbol, now_ns)
+            for route, symbol in self._known_legs(signal_id)
+            if route in self.adapters
+        ]
+        return tuple(context for context in contexts if context is not None)
 
 
 def _check_snapshot(snapshot: Snapshot, route: str) -> None:

@@ -37,7 +37,9 @@ class Resume(Struct, tag="resume", frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Acknowledge(Struct, tag="acknowledge", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The operator has seen a position mismatch and accepts the platform's figure."""
+    """The operator has looked at the platform: its figure of a position that differed is accepted, and orders that it
+    does not list, though nobody knows how they ended, are over.
+    """
 
     request_id: Sequence
     platform: OptionalPlatform

@@ -36,7 +36,8 @@ class Proposal(Struct, frozen=True, kw_only=True):
     """An opening order that wants to leave.
 
     `position_after`: net lots of the platform and symbol if everything that works there filled, this order
-    included. `reference`: the entry price to measure with: the order's own, or the quote for a market order.
+    included. `prices`: the order's own; a market order has none and is measured by the quote. `ahead`: orders of the
+    same signal that have passed and leave before this one.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Proposal(Struct, frozen=True, kw_only=True):
     take_profit: Decimal | None = None
     position_after: Decimal
     reduces_risk: bool = False
+    ahead: int = 0
 
 
 def check_entry(
@@ -171,7 +173,9 @@ def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits
     note(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {now_ns}")
     note(RejectCode.SESSION_CLOSED, market.session_open, "open" if market.session_open else "closed", "open")
     age_ms = (now_ns - market.quote_ns) // _MS
-    note(RejectCode.STALE_QUOTE, age_ms <= limits.max_quote_age_ms, f"{age_ms} ms", f"{limits.max_quote_age_ms} ms")
+    # One from the future is no newer: a clock was set back since, and nobody can say how old it is.
+    fresh = abs(age_ms) <= limits.max_quote_age_ms
+    note(RejectCode.STALE_QUOTE, fresh, f"{age_ms} ms", f"{limits.max_quote_age_ms} ms")
     if market.bid is None or market.ask is None:
         note(RejectCode.BAD_QUOTE, False, f"bid {market.bid} ask {market.ask}", "both sides")
         return
@@ -189,7 +193,7 @@ def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits
         note(RejectCode.PRICE_COLLAR, far <= limits.collar_ticks, f"{far:f} ticks", f"{limits.collar_ticks} ticks")
     if market.currency != "USD":
         age_ms = (now_ns - market.usd_rate_ns) // _MS
-        fresh = market.usd_rate is not None and market.usd_rate > 0 and age_ms <= limits.max_rate_age_ms
+        fresh = market.usd_rate is not None and market.usd_rate > 0 and abs(age_ms) <= limits.max_rate_age_ms
         measured = f"{market.usd_rate} USD/{market.currency}, {age_ms} ms"
         note(RejectCode.STALE_RATE, fresh, measured, f"{limits.max_rate_age_ms} ms")
 
@@ -221,7 +225,7 @@ def _check_exposure(note: _Note, proposal: Proposal, market: MarketContext, limi
 
 
 def _check_rates(note: _Note, proposal: Proposal, limits: Limits, day: DayCounters, now_ns: int) -> None:
-    everywhere = day.sent_in_last_second("", now_ns)
+    everywhere = day.sent_in_last_second("", now_ns) + proposal.ahead
     if limits.max_orders_per_s is not None:
         passed = everywhere < limits.max_orders_per_s
         note(RejectCode.ORDER_RATE, passed, f"{everywhere} in 1 s", f"{limits.max_orders_per_s} in 1 s")

@@ -13,11 +13,16 @@ _NS = 1_000_000_000
 
 
 class Equity(Struct, kw_only=True):
-    """One account's equity in USD: at the day's start, now, and the highest ever seen."""
+    """One account's equity in its own currency: at the day's start, now, and the highest ever seen. `usd_rate`: USD for
+    one unit of it, newest.
 
-    day_start_usd: Decimal
-    now_usd: Decimal
-    peak_usd: Decimal
+    Not in USD: a currency that falls is no trade that was lost, and would stop all trading on a large account.
+    """
+
+    day_start: Decimal
+    now: Decimal
+    peak: Decimal
+    usd_rate: Decimal
 
 
 class DayCounters(Struct, kw_only=True):
@@ -49,7 +54,7 @@ class DayCounters(Struct, kw_only=True):
         self.unpriced = False
         self.breached = False
         for equity in self.equity.values():
-            equity.day_start_usd = equity.now_usd
+            equity.day_start = equity.now
         return True
 
     def count_sent(self, route: str, now_ns: int) -> None:
@@ -75,26 +80,30 @@ class DayCounters(Struct, kw_only=True):
         times = self.entries_ns.get(name)
         return 0 if times is None else _count_from(times, now_ns - window_ns + 1)
 
-    def set_equity(self, route: str, equity_usd: Decimal, platform_day_start_usd: Decimal | None) -> None:
-        """Note an account's equity. The day's start is never lowered: a restart must not forgive a loss."""
+    def set_equity(
+        self, route: str, equity: Decimal, platform_day_start: Decimal | None, usd_rate: Decimal = Decimal(1)
+    ) -> None:
+        """Note an account's equity, in its own currency. The day's start is never lowered: a restart must not forgive a
+        loss.
+        """
         known = self.equity.get(route)
-        start = equity_usd if platform_day_start_usd is None else platform_day_start_usd
+        start = equity if platform_day_start is None else platform_day_start
         if known is None:
-            self.equity[route] = Equity(day_start_usd=start, now_usd=equity_usd, peak_usd=max(start, equity_usd))
+            self.equity[route] = Equity(day_start=start, now=equity, peak=max(start, equity), usd_rate=usd_rate)
             return
-        known.now_usd = equity_usd
-        known.peak_usd = max(known.peak_usd, equity_usd)
-        if platform_day_start_usd is not None:
-            known.day_start_usd = max(known.day_start_usd, platform_day_start_usd)
+        known.now, known.usd_rate = equity, usd_rate
+        known.peak = max(known.peak, equity)
+        if platform_day_start is not None:
+            known.day_start = max(known.day_start, platform_day_start)
 
     def loss_usd(self) -> Decimal:
         """Today's loss, positive: the worse of the own books and of what the accounts show."""
-        by_accounts = sum((e.day_start_usd - e.now_usd for e in self.equity.values()), Decimal(0))
+        by_accounts = sum(((e.day_start - e.now) * e.usd_rate for e in self.equity.values()), Decimal(0))
         return max(-self.realized_usd, by_accounts, Decimal(0))
 
     def drawdown_usd(self) -> Decimal:
         """How far the accounts are below their highest equity, summed."""
-        return sum((e.peak_usd - e.now_usd for e in self.equity.values()), Decimal(0))
+        return sum(((e.peak - e.now) * e.usd_rate for e in self.equity.values()), Decimal(0))
 
 
 def day_bounds(now_ns: int, day_zone: str, day_starts: str) -> tuple[int, int]:

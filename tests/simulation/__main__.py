@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from tests.simulation.run import Outcome, run_seed
@@ -33,12 +34,14 @@ def main() -> int:
     started = time.perf_counter()
     orders = events = crashes = fills = signals = 0
     failed: list[int] = []
+    faults: Counter[str] = Counter()
     for outcome in run_seeds(options.first, options.seeds, options.jobs, options.show):
         orders += outcome.orders
         events += outcome.events
         crashes += outcome.crashes
         fills += outcome.fills
         signals += outcome.signals
+        faults.update(outcome.faults)
         if outcome.lines is not None:
             print("\n".join(outcome.lines))
         if outcome.violations:
@@ -48,7 +51,8 @@ def main() -> int:
     print(
         f"simulation: {options.seeds} seeds from {options.first}, {len(failed)} failed {failed[:10]}, "
         f"{signals} signals, {orders} orders, {fills} fills, {events} events, {crashes} crashes, {seconds:.1f} s, "
-        f"{orders / seconds:.0f} orders/s, {events / seconds:.0f} events/s"
+        f"{orders / seconds:.0f} orders/s, {events / seconds:.0f} events/s; faults: "
+        + ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in sorted(faults.items()))
     )
     return 1 if failed else 0
 

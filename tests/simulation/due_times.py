@@ -14,7 +14,7 @@ def scan_due_ns(state: EngineState) -> int | None:
         due += _of_route(state, name, route)
     for signal_id in state.active:
         signal = state.signals[signal_id]
-        if signal.deadline_ns and not signal.decision:
+        if signal.deadline_ns and signal.decision in ("", "kept"):
             due.append(signal.deadline_ns)
         due += [leg.retry_ns for leg in signal.legs if leg.retry_ns > state.now_ns]
     return min(due, default=None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
+
+from tests.simulation.schedule import Schedule
 
 
 @dataclass
 class Faults:
+    """Probabilities of each kind; `seen` counts what has really happened."""
+
     lost: float = 0.0
     doubled: float = 0.0
     late: float = 0.0
@@ -23,6 +27,17 @@ class Faults:
     by_hand: float = 0.0
     kill: float = 0.0
     lists_ended_orders: bool = True
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def strike(self, kind: str, schedule: Schedule, times: float = 1.0) -> bool:
+        """Whether a fault of this kind happens now."""
+        hit = schedule.chance(getattr(self, kind) * times)
+        if hit:
+            self.note(kind)
+        return hit
+
+    def note(self, kind: str) -> None:
+        self.seen[kind] = self.seen.get(kind, 0) + 1
 
     def calm(self) -> None:
         """End of the storm: only what a platform does by right goes on."""

@@ -12,7 +12,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.journal.recovery import decode_event
 from nexus_gateway.core.journal.store import encode_event
-from nexus_gateway.core.risk import Limits
+from nexus_gateway.core.risk import Limits, day_bounds
 
 from tests.simulation.due_times import scan_due_ns
 from tests.simulation.faults import Faults
@@ -101,6 +101,8 @@ class Gateway:
         self.committed_digest = ""
         self.broken: list[str] = []
         self.orders_sent: dict[str, int] = {}
+        self.first_sent_ns: dict[str, int] = {}
+        self.blind_before_ns = 0
         self.losses = 0
         self.lost_trades = 0
         self._trades_before: set[str] = set()
@@ -147,15 +149,15 @@ class Gateway:
         self.schedule.trace("event", payload)
         if not (self.plants.skip_journal and isinstance(event, e.SignalArrived)):
             self.journal.append(payload, now_ns, effects)
-        if self._crash_now():
+        if self._crash_now("crash before the commit"):
             return
         self.journal.commit()
         self.committed_digest = ""
-        if self._crash_now(committed=True):
+        if self._crash_now("crash after the commit", committed=True):
             return
         for effect in (*effects, *self.engine.take_reports()):
             self._carry_out(effect)
-            if self.faults.crash and self._crash_now(committed=True):
+            if self.faults.crash and self._crash_now("crash between two effects", committed=True):
                 return
         if len(self.journal.rows) % CHECKPOINT_EVERY == 0:
             self.journal.checkpoints = [(len(self.journal.rows), self.engine.save())]
@@ -172,6 +174,7 @@ class Gateway:
                 name = message.client_order_id
                 self._check_contract(message)
                 self.orders_sent[name] = self.orders_sent.get(name, 0) + 1
+                self.first_sent_ns.setdefault(name, self.schedule.now_ns)
                 if self.orders_sent[name] > 1 + self.losses:
                     self.broken.append(f"{name} was sent {self.orders_sent[name]} times")
             self.to_platform(message.platform, message)
@@ -207,21 +210,25 @@ class Gateway:
         unknown = [o for o in self.engine.state.orders.values() if o.state is m.LegState.UNKNOWN]
         return [e.SendToPlatform(o.order) for o in unknown]
 
-    def _crash_now(self, committed: bool = False) -> bool:
-        if not self.schedule.chance(self.faults.crash):
+    def _crash_now(self, where: str, committed: bool = False) -> bool:
+        if not self.faults.strike("crash", self.schedule):
             return False
         assert self.engine is not None
+        self.faults.note(where)
         self.crashes += 1
         self.schedule.trace("crash")
         self.journal.lose_uncommitted()
         self.committed_digest = self.engine.digest() if committed else ""
         self._last_trades = list(self.engine.state.day.trades)
         self.engine = None
-        if self.schedule.chance(self.faults.missing):
+        if self.faults.strike("missing", self.schedule):
+            # A new journal asks for the executions of its day, and does not know what was before.
+            soon_ns = self.schedule.now_ns + 30 * SECOND
+            self.blind_before_ns = day_bounds(soon_ns, self.limits.day_zone, self.limits.day_starts)[0]
             self.journal.tear(len(self.journal.rows))
             self.committed_digest = ""
             self.losses += 1
-        elif self.schedule.chance(self.faults.torn):
+        elif self.faults.strike("torn", self.schedule):
             self._trades_before = set(self._last_trades)
             self.journal.tear(self.schedule.rng.randrange(1, 40))
             self.committed_digest = ""

@@ -118,7 +118,7 @@ class Nexus:
             request = m.SignalReplace(
                 signal_id=name, quantity=quantity, limit_price=signal.limit_price + Decimal("0.25")
             )
-            self.send(e.NexusAsked(request=request, peer="nexus"))
+            self.send(e.NexusAsked(request=request, peer="nexus", markets=self.markets()))
         elif what < 0.9:
             self.send(e.NexusAsked(request=m.SignalClose(signal_id=name), peer="nexus"))
         elif what < 0.95:

@@ -125,7 +125,7 @@ class FakePlatform:
             self.stops_that_reduced_nothing += order.stop_price is not None
             self._refuse(order, m.RejectCode.PLATFORM_REJECTED)
             return
-        if self.schedule.chance(self.faults.reject):
+        if self.faults.strike("reject", self.schedule):
             self._refuse(order, m.RejectCode.PLATFORM_REJECTED)
             return
         self.number += 1
@@ -141,9 +141,9 @@ class FakePlatform:
         self.orders[order.client_order_id] = held
         self.send(self._update(held))
         self._plan_fill(held)
-        if self.schedule.chance(self.faults.unsolicited_cancel):
+        if self.faults.strike("unsolicited_cancel", self.schedule):
             self._later(3_000, lambda: self._end(held, m.LegState.CANCELLED))
-        if order.time_in_force is m.TimeInForce.DAY and self.schedule.chance(self.faults.unsolicited_cancel):
+        if order.time_in_force is m.TimeInForce.DAY and self.faults.strike("unsolicited_cancel", self.schedule):
             self._later(5_000, lambda: self._end(held, m.LegState.EXPIRED))
 
     def _refuse_contract(self, order: m.Order) -> m.RejectCode:
@@ -209,7 +209,7 @@ class FakePlatform:
             self.send(message)
         if not full:
             self._plan_fill(held)
-        if self.schedule.chance(self.faults.bust):
+        if self.faults.strike("bust", self.schedule):
             self._later(6_000, lambda: self._correct(fill.exec_id))
 
     def _book_ticket(self, held: HeldOrder, lots: Decimal) -> str | None:
@@ -288,7 +288,7 @@ class FakePlatform:
     def _cancel(self, cancel: m.Cancel) -> None:
         held = self.orders.get(cancel.client_order_id)
         if held is not None and held.state in LIVE:
-            if self.schedule.chance(self.faults.fill_during_cancel):
+            if self.faults.strike("fill_during_cancel", self.schedule):
                 self._trade(held)
             self._end(held, m.LegState.CANCELLED)
             if held.state is m.LegState.CANCELLED:
@@ -305,9 +305,9 @@ class FakePlatform:
 
     def _replace(self, replace: m.Replace) -> None:
         held = self.orders.get(replace.client_order_id)
-        if held is not None and held.state in LIVE and self.schedule.chance(self.faults.fill_during_cancel):
+        if held is not None and held.state in LIVE and self.faults.strike("fill_during_cancel", self.schedule):
             self._trade(held)
-        refused = self.schedule.chance(self.faults.reject)
+        refused = self.faults.strike("reject", self.schedule)
         if held is None or held.state not in LIVE or refused or replace.quantity <= held.filled:
             self.send(
                 m.Reject(
@@ -403,7 +403,7 @@ class FakePlatform:
                 from_ns=request.executions_from_ns,
                 as_of_ns=now,
             ),
-            complete=not self.schedule.chance(self.faults.incomplete_snapshot),
+            complete=not self.faults.strike("incomplete_snapshot", self.schedule),
         )
 
 

@@ -33,6 +33,7 @@ class Outcome:
     signals: int
     fills: int
     counts: dict[str, int]
+    faults: dict[str, int]
     lines: list[str] | None
 
 
@@ -50,7 +51,10 @@ class World:
         self.by_name = {platform.name: platform for platform in self.platforms}
         self.link_up = {platform.name: False for platform in self.platforms}
         self.sessions = {platform.name: 0 for platform in self.platforms}
-        self.limits = _limits(tuple(self.by_name), rng.choice([6, 40, 1_000, 1_000]), rng.choice([12, 100]))
+        trades, lots = rng.choice([6, 40, 1_000, 1_000]), rng.choice([12, 100])
+        # In half of the runs a new trading day begins in the middle of the storm.
+        day_starts = "03:54" if seed % 2 else "17:00"
+        self.limits = _limits(tuple(self.by_name), trades, lots, day_starts)
         self.gateway = Gateway(
             self.schedule,
             self.faults,
@@ -87,11 +91,11 @@ class World:
     def _hop(self, arrive) -> None:
         """A message on its way: lost, doubled, late, and so out of order."""
         faults, rng = self.faults, self.schedule.rng
-        if self.schedule.chance(faults.lost):
+        if faults.strike("lost", self.schedule):
             return
-        for _ in range(2 if self.schedule.chance(faults.doubled) else 1):
+        for _ in range(2 if faults.strike("doubled", self.schedule) else 1):
             delay_ns = rng.randrange(MS // 5, 3 * MS)
-            if self.schedule.chance(faults.late):
+            if faults.strike("late", self.schedule):
                 delay_ns = rng.randrange(MS, 4_000 * MS)
             self.schedule.at(delay_ns, arrive)
 
@@ -162,12 +166,12 @@ class World:
                 self._resume(name.split("|")[0])
 
     def _weather(self) -> None:
-        if self.schedule.chance(self.faults.kill):
+        if self.faults.strike("kill", self.schedule):
             self._kill_or_resume()
         for platform in self.platforms:
-            if self.schedule.chance(self.faults.link_break * 5):
+            if self.faults.strike("link_break", self.schedule, 5):
                 self._break_link(platform.name)
-            if self.schedule.chance(self.faults.by_hand * 5):
+            if self.faults.strike("by_hand", self.schedule, 5):
                 platform.trade_by_hand()
         rng = self.schedule.rng
         if self.gateway.engine is not None:
@@ -215,6 +219,7 @@ class World:
             signals=len(self.nexus.signals),
             fills=sum(len(platform.executions) for platform in self.platforms),
             counts=dict(state.counts) if state is not None else {},
+            faults=dict(self.faults.seen),
             lines=self.schedule.lines,
         )
 
@@ -227,7 +232,7 @@ def run_seed(
     return outcome
 
 
-def _limits(platforms: tuple[str, ...], trades: int, lots: int) -> Limits:
+def _limits(platforms: tuple[str, ...], trades: int, lots: int, day_starts: str) -> Limits:
     stage = Stage(
         name="simulation",
         platforms=platforms,
@@ -242,7 +247,7 @@ def _limits(platforms: tuple[str, ...], trades: int, lots: int) -> Limits:
         stages={1: stage},
         micro_contracts={},
         day_zone="America/Chicago",
-        day_starts="17:00",
+        day_starts=day_starts,
         max_position={},
         max_position_default=Decimal(lots),
         max_notional_usd=None,

@@ -1,0 +1,73 @@
+"""The kill file is a standing order: whatever connects while it is there is under it, and it is given once only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.gateway.gateway import Gateway
+from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path
+from nexus_gateway.core.messages import KillLevel
+
+from tests.support.orders import Desk
+
+
+class Looking:
+    """The gateway's look at the file, on an engine without process and links."""
+
+    def __init__(self, folder: Path, desk: Desk) -> None:
+        self.path, self.desk = kill_file_path(folder), desk
+        self.gateway = Gateway.__new__(Gateway)
+        self.gateway._kill_file = self.path
+        self.gateway._counters = SimpleNamespace(set_kill_file=lambda level: None)
+        self.gateway._log = SimpleNamespace(warning=lambda *texts, **fields: None)
+        self.gateway._journaled = SimpleNamespace(engine=desk.engine)
+        self.gateway._give = desk.give
+
+    def write(self, level: KillLevel, platform: str = "", own_only: bool = False) -> None:
+        entry = KillEntry(level=level, platform=platform, own_only=own_only, reason="test", by="desk", at_ns=1)
+        add_kill(self.path, entry)
+
+    def look(self) -> int:
+        """How many orders to stop the engine was given."""
+        before = len(self.desk.events)
+        self.gateway._look_at_kill_file()
+        return len(self.desk.events) - before
+
+
+@pytest.mark.parametrize("platform", ["", "a"])
+def test_it_is_obeyed_once(tmp_path: Path, platform: str) -> None:
+    looking = Looking(tmp_path, Desk("a"))
+    looking.write(KillLevel.NO_NEW, platform)
+    assert [looking.look(), looking.look()] == [1, 0]
+    assert looking.desk.engine.state.kills["a|acc"].level is KillLevel.NO_NEW
+
+
+def test_a_platform_that_connects_later_is_under_its_own_order_too(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, Desk("b"))
+    looking.write(KillLevel.FLATTEN, "a")
+    assert looking.look() == 0
+    looking.desk.link_up("a", answer=False)
+    assert [looking.look(), looking.look()] == [1, 0]
+    assert looking.desk.engine.state.kills["a|acc"].level is KillLevel.FLATTEN
+
+
+def test_the_whole_account_is_more_than_what_is_ours(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, Desk("a"))
+    looking.write(KillLevel.FLATTEN, own_only=True)
+    assert looking.look() == 1
+    looking.write(KillLevel.FLATTEN)
+    assert [looking.look(), looking.look()] == [1, 0]
+    assert not looking.desk.engine.state.kills["a|acc"].own_only
+
+
+def test_what_the_operator_has_resumed_stays_resumed(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, Desk("a"))
+    looking.write(KillLevel.NO_NEW)
+    looking.look()
+    looking.desk.ask(m.Resume(request_id=1, reason="over", by="desk"))
+    looking.path.unlink()  # the gateway does that, in the same turn
+    assert looking.look() == 0
+    assert looking.desk.engine.state.kill is KillLevel.NORMAL
