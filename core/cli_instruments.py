@@ -17,6 +17,7 @@ import typer
 from .config import load_config
 from .config.loading import GATEWAY_FILE
 from .errors import ConfigError
+from .instruments.contract_code import FIRST_YEAR, LAST_YEAR
 
 if TYPE_CHECKING:  # imported where they are used: `status` shares this program and must answer at once
     from .instruments.catalog import Catalog
@@ -78,8 +79,8 @@ def symbols(
 
 def contracts(
     root: Annotated[str, typer.Argument(help="Universal root, such as NQ or WIN.")],
-    first_year: Annotated[int | None, typer.Option("--from", min=2000, max=2100, help="First year.")] = None,
-    last_year: Annotated[int | None, typer.Option("--to", min=2000, max=2100, help="Last year.")] = None,
+    first_year: Annotated[int | None, typer.Option("--from", min=FIRST_YEAR, max=LAST_YEAR, help="First year.")] = None,
+    last_year: Annotated[int | None, typer.Option("--to", min=FIRST_YEAR, max=LAST_YEAR, help="Last year.")] = None,
     config: ConfigFolder = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -49,6 +49,9 @@ def test_contracts_are_iso_dates(tmp_path):
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "'XX'" in wrong.stderr
     assert run_command(tmp_path, "contracts", "ES", "--from", 2026, "--to", 2025).returncode == 2
+    assert run_command(tmp_path, "contracts", "ES", "--from", 2100).returncode == 2  # the rules reach to 2099
+    ends = one_json_object(run_command(tmp_path, "contracts", "ES", "--from", 2099, "--to", 2099, "--json").stdout)
+    assert ends["contracts"][3]["last_session"] == "2099-12-18"
 
 
 def test_the_roll_plan_lies_ahead_and_in_order(tmp_path):

@@ -344,5 +344,8 @@ def test_unknown_platforms_and_connections_are_named():
 
 def test_the_micro_and_the_inverse_pair_are_not_confused():
     assert BOOK.name_of("mt5", "MNQ").instrument == "NAS100"
+    # A CFD has one name here: that of the first root that it stands for.
+    assert "signals trade it as NQ" in BOOK.name_of("mt5", "MNQ").why
+    assert "signals trade it" not in BOOK.name_of("mt5", "NQ").why
     with pytest.raises(SymbolRefused, match="no name for 6J"):
         BOOK.name_of("mt5", Contract("6J", 2025, 3))  # USDJPY runs the other way: it must not stand for 6J

@@ -102,6 +102,9 @@ class SymbolBook:
             symbol = entry.mapping.stands_for.get(root, root)
             if symbol in entry.mapping.instruments:
                 reason = f"{symbol} stands for {root} on {platform}" if symbol != root else f"{symbol} is listed"
+                first = next((each for each, name in entry.mapping.stands_for.items() if name == symbol), root)
+                if first != root and symbol != root:
+                    reason += f"; signals trade it as {first}, which is listed first"
                 return PlatformSymbol(platform, entry.mapping.instruments[symbol].name, symbol, None, reason)
         form = self._form(platform, connection)
         if form is None or not form.serves(root):
