@@ -297,9 +297,21 @@ def test_an_unknown_second_half_is_waited_for_and_never_sent_again():
         desk.wait(1_000)
     assert desk.roles() == "EXR"
     assert desk.report().legs[1].code is RejectCode.OUTCOME_UNKNOWN
-    # And here it is: no more than was closed.
-    desk.trade(desk.only(role=m.OrderRole.ROLL))
-    assert sum(leg.open for leg in desk.legs()) == 2
+    assert desk.report().legs[1].text.startswith("2 of 2 lots closed in NQH25 are not opened again: ")
+    # And here it is: no more than was closed. Who was told that nothing is open there hears that it is.
+    desk.trade(desk.only(role=m.OrderRole.ROLL), 1)
+    leg = desk.report().legs[1]
+    assert (leg.code, leg.open_quantity) == (RejectCode.OUTCOME_UNKNOWN, 1)
+    assert leg.text.startswith("1 of 2 lots closed in NQH25 are not opened again; an order")
+    desk.trade(desk.only(role=m.OrderRole.ROLL), 1)
+    leg = desk.report().legs[1]
+    assert (leg.code, leg.open_quantity) == (RejectCode.NONE, 2)
+    assert leg.text == "carries 2 lots over from NQH25, by an order that was taken for lost"
+    assert desk.texts().count("an order that was taken for lost") == 2
+    assert desk.count("carried_late") == 2
+    for _ in range(3):
+        desk.wait(1_000)
+    assert desk.count("carried_late") == 2
 
 
 def test_lots_are_not_opened_minutes_later():
