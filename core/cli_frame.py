@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
+from ..shm.run_folder import ring_names
 from .config import GatewayConfig, load_config
 from .errors import ConfigError, GatewayError, GatewaySilentError
 from .messages import Message
@@ -47,8 +48,11 @@ def explained() -> Iterator[None]:
     except GatewaySilentError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_NOT_RUNNING) from None
-    except (ConfigError, FileNotFoundError) as error:
+    except ConfigError as error:
         typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        typer.echo(f"error: {error.filename}: {error.strerror}; correct the path or its permissions", err=True)
         raise typer.Exit(EXIT_USAGE) from None
     except GatewayError as error:
         typer.echo(f"error: {error}", err=True)
@@ -62,10 +66,20 @@ def open_link(config: GatewayConfig, timeout_s: float) -> OperatorLink:
     return OperatorLink(config, min(timeout_s, 3.0))
 
 
-def load(config: Path | None, run_folder: Path | None) -> GatewayConfig:
-    """The configuration, with another run folder if one is given. Raises ConfigError."""
+def load(config: Path | None, run_folder: Path | None, platform: str = "") -> GatewayConfig:
+    """The configuration, with another run folder if one is given.
+
+    Raises:
+        ConfigError: also for a `platform` that is not there. What is done to nobody, or shown of nobody, would look as
+            if all were well.
+    """
     loaded = load_config(config)
-    return loaded if run_folder is None else msgspec.structs.replace(loaded, run_folder=str(run_folder.resolve()))
+    if run_folder is not None:
+        loaded = msgspec.structs.replace(loaded, run_folder=str(run_folder.resolve()))
+    known = sorted({*loaded.platforms, *ring_names(loaded.run_path)})
+    if platform and platform not in known:
+        raise ConfigError(f"platform was {platform!r}, must be one of {', '.join(known)}; correct it")
+    return loaded
 
 
 def print_json(value: Any) -> None:
@@ -81,10 +95,10 @@ def operator_name() -> str:
         return "operator"  # a process without a user's name may still stop everything
 
 
-def load_or_exit(config: Path | None, run_folder: Path | None) -> GatewayConfig:
+def load_or_exit(config: Path | None, run_folder: Path | None, platform: str = "") -> GatewayConfig:
     """`load`, explained."""
     with explained():
-        return load(config, run_folder)
+        return load(config, run_folder, platform)
 
 
 def send_command(config: GatewayConfig, request: Message, timeout_s: float, as_json: bool) -> None:

@@ -196,6 +196,9 @@ def _print_report(page: Any, trades: Sequence[Any]) -> None:
         "trades": f"{page.trades:,}",
         "P&L": f"{page.pnl_usd:,.2f} USD, fees of {page.fees_usd:,.2f} taken off",
         "unpriced": f"{page.unpriced} results have no currency rate and are left out" if page.unpriced else "none",
+        "by others": f"{page.closed_elsewhere} signals were closed by other orders than their own: results not known"
+        if page.closed_elsewhere
+        else "none",
         "win rate": show(page.win_rate, ".1%") + interval,
         "profit factor": show(page.profit_factor, ".2f"),
         "max drawdown": f"{page.max_drawdown_usd:,.2f} USD",

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -33,7 +34,7 @@ from .cli_frame import (
     send_command,
 )
 from .config import GatewayConfig
-from .errors import ConfigError, GatewayError
+from .errors import ConfigError, GatewayError, GatewaySilentError
 from .kill_file import KillEntry, add_kill, kill_file_path
 from .messages import (
     Acknowledge,
@@ -47,6 +48,8 @@ from .messages import (
     WorkingOrders,
 )
 
+_PROVEN: Final = ("verified", "severed and flat")
+"""How a platform's own word ends when the rung holds there; any other says what is still missing."""
 _LEVELS: Final = {level.name.lower().replace("_", "-"): level for level in KillLevel if level is not KillLevel.NORMAL}
 
 app = typer.Typer()
@@ -65,7 +68,7 @@ def kill(
     platform: PlatformName = "",
     own_only: Annotated[bool, typer.Option("--own-only", help="Leave hand-made orders and positions alone.")] = False,
     reason: Annotated[str, typer.Option(help="For the journal.")] = "by hand",
-    timeout: Timeout = 20.0,
+    timeout: Timeout = 30.0,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
@@ -74,7 +77,7 @@ def kill(
     with explained():
         if level not in _LEVELS:
             raise ConfigError(f"level was {level!r}, must be one of {', '.join(_LEVELS)}; correct it")
-        chosen = load(config, run_folder)
+        chosen = load(config, run_folder, platform)
         path = kill_file_path(chosen.run_path)
         entry = KillEntry(
             level=_LEVELS[level],
@@ -91,11 +94,12 @@ def kill(
             # Said, and gone on with: a gateway that answers stops all the same.
             typer.echo(f"warning: {path} cannot be written: {error}", err=True)
         result = _ask_kill(chosen, entry, timeout)
-    result |= {"level": level, "platform": platform, "kill_file": str(path), "adapters": _adapters(chosen, platform)}
+    result |= {"level": level, "platform": platform, "kill_file": str(path)}
+    result["adapters"] = _adapters(chosen, platform, result["platforms"])
     if as_json:
         print_json(result)
     else:
-        _print_kill(result, timeout)
+        _print_kill(result)
     if not result["answered"]:
         raise typer.Exit(EXIT_NOT_RUNNING)
     if not result["verified"]:
@@ -103,7 +107,26 @@ def kill(
 
 
 def _ask_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict[str, Any]:
-    """What the gateway says; `verified` only when each platform's own word shows that the rung holds."""
+    """What the gateway says, asked until the time is up: one that hangs is restarted meanwhile, and obeys then."""
+    deadline_s = time.monotonic() + timeout_s
+    is_said = False
+    while True:
+        result = _ask_kill_once(config, entry, max(0.1, deadline_s - time.monotonic()))
+        left_s = deadline_s - time.monotonic()
+        if not result.pop("is_silent") or left_s <= 0 or not config.token_path.exists():
+            return result
+        if not is_said:
+            is_said = True
+            typer.echo(
+                f"{result['text']}; {kill_file_path(config.run_path)} is in force: adapters obey it now; asking the "
+                f"gateway for {left_s:.0f} s more",
+                err=True,
+            )
+        time.sleep(min(0.2, left_s))
+
+
+def _ask_kill_once(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict[str, Any]:
+    """One link's try. `verified` only when each platform's own word shows that the rung holds, and somebody's does."""
     began_s = time.monotonic()
     asked: dict[str, str] = {}
     proven: dict[str, str] = {}
@@ -123,21 +146,36 @@ def _ask_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict
         platform=entry.platform,
         own_only=entry.own_only,
     )
-    answered, verified, text = False, False, ""
+    answered, verified, is_silent, text = False, False, False, ""
     try:
         with open_link(config, timeout_s) as link:
             try:
                 link.ask(request, is_proven, max(0.1, timeout_s - (time.monotonic() - began_s)))
-                verified = True
+                verified = bool(proven) and all(line.endswith(_PROVEN) for line in proven.values())
+                if not proven:
+                    text = "no platform has linked to the gateway, so nobody's word could verify it"
+                elif not verified:
+                    text = "the links are cut, but not everything was flat before"
             finally:
                 answered = any(isinstance(body, AdminResult) for body in link.heard)
+    except GatewaySilentError as error:
+        is_silent, text = True, str(error)
+        if answered:
+            text = f"no proof within {timeout_s:.0f} s from {', '.join(sorted(asked.keys() - proven.keys()))}"
     except GatewayError as error:
         text = str(error)
-    return {"answered": answered, "verified": verified, "platforms": asked | proven, "text": text}
+    return {
+        "answered": answered,
+        "verified": verified,
+        "platforms": asked | proven,
+        "text": text,
+        "is_silent": is_silent,
+    }
 
 
-def _adapters(config: GatewayConfig, platform: str) -> dict[str, dict[str, Any]]:
-    """What the adapters' own counters show, whatever the gateway says of them."""
+def _adapters(config: GatewayConfig, platform: str, routes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the adapters' own counters show, whatever the gateway says of them; `covered`: whether it said something."""
+    covered = {route.partition("|")[0] for route in routes}
     rows: dict[str, dict[str, Any]] = {}
     for name in config.platforms:
         if platform not in ("", name):
@@ -151,25 +189,28 @@ def _adapters(config: GatewayConfig, platform: str) -> dict[str, dict[str, Any]]
             "alive": page.state() is SegmentState.LIVE,
             "order_link_up": bool(counters.get("order_link_up", 0)),
             "commands_refused": counters.get("commands_refused", 0),
+            "covered": name in covered,
         }
     return rows
 
 
-def _print_kill(result: dict[str, Any], timeout_s: float) -> None:
+def _print_kill(result: dict[str, Any]) -> None:
+    level, answered = result["level"], result["answered"]
     if result["verified"]:
-        typer.echo(f"{result['level']}: verified")
-    elif result["answered"]:
-        typer.echo(f"{result['level']}: accepted, NOT verified within {timeout_s:g} s; it goes on: repeat this command")
+        typer.echo(f"{level}: verified")
+    elif answered:
+        typer.echo(f"{level}: accepted, NOT verified: {result['text']}; it goes on: repeat this command")
     else:
-        typer.echo(f"{result['level']}: THE GATEWAY DOES NOT ANSWER. {result['text']}")
+        typer.echo(f"{level}: THE GATEWAY DOES NOT ANSWER. {result['text']}")
         typer.echo(f"{result['kill_file']} is in force: adapters obey it now, the gateway before its next order")
     for route, line in result["platforms"].items():
         typer.echo(f"  {route}: {line}")
     for name, row in result["adapters"].items():
-        if not result["answered"]:
-            state = "linked to the gateway" if row["order_link_up"] else "not linked to the gateway"
-            typer.echo(f"  {name}: adapter {'alive' if row['alive'] else 'dead'}, {state}")
-    if not result["answered"]:
+        if row["covered"]:
+            continue
+        state = "linked to the gateway" if row["order_link_up"] else "not linked to the gateway"
+        typer.echo(f"  {name}: adapter {'alive' if row['alive'] else 'dead'}, {state}")
+    if not result["verified"]:
         typer.echo("  check your positions at the platforms themselves")
 
 
@@ -184,7 +225,7 @@ def resume(
 ) -> None:
     """Trade again after a kill. Refused while an outcome is unknown or a platform is not reconciled."""
     request = Resume(request_id=REQUEST, reason=reason[:512], by=operator_name(), platform=platform)
-    send_command(load_or_exit(config, run_folder), request, timeout, as_json)
+    send_command(load_or_exit(config, run_folder, platform), request, timeout, as_json)
 
 
 @app.command()
@@ -198,7 +239,7 @@ def acknowledge(
 ) -> None:
     """Accept the platform's position of a symbol where it differed from the gateway's, so that it trades again."""
     request = Acknowledge(request_id=REQUEST, platform=platform, symbol=symbol, by=operator_name())
-    send_command(load_or_exit(config, run_folder), request, timeout, as_json)
+    send_command(load_or_exit(config, run_folder, platform), request, timeout, as_json)
 
 
 @app.command()
@@ -209,7 +250,7 @@ def orders(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Working orders, ours and others', and those whose outcome is unknown."""
+    """Working orders, ours and others', and those whose outcome is unknown, with the age of each last proof."""
     answers = _query(config, run_folder, QueryKind.WORKING_ORDERS, platform, timeout)
     rows = [
         {"platform": part.platform, "account": part.account, **msgspec.to_builtins(row)}
@@ -217,8 +258,9 @@ def orders(
         if isinstance(part, WorkingOrders)
         for row in part.rows
     ]
-    columns = ("platform", "account", "symbol", "side", "quantity", "filled", "order_type", "state", "client_order_id")
-    _print_rows("orders", rows, columns, as_json)
+    columns = ("platform", "symbol", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "state",
+               "client_order_id")  # fmt: skip
+    _print_rows("orders", rows, columns, _accounts(answers), as_json)
 
 
 @app.command()
@@ -231,12 +273,12 @@ def positions(
 ) -> None:
     """Positions as the gateway believes them, with the age of each platform's last proof."""
     answers = _query(config, run_folder, QueryKind.POSITIONS, platform, timeout)
-    now_ns = time.time_ns()
+    accounts = _accounts(answers)
     rows = [
         {
             "platform": part.platform,
             "account": part.account,
-            "proof_age_s": round((now_ns - part.as_of_ns) / 1e9, 1) if part.as_of_ns else None,
+            "proof_age_s": accounts[part.platform, part.account],
             **msgspec.to_builtins(row),
         }
         for part in answers
@@ -244,27 +286,54 @@ def positions(
         for row in part.rows
         if row.quantity
     ]
-    _print_rows("positions", rows, ("platform", "account", "symbol", "quantity", "contract", "proof_age_s"), as_json)
+    columns = ("platform", "account", "symbol", "quantity", "contract", "proof_age_s")
+    _print_rows("positions", rows, columns, accounts, as_json)
 
 
 def _query(
     config: Path | None, run_folder: Path | None, what: QueryKind, platform: str, timeout_s: float
 ) -> list[Message]:
-    with explained(), open_link(load(config, run_folder), timeout_s) as link:
+    with explained(), open_link(load(config, run_folder, platform), timeout_s) as link:
         return link.query(what, platform, timeout_s)
 
 
-def _print_rows(name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
-    if as_json:
-        print_json({name: rows})
-        return
-    if not rows:
-        typer.echo(f"no {name}")
-        return
-    from rich.console import Console
-    from rich.table import Table
+Accounts = dict[tuple[str, str], float | None]
+"""Platform and account -> seconds since the gateway was last compared with it; None = never."""
 
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
-    Console().print(table)
+
+def _accounts(answers: list[Message]) -> Accounts:
+    """Every account that was answered for, those without a row too: nothing there is not nothing known."""
+    now_ns = time.time_ns()
+    return {
+        (part.platform, part.account): round((now_ns - part.as_of_ns) / 1e9, 1) if part.as_of_ns else None
+        for part in answers
+        if isinstance(part, Positions | WorkingOrders)
+    }
+
+
+def _print_rows(
+    name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], accounts: Accounts, as_json: bool
+) -> None:
+    if as_json:
+        told = [
+            {"platform": platform, "account": account, "proof_age_s": age_s}
+            for (platform, account), age_s in accounts.items()
+        ]
+        print_json({name: rows, "accounts": told})
+        return
+    if not accounts:
+        typer.echo(f"no {name} are known: no such platform has ever linked to this gateway")
+        return
+    if rows:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+        Console().print(table)
+    else:
+        typer.echo(f"no {name}")
+    for (platform, account), age_s in accounts.items():
+        proof = "NEVER compared with it" if age_s is None else f"compared with it {age_s} s ago"
+        typer.echo(f"  {platform}, account {account}: {proof}")

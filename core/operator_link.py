@@ -76,6 +76,8 @@ class OperatorLink:
                 raise GatewaySilentError(f"the gateway did not answer within {timeout_s:g} s")
             for reject in (body for body in self._heard if isinstance(body, Reject)):
                 raise GatewayError(f"refused ({reject.code.value}): {reject.text}")
+            if not self._client.is_up and not is_answered(self._heard):
+                raise GatewaySilentError(f"the gateway went away: {self._client.cut_reason}")
         return self._heard
 
     def query(self, what: QueryKind, platform: str, timeout_s: float) -> list[Message]:

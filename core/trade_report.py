@@ -1,6 +1,8 @@
 """What trading has brought, from the journal: every event is played again, and the last report of each signal counts.
 
-Nothing here is estimated: a result without a currency rate is counted as unpriced and left out of the sums, by number.
+Nothing here is estimated: a result without a currency rate is counted as unpriced and left out of the sums, by number;
+so is what somebody else's order has closed (a hand at the platform, another signal's `reduce_only`), at a price that no
+execution of the signal names.
 """
 
 from __future__ import annotations
@@ -56,12 +58,27 @@ class Trade(Struct, frozen=True):
     currencies: tuple[CurrencyResult, ...] = ()
 
 
+class _Told(Struct, frozen=True):
+    """The newest report of a signal, and what only the engine knows of it."""
+
+    report: Report
+    currencies: tuple[CurrencyResult, ...]
+    closed_elsewhere: bool
+
+    @property
+    def is_trade(self) -> bool:
+        """Whether it was opened and closed again, and all of its result is known."""
+        report = self.report
+        ended = report.state in _ENDED and report.filled > 0
+        return ended and report.realized_usd is not None and not self.closed_elsewhere
+
+
 class TradeReport(Struct, kw_only=True):
     """All trades of a journal in one page. None where a figure cannot be computed, never 0 in its place.
 
-    `win_rate_low`/`high`: Wilson's interval of 95 % for `trades`. `sharpe`: of daily results, times the root of 252,
-    over `days` days with a closed trade. `fill_rate`: lots filled of lots sent. `pnl_usd`: with the closed part of
-    what is still open.
+    `closed_elsewhere`: signals that others have closed, in whole or in part; no `trades`. `win_rate_low`/`high`:
+    Wilson's interval of 95 % for `trades`. `sharpe`: of daily results, times the root of 252, over `days` days with a
+    closed trade. `fill_rate`: lots filled of lots sent. `pnl_usd`: with the closed part of what is still open.
     """
 
     signals: int = 0
@@ -71,6 +88,7 @@ class TradeReport(Struct, kw_only=True):
     pnl_usd: Decimal = _ZERO
     fees_usd: Decimal = _ZERO
     unpriced: int = 0
+    closed_elsewhere: int = 0
     win_rate: float | None = None
     win_rate_low: float | None = None
     win_rate_high: float | None = None
@@ -92,9 +110,9 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
     """
     if not journal.exists():
         raise ConfigError(f"there is no journal {journal}; the gateway makes it at its first start")
-    last = {report.signal_id: (report, currencies) for report, currencies in _reports(journal, limits)}
-    reports = [report for report, _ in last.values()]
-    trades = [_trade(report, currencies) for report, currencies in last.values() if _is_trade(report)]
+    last = {told.report.signal_id: told for told in _reports(journal, limits)}
+    reports = [told.report for told in last.values()]
+    trades = [_trade(told.report, told.currencies) for told in last.values() if told.is_trade]
     trades.sort(key=lambda trade: trade.closed_ns)
     results = [trade.realized_usd for trade in trades]
     wins = [result for result in results if result > 0]
@@ -112,6 +130,7 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
         pnl_usd=sum((report.realized_usd or _ZERO for report in reports), _ZERO),
         fees_usd=sum((report.fees_usd or _ZERO for report in reports), _ZERO),
         unpriced=sum(report.realized_usd is None for report in reports),
+        closed_elsewhere=sum(told.closed_elsewhere for told in last.values()),
         win_rate=len(wins) / len(trades) if trades else None,
         win_rate_low=low,
         win_rate_high=high,
@@ -136,7 +155,7 @@ def wilson_interval(wins: int, trades: int) -> tuple[float | None, float | None]
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _reports(journal: Path, limits: Limits) -> Iterator[tuple[Report, tuple[CurrencyResult, ...]]]:
+def _reports(journal: Path, limits: Limits) -> Iterator[_Told]:
     engine = Engine(EngineSettings(), limits)  # the first event brings the journaled ones
     with closing(open_database(journal, read_only=True)) as connection:
         try:
@@ -144,7 +163,9 @@ def _reports(journal: Path, limits: Limits) -> Iterator[tuple[Report, tuple[Curr
                 for effect in (*engine.handle(decode_event(payload, seq), at_ns), *engine.take_reports()):
                     message = effect.message if isinstance(effect, TellNexus) else None
                     if isinstance(message, Report) and not message.duplicate:
-                        yield message, _currencies(engine.state, message.signal_id)
+                        signal_id = message.signal_id
+                        others = _is_closed_elsewhere(engine.state, signal_id)
+                        yield _Told(message, _currencies(engine.state, signal_id), others)
         except sqlite3.DatabaseError as error:
             raise ConfigError(
                 f"journal {journal} cannot be read: {error}; run: nexus-gateway journal verify"
@@ -164,8 +185,9 @@ def _currencies(state: EngineState, signal_id: str) -> tuple[CurrencyResult, ...
     return tuple(CurrencyResult(currency, realized, rate) for currency, (realized, rate) in sums.items())
 
 
-def _is_trade(report: Report) -> bool:
-    return report.state in _ENDED and report.filled > 0 and report.realized_usd is not None
+def _is_closed_elsewhere(state: EngineState, signal_id: str) -> bool:
+    record = state.signals.get(signal_id)
+    return record is not None and any(leg.adjusted for leg in record.legs)
 
 
 def _trade(report: Report, currencies: tuple[CurrencyResult, ...]) -> Trade:

@@ -76,7 +76,7 @@ class DemoTrader:
         return self._view.latest(self._instruments.traded(platform, self._demo.symbol), platform)
 
     def _are_reconciled(self) -> bool:
-        """Whether the gateway has compared itself with every platform since it started."""
+        """Whether the gateway, whose journal is new in a demo, has compared itself with every platform."""
         try:
             accounts = self._gateway.ask_positions(1.0)
         except (ConnectionError, TimeoutError):

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ class Answer:
         return json.loads(line)
 
 
-def run(floor: Floor, *words: str, stdin: str = "") -> Answer:
-    """A command in a process of its own, while platforms and NEXUS go on."""
+def run(floor: Floor, *words: str, stdin: str = "", meanwhile: Callable[[], object] | None = None) -> Answer:
+    """A command in a process of its own, while platforms and NEXUS go on; `meanwhile` once it has said something."""
     command = [sys.executable, "-P", "-m", "nexus_gateway.core.cli", *words, "--config", str(floor.write_config())]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -43,9 +43,13 @@ def run(floor: Floor, *words: str, stdin: str = "") -> Answer:
         process.stdin.write(stdin)
         process.stdin.close()
         process.stdin = None
+        if meanwhile is not None:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            meanwhile()
         floor.until(lambda: process.poll() is not None, patience_s=60)
         out, err = process.communicate()
-    return Answer(process.returncode, out, err)
+    return Answer(process.returncode, out, said + err if meanwhile is not None else err)
 
 
 Trading = tuple[Floor, FakePlatform, FakeNexus]
@@ -73,11 +77,51 @@ def test_orders_and_positions(trading: Trading) -> None:
     assert (row["platform"], row["symbol"], row["state"]) == ("nt8", "NQ", "working")
     platform.fill(platform.placed[0].client_order_id, D(1))
     floor.until(lambda: floor.counters()["fills"] == 1)
-    (position,) = run(floor, "positions", "--json").json["positions"]
+    page = run(floor, "positions", "--json").json
+    (position,), (account,) = page["positions"], page["accounts"]
     assert (position["symbol"], position["quantity"]) == ("NQ", "1")
+    assert (account["platform"], account["account"]) == ("nt8", "SIM1")
+    assert position["proof_age_s"] == account["proof_age_s"] >= 0
     shown = run(floor, "positions")
     assert shown.code == 0
-    assert "nt8" in shown.out
+    assert "nt8, account SIM1: compared with it" in shown.out
+
+
+def test_nothing_there_and_nothing_known_are_told_apart() -> None:
+    with open_floor(("nt8", "work")) as (floor, _, _):
+        assert "no positions\n  nt8, account SIM1: compared with it" in run(floor, "positions").out
+    floor = Floor(("nt8",))
+    try:
+        floor.start()
+        floor.until(lambda: floor.counters())
+        assert "no positions are known: no such platform has ever linked" in run(floor, "positions").out
+        platform = floor.platform("nt8")
+        floor.until(lambda: platform.client.is_up)
+        platform.hung = True  # it is linked, and does not answer what it holds
+        floor.until(lambda: floor.counters()["routes_up"] == 1)
+        shown = run(floor, "positions")
+        assert shown.out == "no positions\n  nt8, account SIM1: NEVER compared with it\n"
+        assert run(floor, "orders", "--json").json == {
+            "orders": [],
+            "accounts": [{"platform": "nt8", "account": "SIM1", "proof_age_s": None}],
+        }
+    finally:
+        floor.close()
+
+
+def test_a_platform_that_is_not_there_is_refused_and_nobody_looks_stopped(trading: Trading) -> None:
+    floor, _, _ = trading
+    for words in (
+        ("kill", "--level", "flatten"),
+        ("resume", "--reason", "x"),
+        ("acknowledge", "NQ"),
+        ("orders",),
+        ("positions",),
+    ):
+        answer = run(floor, *words, "--platform", "nt88")
+        assert (answer.code, answer.out) == (2, ""), words
+        assert "platform was 'nt88', must be one of nt8; correct it" in answer.err
+    assert not read_kill_file(kill_file_path(floor.folder))
 
 
 def test_kill_flattens_and_says_so_only_when_the_platform_shows_it(trading: Trading) -> None:
@@ -135,6 +179,53 @@ def test_a_hung_gateway_is_named_and_stops_when_it_wakes(trading: Trading) -> No
     assert "DOES NOT ANSWER" in answer.out
     assert [kill.level for kill in read_kill_file(kill_file_path(floor.folder))] == [KillLevel.FLATTEN]
     floor.until(lambda: platform.position == 0)
+
+
+def test_a_kill_outwaits_a_gateway_that_hangs_and_is_restarted(trading: Trading) -> None:
+    floor, platform, nexus = trading
+    open_position(floor, platform, nexus)
+    hung = floor.process
+    assert hung is not None
+    os.kill(hung.pid, signal.SIGSTOP)
+
+    def restart() -> None:
+        """What the launcher does after some seconds without a sign of life."""
+        hung.kill()
+        hung.wait()
+        floor.start()
+
+    answer = run(floor, "kill", "--level", "flatten", "--timeout", "60", "--json", meanwhile=restart)
+    assert "does not answer" in answer.err
+    assert "is in force: adapters obey it now" in answer.err
+    assert answer.code == 0, answer.out
+    assert answer.json["platforms"] == {"nt8|SIM1": "flatten verified"}
+    assert platform.position == 0
+
+
+def test_a_kill_that_nobody_can_verify_says_so() -> None:
+    floor = Floor(("nt8",))
+    try:
+        floor.start()
+        floor.until(lambda: floor.counters())
+        answer = run(floor, "kill", "--level", "flatten", "--timeout", "3", "--json")
+        assert (answer.code, answer.json["answered"], answer.json["verified"]) == (1, True, False)
+        assert answer.json["platforms"] == {"nt8": "no account of it has connected yet"}
+        assert [kill.level for kill in read_kill_file(kill_file_path(floor.folder))] == [KillLevel.FLATTEN]
+        shown = run(floor, "kill", "--level", "flatten", "--timeout", "3")
+        assert "flatten: accepted, NOT verified: no proof within 3 s from nt8; it goes on" in shown.out
+        assert "check your positions at the platforms themselves" in shown.out
+    finally:
+        floor.close()
+
+
+def test_what_is_severed_before_it_was_flat_is_not_verified(trading: Trading) -> None:
+    floor, platform, nexus = trading
+    open_position(floor, platform, nexus)
+    platform.mode = "reject"  # nobody can close anything
+    answer = run(floor, "kill", "--level", "sever", "--timeout", "60", "--json")
+    assert (answer.code, answer.json["verified"]) == (1, False), answer.out
+    assert answer.json["platforms"]["nt8|SIM1"].startswith("sever ")
+    assert "not everything was flat" in answer.json["text"]
 
 
 def test_sever_cuts_the_link_and_keeps_it_cut(trading: Trading) -> None:
