@@ -610,7 +610,52 @@ def test_changes_that_cannot_be(bench):
     bench.until(lambda: bench.pending_commands == 0, "the acks")
 
 
+def test_orders_of_every_role_are_taken_and_known_after_a_restart(bench):
+    """Also what a roll opens again in the new contract."""
+    orders = [bench.place(role=role) for role in m.OrderRole]
+    for order in orders:
+        bench.wait_filled(order)
+    bench.bridge.kill()
+    bench.bridge.start()
+    executed = {fill.client_order_id for fill in bench.reopen().executions.rows}
+    assert executed == {order.client_order_id for order in orders}
+
+
+def test_the_time_limit_is_looked_at_right_before_the_call(tmp_path):
+    """Whose account it is, is asked in between, and that call may take as long as it likes."""
+    bridge = load_bridge()
+    account, sent = SimpleNamespace(login=1, server="S", company="C"), []
+
+    def account_info():
+        time.sleep(0.05)
+        return account
+
+    module = SimpleNamespace(account_info=account_info, order_send=lambda request: sent.append(request) or account)
+    terminal = bridge.Terminal(module, SimpleNamespace(login=1, server="s", company=None), None)
+    with pytest.raises(bridge.TooLate):
+        terminal.send({}, time.time_ns() + 10_000_000)
+    assert sent == []
+    assert terminal.send({}, time.time_ns() + 60_000_000_000) is account
+    assert terminal.send({}) is account
+    assert len(sent) == 2
+
+
+def test_a_size_above_what_one_symbol_may_hold_in_all_is_refused_here(tmp_path):
+    with Mt5Bench(tmp_path) as bench:
+        bench.stand_in.set_symbol(bench.name, volume_limit=5.0)
+        bench.start()
+        assert "takes 1 to 5" in bench.wait_reject(bench.place("6"), m.RejectCode.PLATFORM_REJECTED).text
+        assert bench.sends == 0
+        bench.wait_filled(bench.place("5"))
+
+
 # Hedging.
+
+
+def test_what_a_roll_opens_has_its_bracket_like_an_entry(hedging):
+    opened = hedging.place("1", role=m.OrderRole.ROLL, stop_loss=Decimal(17990), take_profit=Decimal(18010))
+    for role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT):
+        hedging.wait_state(child_of(opened, role), m.LegState.WORKING)
 
 
 def test_a_bracket_lives_at_the_platform(hedging):

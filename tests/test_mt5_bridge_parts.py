@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
 import json
 import math
 import sys
 import zoneinfo
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nexus_gateway.adapters.bridge_frames import HEADER_BYTES
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine.state import OPENING
 from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag
 
 from tests.mt5_terminal.module.MetaTrader5 import constants
@@ -191,6 +194,42 @@ def test_garbage_ends_in_a_breach_or_in_nothing(data):
         pass
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"seq":"\\ud800","body":{}}',
+        b'{"seq":1,"body":{"type":"\\ud800"}}',
+        b'{"seq":1,"body":{"type":"heartbeat","sent_ns":"\\udfff"}}',
+        b'{"seq":1,"body":{"type":"heartbeat","\\udc00":1}}',
+    ],
+)
+def test_half_a_surrogate_pair_is_a_breach_that_can_be_told(payload):
+    with pytest.raises(mt5.Breach) as breach:
+        mt5.read_message(payload, 1)
+    frame = mt5.pack_message(1, {"type": "error", "code": "malformed", "text": str(breach.value)})
+    assert json.loads(frame[mt5.HEADER.size :])["body"]["code"] == "malformed"
+
+
+def test_the_terminals_own_texts_may_hold_anything():
+    frame = mt5.pack_message(1, {"type": "notice", "level": "info", "text": "Corretora \ud83d, S\u00e3o Paulo"})
+    assert json.loads(frame[mt5.HEADER.size :])["body"]["text"] == "Corretora ?, S\u00e3o Paulo"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_log_stops_nothing():
+    log = mt5.Log("/dev/full", "info")
+    log.say("info", "half of \ud800 is no text either")
+    with contextlib.suppress(OSError):
+        log._stream.close()
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 960, 970, 980, 985, 990, 995, 1000, 5000, 100_000])
+def test_deep_nesting_is_a_breach(depth):
+    for before, after in ((b'{"seq":', b',"body":{}}'), (b'{"seq":1,"body":{"type":"place","order":', b"}}")):
+        with pytest.raises(mt5.Breach):
+            mt5.read_message(before + b"[" * depth + b"]" * depth + after, 1)
+
+
 def test_a_large_greeting_is_not_kept():
     frames = mt5.FrameReader()
     frames.feed(mt5.HEADER.pack(70_000, mt5.MESSAGE, 0, 1))
@@ -360,6 +399,16 @@ def test_ids_are_those_of_the_gateway():
     assert mt5.magic_number(ENTRY_ID) == m.magic_number(ENTRY_ID)
     for role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT):
         assert mt5.child_id(ENTRY_ID, role.value) == m.client_order_id(parts.key, parts.leg, role, parts.attempt)
+
+
+@pytest.mark.parametrize("role", list(m.OrderRole))
+def test_an_id_of_every_role_is_found(role):
+    order_id = m.client_order_id(m.signal_key("some signal"), 31, role, 1023)
+    assert mt5.find_order_id(f"[{order_id}]") == order_id
+
+
+def test_the_roles_that_open_a_position_are_those_of_the_engine():
+    assert tuple(role.value for role in OPENING) == mt5._OPENING_ROLES
 
 
 def order(ticket: int, **fields):

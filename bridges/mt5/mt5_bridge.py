@@ -226,7 +226,7 @@ AUTH_FAILED = -6
 NOTHING_WAS_SENT = (-2, -7, -8, -10004)
 """Wrong arguments, unsupported, switched off, no connection: order_send has not gone out, for certain."""
 
-# How long a call into the terminal may take before the adapter, or the supervisor, is right to lose patience.
+# How long a call into the terminal may take before the adapter is right to lose patience.
 INITIALIZE_TIMEOUT_MS = 20_000
 INITIALIZE_LIMIT_MS = 120_000
 """The module tries to launch for some 100 s, then waits for the login up to its time-out."""
@@ -235,7 +235,7 @@ WARM_UP_LIMIT_MS = 60_000
 SEND_LIMIT_MS = 30_000
 HISTORY_LIMIT_MS = 15_000
 HANG_LIMIT_MS = 120_000
-"""77 s have been seen for a read that did return."""
+"""For the supervisor, whatever the call: not below any of the above; 77 s have been seen for a read that did return."""
 
 # Rhythm.
 PULSE_S = 1.0
@@ -291,7 +291,8 @@ def pack_frame(kind: int, payload: bytes) -> bytes:
 def pack_message(seq: int, body: Body) -> bytes:
     """One frame with this message."""
     text = json.dumps({"seq": seq, "body": body}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return pack_frame(MESSAGE, text.encode("utf-8"))
+    # Half of a surrogate pair, from a stranger or out of the terminal's texts, has no place in UTF-8.
+    return pack_frame(MESSAGE, text.encode("utf-8", "replace"))
 
 
 def pack_ticks(records: np.ndarray[Any, Any]) -> bytes:
@@ -533,7 +534,7 @@ def read_message(payload: bytes, expected_seq: int) -> Body:
     if type(message) is not dict or message.keys() != {"seq", "body"} or type(message["body"]) is not dict:
         raise Breach("no message: must be an object of seq and body")
     if type(message["seq"]) is not int or message["seq"] != expected_seq:
-        raise Breach(f"message {expected_seq} was expected, was {message['seq']}")
+        raise Breach(f"message {expected_seq} was expected, was {message['seq']!r}"[:300])
     body = dict(message["body"])
     kind = body.pop("type", None)
     fields = MESSAGES.get(kind) if type(kind) is str else None
@@ -635,8 +636,9 @@ class Config:
         self.host: str = taken["host"]
         self.port: int = taken["port"] or PORTS.get(self.platform, 0)
         self.clock: Body = taken["clock"] or CLOCKS.get(self.platform, CLOCKS["mt5"])
-        self.has_ticks: bool = taken["role"] != "orders"
-        self.has_orders: bool = taken["role"] != "ticks"
+        self.role: str = taken["role"]
+        self.has_ticks: bool = self.role != "orders"
+        self.has_orders: bool = self.role != "ticks"
         self.poll_s: float = taken["poll_ms"] / 1000
         self.backoff_s: float = taken["backoff_ms"] / 1000
         self.account_wait_s: int = taken["account_wait_s"]
@@ -704,12 +706,15 @@ def load_config(path: str) -> Config:
 
 
 class Log:
-    """Lines of `time LEVEL text`; the token never comes here."""
+    """Lines of `time LEVEL text`; the token never comes here. What cannot be written is lost: a full disk must not end
+    the bridge in the middle of an order.
+    """
 
     def __init__(self, path: str | None, level: str) -> None:
         self._stream = sys.stderr
         if path is not None:
-            self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open for as long as the program runs
+            # Open for as long as the program runs.
+            self._stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         self._least = LEVELS.index(level)
 
     def say(self, level: str, text: str) -> None:
@@ -717,8 +722,9 @@ class Log:
         if LEVELS.index(level) >= self._least:
             now_ns = time.time_ns()
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // NS_PER_S))
-            self._stream.write(f"{stamp}.{now_ns % NS_PER_S // NS_PER_MS:03d}Z {level.upper()} {text}\n")
-            self._stream.flush()
+            with contextlib.suppress(OSError):
+                self._stream.write(f"{stamp}.{now_ns % NS_PER_S // NS_PER_MS:03d}Z {level.upper()} {text}\n")
+                self._stream.flush()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -887,6 +893,10 @@ class CallFailed(Exception):
     """The terminal refused a call that nothing can go on without."""
 
 
+class TooLate(Exception):
+    """The time until which an order may be sent has passed."""
+
+
 class BadNumber(CallFailed, ValueError):
     """The terminal gave something for a number that is none."""
 
@@ -973,13 +983,17 @@ class Terminal:
             raise WrongTerminal(f"{'; '.join(wrong)}; log in there, or correct the configuration")
         return account
 
-    def send(self, request: Body) -> Any:
+    def send(self, request: Body, not_after_ns: int = 0) -> Any:
         """order_send: its result, or None with `error`: what went out is never raised over, the caller must know.
 
-        Raises what `need_account` raises, with nothing sent.
+        Raises, with nothing sent:
+            TooLate: `not_after_ns` has passed; 0 = no limit. Looked at last: the account's call may have taken long.
+            CallFailed, TerminalLost, WrongTerminal: see `need_account`.
         """
         self.announce(SEND_LIMIT_MS, "order_send")
         self.need_account()
+        if not_after_ns and time.time_ns() > not_after_ns:
+            raise TooLate
         result = self._module.order_send(request)
         if result is None:
             self.error = self._module.last_error()
@@ -1070,7 +1084,7 @@ class SymbolFacts:
         self.tick_size = exact(info.trade_tick_size or info.point)
         self.lot_step = exact(info.volume_step)
         self.least_lots = exact(info.volume_min)
-        self.most_lots = exact(info.volume_max)
+        self.most_lots = min(exact(info.volume_max), exact(info.volume_limit) or exact(info.volume_max))
         self.execution: int = info.trade_exemode
         self.filling_mask: int = info.filling_mode
         self.order_mode: int = info.order_mode
@@ -1452,10 +1466,11 @@ class TickReader:
 # Order identity: whose order is it
 # ---------------------------------------------------------------------------------------------------------------------
 
-_OWN_ID = re.compile(r"NXG([A-Z2-7]{13}[ESTXH][A-Z2-7]{2})([A-Z2-7]{2})")
+_OWN_ID = re.compile(r"NXG([A-Z2-7]{16})([A-Z2-7]{2})")
 _ROLE_AT = 16
 STOP_LOSS, TAKE_PROFIT = "S", "T"
-_OPENING_ROLES = ("E", "H")
+_OPENING_ROLES = ("E", "H", "R")
+"""Entry, hedge, and what a roll opens again in the new contract."""
 
 
 def _check_characters(body: str) -> str:
@@ -2255,9 +2270,8 @@ class Desk:
         except Refused as refusal:
             refuse(str(refusal))
             return False
-        self._monitor.wanted[order.ticket] = Wanted(revision, body["limit_price"], body["stop_price"])
-        if not self._change(self._make_modify(order, body, kind), refuse):
-            self._monitor.wanted.pop(order.ticket, None)
+        if self._change(self._make_modify(order, body, kind), refuse):
+            self._monitor.wanted[order.ticket] = Wanted(revision, body["limit_price"], body["stop_price"])
         return True
 
     def follow_up(self) -> None:
@@ -2451,10 +2465,11 @@ class Desk:
         retries = 0
         tried: set[int] = set()
         while True:
-            if not_after_ns and time.time_ns() > not_after_ns:
+            try:
+                result = self._terminal.send(request, not_after_ns)
+            except TooLate:
                 self._reject("too_late_to_send", "the order came after the time it had to be sent by", order_id)
                 return bool(retries or tried)
-            result = self._terminal.send(request)
             if result is None:
                 return self._take_no_result(order_id)
             retcode = result.retcode
@@ -2761,10 +2776,10 @@ class Pulse:
     def beat(self, now_s: float) -> None:
         """Once a second."""
         if now_s >= self._due_s:
-            self.write(now_s, HANG_LIMIT_MS, "turning")
+            self.write(now_s, "turning")
 
-    def write(self, now_s: float, for_ms: int, doing: str) -> None:
-        """From now on it may take so long."""
+    def write(self, now_s: float, doing: str) -> None:
+        """From now on this may take HANG_LIMIT_MS."""
         self._due_s = now_s + PULSE_S
         if self._path is None:
             return
@@ -2773,7 +2788,7 @@ class Pulse:
             "pid": os.getpid(),
             "boot_id": self._boot_id,
             "at_ns": now_ns,
-            "until_ns": now_ns + max(for_ms, HANG_LIMIT_MS) * NS_PER_MS,
+            "until_ns": now_ns + HANG_LIMIT_MS * NS_PER_MS,
             "doing": doing,
         }
         fresh = f"{self._path}.new"
@@ -2925,7 +2940,7 @@ class Bridge:
     def _do_next(self, now_s: float) -> None:
         if self._trade is None:
             if now_s >= self._connect_due_s:
-                self._reconnect(now_s)
+                self._reconnect()
             return
         if now_s >= self._watch_due_s or self._trade.desk.switches_doubtful:
             self._watch(now_s)
@@ -2975,8 +2990,9 @@ class Bridge:
     def _accept(self, now_s: float) -> None:
         try:
             connection, _ = self._listener.accept()
+            link = Link(connection, now_s)
         except OSError:
-            return
+            return  # gone again already
         strangers = [link for link in self._links if link is not self._session]
         if len(strangers) >= MOST_STRANGERS:
             strangers[0].close()
@@ -2984,7 +3000,6 @@ class Bridge:
             if now_s >= self._crowd_due_s:
                 self._crowd_due_s = now_s + COMPLAIN_S
                 self.notice("warning", f"{self._crowded_out} connections were closed to make room, none had logged in")
-        link = Link(connection, now_s)
         self._links.append(link)
         link.queue(
             {
@@ -3032,7 +3047,7 @@ class Bridge:
     def _act(self, link: Link, body: Body) -> None:
         kind = body["type"]
         if kind == "error":
-            self.log.say("warning", f"the adapter ends the session, {body['code']}: {body['text']}")
+            self.log.say("warning", f"the adapter ends the session, {body['code']}: {body['text']!r}")
             link.close()
         elif link is not self._session:
             if kind != "login":
@@ -3098,7 +3113,11 @@ class Bridge:
                 "login_received_ns": received_ns,
                 "sent_ns": time.time_ns(),
                 "text": fitness.text[:512],
-                "details": {**account.details, "utc_offset_minutes": str(self._offset_minutes())},
+                "details": {
+                    **account.details,
+                    "utc_offset_minutes": str(self._offset_minutes()),
+                    "role": self.config.role,
+                },
             }
         )
         link.open(self._make_heartbeat, login["heartbeat_ms"], login["mute_after_ms"])
@@ -3148,7 +3167,7 @@ class Bridge:
     def _announce(self, for_ms: int, doing: str) -> None:
         """A call follows that may block for so long: say so, and see to it that it has left."""
         now_s = time.monotonic()
-        self._pulse.write(now_s, for_ms, doing)
+        self._pulse.write(now_s, doing)
         link = self._session
         if link is None or link.is_over or for_ms < link.mute_after_s * 1000:
             return
@@ -3412,12 +3431,10 @@ class Bridge:
             link.flush(now_s)
             self._forget_session()
 
-    def _reconnect(self, now_s: float) -> None:
-        backoff_s = self._backoff_s
+    def _reconnect(self) -> None:
         try:
             self.connect()
         except OSError as error:
-            self._backoff_s = backoff_s
             self.lose_terminal(str(error))
 
 
