@@ -7,6 +7,7 @@ form adds instruments or replaces whole entries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import time
 from decimal import Decimal
@@ -16,11 +17,19 @@ from typing import Literal
 import msgspec
 
 from ..errors import ConfigError
-from .contract_code import FIRST_YEAR, LAST_YEAR, MONTH_LETTERS, Contract, month_of_letter
+from .contract_code import FIRST_YEAR, LAST_YEAR, MONTH_LETTERS, Contract, month_of_letter, parse_code
 from .data_file import read_packaged_yaml, read_yaml
 from .holiday_calendar import holiday_calendar
 from .price_grid import Rounding, exact_steps, round_to_steps
 from .refusals import CONTRACT_NOT_LISTED, INSTRUMENT_UNKNOWN, OFF_GRID, InstrumentRefused
+
+_MOST_CHARACTERS = 29
+"""Of a symbol: month and year of a contract still fit into a name of the symbol directory behind it. Other characters
+than these no signal can name.
+"""
+_SYMBOL = re.compile(rf"[A-Z0-9][A-Za-z0-9._/-]{{0,{_MOST_CHARACTERS - 1}}}")
+_ROOT = re.compile(rf"[A-Z0-9]{{1,{_MOST_CHARACTERS}}}")
+_PAIR = re.compile(r"[A-Z]{6}")
 
 Kind = Literal["future", "cfd", "fx"]
 
@@ -191,13 +200,29 @@ def load_catalog(user_file: Path | None = None) -> Catalog:
     instruments = _checked(read_packaged_yaml("catalog.yaml", _CatalogFile).instruments, "catalog.yaml")
     if user_file is not None:
         instruments |= _checked(read_yaml(user_file, _CatalogFile).instruments, str(user_file))
+        _refuse_contract_names(instruments, str(user_file))
     return Catalog(instruments)
+
+
+def _refuse_contract_names(instruments: Mapping[str, Instrument], origin: str) -> None:
+    for symbol in instruments:
+        contract = parse_code(symbol)
+        if contract is not None and contract.root in instruments and instruments[contract.root].future is not None:
+            raise ConfigError(
+                f"{origin}: {symbol} is also the name of a contract of {contract.root}; give the instrument another"
+            )
 
 
 def _checked(instruments: list[Instrument], origin: str) -> dict[str, Instrument]:
     by_symbol: dict[str, Instrument] = {}
     for each in instruments:
         where = f"{origin}: {each.symbol}"
+        allowed = _ROOT if each.kind == "future" else _SYMBOL
+        if not allowed.fullmatch(each.symbol):
+            raise ConfigError(
+                f"{origin}: symbol was {each.symbol!r}; begin with a capital or digit, then letters, digits, ._/- "
+                f"({_MOST_CHARACTERS} at most); for a future capital letters and digits only"
+            )
         if each.symbol in by_symbol:
             raise ConfigError(f"{where}: appears twice; keep one entry")
         for name in ("tick", "point_value", "lot_step", "min_lots"):
@@ -208,6 +233,11 @@ def _checked(instruments: list[Instrument], origin: str) -> dict[str, Instrument
             raise ConfigError(f"{where}: min_lots was {each.min_lots}, not a multiple of lot_step {each.lot_step}")
         if len(each.currency) != 3 or not each.currency.isupper():
             raise ConfigError(f"{where}: currency was {each.currency!r}; use an ISO code such as USD")
+        if each.kind == "fx" and not (_PAIR.fullmatch(each.symbol) and each.symbol.endswith(each.currency)):
+            raise ConfigError(
+                f"{where}: currency was {each.currency}; a pair is named by two ISO codes, the second one its "
+                "currency, for rates are read from it; else its kind is cfd"
+            )
         if (each.kind == "future") != (each.future is not None):
             raise ConfigError(f"{where}: kind is {each.kind}; exactly futures have a 'future' section")
         if each.future is not None:
