@@ -533,3 +533,19 @@ def test_what_a_kept_quorum_has_left_working_is_cancelled_when_its_time_is_up():
     assert [cancel.platform for cancel in desk.sent(m.Cancel)] == ["c"]
     desk.update(desk.only("c"), LegState.CANCELLED)
     assert desk.report().state is SignalState.PARTIAL
+
+
+def test_a_ticket_that_was_partly_closed_unseen_is_closed_by_what_is_left_of_it():
+    desk = Desk("b")
+    desk.link_up("a", m.AccountMode.HEDGING, close_by_ticket=True)
+    desk.signal(quantity=D(3))
+    fill = desk.fill(desk.only(), position_ticket="T1")
+    for _ in range(2):
+        desk.now_ns += 10_000_000_000
+        desk.link_up("a", m.AccountMode.HEDGING, answer=False, close_by_ticket=True)
+        desk.snapshot(fills=[fill], positions=[("NQ", 1, "T1")])
+    desk.ask(m.SignalClose(signal_id="s1"))
+    close = desk.only(role=OrderRole.EXIT)
+    assert (close.quantity, close.close_ticket) == (D(1), "T1")
+    desk.fill(close, position_ticket="T1")
+    assert desk.report().state is SignalState.CLOSED

@@ -327,3 +327,9 @@ def test_orders_of_others_are_cancelled_once_and_again_only_when_an_answer_is_ov
     assert not desk.sent(m.Cancel)
     desk.wait(2_000)
     assert len(desk.sent(m.Cancel)) == 5
+
+
+def test_a_misspelt_platform_is_named_by_resume():
+    desk = Desk("a")
+    desk.ask(m.Resume(request_id=1, reason="", by="desk", platform="misspelt"))
+    assert "no account of misspelt has connected" in desk.answers()[0].text

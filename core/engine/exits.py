@@ -75,8 +75,8 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
 
 
 def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
-    """Open lots per position ticket of a leg, from its executions; what the platform no longer lists is left
-    out.
+    """Open lots per position ticket of a leg, from its executions; never more than the platform holds of it, and what
+    it no longer lists is left out.
     """
     lots: dict[str, Decimal] = {}
     for key in leg.executions:
@@ -84,7 +84,11 @@ def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
         if execution.ticket:
             lots[execution.ticket] = lots.get(execution.ticket, ZERO) + execution.signed
     held = turn.state.routes[leg.route].tickets.get(leg.symbol, {})
-    return {ticket: open_lots for ticket, open_lots in lots.items() if open_lots and held.get(ticket)}
+    return {
+        ticket: min(abs(open_lots), abs(held[ticket])).copy_sign(open_lots)
+        for ticket, open_lots in lots.items()
+        if open_lots * held.get(ticket, ZERO) > 0
+    }
 
 
 def has_given_up(turn: Turn, leg: LegRecord) -> bool:

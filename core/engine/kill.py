@@ -132,7 +132,7 @@ def _verify(turn: Turn, name: str, record: KillRecord, text: str) -> None:
     record.text = text or "verified"
     turn.alert(RejectCode.KILL_SWITCH, f"{name}: {record.level.name.lower()} {record.text}")
     if record.peer and record.command is not None:
-        line = f"{name}: {record.level.name.lower()} {record.text}"
+        line = f"{name}: {record.level.name.lower()} {record.text}"[:512]
         result = AdminResult(request_id=record.command.request_id, accepted=True, done=True, lines=(line,))
         turn.effects.append(AnswerAdmin(result, record.peer))
 
