@@ -7,8 +7,9 @@ from it what differs there: settings, names, and what it checks in the bridge's 
 from __future__ import annotations
 
 import secrets
+import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -66,6 +67,12 @@ class BridgeAdapter(Adapter):
     SETTINGS: ClassVar[type[BridgeSettings]] = BridgeSettings
     """Type of the settings; a platform's own adds its keys."""
 
+    _beside: tuple[BridgeAdapter, ...] = ()
+    """Sessions with further bridges of the same platform, served along with this one."""
+
+    _gives_ticks: bool = True
+    """False: one of `_beside` does."""
+
     def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
         """Raises ConfigError: a setting is wrong, or the token cannot be read."""
         super().__init__(feed, settings)
@@ -83,6 +90,9 @@ class BridgeAdapter(Adapter):
         self._snapshots: dict[int, Snapshot] = {}
         self._snapshot_id = 0
         self._wants_events = False
+        self._is_subscribed = False
+        self._is_silent = False
+        self._unnamed = 0
         self.orders_up = False
         self.data_up = False
         self.state_text = ""
@@ -133,7 +143,7 @@ class BridgeAdapter(Adapter):
     # The contract.
 
     def connect(self) -> None:
-        self.close()
+        self._end_session()
         self._begin_session()
         nonce = secrets.token_hex(16)
         session = BridgeSession(self.feed.name, self._token, nonce, self.settings.timing, time.monotonic_ns())
@@ -150,26 +160,21 @@ class BridgeAdapter(Adapter):
         connection, answered = self._open(), self._symbols
         names = self._name_all(symbols)
         subscribe = answered.want(symbols, names)
+        self._is_subscribed, self._unnamed = False, len(symbols) - len(names)
         answered.sent(connection.session.send(subscribe, time.monotonic_ns()))
         self._wait_until(lambda: answered.complete, self.settings.answer_timeout_s)
-        refusals = answered.refusals()
-        self._counters.symbols_refused.set(len(refusals) + len(symbols) - len(names))
-        for name, reason in refusals.items():
-            cure = "look the name up at the platform, and write it into settings.names"
-            self._log.error("symbol without data", symbol=name, reason=reason, cure=cure)
-        for name, reason in answered.gaps().items():
-            self._counters.gaps.add()
-            self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
+        refusals = self._judge_answers(names)
         if refusals and len(refusals) == len(names):
             raise LinkLostError(f"the bridge gives none of the symbols: {next(iter(refusals.values()))}")
+        self._is_subscribed = True
         self._describe()
 
     def poll(self, timeout_s: float) -> int:
         connection = self._open()
         due_s = (connection.session.due_ns - time.monotonic_ns()) / NS_PER_S
         longest_s = _FLUSH_S if connection.session.outgoing else timeout_s
-        self.wait(max(min(timeout_s, due_s, longest_s), 0.0), (connection.socket,))
-        return self._turn()
+        self.wait(max(min(timeout_s, due_s, longest_s), 0.0), self._sockets())
+        return self._turn_all()
 
     def execute(self, command: Command) -> None:
         connection = self._open()
@@ -204,12 +209,15 @@ class BridgeAdapter(Adapter):
         return msgspec.structs.replace(snapshot, request_id=request.request_id, complete=complete)
 
     def close(self) -> None:
+        self._end_session()
+
+    # Inside.
+
+    def _end_session(self) -> None:
         if self._connection is not None:
             self._counters.commands_unanswered.add(self._connection.session.pending_commands)
             self._connection.close()
             self._connection = None
-
-    # Inside.
 
     def _begin_session(self) -> None:
         self._intake.begin_session()
@@ -217,7 +225,7 @@ class BridgeAdapter(Adapter):
         self._symbols = BridgeSymbols(self._intake)
         self._snapshots.clear()
         self._snapshot_id = 0
-        self._wants_events = self.orders_up = self.data_up = False
+        self._wants_events = self.orders_up = self.data_up = self._is_subscribed = self._is_silent = False
 
     def _open(self) -> BridgeConnection:
         if self._connection is None:
@@ -233,16 +241,28 @@ class BridgeAdapter(Adapter):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return False
-            wait_readable(min(left_s, _WAIT_S), (connection.socket,), None)
-            self._turn()
+            wait_readable(min(left_s, _WAIT_S), self._sockets(), None)
+            self._turn_all()
             self.feed.beat()
             self.feed.counters.beat()
         return True
+
+    def _sockets(self) -> tuple[socket.socket, ...]:
+        return tuple(each._connection.socket for each in (self, *self._beside) if each._connection is not None)
+
+    def _turn_all(self) -> int:
+        return self._turn() + sum(each._turn() for each in self._beside if each._connection is not None)
 
     def _turn(self) -> int:
         connection = self._open()
         published = connection.turn(self._handle)
         self._counters.follow(connection.session, self._intake)
+        is_silent = connection.session.is_silent(time.monotonic_ns())
+        if is_silent and not self._is_silent and self._gives_ticks:
+            # Its call may take that long, and still nobody may take the quotes of before for live.
+            self._log.warning("no word from the bridge, which is busy: its quotes are stale")
+            self.feed.mark_stale(list(self._symbols.by_id.values()))
+        self._is_silent = is_silent
         return published
 
     def _handle(self, body: FromBridge) -> None:
@@ -254,7 +274,11 @@ class BridgeAdapter(Adapter):
                 if body.request_id == self._snapshot_id:
                     self._snapshots[body.request_id] = body
             case Subscribed():
-                self._symbols.take(body)
+                answered = self._symbols.take(body)
+                if self._is_subscribed:
+                    # History that was slow to come: these symbols count, and are traded, from now on.
+                    self._judge_answers(answered)
+                    self._describe()
             case Status():
                 self._take_status(body)
             case SymbolStatus(live=False):
@@ -289,6 +313,24 @@ class BridgeAdapter(Adapter):
                 accounts=[each.name for each in hello.accounts],
                 cure="log in to it at the platform, or name one of these in settings.account",
             )
+
+    def _judge_answers(self, names: Collection[str]) -> dict[str, str]:
+        """Say and count which symbols have no data, and which of `names` do not go on where they ended.
+
+        Returns:
+            Symbols without data, and why.
+        """
+        refusals = self._symbols.refusals()
+        self._counters.symbols_refused.set(len(refusals) + self._unnamed)
+        for name, reason in refusals.items():
+            if name in names:
+                cure = "look the name up at the platform, and write it into settings.names"
+                self._log.error("symbol without data", symbol=name, reason=reason, cure=cure)
+        for name, reason in self._symbols.gaps().items():
+            if name in names:
+                self._counters.gaps.add()
+                self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
+        return refusals
 
     def _describe(self) -> None:
         """Account and instruments as the bridge has described them so far."""

@@ -127,6 +127,10 @@ class BridgeSession:
         """Bytes have come, whatever they are."""
         self._heard_ns = now_ns
 
+    def is_silent(self, now_ns: int) -> bool:
+        """Nothing was heard for `mute_after_ms`. That ends no session while the bridge has said that it is busy."""
+        return now_ns - self._heard_ns > self._timing.mute_after_ms * NS_PER_MS
+
     def take(self, payload: bytes, ticks_received: int, now_ns: int, utc_ns: int) -> FromBridge | None:
         """The message in a frame, None when it was for the session alone.
 

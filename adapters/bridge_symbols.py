@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,8 @@ from ..core.messages import Instrument
 from ..shm.symbols import Symbol
 from .bridge_messages import Subscribe, Subscribed, SubscribedSymbol, WantedSymbol
 from .bridge_ticks import TickIntake
+
+_NO_ANSWER: Final = "the bridge has not answered yet; it counts as soon as it does"
 
 
 class BridgeSymbols:
@@ -59,14 +62,15 @@ class BridgeSymbols:
         self._seq = seq
         self._awaited = set(self._wanted)
 
-    def take(self, answer: Subscribed) -> None:
-        """Answers of the bridge."""
+    def take(self, answer: Subscribed) -> set[str]:
+        """Answers of the bridge; the symbols, by our name, that they are for."""
         if answer.subscribe_seq != self._seq:
-            return
-        for each in answer.symbols:
+            return set()
+        wanted = [each for each in answer.symbols if each.symbol_id in self._wanted]
+        for each in wanted:
             self._awaited.discard(each.symbol_id)
-            if each.symbol_id in self._wanted:
-                self._note(each)
+            self._note(each)
+        return {self._wanted[each.symbol_id].symbol for each in wanted}
 
     @property
     def complete(self) -> bool:
@@ -78,7 +82,7 @@ class BridgeSymbols:
         reasons = {}
         for symbol_id, wanted in self._wanted.items():
             answer = self._answers.get(symbol_id)
-            reason = "the bridge has not answered yet" if answer is None else self._refusal(answer)
+            reason = _NO_ANSWER if answer is None else self._refusal(answer)
             if reason:
                 reasons[wanted.symbol] = reason
         return reasons

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import socket
+import threading
 import time
 from contextlib import closing
 
@@ -12,6 +13,7 @@ import pytest
 from nexus_gateway.adapters.base import LinkLostError
 from nexus_gateway.adapters.session import AdapterSession, SessionPolicy
 from nexus_gateway.core.logs import process_log
+from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import TickFlag
 
 from tests.reference_bridge import vectors, wire
@@ -188,6 +190,65 @@ def test_a_few_bytes_at_a_time(tmp_path, step):
     assert bench.ticks()["bid"].tolist() == [18000.0 + number for number in range(20)]
     bench.close()
     liar.close()
+
+
+def test_a_busy_bridge_keeps_its_session_and_its_quotes_are_stale(tmp_path):
+    """A call that was announced may take long; what was quoted before it is old all the same."""
+    returned = threading.Event()
+
+    def work(liar: Liar, connection: socket.socket) -> None:
+        connection.sendall(tick_frame(18000.0))
+        liar.say(connection, "busy", for_ms=60_000)
+        returned.wait(20)
+        connection.sendall(tick_frame(18001.0))
+        hold(connection)
+
+    with closing(Liar(work)) as liar, closing(Bench(tmp_path, liar.port)) as bench:
+        bench.open()
+        seen: list[tuple[float, int]] = []
+
+        def last() -> tuple[float, int] | None:
+            seen.extend((float(tick["bid"]), int(tick["flags"])) for tick in bench.ticks())
+            return seen[-1] if seen else None
+
+        bench.until(lambda: last() == (18000.0, TickFlag.STALE))
+        bench.listen(0.2)
+        assert last() == (18000.0, TickFlag.STALE)
+        assert len(seen) == 2, "marked once"
+        returned.set()
+        bench.until(lambda: last() == (18001.0, TickFlag.BID | TickFlag.ASK))
+        assert liar.connections == 1
+
+
+def test_a_symbol_whose_answer_is_late_is_traded_from_then_on(tmp_path):
+    """History that was slow to come costs no session, and no reconnect."""
+    go_on = threading.Event()
+
+    def dawdle(liar: Liar, connection: socket.socket) -> None:
+        liar.say(connection, "challenge")
+        _, login = liar.hear(connection, "login")
+        liar.say(connection, "hello", proof=wire.prove(TOKEN, "bridge", login["nonce"], vectors.BRIDGE_NONCE))
+        number, subscribe = liar.hear(connection, "subscribe")
+        for each in subscribe["symbols"]:
+            instrument = {**vectors.INSTRUMENT, "symbol": each["symbol"], "platform_symbol": each["platform_symbol"]}
+            answer = {"symbol_id": each["symbol_id"], "accepted": True, "instrument": instrument, "tradable": True}
+            liar.say(connection, "subscribed", subscribe_seq=number, symbols=[answer])
+            if each["symbol"] == "NQ":
+                liar.answer_snapshot(connection)
+                go_on.wait(20)
+        connection.sendall(tick_frame(5000.0, symbol_id=4))
+        hold(connection)
+
+    liar = Liar(dawdle, greet=False)
+    names = {"NQ": "NQ 12-26", "ES": "ES 12-26"}
+    with closing(liar), closing(Bench(tmp_path, liar.port, names=names, answer_timeout_s=0.3)) as bench:
+        bench.open(NQ, Symbol(4, "ES", "ESZ26", 0.25))
+        assert [each.symbol for each in bench.adapter.account.instruments] == ["NQ"]
+        assert bench.count("bridge_symbols_refused") == 1
+        go_on.set()
+        bench.until(lambda: len(bench.ticks()))
+        assert [each.symbol for each in bench.adapter.account.instruments] == ["NQ", "ES"]
+        assert bench.count("bridge_symbols_refused") == 0
 
 
 def test_bad_ticks_are_counted_and_their_neighbours_live(tmp_path):

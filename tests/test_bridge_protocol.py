@@ -179,6 +179,52 @@ def test_the_page_names_the_limits_and_the_codes_of_the_code():
     assert set(re.findall(r"`([a-z_]+)`", rejects.group(1))) <= {code.value for code in m.RejectCode}
 
 
+def vector_of(kind: str, sender: str = "bridge") -> dict[str, object]:
+    return next(each.content for each in GOOD if each.sender == sender and each.content["body"]["type"] == kind)
+
+
+NARROWER = [
+    # row of the page, message, field, the last value that is allowed, the first that is not
+    ("text `account`", "fill", "account", "a" * 64, "a" * 65),
+    ("`client_order_id`", "fill", "client_order_id", "a" * 64, "a" * 65),
+    ("`platform_order_id`", "fill", "platform_order_id", "a" * 64, "a" * 65),
+    ("`contract`", "fill", "contract", "a" * 64, "a" * 65),
+    ("`position_ticket`", "fill", "position_ticket", "a" * 32, "a" * 33),
+    ("`nonce`", "challenge", "nonce", "0" * 128, "0" * 129),
+    ("`proof`", "hello", "proof", "0" * 64, "0" * 63),
+    ("`currency` of an account", "account", "currency", "ABCDE", "usd"),
+    ("`fee_currency`", "fill", "fee_currency", "", "USDCENT"),
+    ("symbol", "fill", "symbol", "N" * 32, "N" * 33),
+    ("quantity of an order", "fill", "quantity", "1000000", "1000000.1"),
+    ("quantity of an order", "fill", "quantity", "0.000000000001", "0"),
+    ("`filled` may be 0", "order_update", "filled", "0", "-1"),
+    ("prices", "fill", "price", "-1000000000", "1000000000.1"),
+    ("money", "account", "balance", "1000000000000", "1000000000001"),
+    ("`revision`", "correction", "revision", 2_147_483_647, 2_147_483_648),
+    ("`accounts`", "hello", "accounts", [{"name": "a", "mode": "netting", "currency": "USD"}] * 100, 101),
+    ("`details`", "hello", "details", {str(number): "" for number in range(50)}, 51),
+]
+
+
+@pytest.mark.parametrize(("row", "kind", "field", "last", "beyond"), NARROWER)
+def test_what_is_narrower_than_its_type_is_on_the_page(row, kind, field, last, beyond):
+    table = PROTOCOL.split("Narrower than their type are:")[1].split("\n\n")[1]
+    assert row in table
+    if field == "accounts":
+        beyond = [*last, last[0]]
+    elif field == "details":
+        beyond = {**last, "one more": ""}
+
+    def read(value: object) -> object:
+        content = json.loads(json.dumps(vector_of(kind)))
+        content["body"][field] = value
+        return bm.decode_from_bridge(json.dumps(content).encode())
+
+    read(last)
+    with pytest.raises(FrameError):
+        read(beyond)
+
+
 @pytest.mark.parametrize("step", [1, 3, 7, 64, 1000])
 def test_frames_may_arrive_in_pieces(step):
     data = b"".join(each.data for each in GOOD)
