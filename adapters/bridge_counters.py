@@ -28,7 +28,8 @@ _CLOCK_LIMIT_NS: Final = NS_PER_S
 class BridgeCounters:
     """The counters of an adapter's page that only a bridged platform has."""
 
-    def __init__(self, page: CountersPage, log: Log) -> None:
+    def __init__(self, page: CountersPage, log: Log, *, shows_link: bool = True) -> None:
+        """`shows_link`: clocks and queue of this bridge are shown, not those of another one of the same platform."""
         self.symbols_refused = page.counter("bridge_symbols_refused")
         self.gaps = page.counter("bridge_gaps")
         self.commands_unanswered = page.counter("bridge_commands_unanswered")
@@ -41,6 +42,7 @@ class BridgeCounters:
         self._round_trip = page.counter("bridge_round_trip_us")
         self._waiting = page.counter("bridge_ticks_waiting")
         self._busy = page.counter("bridge_busy_ms")
+        self._shows_link = shows_link
         self._log = log
         self.begin_session()
 
@@ -73,10 +75,11 @@ class BridgeCounters:
             return
         self._dropped_at_source.add(beat.ticks_dropped - self._dropped)
         self._dropped = beat.ticks_dropped
-        self._waiting.set(beat.ticks_waiting)
-        self._busy.set(beat.busy_ms)
-        self._clock_offset.set(session.clock.offset_ns // 1000)
-        self._round_trip.set(session.clock.round_trip_ns // 1000)
+        if self._shows_link:
+            self._waiting.set(beat.ticks_waiting)
+            self._busy.set(beat.busy_ms)
+            self._clock_offset.set(session.clock.offset_ns // 1000)
+            self._round_trip.set(session.clock.round_trip_ns // 1000)
         if abs(session.clock.offset_ns) > _CLOCK_LIMIT_NS and not self._clock_told:
             self._clock_told = True
             self._log.warning(

@@ -27,12 +27,14 @@ _Seconds = Annotated[float, Meta(gt=0, le=60)]
 
 class BridgeStart(Struct, frozen=True):
     """A bridge to be started on this machine: `command`, to which the path of a file is added that holds
-    `configuration` as JSON. `start_timeout_s`: from the start to the first sign of life.
+    `configuration` as JSON. `start_timeout_s`: from the start to the first sign of life. `part`: tells it from the
+    platform's other one; empty for the only one, or the one for orders.
     """
 
     command: tuple[str, ...]
     configuration: dict[str, Any]
     start_timeout_s: float
+    part: str = ""
 
 
 class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,9 +86,9 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether a token must be named: not where the gateway starts the bridge itself, and makes one."""
         return True
 
-    def native_start(self, platform: Platform) -> BridgeStart | None:
-        """How the gateway starts the bridge itself; None = it runs already."""
-        return None
+    def native_starts(self, platform: Platform) -> tuple[BridgeStart, ...]:
+        """The bridges that the gateway starts itself; none = it runs already."""
+        return ()
 
     def port_of(self, platform: Platform) -> int:
         """Raises ConfigError when the platform has no port of its own, and none was written."""

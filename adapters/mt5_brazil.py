@@ -37,7 +37,7 @@ class Mt5BrazilAdapter(Mt5Adapter):
         self._hours.follow(symbols)
         super().subscribe(symbols)
 
-    def poll(self, timeout_s: float) -> int:
+    def _turn(self) -> int:
         if self._hours is not None:
             self._hours.turn()
-        return super().poll(timeout_s)
+        return super()._turn()

@@ -57,12 +57,15 @@ class Mt5Settings(BridgeSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         backend: native = the launcher starts the bridge, beside the adapter; remote = it runs already, at `host`.
         native: how the bridge is started, with `backend: native`; that needs `account` and `server`, too.
         server, company: of the account, as the terminal shows them; another one is refused. None = any.
+        ticks_port: of a second bridge of the same terminal, with `role: ticks`; the one at `port` has `role: orders`
+            then. None = one bridge for both.
         mode: the account's; another one is refused. None = either. Never assume it from the country.
         currency: the account's; another one is refused. None = any.
     """
 
     backend: Literal["native", "remote"] = "remote"
     native: NativeBridge | None = None
+    ticks_port: Annotated[int, Meta(ge=1, le=65_535)] | None = None
     server: str | None = None
     company: str | None = None
     mode: Literal["netting", "hedging"] | None = None
@@ -75,8 +78,12 @@ class Mt5Settings(BridgeSettings, frozen=True, kw_only=True, forbid_unknown_fiel
                 "native belongs to backend: native, which needs it; write native: {terminal_path: ...}, or "
                 "backend: remote for a bridge that somebody else starts"
             )
+        if self.ticks_port is not None and self.ticks_port == self.port:
+            raise ValueError(f"ticks_port was {self.ticks_port}, as port; two bridges need two ports")
         if self.native is None:
             return
+        if self.ticks_port is not None and "role" in self.native.options:
+            raise ValueError("native.options has role, which the gateway writes itself beside ticks_port; remove it")
         if self.remote:
             raise ValueError("remote was true, must be false with backend: native, which runs on this machine")
         if self.account is None or not self.account.isdecimal():
@@ -93,12 +100,12 @@ class Mt5Settings(BridgeSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     def needs_token(self) -> bool:
         return self.backend == "remote"
 
-    def native_start(self, platform: Platform) -> BridgeStart | None:
+    def native_starts(self, platform: Platform) -> tuple[BridgeStart, ...]:
         native = self.native
         if native is None:
-            return None
+            return ()
         assert self.account is not None
-        configuration = {
+        configuration = native.options | {
             "platform": platform.key,
             "terminal_path": native.terminal_path,
             "login": int(self.account),
@@ -108,8 +115,15 @@ class Mt5Settings(BridgeSettings, frozen=True, kw_only=True, forbid_unknown_fiel
             "port": self.port_of(platform),
         }
         script = SHIPPED_BRIDGE if native.script is None else Path(native.script).expanduser()
-        interpreter = native.interpreter or (sys.executable,)
-        return BridgeStart((*interpreter, str(script)), configuration | native.options, native.start_timeout_s)
+        command = (*(native.interpreter or (sys.executable,)), str(script))
+        if self.ticks_port is None:
+            return (BridgeStart(command, configuration, native.start_timeout_s),)
+        orders = configuration | {"role": "orders"}
+        ticks = configuration | {"role": "ticks", "port": self.ticks_port}
+        return (
+            BridgeStart(command, orders, native.start_timeout_s),
+            BridgeStart(command, ticks, native.start_timeout_s, "ticks"),
+        )
 
 
 class Mt5GlobalSettings(Mt5Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,13 +1,14 @@
 """The adapter of a MetaTrader 5 terminal, over its bridge (bridges/mt5): what both of its platforms share.
 
-Of the bridge's hello it compares the account, and these `details` as text: `server`, `company`; it reads
+Of the bridge's hello it compares the account, and these `details` as text: `server`, `company`, `role`; it reads
 `utc_offset_minutes`, of the broker's clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -19,8 +20,11 @@ from ..core.transport import ensure_token
 from ..shm.symbols import Symbol
 from .base import LinkLostError
 from .bridge import BridgeAdapter
+from .bridge_counters import BridgeCounters
 from .bridge_messages import BridgeAccount, BridgeHello
 from .bridge_settings import BridgeSettings
+from .bridge_ticks import TickIntake
+from .feed import TickFeed
 from .mt5_settings import MAX_SYMBOL_CHARACTERS, Mt5Settings
 from .native_bridge import BridgeFiles
 
@@ -50,10 +54,49 @@ before it sends.
 
 
 class Mt5Adapter(BridgeAdapter):
-    """One terminal, one account. `Mt5GlobalAdapter` and `Mt5BrazilAdapter` are what the configuration names."""
+    """One terminal, one account. `Mt5GlobalAdapter` and `Mt5BrazilAdapter` are what the configuration names.
+
+    With `settings.ticks_port` this is the session for orders, and an adapter like it beside it has the one for ticks:
+    both are up, or none is.
+    """
 
     SETTINGS: ClassVar[type[BridgeSettings]] = Mt5Settings
     settings: Mt5Settings
+    _ticks_side: Mt5Adapter | None = None
+
+    def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
+        super().__init__(feed, settings)
+        if self.settings.ticks_port is None:
+            return
+        side = type(self)(feed, {**settings, "port": self.settings.ticks_port, "ticks_port": None})
+        self._ticks_side, self._beside, side._beside = side, (side,), (self,)
+        self._gives_ticks = False
+        self._intake = TickIntake(feed.platform)  # its bridge sends none, and resumes none
+        self._counters = BridgeCounters(feed.counters, self._log, shows_link=False)
+
+    def connect(self) -> None:
+        self.close()
+        side = self._ticks_side
+        if side is not None:
+            side.names, side.catalog, side.sessions = self.names, self.catalog, self.sessions
+            side.connect()
+        super().connect()
+
+    def subscribe(self, symbols: Sequence[Symbol]) -> None:
+        if self._ticks_side is not None:
+            self._ticks_side.subscribe(symbols)
+        super().subscribe(symbols)
+
+    def close(self) -> None:
+        super().close()
+        if self._ticks_side is not None:
+            self._ticks_side.close()
+
+    def resume_from(self, symbol: Symbol, event_ns: int) -> None:
+        if self._ticks_side is not None:
+            self._ticks_side.resume_from(symbol, event_ns)
+        else:
+            super().resume_from(symbol, event_ns)
 
     def read_token(self, where: str) -> str:
         settings = self.settings
@@ -68,6 +111,7 @@ class Mt5Adapter(BridgeAdapter):
             raise LinkLostError("the terminal is not logged in to any account; log in by hand, and save the password")
         if self.settings.account not in (None, found):
             raise self._refuse("account", found, self.settings.account)
+        self._check_role(hello.details.get("role", "both"))
         for account in hello.accounts:
             self._check_account(account)
         for key, wanted in (("server", self.settings.server), ("company", self.settings.company)):
@@ -145,6 +189,17 @@ class Mt5Adapter(BridgeAdapter):
                 f"settings.names.{symbol.name} was {written!r}, the contract in front is "
                 f"{symbol.contract or 'not known yet'}; remove the line, so that the name follows each roll",
             )
+
+    def _check_role(self, role: str) -> None:
+        if (role == "orders") == (self._ticks_side is not None):
+            return
+        here = f"platform {self.feed.name!r}: the bridge at port {self._port} has role {role!r}"
+        if role == "orders":
+            raise ConfigError(
+                f"{here}, so nobody gives ticks; start another with role ticks, and name its port in "
+                "settings.ticks_port"
+            )
+        raise ConfigError(f"{here}, must be 'orders' beside settings.ticks_port; correct its configuration")
 
     def _check_account(self, account: BridgeAccount) -> None:
         settings = self.settings

@@ -1,8 +1,9 @@
 """The process that starts a platform's bridge on this machine and watches it: the launcher's child `<platform>_bridge`.
 
 It lives as long as the bridge does. When that ends or hangs, this process ends, too, and the launcher starts it again
-with its own pauses and limits. How a hung platform is told from a busy one: before each call that may be long the
-bridge writes into its pulse file until when it may be silent (bridges/mt5/README.md). Past that it is killed, which
+with its own pauses and limits. Where one bridge has the orders and another one the ticks, the two live and end
+together. How a hung platform is told from a busy one: at least once a second, and before each call that may be long,
+the bridge writes into its pulse file until when it may be silent (bridges/mt5/README.md). Past that it is killed, which
 loses nothing: orders and positions live at the platform, and each new session begins with a snapshot.
 """
 
@@ -12,7 +13,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from ..core.errors import ConfigError
 from ..core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId, load_entry
 from ..shm import host
 from ..shm.tick import Platform
-from .bridge_settings import BridgeSettings
+from .bridge_settings import BridgeSettings, BridgeStart
 from .order_settings import split_settings
 
 COUNTERS: Final = ("bridge_running", "bridge_starts", "bridge_hang_kills", "bridge_orphans_ended")
@@ -49,28 +50,33 @@ class Pulse(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class BridgeFiles:
-    """Files of one bridge in the run folder."""
+    """Files of one bridge in the run folder. `part`: see `BridgeStart`."""
 
     folder: Path
     platform: str
+    part: str = ""
 
     @property
     def configuration(self) -> Path:
-        return self.folder / f"{self.platform}.bridge.json"
+        return self._own("json")
 
     @property
     def pulse(self) -> Path:
-        return self.folder / f"{self.platform}.bridge.pulse"
+        return self._own("pulse")
 
     @property
     def identity(self) -> Path:
         """Which very process it is: a successor ends it when it has outlived its starter."""
-        return self.folder / f"{self.platform}.bridge.process"
+        return self._own("process")
 
     @property
     def token(self) -> Path:
-        """Made by the adapter, where the settings name no other."""
+        """Made by the adapter, where the settings name no other; the same for both parts."""
         return self.folder / f"{self.platform}.bridge.token"
+
+    def _own(self, ending: str) -> Path:
+        part = f".{self.part}" if self.part else ""
+        return self.folder / f"{self.platform}.bridge{part}.{ending}"
 
 
 def main(context: ProcessContext) -> int:
@@ -87,7 +93,7 @@ def main(context: ProcessContext) -> int:
 
 
 class BridgeKeeper:
-    """One life of one bridge. Used by the main thread of its process."""
+    """One life of a platform's bridge, or of its two. Used by the main thread of their process."""
 
     def __init__(
         self,
@@ -99,60 +105,56 @@ class BridgeKeeper:
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Raises ConfigError: the settings start no bridge."""
-        start = settings.native_start(Platform.parse(files.platform))
-        if start is None:
+        starts = settings.native_starts(Platform.parse(files.platform))
+        if not starts:
             raise ConfigError(f"{where}: no bridge is started for {files.platform}; write backend: native")
-        self._plan = start
         self._context = context
         self._settings = settings
         self._files = files
         self._where = where
-        self._utc_ns = utc_ns
-        self._looked_ns = utc_ns()
-        self._started_until_ns = 0
-        self._slept_until_ns = 0
+        self.bridges = tuple(
+            KeptBridge(context, start, replace(files, part=start.part), where, utc_ns) for start in starts
+        )
 
     def run(self) -> int:
-        """Start it and stay with it; the exit code of this process.
+        """Start what is to be started and stay with it; the exit code of this process.
 
         Raises:
             ConfigError: it cannot be started.
         """
         counters = self._context.counters
         counters.counter("bridge_running").set(0)
-        self._end_orphan()
+        for bridge in self.bridges:
+            bridge.end_orphan()
         token = self._wait_for_token()
         if token is None:
             return EXIT_CLEAN
-        process = self._start(token)
-        counters.counter("bridge_starts").add()
-        counters.counter("bridge_running").set(1)
         try:
-            while not self._context.stopping:
-                self._context.beat()
-                try:
-                    code = process.wait(_TURN_S)
-                except subprocess.TimeoutExpired:
-                    if not self._is_silent_too_long():
-                        continue
-                    counters.counter("bridge_hang_kills").add()
-                    host.kill_tree(process.pid)
-                    return EXIT_FAILURE
-                return self._judge_exit(code)
-            return EXIT_CLEAN
+            for bridge in self.bridges:
+                bridge.start(token)
+                counters.counter("bridge_starts").add()
+                counters.counter("bridge_running").add()
+            return self._watch()
         finally:
-            self._stop(process)
+            for bridge in self.bridges:
+                bridge.cut_lifeline()
+            for bridge in self.bridges:
+                bridge.stop()
             counters.counter("bridge_running").set(0)
 
-    def _end_orphan(self) -> None:
-        try:
-            before = msgspec.json.decode(self._files.identity.read_bytes(), type=ProcessId)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return
-        if before.is_alive():
-            self._context.log.warning("ending the bridge that a dead starter has left", bridge_pid=before.pid)
-            host.kill_tree(before.pid)
-            self._context.counters.counter("bridge_orphans_ended").add()
+    def _watch(self) -> int:
+        """Until one of them has ended or hangs, or this process is to stop."""
+        while not self._context.stopping:
+            for bridge in self.bridges:
+                self._context.beat()
+                code = bridge.wait(_TURN_S / len(self.bridges))
+                if code is not None:
+                    return self._judge_exit(code)
+                if bridge.is_silent_too_long():
+                    self._context.counters.counter("bridge_hang_kills").add()
+                    bridge.kill()
+                    return EXIT_FAILURE
+        return EXIT_CLEAN
 
     def _wait_for_token(self) -> str | None:
         """The token, which the adapter makes; None when this process is to stop first."""
@@ -164,7 +166,43 @@ class BridgeKeeper:
                 return None
         return self._files.token.read_text(encoding="ascii").strip()
 
-    def _start(self, token: str) -> subprocess.Popen[bytes]:
+    def _judge_exit(self, code: int) -> int:
+        if code == BRIDGE_EXIT_CONFIG:
+            self._context.log.error("the bridge refuses its configuration or its terminal: see its lines above")
+            return EXIT_CONFIG
+        self._context.log.warning("the bridge has ended", exit_code=code)
+        return EXIT_FAILURE
+
+
+class KeptBridge:
+    """One process of a bridge, from its start to its end."""
+
+    def __init__(
+        self, context: ProcessContext, start: BridgeStart, files: BridgeFiles, where: str, utc_ns: Callable[[], int]
+    ) -> None:
+        self._context = context
+        self._plan = start
+        self._files = files
+        self._where = where
+        self._utc_ns = utc_ns
+        self._looked_ns = utc_ns()
+        self._started_until_ns = 0
+        self._slept_until_ns = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def end_orphan(self) -> None:
+        """End the one that a dead keeper has left."""
+        try:
+            before = msgspec.json.decode(self._files.identity.read_bytes(), type=ProcessId)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return
+        if before.is_alive():
+            self._context.log.warning("ending the bridge that a dead starter has left", bridge_pid=before.pid)
+            host.kill_tree(before.pid)
+            self._context.counters.counter("bridge_orphans_ended").add()
+
+    def start(self, token: str) -> None:
+        """Raises ConfigError: there is no such program."""
         files, plan = self._files, self._plan
         files.pulse.unlink(missing_ok=True)
         # Not in the run folder, which is memory on Linux: a broker may have rewritten what names our orders.
@@ -176,7 +214,7 @@ class BridgeKeeper:
         host.replace_private(files.configuration, msgspec.json.encode(content))
         command = [*plan.command, str(files.configuration)]
         try:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [*command, "--stdin-lifeline"],
                 stdin=subprocess.PIPE,
                 stdout=_STDERR,
@@ -188,13 +226,27 @@ class BridgeKeeper:
                 f"{self._where}: the bridge could not be started with {command[0]!r} ({error}); correct "
                 "native.interpreter"
             ) from error
-        identity = ProcessId(process.pid, host.started_ms(process.pid) or 0)
+        pid = self._process.pid
+        identity = ProcessId(pid, host.started_ms(pid) or 0)
         host.replace_private(files.identity, msgspec.json.encode(identity))
         self._started_until_ns = self._utc_ns() + int(plan.start_timeout_s * _NS_PER_S)
-        self._context.log.info("bridge started", bridge_pid=process.pid, command=command)
-        return process
+        self._context.log.info("bridge started", bridge_pid=pid, command=command)
 
-    def _is_silent_too_long(self) -> bool:
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, as soon as it has ended; None when it runs after so long."""
+        assert self._process is not None, "start comes first"
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """At once, with all that it has started: under Wine, and in a venv of Windows, the bridge is a child itself."""
+        if self._process is not None:
+            host.kill_tree(self._process.pid)
+
+    def is_silent_too_long(self) -> bool:
+        """Whether it is past the time that it has named itself."""
         now_ns = self._utc_ns()
         paused_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
         if paused_ns > _OWN_PAUSE_NS:
@@ -215,28 +267,28 @@ class BridgeKeeper:
         )
         return True
 
-    def _read_pulse(self) -> Pulse | None:
-        try:
-            return msgspec.json.decode(self._files.pulse.read_bytes(), type=Pulse)
-        except (OSError, msgspec.DecodeError):
-            return None  # not written yet, or being replaced: the next look is in a moment
+    def cut_lifeline(self) -> None:
+        """Ask it to go."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
-    def _judge_exit(self, code: int) -> int:
-        if code == BRIDGE_EXIT_CONFIG:
-            self._context.log.error("the bridge refuses its configuration or its terminal: see its lines above")
-            return EXIT_CONFIG
-        self._context.log.warning("the bridge has ended", exit_code=code)
-        return EXIT_FAILURE
-
-    def _stop(self, process: subprocess.Popen[bytes]) -> None:
-        """Close its lifeline; kill it when it does not go by itself."""
-        assert process.stdin is not None
-        process.stdin.close()
+    def stop(self) -> None:
+        """Ask it to go; kill it when it does not."""
+        process = self._process
+        if process is None:
+            return
+        self.cut_lifeline()
         deadline = time.monotonic() + _STOP_GRACE_S
         while process.poll() is None and time.monotonic() < deadline:
             self._context.beat()
             time.sleep(_TURN_S / 2)
         if process.poll() is None:
-            host.kill_tree(process.pid)
+            self.kill()
             process.wait()
         self._files.identity.unlink(missing_ok=True)
+
+    def _read_pulse(self) -> Pulse | None:
+        try:
+            return msgspec.json.decode(self._files.pulse.read_bytes(), type=Pulse)
+        except (OSError, msgspec.DecodeError):
+            return None  # not written yet, or being replaced: the next look is in a moment

@@ -500,6 +500,11 @@ def settings_of(kind: type[Mt5Settings] = Mt5BrazilSettings, **changes: object) 
         ({"host": "192.168.1.7", "token_env": "T"}, "which is not this machine"),
         ({"token_env": "T", "mode": "both"}, "must be one of hedging, netting"),
         ({"token_env": "T", "suffix": ".cash"}, "suffix is not a known key"),
+        ({"token_env": "T", "port": 9012, "ticks_port": 9012}, "ticks_port was 9012, as port"),
+        (
+            {**NATIVE, "ticks_port": 9022, "native": {"terminal_path": "x", "options": {"role": "both"}}},
+            "native.options has role",
+        ),
     ],
 )
 def test_bad_settings(settings, text):
@@ -519,7 +524,7 @@ def test_what_a_native_bridge_is_started_with():
             }
         }
     )
-    start = settings.native_start(Platform.MT5_BR)
+    (start,) = settings.native_starts(Platform.MT5_BR)
     assert start.command == ("wine", "C:\\Python312\\python.exe", "/opt/mt5_bridge.py")
     assert start.configuration == {
         "platform": "mt5_br",
@@ -531,7 +536,16 @@ def test_what_a_native_bridge_is_started_with():
         "port": 9012,
         "poll_ms": 5,
     }
-    assert settings_of(Mt5GlobalSettings, token_env="T").native_start(Platform.MT5) is None
+    assert settings_of(Mt5GlobalSettings, token_env="T").native_starts(Platform.MT5) == ()
+
+
+def test_with_a_port_for_ticks_two_bridges_are_started():
+    settings = settings_of(**NATIVE | {"ticks_port": 9022})
+    starts = settings.native_starts(Platform.MT5_BR)
+    assert [(each.part, each.configuration["role"], each.configuration["port"]) for each in starts] == [
+        ("", "orders", 9012),
+        ("ticks", "ticks", 9022),
+    ]
 
 
 def keys_of(page: str, heading: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +23,7 @@ from nexus_gateway.core.errors import ConfigError
 from tests.mt5_terminal.control import StandIn
 from tests.reference_bridge import wire
 from tests.support.mt5_benches import Mt5Bench
-from tests.support.mt5_bridges import SCRIPT, BridgeProcess, load_bridge
+from tests.support.mt5_bridges import SCRIPT, BridgeProcess, free_port, load_bridge
 
 mt5 = load_bridge()
 PATIENCE_S = 30.0
@@ -36,6 +39,13 @@ def wait_log(bridge: BridgeProcess, words: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while words not in bridge.log():
         assert time.monotonic() < deadline, bridge.log()[-2000:]
+        time.sleep(0.01)
+
+
+def wait_pulse(bridge: BridgeProcess) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not Path(str(bridge.config["pulse_file"])).exists():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
@@ -104,6 +114,7 @@ def test_it_ends_when_asked_or_when_its_lifeline_is_cut_and_tells_no_secret(stan
     bridge = BridgeProcess(stand_in, tmp_path, "b3", "mt5_br")
     bridge.start()
     wait_log(bridge, "serves mt5_br")
+    wait_pulse(bridge)
     assert bridge.pulse()["until_ns"] > time.time_ns()
     assert bridge.stop() == 0
     process = bridge.start("--stdin-lifeline", stdin=subprocess.PIPE)
@@ -293,8 +304,9 @@ def read_to_the_end(connection: socket.socket, frames: wire.FrameReader) -> list
         (wire.pack_message(1, {"type": "place"}), "malformed"),
         (wire.pack_message(7, {"type": "login"}), "malformed"),
         (wire.pack_message(1, {"type": "subscribe", "symbols": []}), "malformed"),
+        (wire.HEADER.pack(26, wire.MESSAGE, 0, 1) + b'{"seq":"\\ud800","body":{}}', "malformed"),
     ],
-    ids=["http", "version", "too long", "ticks", "fields missing", "gap", "before login"],
+    ids=["http", "version", "too long", "ticks", "fields missing", "gap", "before login", "no text"],
 )
 def test_a_liar_harms_its_own_connection_alone(bench, data, code):
     connection, frames = greet(bench.bridge.port)
@@ -396,26 +408,72 @@ def test_two_terminals_two_bridges_two_adapters_at_once(tmp_path):
         assert (wdo.tick_size, wdo.point_value, wdo.lot_step) == (5, mt5.Decimal("0.2"), 1)
 
 
+@contextlib.contextmanager
+def two_bridges(folder: Path) -> Iterator[tuple[Mt5Bench, BridgeProcess]]:
+    """One for orders, which the bench starts, and one for ticks; both on one terminal."""
+    port = free_port()
+    with Mt5Bench(folder / "o", bridge={"role": "orders"}, settings={"ticks_port": port}) as bench:
+        token_file = bench.bridge.token_file.as_posix()
+        ticks = BridgeProcess(bench.stand_in, folder / "k", "futures", role="ticks", port=port, token_file=token_file)
+        try:
+            yield bench, ticks
+        finally:
+            ticks.close()
+
+
 def test_ticks_and_orders_in_two_processes_on_one_terminal(tmp_path):
-    with Mt5Bench(tmp_path / "o", bridge={"role": "orders"}) as orders:
-        orders.start()
-        ticks = BridgeProcess(
-            orders.stand_in, tmp_path / "k", "futures", role="ticks", token_file=orders.bridge.token_file.as_posix()
-        )
+    """Ticks do not wait for an order that takes long; and when one bridge dies, ticks go on where they ended."""
+    with two_bridges(tmp_path) as (bench, ticks):
         ticks.start()
-        orders.wait_filled(orders.place())
-        orders.quote(18_001, 18_001.25)
-        orders.listen(0.3)
-        assert not orders.ticks().size, "those are the other one's"
-        wait_log(ticks, "serves")
-        assert "for ticks alone" in ticks.log()
-        orders.adapter.close()
-        orders.adapter._port = ticks.port
-        orders.open()
-        assert orders.ticks()["bid"].tolist()[-1] == 18_001
-        assert not orders.adapter.account.instruments
-        orders.wait_reject(orders.place(), m.RejectCode.LINK_DOWN)
-        ticks.close()
+        bench.start()
+        bench.stand_in.script("slow", after_ms=1_500)
+        order = bench.place()
+        for number in range(40):
+            bench.quote(18_001 + number, 18_001.25 + number)
+            bench.listen(0.01)
+        assert bench.wait_moved(40)["bid"].tolist() == [18_001 + number for number in range(40)]
+        assert not bench.fills(order), "order_send has not returned yet"
+        bench.wait_filled(order)
+        assert bench.page.values()["bridge_ticks_refused"] == 0
+        for process in (ticks, bench.bridge):
+            process.kill()
+            bench.until_lost()
+            with pytest.raises(LinkLostError):
+                bench.adapter.connect()
+            bench.adapter.close()
+            bench.quote(19_000, 19_000.25)
+            process.start()
+            assert bench.reopen().complete
+            bench.quote(19_001, 19_001.25)
+            assert bench.wait_moved(2)["bid"].tolist() == [19_000, 19_001], "no hole, nothing twice"
+            bench.wait_filled(bench.place())
+
+
+def test_roles_that_do_not_go_together_are_refused(tmp_path):
+    with two_bridges(tmp_path) as (bench, ticks):
+        bench.bridge.start()
+        ticks.config["role"] = "orders"
+        ticks.start()
+        with pytest.raises(ConfigError, match="has role 'orders', so nobody gives ticks"):
+            bench.open()
+        ticks.kill()
+        bench.bridge.kill()
+        ticks.config["role"] = "ticks"
+        bench.bridge.config["role"] = "both"
+        ticks.start()
+        bench.bridge.start()
+        with pytest.raises(ConfigError, match="has role 'both', must be 'orders'"):
+            bench.open()
+
+
+def test_a_bridge_for_ticks_takes_no_orders(tmp_path):
+    with Mt5Bench(tmp_path, bridge={"role": "ticks"}) as bench:
+        bench.start()
+        bench.quote(18_001, 18_001.25)
+        assert bench.wait_moved(1)["bid"].tolist() == [18_001]
+        assert not bench.adapter.account.instruments
+        bench.wait_reject(bench.place(), m.RejectCode.LINK_DOWN)
+        assert bench.sends == 0
 
 
 @pytest.mark.parametrize("role", ["orders", "both"])

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -248,9 +249,9 @@ def test_a_pause_of_its_own_is_not_the_bridges_silence(make_keep, monkeypatch):
     wait_for(keep.files.pulse.exists)
     real_ns = time.time_ns
     monkeypatch.setattr("time.time_ns", lambda: real_ns() + 3600 * 10**9)
-    keeper = BridgeKeeper(keep.context, read_settings(keep.config), keep.files, "test")
-    keeper._looked_ns = real_ns()
-    assert not keeper._is_silent_too_long()
+    (bridge,) = BridgeKeeper(keep.context, read_settings(keep.config), keep.files, "test").bridges
+    bridge._looked_ns = real_ns()
+    assert not bridge.is_silent_too_long()
     monkeypatch.undo()
     keep.stop()
 
@@ -272,6 +273,22 @@ def test_a_bridge_that_outlived_its_keeper_is_ended_first(make_keep):
     wait_for(lambda: keep.lives)
     keep.stop()
     assert keep.page.values()["bridge_orphans_ended"] == 1
+
+
+def test_one_for_orders_and_one_for_ticks_live_and_end_together(make_keep):
+    keep = make_keep("beat")
+    keep.config.platforms["mt5"].settings["ticks_port"] = 9021
+    keep.start()
+    wait_for(lambda: len(keep.lives) == 2 and keep.page.values()["bridge_running"] == 2)
+    files = (keep.files, replace(keep.files, part="ticks"))
+    written = [json.loads(each.configuration.read_text()) for each in files]
+    assert [(each["role"], each["port"]) for each in written] == [("orders", 9011), ("ticks", 9021)]
+    assert len({each["pulse_file"] for each in written}) == 2
+    (orders, _), (ticks, _) = keep.lives
+    os.kill(ticks, 9)
+    assert keep.wait() == EXIT_FAILURE
+    assert not psutil.pid_exists(orders)
+    assert not any(each.identity.exists() for each in files)
 
 
 def test_an_interpreter_that_is_not_there(make_keep):

@@ -22,7 +22,7 @@ from nexus_gateway.shm.tick import TickFlag
 from nexus_gateway.shm.writer import empty_ticks
 
 from tests.mt5_terminal.control import MODULE_FOLDER, StandIn
-from tests.support.mt5_broker import Broker, wait_for
+from tests.support.mt5_broker import Broker, free_port, wait_for
 
 NO_EVENT = int(TickFlag.SNAPSHOT | TickFlag.STALE | TickFlag.ROLL)
 
@@ -92,8 +92,10 @@ def history(broker: Broker) -> list[tuple[int, float]]:
     return [(int(row["time_msc"]) - ahead_ms, float(row["bid"])) for row in rows]
 
 
-def test_kills_of_bridge_keeper_and_terminal_lose_no_tick(broker):
-    run = Run(broker.config())
+@pytest.mark.parametrize("bridges", [1, 2])
+def test_kills_of_bridge_keeper_and_terminal_lose_no_tick(broker, bridges):
+    """With two of them the first to be killed is the one for orders; its keeper ends the one for ticks, too."""
+    run = Run(broker.config(ticks_port=free_port() if bridges == 2 else None))
     broker.go()
     with run.launcher:
         run.until(lambda: run.counters("mt5").get("ticks_published", 0) > 0)

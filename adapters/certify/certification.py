@@ -208,7 +208,7 @@ class _OwnBridge:
 
     def __init__(self, config: GatewayConfig, platform: str, bench: CertifyBench, folder: Path, log: Log) -> None:
         self._settings: BridgeSettings = bench.adapter.settings
-        self.is_wanted = self._settings.native_start(Platform.parse(platform)) is not None
+        self.is_wanted = self._settings.native_starts(Platform.parse(platform)) != ()
         self._config = config
         self._files = BridgeFiles(folder, platform)
         self._log = log

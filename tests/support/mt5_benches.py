@@ -58,10 +58,11 @@ class Mt5Bench:
         *,
         bridge: dict[str, Any] | None = None,
         timing: dict[str, int] | None = None,
+        settings: dict[str, Any] | None = None,
         slots: int = 1 << 14,
         **options: Any,
     ) -> None:
-        """`options`: of the stand-in; `bridge`: changes to the bridge's configuration."""
+        """`options`: of the stand-in; `bridge`: changes to the bridge's configuration; `settings`: the adapter's."""
         self.key, self.symbol, self.name = SYMBOLS[preset]
         self.line = threading.RLock()
         self.stand_in = StandIn(folder / "t", preset, **{"launch_wait_s": 0.3, **options})
@@ -77,7 +78,7 @@ class Mt5Bench:
         self.feed = TickFeed(run, self.key, platform, self.page, capacity=slots, board_rows=64)
         self.slots = slots
         self.reader = TickReader(run, self.key, start="oldest")
-        settings = {
+        own = {
             "backend": "remote",
             "port": self.bridge.port,
             "token_file": str(token_file),
@@ -87,9 +88,9 @@ class Mt5Bench:
             "connect_timeout_s": 1.0,
         }
         if adapter_type is BrazilAdapter:
-            settings["quotes_outside_session"] = True  # on whatever day the tests run
-        self._settings = settings
-        self.adapter = adapter_type(self.feed, settings)
+            own["quotes_outside_session"] = True  # on whatever day the tests run
+        self._settings = own | (settings or {})
+        self.adapter = adapter_type(self.feed, self._settings)
         self.desk = Desk(self.feed)
         self.adapter.orders = self.desk
         self.account = str(self.bridge.config["login"])
