@@ -184,10 +184,8 @@ def test_a_stall_loses_nothing_and_is_seen(win):
         began = time.monotonic()
         reason = win.until_lost()
         assert "nothing heard" in reason or "does not listen" in reason
-        silent_s = time.monotonic() - began
         win.reopen(STALL_S + 30)
         assert time.monotonic() - began > STALL_S - 0.2
-        assert silent_s < STALL_S
         win.keep_open(0.5)
     assert compare(win) > 1_000 * STALL_S * 0.7
 
