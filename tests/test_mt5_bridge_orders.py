@@ -640,6 +640,22 @@ def test_the_time_limit_is_looked_at_right_before_the_call(tmp_path):
     assert len(sent) == 2
 
 
+def test_what_the_module_raises_ends_nothing_and_an_order_is_unknown_then():
+    """Its C code raises for a date beyond 2038, and for an answer that it cannot decode."""
+    bridge = load_bridge()
+
+    def fail(*arguments):
+        raise SystemError("<built-in function> returned a result with an exception set")
+
+    account = SimpleNamespace(login=1, server="S", company="C")
+    module = SimpleNamespace(history_deals_get=fail, order_send=fail, account_info=lambda: account)
+    terminal = bridge.Terminal(module, SimpleNamespace(login=1, server="S", company=None), None)
+    with pytest.raises(bridge.CallFailed, match=r"history_deals_get: SystemError.*\(-1\)"):
+        terminal.need("history_deals_get", 1, 9_999_999_999)
+    assert terminal.send({}) is None
+    assert terminal.error[0] not in (*bridge.NOTHING_WAS_SENT, *bridge.IPC_LOST)
+
+
 def test_a_size_above_what_one_symbol_may_hold_in_all_is_refused_here(tmp_path):
     with Mt5Bench(tmp_path) as bench:
         bench.stand_in.set_symbol(bench.name, volume_limit=5.0)

@@ -278,6 +278,20 @@ def test_a_symbol_that_is_not_synchronised_yet_is_waited_for_then_refused(tmp_pa
         assert "Traceback" not in bench.bridge.log()
 
 
+def test_a_date_that_the_module_cannot_take_stops_one_symbol_alone(tmp_path):
+    """Its C code raises for dates beyond 2038."""
+    with Mt5Bench(tmp_path) as bench:
+        bench.stand_in.set_symbol("ESZ26", expiration_time=0)
+        bench.start()
+        es = Symbol(7, "ES", "ESZ26", 0.25)
+        bench.adapter.resume_from(es, 9_000_000_000 * 10**9)
+        bench.adapter.subscribe((bench.symbol, es))
+        bench.until(lambda: "ES: no ticks, SystemError" in bench.bridge.log(), "a word on it")
+        bench.quote(18_001, 18_001.25)
+        assert bench.wait_moved(1)["bid"].tolist() == [18_001]
+        bench.wait_filled(bench.place())
+
+
 def test_a_name_that_is_not_there_is_answered_with_those_like_it(tmp_path):
     bridge = load_bridge()
     with attached(tmp_path, "b3"):

@@ -223,6 +223,9 @@ REJECT_CODES = {
 
 IPC_LOST = (-10000, -10001, -10002, -10003, -10004, -10005)
 AUTH_FAILED = -6
+CALL_FAILED = -1
+MODULE_RAISES = (SystemError, TypeError, ValueError, ArithmeticError)
+"""What comes of arguments that do not fit its C types (a date beyond 2038), and of answers that it cannot decode."""
 NOTHING_WAS_SENT = (-2, -7, -8, -10004)
 """Wrong arguments, unsupported, switched off, no connection: order_send has not gone out, for certain."""
 
@@ -947,7 +950,11 @@ class Terminal:
 
     def call(self, name: str, *arguments: Any, **keywords: Any) -> Any:
         """The function's result, None or False as it says. Raises TerminalLost."""
-        result = getattr(self._module, name)(*arguments, **keywords)
+        try:
+            result = getattr(self._module, name)(*arguments, **keywords)
+        except MODULE_RAISES as error:
+            self.error = (CALL_FAILED, repr(error)[:200])
+            return None
         if result is None or result is False:
             self.error = self._module.last_error()
             if self.error[0] in IPC_LOST:
@@ -994,7 +1001,12 @@ class Terminal:
         self.need_account()
         if not_after_ns and time.time_ns() > not_after_ns:
             raise TooLate
-        result = self._module.order_send(request)
+        try:
+            result = self._module.order_send(request)
+        except MODULE_RAISES as error:
+            # Before it was sent or while the answer was read: nobody can tell.
+            self.error = (CALL_FAILED, repr(error)[:200])
+            return None
         if result is None:
             self.error = self._module.last_error()
         return result
