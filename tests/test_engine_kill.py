@@ -333,3 +333,35 @@ def test_a_misspelt_platform_is_named_by_resume():
     desk = Desk("a")
     desk.ask(m.Resume(request_id=1, reason="", by="desk", platform="misspelt"))
     assert "no account of misspelt has connected" in desk.answers()[0].text
+
+
+def test_a_drawdown_that_lasts_is_one_breach_and_not_one_a_day():
+    desk = staged()
+    funds = {"platform": "a", "account": "acc", "currency": "USD", "balance": D(10_000)}
+
+    def equity(amount: int) -> None:
+        desk.give(e.AdapterSaid(message=m.Account(**funds, equity=D(amount), as_of_ns=desk.now_ns)))
+
+    for stage in (2, 3):
+        desk.ask(m.StageChange(request_id=1, stage=stage, by="desk", confirmation="I promote", evidence="r"))
+    equity(20_000)
+    equity(19_600)
+    desk.wait(86_400_000)
+    equity(19_200)
+    desk.wait(86_400_000)
+    assert desk.engine.state.stage == 3
+    for amount in (18_800, 18_500):  # no day has lost 500, all of them together 1,500
+        equity(amount)
+        desk.wait(86_400_000)
+    assert (desk.engine.state.stage, desk.engine.state.kill) == (2, KillLevel.REDUCE_ONLY)
+    for _ in range(3):
+        desk.wait(86_400_000)
+        equity(18_500)
+    assert desk.engine.state.stage == 2
+    desk.engine.state.kill = KillLevel.NORMAL
+    desk.engine.state.kills.clear()
+    desk.signal()
+    assert desk.report().code is RejectCode.DRAWDOWN  # refused all the while
+    equity(19_000)
+    equity(18_500)
+    assert desk.engine.state.stage == 1  # it had ended, and begins anew

@@ -118,18 +118,23 @@ def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
 
 
 def watch_limits(turn: Turn) -> None:
-    """A loss limit is hit: no new risk today, one stage down. Once a day, and by itself."""
+    """A loss limit is hit: no new risk today, one stage down. Once a day, and by itself.
+
+    A drawdown lasts longer than a day. It is a breach when it begins, and not again at each new day that finds it there:
+    that would climb down all stages without a trade.
+    """
     state = turn.state
     limits = state.limits
+    loss, drawdown = state.day.loss_usd(), state.day.drawdown_usd()
+    lasted = state.day.drawdown_breached
+    state.day.drawdown_breached = limits.max_drawdown_usd is not None and drawdown >= limits.max_drawdown_usd
     if state.day.breached:
         return
-    loss, drawdown = state.day.loss_usd(), state.day.drawdown_usd()
-    reason = ""
     if limits.max_daily_loss_usd is not None and loss >= limits.max_daily_loss_usd:
         reason = f"daily loss {loss} USD reached the limit of {limits.max_daily_loss_usd}"
-    elif limits.max_drawdown_usd is not None and drawdown >= limits.max_drawdown_usd:
+    elif state.day.drawdown_breached and not lasted:
         reason = f"drawdown {drawdown} USD reached the limit of {limits.max_drawdown_usd}"
-    if not reason:
+    else:
         return
     state.day.breached = True
     state.stage = max((number for number in limits.stages if number < state.stage), default=state.stage)

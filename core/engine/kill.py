@@ -25,6 +25,7 @@ from ..messages import (
     client_order_id,
     signal_key,
 )
+from ..messages.fields import MAX_QUANTITY
 from ..messages.order_id import MAX_ATTEMPTS
 from .effects import AnswerAdmin, CutLink, SendToPlatform
 from .exits import close_leg, has_given_up, try_again
@@ -245,7 +246,7 @@ def _close_lots(
         symbol=symbol,
         contract=route.positions[symbol].contract,
         side=Side.SELL if lots > 0 else Side.BUY,
-        quantity=abs(lots),
+        quantity=min(abs(lots), MAX_QUANTITY),
         order_type=OrderType.MARKET,
         reduce_only=capabilities is not None and capabilities.reduce_only,
         close_ticket=ticket,

@@ -20,6 +20,7 @@ from ..messages import (
     TimeInForce,
     client_order_id,
 )
+from ..messages.fields import MAX_QUANTITY
 from ..messages.order_id import MAX_ATTEMPTS
 from .effects import SendToPlatform
 from .settings import NS_PER_MS
@@ -72,7 +73,7 @@ def place_for_leg(
         symbol=leg.symbol,
         contract=leg.market.contract if leg.market is not None else "",
         side=side,
-        quantity=quantity,
+        quantity=min(quantity, MAX_QUANTITY),  # the rest of an absurd position is closed by the next order
         order_type=order_type,
         limit_price=limit_price,
         stop_price=stop_price,

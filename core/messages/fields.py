@@ -15,6 +15,8 @@ from msgspec import Meta
 MAX_DECIMAL_PLACES = 12
 MAX_PRICE = Decimal(10) ** 9
 MAX_QUANTITY = Decimal(10) ** 6
+MAX_POSITION = Decimal(10) ** 12
+"""A position is a sum of executions, and has to be told however absurd they are."""
 MAX_MONEY = Decimal(10) ** 12
 MAX_ROWS = 5_000
 """Rows of one list in one message: a snapshot larger than this is a fault of its sender."""
@@ -87,7 +89,7 @@ def check_signed_quantity(name: str, value: Decimal) -> None:
 
     Raises: ValueError with the field's name and value.
     """
-    _check(name, value, MAX_QUANTITY)
+    _check(name, value, MAX_POSITION)
 
 
 def check_money(name: str, value: Decimal | None) -> None:

@@ -29,6 +29,7 @@ class DayCounters(Struct, kw_only=True):
     """What has been used of the day's limits. Reserved before sending, given back only when nothing was
     traded.
 
+    `drawdown_breached`: the drawdown was at its limit when it was last looked at; outlives the day.
     `trades`: signal keys that opened, or may have opened, risk today. A set as dict keys, so that the order
     is fixed. `unpriced`: some result of today could not be turned into USD, so the loss is not known.
     """
@@ -43,6 +44,7 @@ class DayCounters(Struct, kw_only=True):
     sent_ns: dict[str, list[int]] = field(default_factory=dict)
     entries_ns: dict[str, list[int]] = field(default_factory=dict)
     breached: bool = False
+    drawdown_breached: bool = False
 
     def roll(self, now_ns: int, day_zone: str, day_starts: str) -> bool:
         """Start a new day when the old one has ended; True when it did. Equity peaks and rates live on."""
