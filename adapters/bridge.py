@@ -303,7 +303,7 @@ class BridgeAdapter(Adapter):
         self._log.info(
             "bridge is there", platform_version=hello.platform_version, text=hello.text, details=dict(hello.details)
         )
-        if not (hello.orders_up and hello.data_up):
+        if not hello.data_up or not (hello.orders_up or self.orders is None):
             self._log.warning("platform is not fit", data=hello.data_up, orders=hello.orders_up, reason=hello.text)
         self._describe()
         if self.account is None:
