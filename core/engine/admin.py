@@ -120,7 +120,7 @@ def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
 def watch_limits(turn: Turn) -> None:
     """A loss limit is hit: no new risk today, one stage down. Once a day, and by itself.
 
-    A drawdown lasts longer than a day. It is a breach when it begins, and not again at each new day that finds it there:
+    A drawdown lasts longer than a day. It is a breach when it begins, and none at each new day that finds it there:
     that would climb down all stages without a trade.
     """
     state = turn.state

@@ -118,6 +118,11 @@ class Gateway:
         before = self.committed_digest
         self.engine = self.journal.rebuild(self.settings, self.limits)
         self.engine.forget_changes()
+        proven = [route for route in self.engine.state.routes.values() if route.proof_ns]
+        if len(proven) < len(self.settings.expected_platforms):
+            # Of a platform that it has never seen it asks for the executions of its day, and not for what was before.
+            soon_ns = self.schedule.now_ns + 30 * SECOND
+            self.blind_before_ns = day_bounds(soon_ns, self.limits.day_zone, self.limits.day_starts)[0]
         if self._trades_before:
             self.lost_trades += len(self._trades_before - set(self.engine.state.day.trades))
             self._trades_before = set()
@@ -222,9 +227,6 @@ class Gateway:
         self._last_trades = list(self.engine.state.day.trades)
         self.engine = None
         if self.faults.strike("missing", self.schedule):
-            # A new journal asks for the executions of its day, and does not know what was before.
-            soon_ns = self.schedule.now_ns + 30 * SECOND
-            self.blind_before_ns = day_bounds(soon_ns, self.limits.day_zone, self.limits.day_starts)[0]
             self.journal.tear(len(self.journal.rows))
             self.committed_digest = ""
             self.losses += 1
