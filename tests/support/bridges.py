@@ -30,7 +30,7 @@ from tests.reference_bridge.server import BridgeServer
 
 TOKEN = vectors.TOKEN
 NQ = Symbol(3, "NQ", "NQZ26", 0.25)
-FAST = {"heartbeat_ms": 50, "mute_after_ms": 1000, "command_timeout_ms": 300}
+FAST = {"heartbeat_ms": 50, "mute_after_ms": 2000, "command_timeout_ms": 300}
 PATIENCE_S = 20.0
 RING_SLOTS = 1 << 16
 
