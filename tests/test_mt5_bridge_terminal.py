@@ -111,22 +111,22 @@ def test_check_prints_what_was_found(stand_in, tmp_path):
 
 
 def test_it_ends_when_asked_or_when_its_lifeline_is_cut_and_tells_no_secret(stand_in, tmp_path):
-    bridge = BridgeProcess(stand_in, tmp_path, "b3", "mt5_br")
-    bridge.start()
-    wait_log(bridge, "serves mt5_br")
-    wait_pulse(bridge)
-    assert bridge.pulse()["until_ns"] > time.time_ns()
-    assert bridge.stop() == 0
-    process = bridge.start("--stdin-lifeline", stdin=subprocess.PIPE)
-    deadline = time.monotonic() + PATIENCE_S
-    while bridge.log().count("serves mt5_br") < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert process.stdin is not None
-    process.stdin.close()
-    assert process.wait(PATIENCE_S) == 0
-    assert bridge.token not in bridge.log()
-    assert bridge.token not in " ".join(map(str, process.args))
+    with contextlib.closing(BridgeProcess(stand_in, tmp_path, "b3", "mt5_br")) as bridge:
+        bridge.start()
+        wait_log(bridge, "serves mt5_br")
+        wait_pulse(bridge)
+        assert bridge.pulse()["until_ns"] > time.time_ns()
+        assert bridge.stop() == 0
+        process = bridge.start("--stdin-lifeline", stdin=subprocess.PIPE)
+        deadline = time.monotonic() + PATIENCE_S
+        while bridge.log().count("serves mt5_br") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 0
+        assert bridge.token not in bridge.log()
+        assert bridge.token not in " ".join(map(str, process.args))
 
 
 def test_a_port_that_is_taken_is_waited_for():
