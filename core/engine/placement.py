@@ -30,14 +30,14 @@ from .turn import Turn
 
 def next_order_id(turn: Turn, key: str, leg: LegRecord, role: OrderRole) -> tuple[str, int] | None:
     """The id of a leg's next order of this role, or None when all attempts are used up."""
-    attempt = leg.attempts.get(role, 0)
-    if attempt >= MAX_ATTEMPTS:
-        return None
-    leg.attempts[role] = attempt + 1
-    # By target and not by leg: a leg that a roll has added would have another number after a torn journal.
-    order_id = client_order_id(key, leg.target, role, attempt)
-    # The attempt may be taken by the leg that it carries over, or by an order that recovery found at the platform.
-    return (order_id, attempt) if order_id not in turn.state.orders else next_order_id(turn, key, leg, role)
+    while (attempt := leg.attempts.get(role, 0)) < MAX_ATTEMPTS:
+        leg.attempts[role] = attempt + 1
+        # By target and not by leg: a leg that a roll has added would have another number after a torn journal.
+        order_id = client_order_id(key, leg.target, role, attempt)
+        # The attempt may be taken by the leg that it carries over, or by an order that recovery found at the platform.
+        if order_id not in turn.state.orders and order_id not in turn.state.orphans:
+            return order_id, attempt
+    return None
 
 
 def place_for_leg(
