@@ -21,6 +21,7 @@ from ..shm import host
 from .messages import KillLevel
 
 KILL_FILE: Final = "kill.json"
+_FOREVER_NS: Final = 2**63 - 1
 
 
 class KillEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,21 +75,28 @@ def add_kill(path: Path, entry: KillEntry) -> None:
     host.replace_private(path, msgspec.json.encode(_KillFile((*kept, entry))))
 
 
-def lower_severed(path: Path, platform: str = "") -> None:
-    """The operator lets the links come up again, so that platforms can be reconciled; nothing new trades yet."""
-    kills = tuple(
+def lower_severed(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -> None:
+    """The operator lets the links come up again, so that platforms can be reconciled; nothing new trades yet. Orders to
+    stop that were given after `until_ns` stay as they are.
+    """
+    kills = read_kill_file(path)
+    lowered = tuple(
         msgspec.structs.replace(kill, level=KillLevel.NO_NEW)
-        if kill.level is KillLevel.SEVER and platform in ("", kill.platform)
+        if kill.level is KillLevel.SEVER and platform in ("", kill.platform) and kill.at_ns <= until_ns
         else kill
-        for kill in read_kill_file(path)
+        for kill in kills
     )
-    if kills:
-        host.replace_private(path, msgspec.json.encode(_KillFile(kills)))
+    if lowered != kills:
+        host.replace_private(path, msgspec.json.encode(_KillFile(lowered)))
 
 
-def remove_kills(path: Path, platform: str = "") -> None:
-    """Trading is resumed on a platform, or (empty) everywhere."""
-    kept = tuple(kill for kill in read_kill_file(path) if platform and kill.platform != platform)
+def remove_kills(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -> None:
+    """Trading is resumed on a platform, or (empty) everywhere. An order to stop that was given after `until_ns`, UTC
+    ns, stays: somebody has pulled the switch again while this was on its way.
+    """
+    kept = tuple(
+        kill for kill in read_kill_file(path) if (platform and kill.platform != platform) or kill.at_ns > until_ns
+    )
     if kept:
         host.replace_private(path, msgspec.json.encode(_KillFile(kept)))
     else:

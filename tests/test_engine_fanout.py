@@ -549,3 +549,45 @@ def test_a_ticket_that_was_partly_closed_unseen_is_closed_by_what_is_left_of_it(
     assert (close.quantity, close.close_ticket) == (D(1), "T1")
     desk.fill(close, position_ticket="T1")
     assert desk.report().state is SignalState.CLOSED
+
+
+def child_fill(desk: Desk, entry: m.Order, role: OrderRole) -> m.Fill:
+    """An execution of a stop or target that the platform keeps itself, under the id that its adapter gives it."""
+    parts = m.find_client_order_id(entry.client_order_id)
+    name = m.client_order_id(parts.key, parts.leg, role, 0)
+    return desk.fill(entry, side=Side.SELL, client_order_id=name)
+
+
+def test_a_platforms_own_stop_and_target_that_both_fill_leave_nothing_open():
+    desk = Desk("a")
+    desk.signal(bracket=m.Bracket(stop_loss=D(20990), take_profit=D(21020)))
+    entry = desk.only()
+    desk.fill(entry)
+    child_fill(desk, entry, OrderRole.STOP_LOSS)
+    assert (desk.report().state, len(desk.orders)) == (SignalState.CLOSED, 1)
+    child_fill(desk, entry, OrderRole.TAKE_PROFIT)
+    back = desk.only(role=OrderRole.EXIT)
+    assert (back.side, back.quantity) == (Side.BUY, D(2))
+    desk.fill(back)
+    assert (desk.position(), desk.report().residual_quantity) == (D(0), D(0))
+
+
+def test_a_stop_whose_fill_overtakes_its_entrys_is_no_position():
+    desk = Desk("a")
+    desk.signal()
+    entry = desk.only()
+    child_fill(desk, entry, OrderRole.STOP_LOSS)
+    desk.update(entry, LegState.FILLED, 2)
+    assert len(desk.orders) == 1
+    desk.fill(entry)
+    assert (desk.position(), len(desk.orders)) == (D(0), 1)
+
+
+def test_lots_that_somebody_sold_by_hand_are_not_bought_back_when_the_entry_is_busted():
+    desk = Desk("a")
+    desk.signal()
+    entry = desk.fill(desk.only())
+    desk.fill(desk.only(), side=Side.SELL, client_order_id="")
+    bust = m.Correction(platform="a", account="acc", exec_id=entry.exec_id, kind=m.CorrectionKind.BUST, revision=1)
+    desk.give(e.AdapterSaid(message=bust))
+    assert (desk.position(), len(desk.orders)) == (D(-2), 1)

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import pytest
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.gateway.gateway import Gateway
-from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path
+from nexus_gateway.core.kill_file import (
+    KillEntry,
+    add_kill,
+    kill_file_path,
+    lower_severed,
+    read_kill_file,
+    remove_kills,
+)
 from nexus_gateway.core.messages import KillLevel
 
 from tests.support.orders import Desk
@@ -71,3 +78,17 @@ def test_what_the_operator_has_resumed_stays_resumed(tmp_path: Path) -> None:
     looking.path.unlink()  # the gateway does that, in the same turn
     assert looking.look() == 0
     assert looking.desk.engine.state.kill is KillLevel.NORMAL
+
+
+def test_a_kill_that_was_given_after_the_resume_is_not_lifted_by_it(tmp_path: Path) -> None:
+    path = kill_file_path(tmp_path)
+    for at_ns, platform in ((1, "a"), (5, "b")):
+        add_kill(path, KillEntry(level=KillLevel.SEVER, platform=platform, reason="", by="desk", at_ns=at_ns))
+    lower_severed(path, until_ns=3)
+    assert [kill.level for kill in read_kill_file(path)] == [KillLevel.NO_NEW, KillLevel.SEVER]
+    remove_kills(path, until_ns=3)
+    assert [kill.platform for kill in read_kill_file(path)] == ["b"]
+    remove_kills(path, "a")
+    assert len(read_kill_file(path)) == 1
+    remove_kills(path)
+    assert not path.exists()

@@ -125,6 +125,10 @@ def settle(turn: Turn, record: SignalRecord) -> None:
             drive_leaving(turn, record, number)
         if leg.carry_pending:
             drive_carry(turn, record, number)
+        if level < KillLevel.CANCEL_ALL and not leg.closing and _has_turned_over(turn, leg):
+            turn.count("turned_over")
+            leg.text = "more was closed than the leg held; the excess is closed"
+            close_leg(turn, record, number)
         guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
         if leg.orders and guarded:
             guard_leg(turn, record, number)
@@ -182,6 +186,16 @@ def _cancel_entries(turn: Turn, record: SignalRecord) -> None:
         for order in leg_orders(turn.state, leg):
             if order.role is OrderRole.ENTRY:
                 want_cancel(turn, order)
+
+
+def _has_turned_over(turn: Turn, leg: LegRecord) -> bool:
+    """Whether a leg's own executions have left it on the other side: the platform's stop and target have both filled,
+    or its entry was taken back after its stop. Nobody asked for that position, and nothing protects it.
+    """
+    if leg.open * leg.sign >= 0 or (leg.open - leg.adjusted) * leg.sign >= 0:
+        return False
+    # A stop's fill may overtake that of its entry.
+    return not any(order.live or order.missing for order in leg_orders(turn.state, leg) if order.role in OPENING)
 
 
 def _primary_is_over(turn: Turn, record: SignalRecord) -> bool:

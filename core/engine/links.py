@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 from ..messages import Account, Hello, KillLevel, LegState, SnapshotRequest
 from .contracts import rename_rolled
@@ -11,6 +12,9 @@ from .lifecycle import mark_unknown
 from .settings import NS_PER_MS
 from .state import KillRecord, RouteRecord, route_of
 from .turn import Turn, live_orders
+
+_BUSTS_WITHIN_MS: Final = 3_600_000
+"""Exchanges take trades back within minutes; after this only the position would tell."""
 
 
 def link_up(turn: Turn, hello: Hello) -> None:
@@ -82,21 +86,19 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
 
 
 def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
-    """How far back executions are wanted: the day's start, the oldest order still open, the last proof or the oldest
-    signal that is not stale, whichever is the earliest.
+    """How far back executions are wanted: the day's start, the oldest order still open, or some time before the last
+    proof, whichever is the earliest.
 
     The last proof, because a stop that lives at the platform may have filled while nobody was linked, over a night or a
-    weekend: not asked for, it would be a position that nobody can explain, and a result that nobody has counted. The
-    signal, because a journal that was lost just after a day began would take one of just before for a new one.
+    weekend: not asked for, it would be a position that nobody can explain, and a result that nobody has counted. Some
+    time before it, because what was proven may be busted later; and at least as long as a signal is not stale, or a
+    journal that was lost just after a day began would take one of just before for a new one.
     """
-    settings, limits = turn.state.settings, turn.state.limits
-    oldest = min(turn.state.day.started_ns, turn.now_ns - limits.max_signal_age_ms * NS_PER_MS)
+    margin_ms = max(_BUSTS_WITHIN_MS, turn.state.limits.max_signal_age_ms)
+    oldest = min(turn.state.day.started_ns, (route.proof_ns or turn.now_ns) - margin_ms * NS_PER_MS)
     for record in live_orders(turn.state, route):
         oldest = min(oldest, record.sent_ns)
-    if route.proof_ns:
-        # It was read before it came; the next question is asked at the latest after this.
-        oldest = min(oldest, route.proof_ns - settings.snapshot_ms * NS_PER_MS)
-    return max(oldest - settings.settle_ms * NS_PER_MS, 0)
+    return max(oldest - turn.state.settings.settle_ms * NS_PER_MS, 0)
 
 
 def want_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:

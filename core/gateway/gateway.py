@@ -88,7 +88,7 @@ class Gateway:
         self._contracts_due = True
         self._rates = RateNews(self._markets, context.config.limits.max_rate_age_ms)
         self._next_look_ns = self._next_refresh_ns = self._next_value_ns = self._next_clock_ns = 0
-        self._resumed: list[tuple[Resume, bool]] = []
+        self._resumed: list[tuple[Resume, bool, int]] = []
         self._newcomers: list[PeerUp] = []
 
     def start(self) -> None:
@@ -161,7 +161,7 @@ class Gateway:
         elif isinstance(event, LinkDown):
             self._log.warning("platform lost", route=f"{event.platform}|{event.account}", reason=event.reason)
         elif isinstance(event, AdminAsked) and isinstance(event.request, Resume):
-            self._resumed.append((event.request, _was_accepted(effects)))
+            self._resumed.append((event.request, _was_accepted(effects), time.time_ns()))
 
     def _note_signal(self, event: SignalArrived) -> None:
         record = self._journaled.engine.state.signals.get(event.signal.signal_id)
@@ -213,11 +213,11 @@ class Gateway:
                 self._counters.observe(SIGNAL_TO_ORDER_NS, time.monotonic_ns() - self._signal_ns)
             self._signal_ns = 0
         self._tell_reports()
-        for resume, accepted in self._resumed:
+        for resume, accepted, at_ns in self._resumed:
             # Only now: had the journal not taken the resume, the next start must still find the order to stop. One that
             # is not accepted may still have let severed links come up again, which is how they get reconciled.
             change = remove_kills if accepted else lower_severed
-            change(self._kill_file, resume.platform)
+            change(self._kill_file, resume.platform, at_ns)
         self._resumed.clear()
         for newcomer in self._newcomers:
             self._repeat_reports(newcomer)

@@ -12,7 +12,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.journal.recovery import decode_event
 from nexus_gateway.core.journal.store import encode_event
-from nexus_gateway.core.risk import Limits, day_bounds
+from nexus_gateway.core.risk import Limits
 
 from tests.simulation.due_times import scan_due_ns
 from tests.simulation.faults import Faults
@@ -102,7 +102,6 @@ class Gateway:
         self.broken: list[str] = []
         self.orders_sent: dict[str, int] = {}
         self.first_sent_ns: dict[str, int] = {}
-        self.blind_before_ns = 0
         self.losses = 0
         self.lost_trades = 0
         self._trades_before: set[str] = set()
@@ -118,11 +117,6 @@ class Gateway:
         before = self.committed_digest
         self.engine = self.journal.rebuild(self.settings, self.limits)
         self.engine.forget_changes()
-        proven = [route for route in self.engine.state.routes.values() if route.proof_ns]
-        if len(proven) < len(self.settings.expected_platforms):
-            # Of a platform that it has never seen it asks for the executions of its day, and not for what was before.
-            soon_ns = self.schedule.now_ns + 30 * SECOND
-            self.blind_before_ns = day_bounds(soon_ns, self.limits.day_zone, self.limits.day_starts)[0]
         if self._trades_before:
             self.lost_trades += len(self._trades_before - set(self.engine.state.day.trades))
             self._trades_before = set()

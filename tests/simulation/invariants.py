@@ -28,7 +28,7 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
     found: list[str] = []
     for platform in platforms:
         found += _check_position(engine, platform)
-        found += _check_executions(engine, platform, gateway.blind_before_ns)
+        found += _check_executions(engine, platform)
         found += _check_orders(engine, platform, gateway)
     found += _check_kill(engine, platforms)
     found += _check_parents(gateway, nexus, platforms)
@@ -99,17 +99,13 @@ def _check_kill(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
     return found
 
 
-def _check_executions(engine: Engine, platform: FakePlatform, blind_before_ns: int) -> list[str]:
+def _check_executions(engine: Engine, platform: FakePlatform) -> list[str]:
     counted = {
         key.rsplit("|", 1)[1]: (record.quantity, record.price)
         for key, record in engine.state.executions.items()
         if record.counts and key.startswith(f"{platform.name}|")
     }
-    true = {
-        exec_id: (x.fill.quantity, x.fill.price)
-        for exec_id, x in platform.executions.items()
-        if not x.busted and (x.fill.ts_event_ns >= blind_before_ns or exec_id in counted)
-    }
+    true = {exec_id: (x.fill.quantity, x.fill.price) for exec_id, x in platform.executions.items() if not x.busted}
     found = [
         f"{platform.name} execution {exec_id}: counted {counted.get(exec_id)}, true {true.get(exec_id)}"
         for exec_id in sorted(counted.keys() | true.keys())
@@ -124,9 +120,7 @@ def _check_orders(engine: Engine, platform: FakePlatform, gateway: Gateway) -> l
         record = engine.state.orders.get(name)
         working = held.state in LIVE
         if record is None:
-            traded_ns = [x.fill.ts_event_ns for x in platform.executions.values() if x.fill.client_order_id == name]
-            unseen = working or max(traded_ns, default=0) >= gateway.blind_before_ns
-            if name not in engine.state.orphans and unseen and (working or held.filled):
+            if name not in engine.state.orphans and (working or held.filled):
                 found.append(f"{platform.name} {name} is at the platform, and not shown at all")
             elif working and name in engine.state.orphans and engine.state.orphans[name].row is None:
                 found.append(f"{platform.name} {name} works at the platform, the orphan does not show it")
