@@ -1,0 +1,69 @@
+"""From a link's message to the engine's event: whose word it is, and the market that belongs to it."""
+
+from __future__ import annotations
+
+from decimal import Decimal as D
+from types import SimpleNamespace
+
+from nexus_gateway.core import engine as e
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.gateway.gateway import Gateway
+from nexus_gateway.core.gateway.inbox import Inbox
+from nexus_gateway.core.transport import PeerSaid
+
+from tests.support.links import adapter_hello
+from tests.support.orders import T0, Desk, market
+
+HELLO = adapter_hello("nt8")
+ROUTE = f"{HELLO.platform}|{HELLO.account}"
+NEXUS = m.Hello(role=m.Role.NEXUS, name="n", boot_id="b")
+
+
+def make_inbox() -> Inbox:
+    """One platform is linked, and the one signal that is known has a leg there and one on a platform that is away."""
+    markets = SimpleNamespace(
+        context=lambda hello, symbol, now_ns: market(hello.platform, now_ns, account=hello.account, symbol=symbol),
+        stand_ins=SimpleNamespace(inward=lambda body: body),
+    )
+    legs = {"s1": [(ROUTE, "NQ"), ("away|x", "NQ")]}
+    inbox = Inbox(markets, lambda: {}, lambda signal_id: legs.get(signal_id, []))
+    inbox.translate(PeerSaid(ROUTE, HELLO, m.Heartbeat(last_seq_sent=1, last_seq_received=1)), T0)
+    return inbox
+
+
+def test_a_reject_counts_for_its_senders_account_only():
+    event = make_inbox().translate(
+        PeerSaid(ROUTE, HELLO, m.Reject(code=m.RejectCode.PLATFORM_REJECTED, text="", client_order_id="x")), T0
+    )
+    assert isinstance(event, e.AdapterSaid)
+    assert (event.message.platform, event.message.account) == (HELLO.platform, HELLO.account)
+
+
+def test_a_replace_comes_with_the_markets_of_its_legs_and_a_cancel_without():
+    inbox = make_inbox()
+    for signal_id, known in (("s1", [HELLO.platform]), ("unknown", [])):
+        replace = m.SignalReplace(signal_id=signal_id, limit_price=D(1))
+        event = inbox.translate(PeerSaid("nexus|n", NEXUS, replace), T0)
+        assert isinstance(event, e.NexusAsked)
+        assert [each.platform for each in event.markets] == known
+    cancel = inbox.translate(PeerSaid("nexus|n", NEXUS, m.SignalCancel(signal_id="s1")), T0)
+    assert isinstance(cancel, e.NexusAsked)
+    assert cancel.markets == ()
+
+
+def test_a_clock_that_was_set_back_is_said_once_and_so_is_its_catching_up():
+    said: list[str] = []
+    desk = Desk("a")
+    gateway = Gateway.__new__(Gateway)
+    gateway._clock_is_behind = False
+    gateway._journaled = SimpleNamespace(engine=desk.engine)
+    gateway._log = SimpleNamespace(
+        error=lambda text, **fields: said.append("behind"), warning=lambda text, **fields: said.append("caught up")
+    )
+    gateway._look_at_clock()
+    desk.engine.state.now_ns = 2**62
+    gateway._look_at_clock()
+    gateway._look_at_clock()
+    desk.engine.state.now_ns = T0
+    gateway._look_at_clock()
+    assert said == ["behind", "caught up"]
