@@ -32,7 +32,7 @@ class DemoSignal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     side: Side = Side.BUY
     stop_distance: Decimal | None = None
     policy: FanOut = FanOut()
-    patience_s: float = 10.0
+    patience_s: float = 25.0
 
 
 def read_demo_signal(arguments: dict[str, Any]) -> DemoSignal | None:

@@ -22,7 +22,7 @@ from nexus_gateway.nexus_link.link_options import options_of_config
 from nexus_gateway.nexus_link.outcomes import SignalOutcome
 
 from tests.support.shm_processes import linux_only
-from tests.support.trading_floor import FakePlatform, Floor, make_signal, open_floor
+from tests.support.trading_floor import FakePlatform, Floor, floor_limits, make_signal, open_floor
 
 pytestmark = linux_only
 D = Decimal
@@ -95,6 +95,49 @@ def test_a_silent_platform_is_unknown_here_until_it_speaks() -> None:
         platform.fill(platform.placed[0].client_order_id, D(1))
         assert settled(floor, nexus, signal.signal_id).state is SignalState.FILLED
         assert nexus.unknown_symbols() == frozenset()
+
+
+def test_the_same_signal_of_two_processes_is_traded_once_and_both_hear_of_it() -> None:
+    with (
+        open_floor(("nt8", "fill")) as (floor, (platform,), _),
+        nexus_at(floor, "one") as one,
+        nexus_at(floor, "two") as two,
+    ):
+        signal = make_signal("nt8")
+        for nexus in (one, two, one):
+            nexus.send_signal(signal, 0)
+        for nexus in (one, two):
+            assert settled(floor, nexus, signal.signal_id).state is SignalState.FILLED
+        assert filled_at(platform, signal.signal_id) == 1
+        assert one.change_signal(SignalClose(signal_id=signal.signal_id))
+        for nexus in (one, two):
+            floor.until(lambda nexus=nexus: nexus.outcome(signal.signal_id).is_final)
+        assert platform.position == 0
+
+
+def test_a_restart_inside_the_loss_limit_does_not_forgive_what_was_lost() -> None:
+    limits = floor_limits(max_daily_loss_usd=D(150))
+    with open_floor(("nt8", "fill"), limits=limits) as (floor, (platform,), _), nexus_at(floor) as nexus:
+        for number in range(2):
+            signal = make_signal("nt8")
+            platform.price = D(21_000)
+            nexus.send_signal(signal, 0)
+            assert settled(floor, nexus, signal.signal_id).state is SignalState.FILLED
+            platform.price = D(20_995)
+            assert nexus.change_signal(SignalClose(signal_id=signal.signal_id))
+            floor.until(lambda name=signal.signal_id: nexus.outcome(name).is_final)
+            outcome = nexus.outcome(signal.signal_id)
+            assert outcome is not None
+            assert outcome.report is not None
+            assert outcome.report.realized_usd == -101  # 5 points of 20 USD, two fees: each alone is within the limit
+            if not number:
+                floor.restart()
+                floor.quote()
+        late = make_signal("nt8")
+        nexus.send_signal(late, 0)
+        assert settled(floor, nexus, late.signal_id).code is RejectCode.KILL_SWITCH
+        floor.until(lambda: floor.counters()["engine_limit_breached"] == 1)
+        assert filled_at(platform, late.signal_id) == 0
 
 
 @pytest.mark.parametrize("seed", [1, 2])

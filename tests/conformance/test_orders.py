@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from nexus_gateway.core import messages as m
 
+from tests.conformance.gateway_peer import make_order
+
 ONE = Decimal(1)
 FAR_BELOW = Decimal(17000)
 
@@ -100,6 +102,12 @@ def test_o07_cancel_of_filled_and_of_unknown(rig, gateway):
     gateway.wait_reject(order, m.RejectCode.CANCEL_REJECTED)
     gateway.listen()
     assert gateway.updates(order)[-1].state is m.LegState.FILLED
+    never_placed = make_order(gateway.hello, symbol=rig.symbol, quantity=ONE)
+    gateway.cancel(never_placed)
+    # Not "cancelled": the gateway would take that for the end of an order that may still be on its way.
+    gateway.wait_reject(never_placed, m.RejectCode.CANCEL_REJECTED)
+    assert not gateway.updates(never_placed)
+    assert row_of(gateway.snapshot(), never_placed) is None
 
 
 def test_o08_unsolicited_cancel(rig, gateway):
