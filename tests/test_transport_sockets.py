@@ -413,6 +413,8 @@ class TestCurve:
             ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
             for _ in range(200):
                 ends.turn()
+            # One each at least; they go on trying.
+            ends.until(lambda: ends.server.counts["handshakes_failed"] >= 3)
             assert ends.server.peers == ("nexus|good",)
             assert not any(client.is_up for client in (unlisted, mistaken, plain))
         finally:

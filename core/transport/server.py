@@ -37,6 +37,7 @@ from ..messages import (
     encode,
 )
 from .link import NS_PER_MS, Link, LinkFault, LinkTiming, glimpse
+from .sockets import FailedHandshakes
 
 _FAREWELL_MS = 100
 COUNTERS = (
@@ -47,6 +48,7 @@ COUNTERS = (
     "wrong_versions",
     "giant_messages",
     "stranger_messages",
+    "handshakes_failed",
     "overflows",
     "messages_received",
     "messages_sent",
@@ -133,6 +135,7 @@ class LinkServer:
         """`greet` answers a hello whose role and token are right; it may still refuse it."""
         self.socket = socket
         self.counts = dict.fromkeys(COUNTERS, 0)
+        self._failed_handshakes = FailedHandshakes(socket)
         self._settings = settings
         self._greet = greet
         self._monotonic_ns = monotonic_ns
@@ -167,6 +170,7 @@ class LinkServer:
 
     def tick(self) -> list[LinkEvent]:
         """Heartbeats out, mute peers down. Call it after `receive` has emptied the socket, at least each `wait_ms`."""
+        self.counts["handshakes_failed"] += self._failed_handshakes.take()
         now_ns = self._monotonic_ns()
         for session in list(self._by_id.values()):
             try:
@@ -197,6 +201,7 @@ class LinkServer:
         """Tell all peers and close the socket."""
         for session in list(self._by_id.values()):
             self._cut(session, "the gateway stops", RejectCode.LINK_DOWN)
+        self._failed_handshakes.close()
         self.socket.close(_FAREWELL_MS)
 
     def _take_events(self) -> list[LinkEvent]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import stat
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
 """Beyond this the library itself ends the connection; between the two a message is read, counted and refused."""
 _UNIX_PATH_BYTES = 100
 _HANDSHAKE_MS = 5_000
+_HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
 _BACKLOG = 1_024  # a crowd that knocks must not make an adapter that reconnects wait for a second
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 500
@@ -132,6 +136,36 @@ def make_server_socket(
                 "stop it, or change orders.adapter_port and orders.nexus_port"
             ) from error
     return socket
+
+
+class FailedHandshakes:
+    """Counts connections that never get as far as a message: a wrong CURVE key, or none where one is needed.
+
+    Only the library sees them. One for a server socket, owned by its thread.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        endpoint = f"inproc://handshakes-{uuid.uuid4().hex}"
+        socket.monitor(endpoint, _HANDSHAKE_FAILED)
+        self._watched = socket
+        self._events: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
+        self._events.setsockopt(zmq.LINGER, 0)
+        self._events.setsockopt(zmq.RCVHWM, 0)  # bounded, a full queue would hold up the thread of all connections
+        self._events.connect(endpoint)
+
+    def take(self, at_most: int = 1_000) -> int:
+        """How many there were since the last call; the rest of very many comes with the next."""
+        for count in range(at_most):
+            try:
+                self._events.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return count
+        return at_most
+
+    def close(self) -> None:
+        """Before the watched socket is closed."""
+        self._watched.disable_monitor()
+        self._events.close(0)
 
 
 def make_client_socket(endpoint: str, queue_messages: int, keys: ClientKeys | None = None) -> zmq.Socket[bytes]:
