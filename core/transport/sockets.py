@@ -167,6 +167,10 @@ class FailedHandshakes:
         self._watched.disable_monitor()
         self._events.close(0)
 
+    def __del__(self) -> None:
+        # A server that is dropped as a crash would drop it leaves nothing open either.
+        self._events.close(0)
+
 
 def make_client_socket(endpoint: str, queue_messages: int, keys: ClientKeys | None = None) -> zmq.Socket[bytes]:
     """A DEALER that connects to `endpoint`, as soon as somebody is there.
