@@ -52,7 +52,8 @@ def explained() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        typer.echo(f"error: {error.filename}: {error.strerror}; correct the path or its permissions", err=True)
+        found = f"{error.filename}: {error.strerror}; correct the path or its permissions" if error.filename else error
+        typer.echo(f"error: {found}", err=True)  # those of our own have a text and no file's name
         raise typer.Exit(EXIT_USAGE) from None
     except GatewayError as error:
         typer.echo(f"error: {error}", err=True)
