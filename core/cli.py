@@ -280,7 +280,7 @@ def status(
             typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
             raise typer.Exit(EXIT_NOT_RUNNING)
         if as_json or not watch:
-            time.sleep(0.1)  # the least that gives a rate
+            time.sleep(0.05)  # the least that gives a rate
             snapshot = monitor.take()
     if as_json:
         print_json({**msgspec.to_builtins(snapshot), "is_healthy": snapshot.is_healthy})

@@ -16,7 +16,7 @@ from ..shm.segment import SegmentError
 from .config import GatewayConfig
 from .errors import GatewayError
 from .launcher import Launcher
-from .logs import Log
+from .logs import LOG_SUFFIX, Log
 from .messages import LegState
 from .plan import NEXUS_NAME, REPLAY_NAME, plan_processes
 from .run_ownership import LOCK_FILE
@@ -141,6 +141,7 @@ class _DemoWatch:
         awaits_orders: bool,
     ) -> None:
         self._report_file = config.run_path / _NEXUS_REPORT
+        self._log_folder = config.log_path
         self._awaits_orders = awaits_orders
         self._replays = REPLAY_NAME in config.platforms
         self._limit_s = seconds if seconds is not None else (None if self._replays else DEFAULT_SECONDS)
@@ -154,7 +155,8 @@ class _DemoWatch:
         """Whether time is up, the recordings are read, or a process failed for good."""
         failed = [child for child in launcher.describe() if child.state == "failed"]
         if failed:
-            self.failure = f"process {failed[0].name} failed: {failed[0].detail}; its log says why"
+            name, detail = failed[0].name, failed[0].detail
+            self.failure = f"process {name} failed: {detail}; see {self._log_folder / name}{LOG_SUFFIX}"
             return True
         snapshot = self._monitor.take()
         if self._first_tick_s is None and any(process.counters.get("ticks_read") for process in snapshot.processes):

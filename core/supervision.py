@@ -93,7 +93,7 @@ class Supervision:
             self.state, self.detail = ChildState.FINISHED, ""
             return
         if not hung and code == EXIT_CONFIG:
-            self.state, self.detail = ChildState.FAILED, "configuration error, see its log"
+            self.state, self.detail = ChildState.FAILED, "configuration error"
             return
         reason = self.detail if hung else describe_exit(code)
         while self._recent_s and self._recent_s[0] < now_s - self._limits.restart_window_s:

@@ -104,7 +104,11 @@ class Segment:
                 unfit, descriptor = descriptor, -1
                 host.remove_open(path, unfit)
                 descriptor = _open_locked(path, layout)
-            host.reserve(descriptor, size)
+            try:
+                host.reserve(descriptor, size)
+            except OSError as error:
+                text = f"{error.strerror}: {path} needs {size} bytes; free some there, or name another run folder"
+                raise OSError(error.errno, text) from error
             segment = cls._map(path, layout, descriptor, size)
             segment._fields["magic"] = layout.magic
             segment._fields["segment_bytes"] = size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -399,6 +400,22 @@ def test_a_stale_segment_is_removed_under_its_lock(run_dir, monkeypatch):
 def test_process_names(run_dir):
     (run_dir / "gateway.counters").write_bytes(b"")
     assert run_folder.process_names(run_dir) == ["gateway"]
+
+
+@linux_only
+def test_memory_that_is_not_there_is_named_with_its_file_and_size(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    size = layout.RING.size_bytes + _BODY_BYTES
+    with pytest.raises(
+        OSError, match=rf"No space left on device: .*a\.ticks needs {size} bytes; free some there"
+    ) as told:
+        open_writer(path)
+    assert told.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    open_writer(path).close_writer()  # its lock was given back
 
 
 @linux_only
