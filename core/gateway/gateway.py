@@ -217,7 +217,11 @@ class Gateway:
             # Only now: had the journal not taken the resume, the next start must still find the order to stop. One that
             # is not accepted may still have let severed links come up again, which is how they get reconciled.
             change = remove_kills if accepted else lower_severed
-            change(self._kill_file, resume.platform, at_ns)
+            try:
+                change(self._kill_file, resume.platform, at_ns)
+            except OSError as error:
+                # It is obeyed again at the next look: stopped for nothing is better than a gateway that is gone.
+                self._log.error("the kill file cannot be changed and stays in force", reason=str(error))
         self._resumed.clear()
         for newcomer in self._newcomers:
             self._repeat_reports(newcomer)
