@@ -192,6 +192,17 @@ def test_a_user_file_replaces_a_calendar(tmp_path):
         (("America/Sao_Paulo", "America/Atlantis"), "Atlantis"),
         (("holidays: b3", "holidays: b4"), "b4"),
         (('close: "18:00:00"', 'close: "08:00:00"'), "not before close"),
+        (('close: "18:00:00"', 'close: "18:45:00"'), "day_boundary was 18:30:00, before the close 18:45:00"),
+        (('close: "18:00:00"', 'close: "18:00:00", open_day: previous'), "earlier than close"),
+        (('close: "18:00:00"', 'close: "18:00:00", close_us_summer: "08:30:00"'), "not before close 08:30:00"),
+        (
+            (
+                "    special_days",
+                '    pauses: [{from: 2020-01-01, until: 2030-01-01, start: "12:00:00", end: "11:00:00"}]\n'
+                "    special_days",
+            ),
+            "does not end after it",
+        ),
         (("from: 2000-01-01", "since: 2000-01-01"), "since"),
         (('open: "09:00:00"', 'open: "9h"'), "time"),
     ],

@@ -266,5 +266,17 @@ def _check(name: str, calendar: SessionCalendar) -> None:
     if not starts or starts != sorted(set(starts)):
         raise ConfigError(f"{where}: hours need at least one line, with rising 'from' dates")
     for hours in calendar.hours:
-        if hours.open_day == "same" and hours.open >= hours.close:
-            raise ConfigError(f"{where}: open {hours.open} is not before close {hours.close}")
+        for close in (hours.close, hours.close_us_summer or hours.close):
+            if hours.open_day == "same" and hours.open >= close:
+                raise ConfigError(f"{where}: open {hours.open} is not before close {close}")
+            if hours.open_day == "previous" and hours.open < close:
+                raise ConfigError(f"{where}: open {hours.open} of the day before is earlier than close {close}")
+    newest = calendar.hours[-1]
+    if newest.close > calendar.day_boundary:
+        # Else the last minutes would belong to the next session, and a contract be left while it trades.
+        raise ConfigError(
+            f"{where}: day_boundary was {calendar.day_boundary}, before the close {newest.close}; write that or later"
+        )
+    for pause in calendar.pauses:
+        if pause.start >= pause.end:
+            raise ConfigError(f"{where}: pause from {pause.start} does not end after it, at {pause.end}")
