@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from nexus_gateway.adapters.base import OrderEvent
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.adapters.paper.adapter import PAPER_COUNTERS, PaperAdapter
 from nexus_gateway.adapters.paper.settings import PaperSettings
+from nexus_gateway.adapters.replay import ReplayAdapter
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.shm.counters import CountersPage
@@ -180,6 +182,36 @@ def test_an_account_is_of_one_kind_for_life(tmp_path):
     first.close()
     with pytest.raises(ConfigError, match="made as netting, USD"):
         Bench(tmp_path, mode="hedging")
+
+
+def test_replayed_quotes_are_traded_each_of_them_also_at_full_speed(tmp_path):
+    path = tmp_path / "NQH0.csv.gz"
+    with gzip.open(path, "wt") as file:
+        rows = [f"{1_576_500_000_000 + number},{8000 + number / 4},1" for number in range(400)]
+        file.write("\n".join(("epoch_ms,price,size", *rows)) + "\n")
+    page = CountersPage.create(tmp_path, "nt8", (*COUNTERS, *PAPER_COUNTERS, *ReplayAdapter.OWN_COUNTERS))
+    feed = TickFeed(tmp_path, "nt8", Platform.NT8, page, capacity=1024, board_rows=64)
+    inner = ReplayAdapter(feed, {"files": [{"path": str(path)}], "speed": 0, "wait_for_readers": 0})
+    adapter = PaperAdapter(inner, PaperSettings(), tmp_path / "nt8.paper")
+    adapter.orders = desk = Desk()
+    adapter.connect()
+    adapter.subscribe(make_symbols(tmp_path, "NQ"))
+    values = {"platform": "nt8", "account": "PAPER-nt8", "symbol": "NQ", "contract": "", "quantity": D(1)}
+    for role, side, kind, price in (
+        (m.OrderRole.ENTRY, m.Side.BUY, m.OrderType.STOP, {"stop_price": D(8010)}),
+        (m.OrderRole.TAKE_PROFIT, m.Side.SELL, m.OrderType.LIMIT, {"limit_price": D("8020.25")}),
+    ):
+        order_id = m.client_order_id(m.signal_key("replayed"), 0, role, 0)
+        adapter.execute(m.Order(client_order_id=order_id, side=side, order_type=kind, **values, **price))
+    for _ in range(100):
+        adapter.poll(0.001)
+    assert feed.counters.values()["replay_finished"] == 1
+    fills = [(each.side, each.price) for each in desk.reports if isinstance(each, m.Fill)]
+    assert fills == [(m.Side.BUY, D(8010)), (m.Side.SELL, D("8020.25"))]
+    assert feed.counters.values()["paper_ticks_missed"] == 0
+    adapter.close()
+    adapter.close_account()
+    close_feed(feed)
 
 
 def test_without_a_quote_board_there_is_no_paper(tmp_path):
