@@ -101,6 +101,7 @@ class MarketView:
         self._directory: SymbolDirectory | None = None
         self._directory_size = 0
         self._fan_in = FanIn([])
+        self._compiled: set[Callable[[Any, Any], Any]] = set()
         self._retired_read = self._retired_lost = self._retired_torn = 0
         self._next_refresh_s = 0.0
         self.refresh()
@@ -155,7 +156,11 @@ class MarketView:
 
     def run(self, kernel: Callable[[Any, Any], Any], state: Any, limit: int = 1 << 62) -> int:
         """`FanIn.run`: your `@njit` `kernel(tick, state)` on each waiting record in place; never waits."""
-        return self._fan_in.run(kernel, state, limit)
+        handled = self._fan_in.run(kernel, state, limit)
+        if kernel not in self._compiled:
+            self._compiled.add(kernel)
+            host.release_code_pages("libllvmlite")  # the compiler came back for this kernel
+        return handled
 
     def measure_latency(self, histogram: int) -> None:
         """From now on record publication-to-delivery times, in ns, of all ticks that `drain` and `run` hand over.

@@ -226,18 +226,19 @@ def test_status_reads_counters_without_numba(tmp_path):
 
 
 def test_a_reading_process_stays_light(run_dir):
-    """The weight that an owner's NEXUS takes on: below 150 MB with six rings attached, kernels cached."""
+    """The weight that an owner's NEXUS takes on: below 150 MB with six rings attached and a kernel of its own."""
     writers = [TickWriter(run_dir, platform.key, platform) for platform in Platform if 1 <= platform <= 6]
     for writer in writers:
         writer.publish(empty_ticks(1000))
     code = f"""
 from pathlib import Path
 import psutil
+from nexus_gateway.nexus_link import features
 from nexus_gateway.nexus_link.market_view import MarketView
 from nexus_gateway.shm.writer import empty_ticks
 view = MarketView(Path({str(run_dir)!r}), start="oldest")
 out = empty_ticks(4096)
-total = 0
+total = view.run(features.update_features, features.make_features(), 2000)
 while got := view.drain(out):
     total += got
 print(total, psutil.Process().memory_info().rss)
