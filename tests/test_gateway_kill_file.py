@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.gateway.gateway import Gateway
+from nexus_gateway.core.gateway.standing_kills import StandingKills
 from nexus_gateway.core.kill_file import (
     KillEntry,
     add_kill,
@@ -16,7 +16,9 @@ from nexus_gateway.core.kill_file import (
     read_kill_file,
     remove_kills,
 )
+from nexus_gateway.core.logs import process_log
 from nexus_gateway.core.messages import KillLevel
+from nexus_gateway.shm import host
 
 from tests.support.orders import Desk
 
@@ -26,12 +28,7 @@ class Looking:
 
     def __init__(self, folder: Path, desk: Desk) -> None:
         self.path, self.desk = kill_file_path(folder), desk
-        self.gateway = Gateway.__new__(Gateway)
-        self.gateway._kill_file = self.path
-        self.gateway._counters = SimpleNamespace(set_kill_file=lambda level: None)
-        self.gateway._log = SimpleNamespace(warning=lambda *texts, **fields: None)
-        self.gateway._journaled = SimpleNamespace(engine=desk.engine)
-        self.gateway._give = desk.give
+        self.kills = StandingKills(self.path, process_log("gateway"))
 
     def write(self, level: KillLevel, platform: str = "", own_only: bool = False) -> None:
         entry = KillEntry(level=level, platform=platform, own_only=own_only, reason="test", by="desk", at_ns=1)
@@ -39,9 +36,11 @@ class Looking:
 
     def look(self) -> int:
         """How many orders to stop the engine was given."""
-        before = len(self.desk.events)
-        self.gateway._look_at_kill_file()
-        return len(self.desk.events) - before
+        given = 0
+        for kill in self.kills.due(lambda: self.desk.engine.state):
+            self.desk.give(e.AdminAsked(request=kill))
+            given += 1
+        return given
 
 
 @pytest.mark.parametrize("platform", ["", "a"])
@@ -74,10 +73,35 @@ def test_what_the_operator_has_resumed_stays_resumed(tmp_path: Path) -> None:
     looking = Looking(tmp_path, Desk("a"))
     looking.write(KillLevel.NO_NEW)
     looking.look()
-    looking.desk.ask(m.Resume(request_id=1, reason="over", by="desk"))
-    looking.path.unlink()  # the gateway does that, in the same turn
-    assert looking.look() == 0
+    resume = m.Resume(request_id=1, reason="over", by="desk")
+    looking.desk.ask(resume)
+    looking.kills.note_resume(resume, accepted=True)
+    assert looking.path.exists()  # until the journal has it
+    looking.kills.lift()
+    assert [looking.look(), looking.path.exists()] == [0, False]
     assert looking.desk.engine.state.kill is KillLevel.NORMAL
+
+
+def test_a_resume_that_was_not_accepted_lets_severed_links_come_up(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, Desk("a"))
+    looking.write(KillLevel.SEVER)
+    looking.kills.note_resume(m.Resume(request_id=1, reason="look", by="desk"), accepted=False)
+    looking.kills.lift()
+    assert looking.kills.level_of("a") is KillLevel.NO_NEW
+
+
+def test_a_file_that_cannot_be_changed_stays_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = Looking(tmp_path, Desk("a"))
+    looking.write(KillLevel.NO_NEW, "a")
+    looking.write(KillLevel.NO_NEW, "b")
+
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(host, "replace_private", refuse)
+    looking.kills.note_resume(m.Resume(request_id=1, reason="over", by="desk", platform="a"), accepted=True)
+    looking.kills.lift()
+    assert looking.look() == 1
 
 
 def test_a_kill_that_was_given_after_the_resume_is_not_lifted_by_it(tmp_path: Path) -> None:

@@ -29,9 +29,8 @@ from ..engine import (
     Started,
 )
 from ..journal import JournalError
-from ..kill_file import KillEntry, kill_level_of, lower_severed, read_kill_file, remove_kills
 from ..logs import Log
-from ..messages import AdminResult, Fill, Hello, Kill, KillLevel, Reject, RejectCode, Resume, Role, Welcome
+from ..messages import AdminResult, Fill, Hello, KillLevel, Reject, RejectCode, Resume, Role, Welcome
 from ..process import ProcessContext
 from ..transport import LinkEvent, LinkServer, PeerUp
 from .contracts import LiveContracts
@@ -41,6 +40,7 @@ from .journaled_engine import EngineFaultError, JournaledEngine, engine_settings
 from .markets import Markets
 from .outbox import Outbox
 from .rate_news import RateNews
+from .standing_kills import StandingKills
 
 LONGEST_WAIT_MS: Final = 100
 _LOOK_NS: Final = 250_000_000
@@ -73,7 +73,7 @@ class Gateway:
         self._journaled = journaled
         self._counters = counters
         self._boot_id = boot_id
-        self._kill_file = kill_file
+        self._kills = StandingKills(kill_file, context.log)
         self._markets = Markets(context.config, context.run_folder)
         self._adapters = adapters(self._greet)
         self._nexus = nexus(self._greet)
@@ -88,7 +88,6 @@ class Gateway:
         self._contracts_due = True
         self._rates = RateNews(self._markets, context.config.limits.max_rate_age_ms)
         self._next_look_ns = self._next_refresh_ns = self._next_value_ns = self._next_clock_ns = 0
-        self._resumed: list[tuple[Resume, bool, int]] = []
         self._newcomers: list[PeerUp] = []
 
     def start(self) -> None:
@@ -161,7 +160,7 @@ class Gateway:
         elif isinstance(event, LinkDown):
             self._log.warning("platform lost", route=f"{event.platform}|{event.account}", reason=event.reason)
         elif isinstance(event, AdminAsked) and isinstance(event.request, Resume):
-            self._resumed.append((event.request, _was_accepted(effects), time.time_ns()))
+            self._kills.note_resume(event.request, _was_accepted(effects))
 
     def _note_signal(self, event: SignalArrived) -> None:
         record = self._journaled.engine.state.signals.get(event.signal.signal_id)
@@ -213,16 +212,7 @@ class Gateway:
                 self._counters.observe(SIGNAL_TO_ORDER_NS, time.monotonic_ns() - self._signal_ns)
             self._signal_ns = 0
         self._tell_reports()
-        for resume, accepted, at_ns in self._resumed:
-            # Only now: had the journal not taken the resume, the next start must still find the order to stop. One that
-            # is not accepted may still have let severed links come up again, which is how they get reconciled.
-            change = remove_kills if accepted else lower_severed
-            try:
-                change(self._kill_file, resume.platform, at_ns)
-            except OSError as error:
-                # It is obeyed again at the next look: stopped for nothing is better than a gateway that is gone.
-                self._log.error("the kill file cannot be changed and stays in force", reason=str(error))
-        self._resumed.clear()
+        self._kills.lift()
         for newcomer in self._newcomers:
             self._repeat_reports(newcomer)
         self._newcomers.clear()
@@ -268,37 +258,9 @@ class Gateway:
         self._clock_is_behind = behind_s > 0
 
     def _look_at_kill_file(self) -> None:
-        kills = read_kill_file(self._kill_file)
-        self._counters.set_kill_file(max((kill.level for kill in kills), default=KillLevel.NORMAL))
-        for kill in kills:
-            if not self._stands_at(kill):
-                self._log.warning(
-                    "kill file obeyed", level=kill.level.name, platform=kill.platform, by=kill.by, reason=kill.reason
-                )
-                self._give(
-                    AdminAsked(
-                        request=Kill(
-                            request_id=0,
-                            level=kill.level,
-                            reason=kill.reason[:512],
-                            by=kill.by[:64] or "kill file",
-                            platform=kill.platform,
-                            own_only=kill.own_only,
-                        )
-                    )
-                )
-
-    def _stands_at(self, kill: KillEntry) -> bool:
-        """Whether the ladder is there already: flattening once more would close what was opened by hand since.
-
-        Asked anew at each look: an account that connects only now is under the order as well.
-        """
-        state = self._journaled.engine.state
-        if _reaches(state.kill, state.kill_own_only, kill):
-            return True
-        routes = [name for name, route in state.routes.items() if route.platform == kill.platform]
-        records = [state.kills.get(name) for name in routes]
-        return bool(kill.platform) and all(r is not None and _reaches(r.level, r.own_only, kill) for r in records)
+        for kill in self._kills.due(lambda: self._journaled.engine.state):
+            self._give(AdminAsked(request=kill))
+        self._counters.set_kill_file(self._kills.level)
 
     def _choose_contracts(self) -> None:
         state = self._journaled.engine.state
@@ -351,8 +313,8 @@ class Gateway:
         refusal = ""
         if hello.role is Role.ADAPTER:
             route = state.routes.get(f"{hello.platform}|{hello.account}")
-            kill_file = kill_level_of(read_kill_file(self._kill_file), hello.platform)
-            if (route is not None and route.severed) or kill_file is KillLevel.SEVER:
+            is_severed = route is not None and route.severed
+            if is_severed or self._kills.level_of(hello.platform) is KillLevel.SEVER:
                 refusal = f"{hello.platform} is severed; resume first: nexus-gateway resume"
             elif hello.platform not in self._context.config.platforms:
                 refusal = f"platform was {hello.platform!r}, which platform_configs.yaml does not list; add it there"
@@ -365,10 +327,6 @@ class Gateway:
             code=RejectCode.NOT_ALLOWED if refusal else RejectCode.NONE,
             text=refusal,
         )
-
-
-def _reaches(level: KillLevel, own_only: bool, kill: KillEntry) -> bool:
-    return level >= kill.level and (kill.own_only or not own_only or kill.level < KillLevel.CANCEL_ALL)
 
 
 def _was_accepted(effects: list[Effect]) -> bool:
