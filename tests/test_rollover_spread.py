@@ -112,7 +112,8 @@ def test_prices_below_zero_have_a_spread_too(floor: Floor) -> None:
 def test_lots_of_both_contracts_are_counted_and_sizes_that_are_none_are_not(run_dir: Path) -> None:
     old, new, other = add_symbols(run_dir, [Symbol(0, name) for name in ("WIN", NEW, "WDO")])
     writer = TickWriter(run_dir, "mt5_br", Platform.parse("mt5_br"), capacity=1 << 10, board_rows=16)
-    volumes = TradedVolumes(run_dir, ["mt5_br", "nt8"])
+    now_s = 0.0
+    volumes = TradedVolumes(run_dir, ["mt5_br", "nt8"], monotonic_s=lambda: now_s)
     try:
         assert volumes.of("mt5_br", "WIN") == (None, None)
         volumes.watch("WIN", NEW)
@@ -129,6 +130,9 @@ def test_lots_of_both_contracts_are_counted_and_sizes_that_are_none_are_not(run_
         volumes.count()
         assert volumes.of("mt5_br", "WIN") == (7, D("10.5"))
         assert volumes.of("nt8", "WIN") == (None, None)
+        now_s = 86_400.0  # the next day: where trade is now is asked, not where it was
+        volumes.count()
+        assert volumes.of("mt5_br", "WIN") == (0, 0)
         volumes.unwatch("WIN")
         assert volumes.of("mt5_br", "WIN") == (None, None)
     finally:

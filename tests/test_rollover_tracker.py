@@ -39,7 +39,9 @@ class Rig:
     def __init__(self, *standings: Standing, contracts: dict[str, str] | None = None) -> None:
         self.standings = list(standings)
         self.contracts = {} if contracts is None else contracts
-        self.tracker = ContractTracker(["NQ"], DATES, warm_ns=WARM, fence_after_ns=100, retry_ns=1, tell_again_ns=50)
+        self.tracker = ContractTracker(
+            ["NQ"], DATES, warm_ns=WARM, fence_after_ns=100, retry_ns=1, tell_again_ns=50, least_lots=20
+        )
 
     def step(self, now_ns: int) -> list:
         steps = self.tracker.step(now_ns, self.contracts, lambda root, old, new: self.standings)
@@ -148,6 +150,11 @@ def test_trade_that_moves_early_is_told_once():
     assert rig.step(960) == []
     (roll,) = rig.step(1000)
     assert roll.remark == "lots traded: NQH25 10, NQM25 30"
+
+
+def test_a_handful_of_lots_says_nothing_about_where_trade_is():
+    assert [type(each) for each in Rig(standing("nt8", old_volume=D(0), new_volume=D(3)),
+                                       contracts={"NQ": "NQH25"}).step(950)] == [WarmUp]  # fmt: skip
 
 
 def test_volumes_count_only_where_both_are_counted():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -17,13 +18,20 @@ from ...shm.tick import TICK_DTYPE, Platform, TickArray, TickFlag
 
 _BATCH: Final = 8192
 _MOST_BATCHES: Final = 64
+_DAY_S: Final = 86_400.0
 
 
 class TradedVolumes:
-    """Reads nothing while no roll is near. Used by the gateway's thread; ticks that it misses count for neither."""
+    """Reads nothing while no roll is near. Used by the gateway's thread; ticks that it misses count for neither. The
+    sums begin anew each day: what is asked is where trade is, not where it was.
+    """
 
-    def __init__(self, folder: Path, platforms: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, platforms: Sequence[str], *, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._folder = folder
+        self._monotonic_s = monotonic_s
+        self._begin_anew_s = monotonic_s() + _DAY_S
         self._platforms = platforms
         self._watched: dict[str, tuple[int, int]] = {}
         self._lots: dict[tuple[int, int], float] = {}
@@ -48,6 +56,9 @@ class TradedVolumes:
         """Take in what the rings have."""
         if not self._watched:
             return
+        if self._monotonic_s() >= self._begin_anew_s:
+            self._begin_anew_s = self._monotonic_s() + _DAY_S
+            self._lots.clear()
         if self._fan_in is None or any(reader.is_replaced() for reader in self._readers.values()):
             self._open()
         assert self._fan_in is not None
@@ -68,7 +79,7 @@ class TradedVolumes:
             self._lots[name] = self._lots.get(name, 0.0) + lots
 
     def of(self, platform: str, root: str) -> tuple[Decimal | None, Decimal | None]:
-        """Lots of the old and the new contract since both are watched; None when they are not counted there."""
+        """Lots of the old and the new contract today, since both are watched; None when they are not counted there."""
         ids = self._watched.get(root)
         if ids is None or platform not in self._readers:
             return None, None

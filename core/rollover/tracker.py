@@ -97,15 +97,18 @@ class ContractTracker:
         fence_after_ns: int = 600_000_000_000,
         retry_ns: int = 1_000_000_000,
         tell_again_ns: int = 600_000_000_000,
+        least_lots: int = 1_000,
     ) -> None:
         """`warm_ns`: how long before the switch the new contract is subscribed. `fence_after_ns`: how long platforms
-        that are not ready are waited for in any case: after a start all need a moment.
+        that are not ready are waited for in any case: after a start all need a moment. `least_lots`: so many must have
+        traded in the new contract before their being more than the old one's means anything.
         """
         self._dates = dates
         self._warm_ns = warm_ns
         self._fence_after_ns = fence_after_ns
         self._retry_ns = retry_ns
         self._tell_again_ns = tell_again_ns
+        self._least_lots = least_lots
         self._roots = {root: _Root() for root in roots}
 
     def step(self, now_ns: int, contracts: Mapping[str, str], standings: Standings) -> list[Step]:
@@ -142,7 +145,8 @@ class ContractTracker:
         volumes = compare_volumes(record.contract, target, standing)
         remark = "" if volumes is None else f"lots traded: {record.contract} {volumes[0]}, {target} {volumes[1]}"
         if now_ns < record.switch_ns:
-            if volumes is not None and volumes[1] > volumes[0] and not record.volume_told:
+            leads = volumes is not None and volumes[1] > volumes[0] and volumes[1] >= self._least_lots
+            if leads and not record.volume_told:
                 record.volume_told = True
                 steps.append(VolumeMoved(root, record.contract, target, remark))
             return steps
