@@ -441,6 +441,14 @@ def test_the_next_filling_mode_is_tried_once_and_remembered(bench):
     bench.wait_reject(bench.place(), m.RejectCode.UNSUPPORTED_TIF)
 
 
+@pytest.mark.parametrize("tif", [m.TimeInForce.FOK, m.TimeInForce.IOC])
+def test_a_filling_mode_that_was_asked_for_is_never_another_one(bench, tif):
+    """Fill or kill that becomes immediate or cancel may fill in part."""
+    bench.stand_in.script("reject", retcode=10030)
+    bench.wait_reject(bench.place(time_in_force=tif), m.RejectCode.UNSUPPORTED_TIF)
+    assert bench.sends == 1
+
+
 @pytest.mark.parametrize(
     ("switch", "account", "words"),
     [

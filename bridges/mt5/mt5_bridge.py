@@ -2235,7 +2235,7 @@ class Desk:
         except Refused as refusal:
             self._reject(refusal.code, str(refusal), order_id)
             return False
-        return self._hand_over(order_id, request, market, kind, order["not_after_ns"])
+        return self._hand_over(order, request, market, kind)
 
     def cancel(self, body: Body) -> bool:
         """Raises CallFailed, TerminalLost, WrongTerminal, with nothing handed over."""
@@ -2472,13 +2472,16 @@ class Desk:
 
     # Sending.
 
-    def _hand_over(self, order_id: str, request: Body, market: SymbolFacts, kind: str, not_after_ns: int) -> bool:
+    def _hand_over(self, order: Body, request: Body, market: SymbolFacts, kind: str) -> bool:
         """Send it once; again only where the server has said that it did nothing."""
+        order_id = order["client_order_id"]
+        # Another mode would be another order: one that may fill in part, or whose rest may stay.
+        is_filling_ours = order["time_in_force"] not in ("ioc", "fok")
         retries = 0
         tried: set[int] = set()
         while True:
             try:
-                result = self._terminal.send(request, not_after_ns)
+                result = self._terminal.send(request, order["not_after_ns"])
             except TooLate:
                 self._reject("too_late_to_send", "the order came after the time it had to be sent by", order_id)
                 return bool(retries or tried)
@@ -2507,7 +2510,7 @@ class Desk:
                     continue
                 except Refused:
                     pass  # no price: the server's word stands
-            if retcode == INVALID_FILL:
+            if retcode == INVALID_FILL and is_filling_ours:
                 tried.add(request["type_filling"])
                 others = [mode for mode in self._fillings_of(market, kind) if mode not in tried]
                 if others and len(tried) == 1:
