@@ -328,7 +328,10 @@ def test_a_file_that_vanished_keeps_the_old_book(tmp_path):
 def test_explain_says_why():
     lines = BOOK.explain("NQH5.CME@RITHMIC", "bookmap", ON)
     assert lines[0].startswith("NQH5.CME@RITHMIC means NQH25: form rithmic")
+    assert "bookmap by bmd: NQH5.CME@BMD (form {root}{M}{Y}.{exchange}@BMD)" in lines
+    assert "quantower by amp: NQH25 (form {root}{M}{YY})" in BOOK.explain("NQH25", "quantower", ON)
     everywhere = BOOK.explain("NQH25", on=ON)
+    assert not [line for line in everywhere if " by " in line.split(":")[0]]
     assert "mt5: NAS100 (NAS100 stands for NQ on mt5)" in everywhere
     assert any(line.startswith("mt5_br: none (mt5_br has no name for NQ (CME)") for line in everywhere)
     assert BOOK.explain("WIN$", "mt5_br", ON)[0].startswith("WIN$ is refused (symbol_not_tradable)")

@@ -161,7 +161,8 @@ class SymbolBook:
     def explain(self, name: str, platform: str | None = None, on: date | None = None) -> list[str]:
         """Return lines that say what `name` means on each platform and why; refusals are lines too.
 
-        `name` may be a universal code (NQH25), a root that a CFD stands for, or any platform's own name.
+        `name` may be a universal code (NQH25), a root that a CFD stands for, or any platform's own name. For one
+        platform the names by its other connections are added.
         """
         lines: list[str] = []
         try:
@@ -180,7 +181,18 @@ class SymbolBook:
                 lines.append(f"{each}: {symbol.name} ({symbol.why})")
             except InstrumentRefused as refusal:
                 lines.append(f"{each}: none ({refusal})")
+        if platform is not None and isinstance(target, Contract):
+            lines += self._other_names(platform, target)
         return lines
+
+    def _other_names(self, platform: str, contract: Contract) -> list[str]:
+        """What the platform's other connections or feeds call a contract."""
+        default = self._platform(platform).mapping.default
+        return [
+            f"{platform} by {form.name}: {form.write(contract)} (form {form.template})"
+            for form in self._platform(platform).forms.values()
+            if form.name != default and form.serves(contract.root)
+        ]
 
     def platforms(self) -> tuple[str, ...]:
         """The platform ids of the file."""
