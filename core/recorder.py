@@ -167,7 +167,6 @@ class Recorder:
     def _attach(self, ring: str) -> None:
         folder = self._folder / ring
         try:
-            run_folder.check_name(ring)
             folder.mkdir(mode=0o700, exist_ok=True)
             last = self._mend(ring, folder)
             stream = RingStream(

@@ -56,12 +56,18 @@ def symbols_path(folder: Path) -> Path:
 
 def ring_names(folder: Path) -> list[str]:
     """Names of the rings in a run folder, sorted; whatever their state."""
-    return sorted(path.name.removesuffix(RING_SUFFIX) for path in folder.glob("*" + RING_SUFFIX))
+    return _names_with(folder, RING_SUFFIX)
 
 
 def process_names(folder: Path) -> list[str]:
     """Names of the processes that have a counters page, sorted."""
-    return sorted(path.name.removesuffix(COUNTERS_SUFFIX) for path in folder.glob("*" + COUNTERS_SUFFIX))
+    return _names_with(folder, COUNTERS_SUFFIX)
+
+
+def _names_with(folder: Path, suffix: str) -> list[str]:
+    # A file that somebody has put there under another name is none of ours, and no reason to show nothing.
+    names = (path.name.removesuffix(suffix) for path in folder.glob("*" + suffix))
+    return sorted(name for name in names if _NAME.fullmatch(name))
 
 
 def attach_cursors(folder: Path, ring: str) -> list[Segment]:

@@ -398,8 +398,10 @@ def test_a_stale_segment_is_removed_under_its_lock(run_dir, monkeypatch):
 
 
 def test_process_names(run_dir):
-    (run_dir / "gateway.counters").write_bytes(b"")
+    for name in ("gateway.counters", "Copy of gateway.counters", "Old.ticks", ".ticks"):
+        (run_dir / name).write_bytes(b"")
     assert run_folder.process_names(run_dir) == ["gateway"]
+    assert run_folder.ring_names(run_dir) == []
 
 
 @linux_only
