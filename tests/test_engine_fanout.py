@@ -591,3 +591,31 @@ def test_lots_that_somebody_sold_by_hand_are_not_bought_back_when_the_entry_is_b
     bust = m.Correction(platform="a", account="acc", exec_id=entry.exec_id, kind=m.CorrectionKind.BUST, revision=1)
     desk.give(e.AdapterSaid(message=bust))
     assert (desk.position(), len(desk.orders)) == (D(-2), 1)
+
+
+def test_a_stop_that_ends_with_the_session_is_placed_again_when_the_market_opens():
+    desk = Desk("b")
+    desk.link_up("a", brackets=False, times_in_force=(m.TimeInForce.DAY,))
+    desk.signal()
+    desk.fill(desk.only())
+    desk.update(desk.only(role=OrderRole.STOP_LOSS))
+    desk.give(e.MarketMoved(markets=(market("a", desk.now_ns, session_open=False),)))
+    desk.update(desk.only(role=OrderRole.STOP_LOSS), LegState.EXPIRED)
+
+    def refuse_all() -> None:
+        while desk.engine.state.orders[desk.only(role=OrderRole.STOP_LOSS).client_order_id].state is LegState.SENT:
+            desk.reject(desk.only(role=OrderRole.STOP_LOSS))
+
+    for _ in range(6):
+        refuse_all()  # the platform takes none in the night
+        desk.wait(301_000)
+    refuse_all()
+    assert desk.report().state is SignalState.FILLED
+    tried = len(desk.orders)
+    assert tried == 10  # entry, first stop, and then two at once and one each five minutes
+    desk.wait(5_000)
+    assert len(desk.orders) == tried
+    desk.give(e.MarketMoved(markets=(market("a", desk.now_ns),)))
+    assert len(desk.orders) == tried + 1
+    desk.update(desk.only(role=OrderRole.STOP_LOSS))
+    assert desk.report().legs[0].open_quantity == 2

@@ -277,7 +277,8 @@ def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
             if leg.open and market is not None and (leg.market is None or leg.market.contract == market.contract):
                 opens = market.session_open and leg.market is not None and not leg.market.session_open
                 leg.market = market
-                if opens and leg.closing:
+                if opens:
+                    leg.session_ns = turn.now_ns
                     leg.retry_ns = 0
-                if leg.leaving is not None or (opens and leg.closing):
+                if leg.leaving is not None or opens:
                     turn.look_at(signal_id)  # it may have waited for the market to open

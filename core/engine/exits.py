@@ -18,7 +18,7 @@ from .settings import NS_PER_MS
 from .state import ZERO, LegRecord, SignalRecord
 from .turn import Turn, leg_orders
 
-_SHUT_PAUSE_MS: Final = 300_000
+SHUT_PAUSE_MS: Final = 300_000
 """Between two tries in a market that is shut by our calendar, which may be wrong: a weekend has order ids enough."""
 
 
@@ -51,7 +51,7 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         return
     shut = leg.market is not None and not leg.market.session_open
     leg.exit_failures += not shut
-    leg.retry_ns = turn.now_ns + (_SHUT_PAUSE_MS if shut else turn.state.settings.retry_ms) * NS_PER_MS
+    leg.retry_ns = turn.now_ns + (SHUT_PAUSE_MS if shut else turn.state.settings.retry_ms) * NS_PER_MS
     side = Side.SELL if leg.open > 0 else Side.BUY
     if not hedging:
         net = turn.position(leg.route, leg.symbol).net

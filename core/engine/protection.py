@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from ..messages import LegState, OrderRole, OrderType, Side, TimeInForce
-from .exits import close_leg
+from .exits import SHUT_PAUSE_MS, close_leg
 from .placement import place_for_leg, send_replace, want_cancel
 from .settings import NS_PER_MS
 from .state import ZERO, LegRecord, OrderRecord, SignalRecord
@@ -59,15 +59,22 @@ def _balance(
     if excess > 0:
         _reduce(turn, leg, orders[-1], excess)
     elif excess < 0 and turn.now_ns >= leg.retry_ns:
-        if sum(order.state is LegState.REJECTED for order in leg_orders(turn.state, leg)) >= 3:
-            # A position that cannot be protected is not kept.
+        shut = leg.market is not None and not leg.market.session_open
+        refused = sum(_was_refused(order, role, leg) for order in leg_orders(turn.state, leg))
+        if refused >= 3 and not shut:
+            # A position that cannot be protected is not kept. What was refused in the night proves nothing.
             leg.text = f"the platform refused the {role.name.lower()}; the leg is closed"
             close_leg(turn, signal, leg_number)
             return
-        leg.retry_ns = turn.now_ns + (turn.state.settings.retry_ms * NS_PER_MS if orders else 0)
+        pause_ms = SHUT_PAUSE_MS if shut and refused else turn.state.settings.retry_ms if orders else 0
+        leg.retry_ns = turn.now_ns + pause_ms * NS_PER_MS
         if not _place(turn, signal, leg_number, role, price, -excess):
             leg.text = f"no name is left for another {role.name.lower()}; the leg is closed"
             close_leg(turn, signal, leg_number)
+
+
+def _was_refused(order: OrderRecord, role: OrderRole, leg: LegRecord) -> bool:
+    return order.role is role and order.state is LegState.REJECTED and order.sent_ns >= leg.session_ns
 
 
 def _in_flux(order: OrderRecord) -> bool:

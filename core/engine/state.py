@@ -162,7 +162,7 @@ class RollPlan(Struct, frozen=True, kw_only=True):
 
 class LegRecord(Struct, kw_only=True):
     """A signal on one account and one contract. `quantity` bounds every entry of it. `adjusted`: lots closed by
-    somebody else's hand.
+    somebody else's hand. `session_ns`: when its market was seen to open, 0 = not since it was entered.
 
     `target`: the signal's target that it trades for, whose number its orders have. `leaving`: its contract was rolled,
     and it is to be closed. `carries`: the leg of an older contract whose lots this one takes over, -1 = none;
@@ -190,6 +190,7 @@ class LegRecord(Struct, kw_only=True):
     closing: bool = False
     exit_failures: int = 0
     retry_ns: int = 0
+    session_ns: int = 0
     leaving: RollPlan | None = None
     carries: int = -1
     carry_until_ns: int = 0
