@@ -664,13 +664,14 @@ def test_what_the_module_raises_ends_nothing_and_an_order_is_unknown_then():
     assert terminal.error[0] not in (*bridge.NOTHING_WAS_SENT, *bridge.IPC_LOST)
 
 
-def test_a_size_above_what_one_symbol_may_hold_in_all_is_refused_here(tmp_path):
-    with Mt5Bench(tmp_path) as bench:
-        bench.stand_in.set_symbol(bench.name, volume_limit=5.0)
+def test_the_limit_of_a_symbols_whole_volume_is_the_servers_to_judge(tmp_path):
+    """It is refused there, with its word; and a position above it can be closed."""
+    with Mt5Bench(tmp_path, margin_mode="netting") as bench:
         bench.start()
-        assert "takes 1 to 5" in bench.wait_reject(bench.place("6"), m.RejectCode.PLATFORM_REJECTED).text
-        assert bench.sends == 0
-        bench.wait_filled(bench.place("5"))
+        bench.wait_filled(bench.place("8"))
+        bench.stand_in.set_symbol(bench.name, volume_limit=5.0)
+        assert "10034" in bench.wait_reject(bench.place("6"), m.RejectCode.PLATFORM_REJECTED).text
+        bench.wait_filled(bench.place("8", side=m.Side.SELL, role=m.OrderRole.EXIT))
 
 
 # Hedging.

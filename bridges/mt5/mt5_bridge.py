@@ -1096,7 +1096,9 @@ class SymbolFacts:
         self.tick_size = exact(info.trade_tick_size or info.point)
         self.lot_step = exact(info.volume_step)
         self.least_lots = exact(info.volume_min)
-        self.most_lots = min(exact(info.volume_max), exact(info.volume_limit) or exact(info.volume_max))
+        # volume_limit is for position and orders of a side together: an order that closes may be larger, so the server
+        # judges it (10034).
+        self.most_lots = exact(info.volume_max)
         self.execution: int = info.trade_exemode
         self.filling_mask: int = info.filling_mode
         self.order_mode: int = info.order_mode
