@@ -35,6 +35,8 @@ from .symbols import Symbol
 from .tick import TickArray
 
 SUFFIXES: Final = (TICKS_SUFFIX, INDEX_SUFFIX, SYMBOLS_SUFFIX)
+DAMAGED_SUFFIX: Final = ".nxdamaged"
+"""Of a data file that was set aside: nobody reads it, and a person can look what is left in it."""
 
 
 class RecordingFileWriter:
@@ -140,7 +142,7 @@ def mend(ring_folder: Path, *, trust_index_since_ns: int) -> int:
             only a power failure can leave holes in front of the end.
 
     Returns:
-        How many files were cut or, without a single record, removed.
+        How many files were cut, set aside (no record that goes with its header) or, when empty, removed.
     """
     torn = 0
     for path in reversed(data_files(ring_folder)):
@@ -151,15 +153,19 @@ def mend(ring_folder: Path, *, trust_index_since_ns: int) -> int:
             continue
         content = map_bytes(path)
         extent = measure(path, header, content, trust_index=header.created_ns >= trust_index_since_ns)
+        holds_nothing = extent.records == 0 and not content[HEADER_BYTES:].any()
         del content  # Windows cuts no file that is mapped
         _mend_index(path, extent.rows[: extent.records // BLOCK].tobytes())
         if extent.records and not extent.torn_bytes:
             break
         torn += 1
-        if extent.records == 0:
+        if extent.records:
+            os.truncate(path, HEADER_BYTES + extent.records * TICK_BYTES)
+        elif holds_nothing:
             _remove(path)
         else:
-            os.truncate(path, HEADER_BYTES + extent.records * TICK_BYTES)
+            # One changed bit in the header makes good records look like none: what is not understood is not removed.
+            os.replace(path, path.with_suffix(DAMAGED_SUFFIX))
     return torn
 
 

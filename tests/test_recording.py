@@ -236,6 +236,26 @@ def test_file_without_records_is_removed_but_its_number_is_not_reused_by_a_livin
     assert find_last(folder).records_of_ring == 10
 
 
+def test_file_whose_records_do_not_go_with_its_header_is_set_aside_and_not_removed(folder):
+    write_file(folder, numbered_ticks(1, 10))
+    path = write_file(folder, numbered_ticks(11, 20), number=2)
+    with path.open("r+b") as file:
+        file.seek(layout.RECORDING.offset("first_seq") + 5)
+        file.write(b"\x01")
+    assert mend(folder, trust_index_since_ns=0) == 1
+    (aside,) = folder.glob("*.nxdamaged")
+    assert aside.read_bytes()[HEADER:] == numbered_ticks(11, 20).tobytes()
+    assert [each.name[:6] for each in data_files(folder)] == ["000001"]
+    assert find_last(folder).last_seq == 10
+    zeroed = write_file(folder, numbered_ticks(11, 5), number=3)
+    with zeroed.open("r+b") as file:
+        file.seek(HEADER)
+        file.write(bytes(5 * 64))
+    assert mend(folder, trust_index_since_ns=0) == 1
+    assert not zeroed.exists()
+    assert len(list(folder.glob("*.nxdamaged"))) == 1
+
+
 def test_existing_file_is_never_overwritten(folder):
     path = write_file(folder, numbered_ticks(1, 10))
     before = path.read_bytes()
