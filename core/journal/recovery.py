@@ -46,7 +46,10 @@ def decode_event(payload: bytes, seq: int) -> Event:
     try:
         return _event_decoder.decode(payload)
     except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
-        raise JournalError(f"event {seq} of the journal cannot be read: {error}; restore a backup") from error
+        raise JournalError(
+            f"event {seq} of the journal cannot be read: {error}; if a newer program has written it, update this one, "
+            "else restore the last backup"
+        ) from error
 
 
 def rebuild(

@@ -40,6 +40,8 @@ from .link import NS_PER_MS, Link, LinkFault, LinkTiming, glimpse
 from .sockets import FailedHandshakes
 
 _FAREWELL_MS = 100
+_LOOK_NS = 200_000_000
+"""Between two looks at failed handshakes: an empty one costs as much as a message."""
 COUNTERS = (
     "links_opened",
     "links_cut",
@@ -136,6 +138,7 @@ class LinkServer:
         self.socket = socket
         self.counts = dict.fromkeys(COUNTERS, 0)
         self._failed_handshakes = FailedHandshakes(socket)
+        self._look_ns = 0
         self._settings = settings
         self._greet = greet
         self._monotonic_ns = monotonic_ns
@@ -170,8 +173,10 @@ class LinkServer:
 
     def tick(self) -> list[LinkEvent]:
         """Heartbeats out, mute peers down. Call it after `receive` has emptied the socket, at least each `wait_ms`."""
-        self.counts["handshakes_failed"] += self._failed_handshakes.take()
         now_ns = self._monotonic_ns()
+        if now_ns >= self._look_ns:
+            self._look_ns = now_ns + _LOOK_NS
+            self.counts["handshakes_failed"] += self._failed_handshakes.take()
         for session in list(self._by_id.values()):
             try:
                 if session.link.check(now_ns):
