@@ -23,6 +23,7 @@ from .recording_file import (
     TICKS_SUFFIX,
     IndexBuilder,
     RecordingHeader,
+    as_ticks,
     data_files,
     file_number,
     file_path,
@@ -153,7 +154,8 @@ def mend(ring_folder: Path, *, trust_index_since_ns: int) -> int:
             continue
         content = map_bytes(path)
         extent = measure(path, header, content, trust_index=header.created_ns >= trust_index_since_ns)
-        holds_nothing = extent.records == 0 and not content[HEADER_BYTES:].any()
+        # A torn first record, or zeroed pages.
+        holds_nothing = extent.records == 0 and not as_ticks(content)["seq"].any()
         del content  # Windows cuts no file that is mapped
         _mend_index(path, extent.rows[: extent.records // BLOCK].tobytes())
         if extent.records and not extent.torn_bytes:

@@ -247,12 +247,13 @@ def test_file_whose_records_do_not_go_with_its_header_is_set_aside_and_not_remov
     assert aside.read_bytes()[HEADER:] == numbered_ticks(11, 20).tobytes()
     assert [each.name[:6] for each in data_files(folder)] == ["000001"]
     assert find_last(folder).last_seq == 10
-    zeroed = write_file(folder, numbered_ticks(11, 5), number=3)
-    with zeroed.open("r+b") as file:
-        file.seek(HEADER)
-        file.write(bytes(5 * 64))
-    assert mend(folder, trust_index_since_ns=0) == 1
-    assert not zeroed.exists()
+    for content in (bytes(5 * 64), numbered_ticks(11, 1).tobytes()[:50]):  # after a power failure; after kill -9
+        begun = write_file(folder, numbered_ticks(11, 5), number=3)
+        os.truncate(begun, HEADER)
+        with begun.open("ab") as file:
+            file.write(content)
+        assert mend(folder, trust_index_since_ns=0) == 1
+        assert not begun.exists()
     assert len(list(folder.glob("*.nxdamaged"))) == 1
 
 
