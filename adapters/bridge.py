@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -163,7 +163,7 @@ class BridgeAdapter(Adapter):
         self._is_subscribed, self._unnamed = False, len(symbols) - len(names)
         answered.sent(connection.session.send(subscribe, time.monotonic_ns()))
         self._wait_until(lambda: answered.complete, self.settings.answer_timeout_s)
-        refusals = self._judge_answers(names)
+        refusals = self._counters.judge_answers(answered, names, self._unnamed)
         if refusals and len(refusals) == len(names):
             raise LinkLostError(f"the bridge gives none of the symbols: {next(iter(refusals.values()))}")
         self._is_subscribed = True
@@ -277,7 +277,7 @@ class BridgeAdapter(Adapter):
                 answered = self._symbols.take(body)
                 if self._is_subscribed:
                     # History that was slow to come: these symbols count, and are traded, from now on.
-                    self._judge_answers(answered)
+                    self._counters.judge_answers(self._symbols, answered, self._unnamed)
                     self._describe()
             case Status():
                 self._take_status(body)
@@ -313,24 +313,6 @@ class BridgeAdapter(Adapter):
                 accounts=[each.name for each in hello.accounts],
                 cure="log in to it at the platform, or name one of these in settings.account",
             )
-
-    def _judge_answers(self, names: Collection[str]) -> dict[str, str]:
-        """Say and count which symbols have no data, and which of `names` do not go on where they ended.
-
-        Returns:
-            Symbols without data, and why.
-        """
-        refusals = self._symbols.refusals()
-        self._counters.symbols_refused.set(len(refusals) + self._unnamed)
-        for name, reason in refusals.items():
-            if name in names:
-                cure = "look the name up at the platform, and write it into settings.names"
-                self._log.error("symbol without data", symbol=name, reason=reason, cure=cure)
-        for name, reason in self._symbols.gaps().items():
-            if name in names:
-                self._counters.gaps.add()
-                self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
-        return refusals
 
     def _describe(self) -> None:
         """Account and instruments as the bridge has described them so far."""

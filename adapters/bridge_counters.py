@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from ..core.logs import Log
 from ..shm.counters import CountersPage
 from .bridge_session import NS_PER_MS, NS_PER_S, BridgeSession
+from .bridge_symbols import BridgeSymbols
 from .bridge_ticks import TickIntake
 
 BRIDGE_COUNTERS: Final = (
@@ -30,8 +32,8 @@ class BridgeCounters:
 
     def __init__(self, page: CountersPage, log: Log, *, shows_link: bool = True) -> None:
         """`shows_link`: clocks and queue of this bridge are shown, not those of another one of the same platform."""
-        self.symbols_refused = page.counter("bridge_symbols_refused")
-        self.gaps = page.counter("bridge_gaps")
+        self._symbols_refused = page.counter("bridge_symbols_refused")
+        self._gaps = page.counter("bridge_gaps")
         self.commands_unanswered = page.counter("bridge_commands_unanswered")
         self.snapshots_late = page.counter("bridge_snapshots_late")
         self.events_elsewhere = page.counter("bridge_events_elsewhere")
@@ -54,6 +56,27 @@ class BridgeCounters:
         self._dropped = 0
         self._faults = 0
         self._clock_told = False
+
+    def judge_answers(self, answers: BridgeSymbols, names: Collection[str], unnamed: int) -> dict[str, str]:
+        """Say and count which symbols have no data, and which of `names` do not go on where they ended.
+
+        Args:
+            unnamed: symbols that the platform has no name for.
+
+        Returns:
+            Symbols without data, and why.
+        """
+        refusals = answers.refusals()
+        self._symbols_refused.set(len(refusals) + unnamed)
+        for name, reason in refusals.items():
+            if name in names:
+                cure = "look the name up at the platform, and write it into settings.names"
+                self._log.error("symbol without data", symbol=name, reason=reason, cure=cure)
+        for name, reason in answers.gaps().items():
+            if name in names:
+                self._gaps.add()
+                self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
+        return refusals
 
     def follow(self, session: BridgeSession, intake: TickIntake) -> None:
         """Take over what has changed; cheap when nothing has."""
