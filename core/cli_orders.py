@@ -87,13 +87,14 @@ def kill(
             by=operator_name(),
             at_ns=time.time_ns(),
         )
+        # Where the file says sever, adapters cut their link at once and nobody can close anything any more: it says
+        # flatten until the gateway has flattened and cut, or its time is up.
+        _leave_order(path, msgspec.structs.replace(entry, level=min(entry.level, KillLevel.FLATTEN)))
         try:
-            host.make_private_folder(chosen.run_path)
-            add_kill(path, entry)
-        except OSError as error:
-            # Said, and gone on with: a gateway that answers stops all the same.
-            typer.echo(f"warning: {path} cannot be written: {error}", err=True)
-        result = _ask_kill(chosen, entry, timeout)
+            result = _ask_kill(chosen, entry, timeout)
+        finally:
+            if entry.level is KillLevel.SEVER:
+                _leave_order(path, entry)
     result |= {"level": level, "platform": platform, "kill_file": str(path)}
     result["adapters"] = _adapters(chosen, platform, result["platforms"])
     if as_json:
@@ -104,6 +105,15 @@ def kill(
         raise typer.Exit(EXIT_NOT_RUNNING)
     if not result["verified"]:
         raise typer.Exit(EXIT_TROUBLE)
+
+
+def _leave_order(path: Path, entry: KillEntry) -> None:
+    try:
+        host.make_private_folder(path.parent)
+        add_kill(path, entry)
+    except OSError as error:
+        # Said, and gone on with: a gateway that answers stops all the same.
+        typer.echo(f"warning: {path} cannot be written: {error}", err=True)
 
 
 def _ask_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict[str, Any]:

@@ -7,6 +7,9 @@ gateway   climbs to the level at its start, before any order, and within a quart
 adapter   looks before each command. From `no_new` on it refuses orders that are not `reduce_only` and close no ticket,
           at `sever` every order; cancels always pass. At `sever` it also ends its link to the gateway, and opens none
 launcher  nothing: it goes on restarting a gateway that hangs, since that one then obeys
+
+Whoever wants positions closed before the links are cut writes `flatten` first, and `sever` when the gateway has done
+that or its time is up.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from nexus_gateway.core.kill_file import kill_file_path, read_kill_file
-from nexus_gateway.core.messages import KillLevel, RejectCode, Side, SignalClose, SignalState
+from nexus_gateway.core.messages import KillLevel, Order, RejectCode, Side, SignalClose, SignalState
 
 from tests.support.trading_floor import FakeNexus, FakePlatform, Floor, make_signal, open_floor
 
@@ -216,6 +216,25 @@ def test_a_kill_that_nobody_can_verify_says_so() -> None:
         assert "check your positions at the platforms themselves" in shown.out
     finally:
         floor.close()
+
+
+def test_sever_lets_the_gateway_flatten_before_adapters_are_told_to_cut(trading: Trading) -> None:
+    floor, platform, nexus = trading
+    open_position(floor, platform, nexus)
+    path = kill_file_path(floor.folder)
+    while_closing = []
+
+    def place(order: Order) -> None:
+        while_closing.append([kill.level for kill in read_kill_file(path)])
+        FakePlatform._place(platform, order)
+
+    platform._place = place  # type: ignore[method-assign]  # an adapter looks into the file at this moment
+    answer = run(floor, "kill", "--level", "sever", "--timeout", "60", "--json")
+    assert answer.code == 0, answer.out
+    assert answer.json["platforms"] == {"nt8|SIM1": "sever severed and flat"}
+    assert platform.position == 0
+    assert while_closing == [[KillLevel.FLATTEN]], "at sever an adapter refuses the closing order and cuts the link"
+    assert [kill.level for kill in read_kill_file(path)] == [KillLevel.SEVER]
 
 
 def test_what_is_severed_before_it_was_flat_is_not_verified(trading: Trading) -> None:
