@@ -335,13 +335,11 @@ def _print_rows(
         typer.echo(f"no {name} are known: no such platform has ever linked to this gateway")
         return
     if rows:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*columns)
-        for row in rows:
-            table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
-        Console().print(table)
+        # Plain text: a table that fits the terminal cuts ids and prices off, and a pipe's has 80 columns.
+        cells = [columns, *(["" if row.get(each) is None else str(row[each]) for each in columns] for row in rows)]
+        widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+        for line in cells:
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     else:
         typer.echo(f"no {name}")
     for (platform, account), age_s in accounts.items():

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, structs
-from nexus_gateway.core.config import GatewayConfig
+from nexus_gateway.core.config import GATEWAY_NAME, LAUNCHER_NAME, RECORDER_NAME, GatewayConfig
 from nexus_gateway.core.errors import ConfigError, GatewayError
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.messages import Reject
@@ -30,7 +30,7 @@ from nexus_gateway.nexus_link.demo_signal import DemoSignal, DemoTrader, read_de
 from nexus_gateway.nexus_link.descriptions import describe_answer, describe_market, describe_orders, describe_outcome
 from nexus_gateway.nexus_link.feature_reader import FeatureReader
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.link_options import options_of_config
+from nexus_gateway.nexus_link.link_options import DEFAULT_NAME, options_of_config
 from nexus_gateway.nexus_link.market_view import Quote
 from nexus_gateway.nexus_link.order_ledger import OrderLedger
 from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
@@ -57,7 +57,7 @@ class TradePlan(Struct, frozen=True, kw_only=True):
     platforms: tuple[str, ...] = ()
     risk_usd: Decimal = Decimal(50)
     max_lots: Decimal | None = Decimal(1)
-    name: str = "nexus"
+    name: str = DEFAULT_NAME
     outbox: Path | None = None
     rule: TrendRule = TrendRule()
     demo: DemoSignal | None = None
@@ -180,9 +180,13 @@ def main_with_gateway(
     once a second what is seen.
     """
     config = find_config(folder)
+    name = DEFAULT_NAME if plan is None else plan.name
+    if name in (*config.platforms, GATEWAY_NAME, RECORDER_NAME, LAUNCHER_NAME):
+        show(f"cannot start: the name was {name!r}, which is that of a process of the gateway; use another --name")
+        return 2
     try:
-        page = CountersPage.create(folder, "nexus", COUNTERS, HISTOGRAMS)
-    except (SegmentError, FileNotFoundError) as error:
+        page = CountersPage.create(folder, name, COUNTERS, HISTOGRAMS)
+    except (SegmentError, FileNotFoundError, ValueError) as error:
         show(f"cannot start: {error}")
         return 1
     reader = FeatureReader(folder, page, idle)
@@ -268,7 +272,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--risk-usd", type=_positive, default=Decimal(50), help="lost at most per platform; default: 50"
     )
     parser.add_argument("--max-lots", type=_positive, default=Decimal(1), help="size at most per platform; default: 1")
-    parser.add_argument("--name", default="nexus", help="of this NEXUS: one process each; default: nexus")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="of this NEXUS: one process each; default: nexus")
     return parser.parse_args(arguments)
 
 

@@ -73,6 +73,8 @@ def test_orders_and_positions(trading: Trading) -> None:
     floor, platform, nexus = trading
     nexus.client.send(make_signal("nt8"))
     floor.until(lambda: platform.placed)
+    shown = run(floor, "orders")
+    assert platform.placed[0].client_order_id in shown.out, "whole, also in a pipe of 80 columns"
     (row,) = run(floor, "orders", "--json").json["orders"]
     assert (row["platform"], row["symbol"], row["state"]) == ("nt8", "NQ", "working")
     platform.fill(platform.placed[0].client_order_id, D(1))

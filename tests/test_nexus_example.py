@@ -187,6 +187,25 @@ def test_options_are_checked(tmp_path):
     assert "cannot start" in ran.stdout
 
 
+def test_a_second_nexus_runs_beside_the_first_under_a_name_of_its_own(folder):
+    script = [sys.executable, str(REPOSITORY / "nexus_link" / "nexus_ai.py"), "--gateway", "--run-folder", str(folder)]
+    first = CountersPage.create(folder, "nexus", ("one",))
+    try:
+        for name, code, text in (
+            ("nexus", 1, "nexus.counters is being written by process"),
+            ("nt8", 2, "the name was 'nt8', which is that of a process of the gateway"),
+            ("../x", 1, "name was '../x'"),
+            ("second", 0, "0 signals, 0 legs"),
+        ):
+            command = [*script, "--name", name, "--seconds", "1"]
+            ran = subprocess.run(
+                command, env=environment(folder), capture_output=True, text=True, timeout=120, check=False
+            )
+            assert (ran.returncode, text in ran.stdout) == (code, True), ran.stdout + ran.stderr
+    finally:
+        first.close()
+
+
 def make_row(**values: float) -> Any:
     row = np.zeros(1, FEATURES)[0]
     for name, value in ({"ticks": 1_000, "mid": 100.0, "mid_ewma": 100.0, "variance_ewma": 1e-8} | values).items():
