@@ -2,7 +2,8 @@
 
 Exit codes, of every command: 0 done as asked; 1 it ran, but something is wrong (a process failed, ticks were lost
 in a replay, `status` found something not live); 2 wrong options, configuration or recording; 3 there is no running
-gateway; 4 another launcher uses the run folder; 130 Ctrl-C before the command had begun.
+gateway; 4 the run folder cannot be used: another launcher has it, it is not this user's alone, or it is full; 130
+Ctrl-C before the command had begun.
 
 With `--json` stdout carries exactly one JSON object, or nothing when there is an error; all else goes to stderr.
 """
@@ -22,21 +23,25 @@ import msgspec
 import typer
 
 from ..shm import host
-from ..shm.segment import SegmentInUseError
 from . import cli_certify, cli_instruments, cli_orders
-from .config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig, RecorderConfig, load_config
-from .errors import ConfigError, DataFormatError, GatewayError, RunFolderError
+from .cli_frame import (
+    EXIT_NOT_RUNNING,
+    EXIT_TROUBLE,
+    ConfigFolder,
+    JsonFlag,
+    RunFolder,
+    explained,
+    load,
+    print_json,
+)
+from .config import LAUNCHER_NAME, RECORDER_NAME, RecorderConfig, load_config
+from .errors import ConfigError, GatewayError
 from .logs import set_up_logs
 
 if TYPE_CHECKING:
     from .launcher import Launcher
     from .snapshot import Monitor
 
-EXIT_OK: Final = 0
-EXIT_TROUBLE: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_NOT_RUNNING: Final = 3
-EXIT_IN_USE: Final = 4
 EXIT_INTERRUPTED: Final = 130
 
 app = typer.Typer(
@@ -46,12 +51,6 @@ app = typer.Typer(
     help="Connects one trading AI to six trading platforms.",
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
-ConfigFolder = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="Folder with gateway_config.yaml and platform_configs.yaml; none = defaults."),
-]
-RunFolder = Annotated[Path | None, typer.Option("--run-folder", help="Run folder; none = the configuration's.")]
 Recordings = Annotated[list[Path], typer.Argument(help="Recordings: files of any supported format.")]
 
 
@@ -73,35 +72,6 @@ Speed = Annotated[
 ]
 
 
-@contextmanager
-def explained_errors() -> Iterator[None]:
-    """Turn our own errors into a line on stderr and an exit code; anything else is a bug and keeps its traceback."""
-    try:
-        yield
-    except (ConfigError, DataFormatError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        typer.echo(f"error: {error.filename}: {error.strerror}; correct the path or its permissions", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
-    except (RunFolderError, SegmentInUseError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_IN_USE) from None
-    except GatewayError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_TROUBLE) from None
-
-
-def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-
-
-def with_run_folder(config: GatewayConfig, folder: Path | None) -> GatewayConfig:
-    """The configuration with another run folder, if one is given."""
-    return config if folder is None else msgspec.structs.replace(config, run_folder=str(folder.resolve()))
-
-
 @app.command()
 def demo(
     seconds: Annotated[float | None, typer.Option(min=0.5, help="How long; none = 15, or the whole replay.")] = None,
@@ -116,11 +86,11 @@ def demo(
     from .demo import demo_folder, run_demo
     from .plan import configure_replay, rehearse_signal, simulate_platforms
 
-    with explained_errors():
+    with explained():
         paths = [*(replay or []), *(more or [])]
         if more and not replay:
             raise ConfigError(f"recordings were given without --replay: {more[0]}; write --replay {more[0]}")
-        chosen = with_run_folder(load_config(config), run_folder or demo_folder())
+        chosen = load(config, run_folder or demo_folder())
         # Simulated ticks do not belong among real recordings, nor two writers into one log file.
         chosen = msgspec.structs.replace(chosen, recorder=RecorderConfig(), log_folder=str(chosen.log_path / "demo"))
         nexus: dict[str, Any] = {}
@@ -164,8 +134,8 @@ def run(config: ConfigFolder = None, run_folder: RunFolder = None) -> None:
     from .launcher import Launcher
     from .plan import plan_processes
 
-    with explained_errors():
-        chosen = with_run_folder(load_config(config), run_folder)
+    with explained():
+        chosen = load(config, run_folder)
         log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
         _supervise(Launcher(chosen, plan_processes(chosen), log=log))
 
@@ -185,9 +155,9 @@ def replay(
     from .plan import configure_replay, plan_processes
     from .snapshot import Monitor
 
-    with explained_errors():
+    with explained():
         chosen = configure_replay(
-            with_run_folder(load_config(config), run_folder),
+            load(config, run_folder),
             paths,
             speed=speed,
             loop=loop,
@@ -224,8 +194,8 @@ def record(
     from .process import ProcessContext
     from .recorder import main as run_recorder
 
-    with explained_errors():
-        chosen = with_run_folder(load_config(config), run_folder)
+    with explained():
+        chosen = load(config, run_folder)
         if folder is not None:
             recorder = msgspec.structs.replace(chosen.recorder, folder=str(folder.resolve()))
             chosen = msgspec.structs.replace(chosen, recorder=recorder)
@@ -272,7 +242,7 @@ def status(
     """What all processes of a run folder say about themselves. Exit code 0 = everything is live."""
     from .snapshot import Monitor
 
-    with explained_errors():
+    with explained():
         folder = run_folder or load_config(config).run_path
         monitor = Monitor(folder)
         snapshot = monitor.take()

@@ -1,7 +1,7 @@
-"""What the operator's commands share: options, errors into exit codes, one question to the gateway.
+"""What all commands share: options, errors into exit codes, one question to the gateway.
 
 Exit codes as in `cli`: 0 done and verified; 1 it ran, but something is not as asked (not verified, refused, a damaged
-journal); 2 wrong options or files; 3 there is no gateway, or it does not answer.
+journal); 2 wrong options or files; 3 there is no gateway, or it does not answer; 4 the run folder cannot be used.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import msgspec
 import typer
 
 from ..shm.run_folder import ring_names
+from ..shm.segment import SegmentInUseError
 from .config import GatewayConfig, load_config
-from .errors import ConfigError, GatewayError, GatewaySilentError
+from .errors import ConfigError, DataFormatError, GatewayError, GatewaySilentError, RunFolderError
 from .messages import Message
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 EXIT_TROUBLE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NOT_RUNNING: Final = 3
+EXIT_IN_USE: Final = 4
 REQUEST: Final = 7
 """Number of a command's one request."""
 
@@ -48,9 +50,12 @@ def explained() -> Iterator[None]:
     except GatewaySilentError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_NOT_RUNNING) from None
-    except ConfigError as error:
+    except (ConfigError, DataFormatError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
+    except (RunFolderError, SegmentInUseError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_IN_USE) from None
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         found = f"{error.filename}: {error.strerror}; correct the path or its permissions" if error.filename else error
         typer.echo(f"error: {found}", err=True)  # those of our own have a text and no file's name
