@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
 from nexus_gateway.core import messages as m
+from nexus_gateway.shm.symbols import Symbol
 
 from tests.mt5_terminal.attached import pend, send
 from tests.mt5_terminal.module import MetaTrader5 as mt5
@@ -627,6 +628,26 @@ def test_orders_of_every_role_are_taken_and_known_after_a_restart(bench):
     bench.bridge.start()
     executed = {fill.client_order_id for fill in bench.reopen().executions.rows}
     assert executed == {order.client_order_id for order in orders}
+
+
+def test_a_position_is_carried_over_to_the_next_contract(tmp_path):
+    """What the gateway does at a roll: the symbol means the next contract, the last one is heard under its own name."""
+    with Mt5Bench(tmp_path, "b3") as bench:
+        bench.start(130_000, 130_005)
+        bench.wait_filled(bench.place("2"))
+        assert [(row.symbol, row.quantity) for row in bench.snapshot().positions.rows] == [("WIN", 2)]
+        bench.stand_in.set_symbol("WING27", expiration_time=0)
+        bench.stand_in.quote("WING27", 131_000, 131_005)
+        bench.adapter.settings.names.update(WIN="WING27", WINZ26="WINZ26")
+        bench.symbol = Symbol(bench.symbol.id, "WIN", "WING27", 5.0)
+        bench.adapter.subscribe((bench.symbol, Symbol(9, "WINZ26", "WINZ26", 5.0)))
+        assert [(row.symbol, row.quantity) for row in bench.snapshot().positions.rows] == [("WINZ26", 2)]
+        terms = {"symbol": "WINZ26", "contract": "WINZ26", "side": m.Side.SELL}
+        (closed,) = bench.wait_filled(bench.place("2", role=m.OrderRole.EXIT, **terms))
+        (opened,) = bench.wait_filled(bench.place("2", role=m.OrderRole.ROLL))
+        assert [(fill.symbol, fill.price) for fill in (closed, opened)] == [("WINZ26", 130_000), ("WIN", 131_005)]
+        assert [bench.stand_in.truth().net(name) for name in ("WINZ26", "WING27")] == [0, 2]
+        assert [(row.symbol, row.quantity) for row in bench.snapshot().positions.rows] == [("WIN", 2)]
 
 
 def test_the_time_limit_is_looked_at_right_before_the_call(tmp_path):
