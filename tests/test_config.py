@@ -202,6 +202,21 @@ def test_yaml_faults_are_named_with_their_line(tmp_path: Path, text: str, fault:
     assert any(fault in line for line in faults(tmp_path, text)), faults(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (b"max_daily_loss_usd: 500", b"max_daily_loss_usd: 500\nmax_daily_loss_usd: 5000", "was given twice"),
+        (b"max_daily_loss_usd: 500", b"max_daily_loss_usd: 0x_", "max_daily_loss_usd was 0x_: invalid literal"),
+        (b"max_daily_loss_usd: 500", b"max_daily_loss_usd: \xb8", "is not UTF-8 at byte"),
+    ],
+)
+def test_limits_are_read_as_strictly(tmp_path: Path, old: bytes, new: bytes, fault: str) -> None:
+    shipped = (ROOT / "config" / "risk_limits.yaml").read_bytes()
+    assert shipped.count(old) == 1
+    (tmp_path / "risk_limits.yaml").write_bytes(shipped.replace(old, new))
+    assert any("risk_limits.yaml" in line and fault in line for line in faults(tmp_path, "")), faults(tmp_path, "")
+
+
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gateway_config.yaml").write_bytes(b"idle: \xff")
     with pytest.raises(ConfigError, match="not UTF-8 at byte 6"):

@@ -80,6 +80,8 @@ def _read_limits(path: Path, problems: list[str]) -> Limits:
     if not path.exists():
         return default
     try:
+        # First: a limit that stands there twice would be the second one, in silence.
+        read_yaml(path)
         return read_limits(path)
     except ConfigError as error:
         problems.append(str(error))
