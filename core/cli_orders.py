@@ -46,6 +46,7 @@ from .messages import (
     QueryKind,
     Resume,
     WorkingOrders,
+    find_client_order_id,
 )
 
 _PROVEN: Final = ("verified", "severed and flat")
@@ -263,13 +264,18 @@ def orders(
     """Working orders, ours and others', and those whose outcome is unknown, with the age of each last proof."""
     answers = _query(config, run_folder, QueryKind.WORKING_ORDERS, platform, timeout)
     rows = [
-        {"platform": part.platform, "account": part.account, **msgspec.to_builtins(row)}
+        {
+            "platform": part.platform,
+            "account": part.account,
+            "role": _role_of(row.client_order_id),
+            **msgspec.to_builtins(row),
+        }
         for part in answers
         if isinstance(part, WorkingOrders)
         for row in part.rows
     ]
-    columns = ("platform", "symbol", "side", "quantity", "filled", "order_type", "limit_price", "stop_price", "state",
-               "client_order_id")  # fmt: skip
+    columns = ("platform", "symbol", "role", "side", "quantity", "filled", "order_type", "limit_price", "stop_price",
+               "state", "client_order_id")  # fmt: skip
     _print_rows("orders", rows, columns, _accounts(answers), as_json)
 
 
@@ -305,6 +311,12 @@ def _query(
 ) -> list[Message]:
     with explained(), open_link(load(config, run_folder, platform), timeout_s) as link:
         return link.query(what, platform, timeout_s)
+
+
+def _role_of(client_order_id: str) -> str:
+    """What an order of ours is for, by its id; `other` for one of somebody else."""
+    parts = find_client_order_id(client_order_id)
+    return "other" if parts is None else parts.role.name.lower()
 
 
 Accounts = dict[tuple[str, str], float | None]

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from ..shm import host
 
 Durability = Literal["power", "process"]
 Request = Signal | SignalCancel | SignalReplace | SignalClose
+R = TypeVar("R", bound=Request)
 
 _SCHEMA: Final = 1
 _BUSY_S: Final = 1.0
@@ -40,7 +41,7 @@ class SignalInvalidError(GatewayError):
     """What was given is nothing that the gateway could read. It was neither kept nor sent, and never will be."""
 
 
-def read_back(request: Request) -> Request:
+def read_back(request: R) -> R:
     """The request as the gateway will read it, and the next process of this name.
 
     Constructors do not look at the fields of a message, only whoever decodes it does: an id with a space in it, or one
@@ -50,12 +51,14 @@ def read_back(request: Request) -> Request:
         SignalInvalidError: it cannot be read; the text names the field.
     """
     try:
-        return _request_decoder.decode(_encoder.encode(request))
+        found = _request_decoder.decode(_encoder.encode(request))
     except (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError) as error:
         name = str(getattr(request, "signal_id", ""))
         raise SignalInvalidError(
             f"{type(request).__name__} {name[:80]!r} was not sent, for nobody could read it: {error}; correct it"
         ) from error
+    assert isinstance(found, type(request))
+    return found
 
 
 class OutboxError(GatewayError):

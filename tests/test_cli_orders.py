@@ -76,7 +76,7 @@ def test_orders_and_positions(trading: Trading) -> None:
     shown = run(floor, "orders")
     assert platform.placed[0].client_order_id in shown.out, "whole, also in a pipe of 80 columns"
     (row,) = run(floor, "orders", "--json").json["orders"]
-    assert (row["platform"], row["symbol"], row["state"]) == ("nt8", "NQ", "working")
+    assert (row["platform"], row["symbol"], row["role"], row["state"]) == ("nt8", "NQ", "entry", "working")
     platform.fill(platform.placed[0].client_order_id, D(1))
     floor.until(lambda: floor.counters()["fills"] == 1)
     page = run(floor, "positions", "--json").json
