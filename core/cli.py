@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -284,6 +283,8 @@ def _watch(monitor: Monitor) -> None:
 @app.command()
 def version(as_json: JsonFlag = False) -> None:
     """The release, and the versions of what decides about its kernels."""
+    from importlib.metadata import version as package_version  # which the other commands do without
+
     parts = {name: package_version(name) for name in ("nexus-gateway", "numpy", "numba", "pyzmq", "msgspec")}
     parts["python"] = sys.version.split()[0]
     if as_json:
