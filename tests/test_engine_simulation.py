@@ -29,7 +29,7 @@ def test_the_storm_is_one():
     seen = {name for outcome in outcomes for name in outcome.counts}
     assert sum(outcome.crashes for outcome in outcomes) > 20
     assert {"unknown", "duplicate_fill", "orphan", "correction", "unknown_resolved_absent", "snapshot_timeout"} <= seen
-    assert {"rolls", "carried", "roll_residual"} <= seen
+    assert {"rolls", "carried", "roll_residual", "limit_breached"} <= seen
     happened: Counter[str] = Counter()
     for outcome in outcomes:
         happened.update(outcome.faults)
@@ -55,6 +55,7 @@ def test_a_seed_reproduces_byte_for_byte():
         ("resend_timeout", "was sent 2 times"),
         ("forget_executions", "executions"),
         ("reset_counters", "signals traded, limit"),
+        ("rebase_equity", "began the day with"),
         ("forget_second_half", "lots opened at the roll"),
     ],
 )

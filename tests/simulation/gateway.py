@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import msgspec
 from nexus_gateway.core import engine as e
@@ -12,7 +13,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.journal.recovery import decode_event
 from nexus_gateway.core.journal.store import encode_event
-from nexus_gateway.core.risk import Limits
+from nexus_gateway.core.risk import Limits, day_bounds
 
 from tests.simulation.due_times import scan_due_ns
 from tests.simulation.faults import Faults
@@ -31,6 +32,7 @@ class Plants:
     resend_timeout: bool = False
     forget_executions: bool = False
     reset_counters: bool = False
+    rebase_equity: bool = False
     forget_second_half: bool = False
 
 
@@ -102,6 +104,8 @@ class Gateway:
         self.broken: list[str] = []
         self.orders_sent: dict[str, int] = {}
         self.first_sent_ns: dict[str, int] = {}
+        self.equity: dict[str, Decimal] = {}
+        self.day_start: dict[str, tuple[int, Decimal]] = {}
         self.losses = 0
         self.lost_trades = 0
         self._trades_before: set[str] = set()
@@ -126,6 +130,9 @@ class Gateway:
         if self.plants.reset_counters:
             self.engine.state.day.trades.clear()
             self.engine.state.seen_keys.clear()
+        if self.plants.rebase_equity:
+            for equity in self.engine.state.day.equity.values():
+                equity.day_start = equity.now
         if self.plants.forget_executions:
             for record in self.engine.state.executions.values():
                 record.seen = False
@@ -151,6 +158,7 @@ class Gateway:
         if self._crash_now("crash before the commit"):
             return
         self.journal.commit()
+        self._note_equity()
         self.committed_digest = ""
         if self._crash_now("crash after the commit", committed=True):
             return
@@ -162,6 +170,19 @@ class Gateway:
             self.journal.checkpoints = [(len(self.journal.rows), self.engine.save())]
         self._set_timer()
 
+    def day_ns(self) -> int:
+        return day_bounds(self.schedule.now_ns, self.limits.day_zone, self.limits.day_starts)[0]
+
+    def _note_equity(self) -> None:
+        """What each day began with, from what is on disk."""
+        assert self.engine is not None
+        for name, route in self.engine.state.routes.items():
+            if route.funds is None:
+                continue
+            if self.day_start.get(name, (0,))[0] != self.day_ns():
+                self.day_start[name] = self.day_ns(), self.equity.get(name, route.funds.equity)
+            self.equity[name] = route.funds.equity
+
     def _carry_out(self, effect: e.Effect) -> None:
         if isinstance(effect, e.SendToPlatform):
             message = effect.message
@@ -172,6 +193,7 @@ class Gateway:
                 self.orders += 1
                 name = message.client_order_id
                 self._check_contract(message)
+                self._check_loss(message)
                 self.orders_sent[name] = self.orders_sent.get(name, 0) + 1
                 self.first_sent_ns.setdefault(name, self.schedule.now_ns)
                 if self.orders_sent[name] > 1 + self.losses:
@@ -193,6 +215,15 @@ class Gateway:
             return
         if order.contract != chosen.contract:
             self.broken.append(f"{order.client_order_id} opens in {order.contract}, {chosen.contract} is in front")
+
+    def _check_loss(self, order: m.Order) -> None:
+        assert self.engine is not None
+        parts = m.find_client_order_id(order.client_order_id)
+        most = self.limits.max_daily_loss_usd
+        assert most is not None
+        loss = sum((start - self.equity[name] for name, (_, start) in self.day_start.items()), Decimal(0))
+        if parts is not None and parts.role is m.OrderRole.ENTRY and loss >= most and not self.losses:
+            self.broken.append(f"{order.client_order_id} was entered after a loss of {loss}, limit {most}")
 
     def _forget_second_half(self) -> None:
         """As if what was opened in the new contract had been kept in memory only."""

@@ -289,7 +289,7 @@ def _check_carriers(
 
 def _check_limits(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
     stage = gateway.limits.stages[gateway.limits.stage]
-    found = []
+    found = _check_day_starts(gateway)
     traded: dict[int, set[str]] = {}
     for platform in platforms:
         if platform.largest > stage.max_size * len(nexus.signals):
@@ -312,6 +312,20 @@ def _check_limits(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform])
         if len(signals) > stage.max_trades_per_day + gateway.lost_trades
     ]
     return found[:3]
+
+
+def _check_day_starts(gateway: Gateway) -> list[str]:
+    """No restart forgives a loss. A torn-off tail may take the day's start with it."""
+    assert gateway.engine is not None
+    if gateway.losses:
+        return []
+    found = []
+    for name, (day_ns, start) in gateway.day_start.items():
+        wanted = start if day_ns == gateway.day_ns() else gateway.equity[name]
+        known = gateway.engine.state.day.equity[name].day_start
+        if known != wanted:
+            found.append(f"{name} began the day with {wanted}, the gateway says {known}")
+    return found
 
 
 def _check_replay(gateway: Gateway, engine: Engine) -> list[str]:

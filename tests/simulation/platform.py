@@ -71,6 +71,14 @@ class FakePlatform:
         booked = [e for e in self.executions.values() if not e.busted and e.contract == contract]
         return sum((e.fill.quantity * e.fill.side.sign for e in booked), ZERO)
 
+    @property
+    def equity(self) -> Decimal:
+        """What the account is worth, USD: marked at the middle, fees of busted trades kept."""
+        booked = [x for x in self.executions.values() if not x.busted]
+        cash = sum((-x.fill.side.sign * x.fill.quantity * x.fill.price for x in booked), ZERO)
+        held = sum((self.net(contract) * BASE[contract] for contract in (OLD, NEW)), ZERO)
+        return Decimal(100_000) + 2 * (cash + held) - sum((x.fill.fee for x in self.executions.values()), ZERO)
+
     def symbol_of(self, contract: str) -> str:
         return SYMBOL if contract == self.front else contract
 
@@ -401,6 +409,14 @@ class FakePlatform:
                 account=self.account,
                 rows=tuple(fills),
                 from_ns=request.executions_from_ns,
+                as_of_ns=now,
+            ),
+            funds=m.Account(
+                platform=self.name,
+                account=self.account,
+                currency="USD",
+                balance=self.equity,
+                equity=self.equity,
                 as_of_ns=now,
             ),
             complete=not self.faults.strike("incomplete_snapshot", self.schedule),
