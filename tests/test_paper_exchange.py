@@ -80,6 +80,18 @@ def test_a_bracket_follows_its_entry_and_goes_with_the_position():
     assert [child.state for child in children] == [m.LegState.CANCELLED] * 2
 
 
+def test_a_bracket_of_a_netting_account_never_opens_a_position():
+    desk = PaperDesk(brackets=True)
+    desk.quote(100, 100.25)
+    desk.place(2, stop_loss=98, take_profit=103)
+    desk.place(2, SELL, role=m.OrderRole.EXIT)
+    assert desk.net() == 0
+    desk.quote(97, 97.25)
+    desk.quote(104, 104.25)
+    assert desk.net() == 0
+    assert {child.state for child in desk.book.orders.values() if child.parent} == {m.LegState.CANCELLED}
+
+
 def test_an_oco_group_shrinks_lot_by_lot():
     desk = PaperDesk()
     desk.quote(100, 100.25)

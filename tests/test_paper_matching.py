@@ -95,6 +95,20 @@ def test_stop_limits_become_limits():
     assert desk.fills(order) == [(1, D("101.25"))]
 
 
+def test_a_triggered_stop_that_is_moved_away_waits_again():
+    desk = PaperDesk()
+    desk.quote(100, 100.25)
+    moved, cheaper = (desk.place(order_type=STOP_LIMIT, stop_price=101, limit_price=101.25) for _ in range(2))
+    desk.quote(102, 102.25)
+    desk.replace(moved, stop_price=105, limit_price=105.25)
+    desk.replace(cheaper, limit_price=101)
+    assert desk.fills(moved) == desk.fills(cheaper) == []
+    desk.quote(100.75, 101)
+    assert desk.fills(cheaper) == [(1, D(101))], "its stop has been reached for good"
+    desk.quote(105, 105.25)
+    assert desk.fills(moved) == [(1, D("105.25"))]
+
+
 def test_quoted_sizes_are_used_up_until_the_next_quote():
     desk = PaperDesk()
     desk.quote(100, 100.25, 10, 3)

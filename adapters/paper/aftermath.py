@@ -153,6 +153,8 @@ class Aftermath:
                 limit_price=price if role is OrderRole.TAKE_PROFIT else None,
                 stop_price=price if role is OrderRole.STOP_LOSS else None,
                 time_in_force=TimeInForce.GTC,
+                # It protects, and goes when there is nothing left to protect; a platform that is late forgets that.
+                reduce_only=not entry.plan.late_cancel_ms,
                 close_ticket=entry.ticket,
                 group=entry.platform_order_id,
                 parent=entry.platform_order_id,

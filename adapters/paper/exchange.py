@@ -227,8 +227,10 @@ class PaperExchange:
             return
         order.quantity = replace.quantity
         if (order.limit_price, order.stop_price) != (replace.limit_price, replace.stop_price):
-            # Another price is a new arrival: a limit moved through the market gets the quote, not its own price.
+            # Another price is a new arrival: a limit moved through the market gets the quote, not its own price, and a
+            # stop moved away waits for the market once more.
             order.resting = False
+            order.triggered = order.triggered and order.stop_price == replace.stop_price
             order.limit_price, order.stop_price = replace.limit_price, replace.stop_price
         order.state = state_while_live(order)
         self.book.touch_order(order)
