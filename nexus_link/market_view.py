@@ -113,12 +113,19 @@ class MarketView:
         """Attach to rings that are new or were made anew, and take in new symbols; some 50 us when nothing changed."""
         self._next_refresh_s = time.monotonic() + REFRESH_EVERY_S
         changed = False
-        if self._directory is None or self._directory.is_replaced():
+        if self._directory is not None and self._directory.is_replaced():
+            # It is made anew only when nobody writes any more: what is attached is of another run, and by the new ids
+            # a name would find the price of another symbol there.
+            for name in list(self._readers):
+                self._retire(name)
+            self._directory = None
+            changed = True
+        if self._directory is None:
             try:
                 self._directory = SymbolDirectory.attach(self.folder)
-                changed = True  # ids may differ
+                changed = True
             except SegmentError:
-                self._directory = None
+                pass  # between the old one and the new one
         names = run_folder.ring_names(self.folder) if self._platforms is None else self._platforms
         for name in names:
             changed |= self._attach(name)
@@ -239,14 +246,19 @@ class MarketView:
         except SegmentError:
             return False  # not there yet; the next refresh looks again
         if reader is not None:
-            self._retired_read += reader.read
-            # What its last writer left unread is of another run by now: not news any more, but not uncounted either.
-            self._retired_lost += reader.lost + max(reader.tail + 1 - reader.next_seq, 0)
-            self._retired_torn += reader.torn
-            reader.close()
+            self._retire(name)
         self._readers[name] = fresh
         self._boards[name] = board
         return True
+
+    def _retire(self, name: str) -> None:
+        reader = self._readers.pop(name)
+        del self._boards[name]
+        self._retired_read += reader.read
+        # What its last writer left unread is of another run by now: not news any more, but not uncounted either.
+        self._retired_lost += reader.lost + max(reader.tail + 1 - reader.next_seq, 0)
+        self._retired_torn += reader.torn
+        reader.close()
 
     def _wanted_ids(self) -> list[int] | None:
         if self._symbols is None:

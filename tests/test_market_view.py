@@ -22,6 +22,7 @@ from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import empty_ticks
 
 from tests.support.feeds import close_feed, make_feed, make_symbols, publish_quote
+from tests.support.shm_processes import linux_only
 
 
 @pytest.fixture
@@ -210,6 +211,33 @@ def test_a_long_wait_hears_a_ring_that_comes_meanwhile(tmp_path):
         close_feed(feed)
 
 
+@linux_only  # elsewhere nobody removes what a reader has mapped
+def test_names_of_a_new_run_never_find_the_prices_of_the_old_one(feeds, tmp_path):
+    """All was killed and started again at once, with other symbols: the old boards beat a moment ago."""
+    view = MarketView(tmp_path)
+    publish_quote(feeds[0], 1, 18_000.0, 18_001.0)
+    publish_quote(feeds[0], 1, 18_000.0, 18_001.0)
+    assert view.drain(empty_ticks(1)) == 1
+    for path in [*tmp_path.glob("*.ticks"), *tmp_path.glob("*.board"), *tmp_path.glob("*.symbols")]:
+        path.unlink()
+    view.refresh()
+    assert view.latest("NQ") is None
+    make_symbols(tmp_path, "ES", "NQ")
+    view.refresh()
+    assert (view.latest("ES"), view.latest("NQ"), view.platforms) == (None, None, [])
+    assert (view.read, view.lost) == (1, 1)
+    close_feed(feeds.pop(0))
+    (tmp_path / "nt8.counters").unlink()
+    feeds.append(make_feed(tmp_path, "nt8", Platform.NT8))
+    publish_quote(feeds[-1], 2, 18_005.0, 18_006.0)
+    view.refresh()
+    assert view.latest("NQ").bid == 18_005.0
+    assert view.latest("ES") is None
+    assert view.drain(empty_ticks(8)) == 1
+    view.close()
+
+
+@linux_only
 def test_features_do_not_mix_the_symbols_of_two_runs(tmp_path, run_dir):
     """A gateway that is started with other symbols gives the ids out anew, and NEXUS lives on."""
     make_symbols(run_dir, "NQ", "ES")
