@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -172,19 +172,11 @@ class NexusCommunicationAdapter:
                 sizings[platform] = sizing
         if not sizings:
             return self._refused(*refusals)
-        signal = Signal(
-            signal_id=signal_id,
-            symbol=idea.symbol,
-            side=idea.side,
-            created_ns=time.time_ns(),
-            targets=tuple(Target(platform=platform, quantity=sizing.lots) for platform, sizing in sizings.items()),
-            quantity=max(sizing.lots for sizing in sizings.values()),
-            # Distances, not prices: what is traded at another level has its stop there.
-            bracket=Bracket(stop_distance=idea.stop_distance, take_profit_distance=idea.take_profit_distance),
-            policy=idea.policy,
-            tick_ns=idea.tick_ns,
-            strategy=self._settings.strategy,
-        )
+        try:
+            signal = self._make_signal(idea, sizings)
+        except ValueError as error:
+            # Such as more lots than any message may ask for. What a strategy has thought up must not end its loop.
+            return self._refused(*refusals, Refusal(RejectCode.MALFORMED, f"{error}; correct the idea"))
         for refused in refusals:
             self.ledger.note_refusal(refused.code)
         outcome = self.send(signal, timeout_s)
@@ -214,6 +206,21 @@ class NexusCommunicationAdapter:
             return name
         return f"{self._settings.strategy}-{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"
 
+    def _make_signal(self, idea: TradeIdea, sizings: Mapping[str, Sizing]) -> Signal:
+        return Signal(
+            signal_id=self.signal_id(idea),
+            symbol=idea.symbol,
+            side=idea.side,
+            created_ns=time.time_ns(),
+            targets=tuple(Target(platform=platform, quantity=sizing.lots) for platform, sizing in sizings.items()),
+            quantity=max(sizing.lots for sizing in sizings.values()),
+            # Distances, not prices: what is traded at another level has its stop there.
+            bracket=Bracket(stop_distance=idea.stop_distance, take_profit_distance=idea.take_profit_distance),
+            policy=idea.policy,
+            tick_ns=idea.tick_ns,
+            strategy=self._settings.strategy,
+        )
+
     def _pass_on(self, news: SignalOutcome | Reject | LinkStatus) -> None:
         if self._on_news is not None:
             self._on_news(news)
@@ -225,8 +232,9 @@ class NexusCommunicationAdapter:
 
     def _refuse_whole(self, idea: TradeIdea) -> Refusal | None:
         for distance in (idea.stop_distance, idea.take_profit_distance):
-            if distance is not None and not (distance.is_finite() and distance > 0):
-                return Refusal(RejectCode.RISK_NOT_MEASURABLE, f"distance was {distance}, must be above 0; correct it")
+            if distance is not None and not (isinstance(distance, Decimal) and distance.is_finite() and distance > 0):
+                text = f"distance was {distance!r}, must be a Decimal above 0; correct it"
+                return Refusal(RejectCode.RISK_NOT_MEASURABLE, text)
         if idea.symbol in self._gateway.unknown_symbols():
             text = f"a signal on {idea.symbol} has an unknown outcome; no new risk on it before that is cleared up"
             return Refusal(RejectCode.OUTCOME_UNKNOWN, text)

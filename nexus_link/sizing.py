@@ -64,7 +64,8 @@ def size_position(
         max_lots: never more than this; None = no such bound.
 
     Raises:
-        SizingRefused: risk_not_measurable (distance, budget or bound is no Decimal above zero), stale_rate (the
+        SizingRefused: risk_not_measurable (distance, budget or bound is no Decimal above zero, or the distance is
+            below one tick), stale_rate (the
             currency's rate is stale or missing), size_below_lot (one lot step risks more than the budget).
     """
     for name, value in (("risk_usd", risk_usd), ("stop_distance", stop_distance), ("max_lots", max_lots)):
@@ -74,6 +75,12 @@ def size_position(
             raise SizingRefused(
                 RejectCode.RISK_NOT_MEASURABLE, f"{name} was {value!r}, must be a Decimal above 0; correct it"
             )
+    if stop_distance < instrument.tick:
+        raise SizingRefused(
+            RejectCode.RISK_NOT_MEASURABLE,
+            f"stop_distance was {stop_distance}, one tick of {instrument.symbol} is {instrument.tick}: no stop can lie "
+            "there, and a size by it would be without bound; use a wider stop",
+        )
     per_lot = Money(stop_distance * instrument.point_value, instrument.currency)
     try:
         conversion = rates.convert(per_lot, "USD", now_ns)

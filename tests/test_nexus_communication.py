@@ -179,10 +179,20 @@ def test_brazilian_risk_needs_a_live_rate(folder):
         assert sent(gateway)[0].targets[0].quantity == 55
 
 
-@pytest.mark.parametrize("bad", [D(0), D(-5), D("NaN"), D("Infinity")])
+@pytest.mark.parametrize("bad", [D(0), D(-5), D("NaN"), D("Infinity"), D("1e-15"), 20, 20.5])
 def test_a_distance_that_is_none_is_refused(folder, bad):
     with trading(folder) as (_, adapter):
         assert adapter.send_trading_signal(idea(stop_distance=bad)).refusals[0].code is RejectCode.RISK_NOT_MEASURABLE
+
+
+def test_an_idea_that_makes_no_signal_is_refused_and_ends_nothing(folder):
+    with trading(folder, risk_usd=D("1e12")) as (gateway, adapter):
+        answer = adapter.send_trading_signal(idea(stop_distance=D(1)))
+        assert [refusal.code for refusal in answer.refusals] == [RejectCode.MALFORMED]
+        assert "quantity must lie within ±1000000, was 5E+10" in answer.refusals[0].text
+        assert adapter.send_trading_signal(idea(take_profit_distance=D("1e10"))).outcome is None
+        assert sent(gateway) == []
+        assert adapter.ledger.summarize()["rejects"] == {"malformed": 2}
 
 
 def test_a_strategy_is_asked_on_each_quote(folder):

@@ -95,6 +95,10 @@ def test_a_bound_on_lots_is_floored_to_the_step():
 def test_the_size_is_the_largest_that_fits(symbol, risk, distance):
     instrument = CATALOG[symbol]
     converter = rates(usdbrl())
+    if distance < instrument.tick:
+        with pytest.raises(SizingRefused, match="no stop can lie there"):
+            size_position(risk, distance, instrument, converter, NOW_NS)
+        return
     per_point = instrument.point_value / (D("5.50") if instrument.currency == "BRL" else 1)
     if instrument.min_lots * distance * per_point > risk * D("1.000000001"):
         with pytest.raises(SizingRefused, match="use a nearer stop"):
