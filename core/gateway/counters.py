@@ -77,6 +77,8 @@ class GatewayCounters:
         self._cells: dict[str, Counter] = {name: page.counter(name) for name in COUNTERS}
         self._histograms = {name: page.histogram_address(name) for name in HISTOGRAMS}
         self._link_counts: dict[str, int] = {}
+        for name in ("routes_up", "routes_ready"):
+            self._cells[name].set(0)  # a predecessor's, until now: its links are gone
 
     def add(self, name: str, amount: int = 1) -> None:
         """Count something."""

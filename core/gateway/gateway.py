@@ -98,6 +98,7 @@ class Gateway:
         self._markets.refresh(time.time_ns())
         self._choose_contracts()
         self._finish_turn(time.monotonic_ns())
+        self._publish()
 
     def turn(self) -> None:
         """Wait for something to do, at most `LONGEST_WAIT_MS`, and do it."""
@@ -182,7 +183,7 @@ class Gateway:
         if now_ns >= self._next_look_ns:
             self._next_look_ns = now_ns + _LOOK_NS
             self._look_at_kill_file()
-            self._counters.publish(self._journaled.engine.state, {"adapters": self._adapters, "nexus": self._nexus})
+            self._publish()
         if now_ns >= self._next_value_ns:
             self._next_value_ns = now_ns + _VALUE_NS
             self._value_what_is_open()
@@ -219,6 +220,9 @@ class Gateway:
         self._journaled.checkpoint(time.time_ns())
         self._counters.add("turns")
         self._counters.observe(TURN_NS, time.monotonic_ns() - started_ns)
+
+    def _publish(self) -> None:
+        self._counters.publish(self._journaled.engine.state, {"adapters": self._adapters, "nexus": self._nexus})
 
     def _tell_reports(self) -> None:
         """After the orders: a report waits for an order, never an order for a report."""
