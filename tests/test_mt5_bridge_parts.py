@@ -30,6 +30,7 @@ from tests.support.mt5_bridges import SCRIPT, load_bridge
 mt5 = load_bridge()
 VECTORS = vectors.make_vectors()
 UTC = datetime.UTC
+AT_UTC = mt5.ServerClock({"utc_offset_minutes": 0, "dst": "none", "mode": "configured"})
 ENTRY_ID = m.client_order_id(m.signal_key("some signal"), 3, m.OrderRole.ENTRY, 40)
 
 
@@ -386,6 +387,41 @@ def test_noise_of_floats_is_no_price():
 )
 def test_symbols_of_others_are_named_as_the_protocol_says(name, symbol):
     assert mt5.name_external(name, ["NQ"]) == symbol
+
+
+def describe(account: str, mode: int, tick_value: float = 5.0) -> dict:
+    """`instrument` of a symbol with profit in dollars, tick 0.25, contract size 10."""
+    info = SimpleNamespace(name="NAS100", trade_tick_size=0.25, point=0.01, trade_tick_value=tick_value)
+    vars(info).update(trade_contract_size=10.0, trade_calc_mode=mode, currency_profit="USD", expiration_time=0)
+    vars(info).update(volume_step=0.1, volume_min=0.1, volume_max=50.0, trade_exemode=2)
+    vars(info).update(filling_mode=1, order_mode=127, expiration_mode=15)
+    return mt5.describe_instrument(info, mt5.SymbolFacts(info), "NAS100", account, AT_UTC)
+
+
+CFD_INDEX, FOREX, FUTURE = 3, 0, 33
+
+
+@pytest.mark.parametrize(
+    ("account", "mode", "tick_value", "worth"),
+    [
+        ("USD", CFD_INDEX, 5.0, "20"),
+        ("USD", FUTURE, 5.0, "20"),
+        ("USD", CFD_INDEX, 0.0, "10"),  # not told yet; the contract size says it, too
+        ("EUR", CFD_INDEX, 5.0, "10"),  # the tick value is in euros
+        ("EUR", FOREX, 5.0, "10"),
+        ("EUR", FUTURE, 5.0, None),  # a future's point is told by its tick value alone
+    ],
+)
+def test_what_a_point_is_worth(account, mode, tick_value, worth):
+    described = describe(account, mode, tick_value)
+    assert (described["point_value"], described["currency"]) == (worth, "USD")
+    assert (described["tick_size"], described["lot_step"]) == ("0.25", "0.1")
+
+
+def test_without_a_tick_value_a_future_is_not_synchronised_yet():
+    """Nobody would compare its multiplier."""
+    with pytest.raises(mt5.NotSynchronised, match="tick value of 'NAS100' was 0"):
+        describe("USD", FUTURE, 0.0)
 
 
 # Identity.

@@ -261,14 +261,16 @@ def test_a_series_and_an_expired_contract_are_refused(tmp_path):
                 bench.adapter.subscribe((bench.symbol,))
 
 
-@pytest.mark.parametrize("gone", [{"trade_tick_size": 0.0, "point": 0.0}, {"volume_step": 0.0}])
+@pytest.mark.parametrize(
+    "gone", [{"trade_tick_size": 0.0, "point": 0.0}, {"volume_step": 0.0}, {"trade_tick_value": 0.0}]
+)
 def test_a_symbol_that_is_not_synchronised_yet_is_waited_for_then_refused(tmp_path, gone):
     """Just selected, its terms are 0: nothing to trade by, and nothing that ends the bridge."""
     with Mt5Bench(tmp_path) as bench:
         bench.start()
-        there = {"trade_tick_size": 0.25, "point": 0.25, "volume_step": 1.0}
+        there = {"trade_tick_size": 0.25, "point": 0.25, "volume_step": 1.0, "trade_tick_value": 5.0}
         bench.stand_in.set_symbol(bench.name, **gone)
-        with pytest.raises(LinkLostError, match="not synchronised yet"):
+        with pytest.raises(LinkLostError, match=r"not synchronised yet|tick value of 'NQZ26' was 0"):
             bench.adapter.subscribe((bench.symbol,))
         coming = threading.Timer(0.4, lambda: bench.stand_in.set_symbol(bench.name, **there))
         coming.start()

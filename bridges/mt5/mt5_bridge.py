@@ -130,8 +130,8 @@ ACCOUNT_REAL = 2
 REASON_SL, REASON_TP, REASON_SO = 4, 5, 6
 DEAL_BUY, DEAL_SELL, DEAL_BUY_CANCELED, DEAL_SELL_CANCELED = 0, 1, 13, 14
 ENTRY_IN = 0
-CALC_BY_CONTRACT_SIZE = (0, 2, 4, 5, 32)
-"""FOREX, CFD, CFDLEVERAGE, FOREX_NO_LEVERAGE, EXCH_STOCKS: profit is price difference x contract size x lots."""
+CALC_BY_CONTRACT_SIZE = (0, 2, 3, 4, 5, 32)
+"""FOREX, CFD, CFDINDEX, CFDLEVERAGE, FOREX_NO_LEVERAGE, EXCH_STOCKS: profit is difference x contract size x lots."""
 
 ORDER_TYPES = {
     0: ("buy", "market"),
@@ -1141,15 +1141,17 @@ def open_symbol(terminal: Terminal, name: str, server_now_ms: int) -> Any:
 
 
 def describe_instrument(info: Any, market: SymbolFacts, symbol: str, account_currency: str, clock: ServerClock) -> Body:
-    """`instrument` of the protocol. Raises ValueError on numbers that are none."""
+    """`instrument` of the protocol. Raises NotSynchronised, ValueError on numbers that are none."""
     point_value: Decimal | None = None
-    currency = info.currency_profit
-    if currency in ("", account_currency):
-        # The tick value is in the account's currency.
-        currency = account_currency
-        point_value = exact(float(exact(info.trade_tick_value) / market.tick_size))
+    currency = info.currency_profit or account_currency
+    tick_value = exact(info.trade_tick_value)  # in the account's currency
+    if currency == account_currency and tick_value > 0:
+        point_value = exact(float(tick_value / market.tick_size))
     elif info.trade_calc_mode in CALC_BY_CONTRACT_SIZE:
         point_value = exact(info.trade_contract_size)
+    elif currency == account_currency:
+        # Without it nobody would compare the multiplier.
+        raise NotSynchronised(f"the tick value of {info.name!r} was {tick_value}, must be above 0: subscribe later")
     return {
         "symbol": symbol,
         "platform_symbol": info.name,
@@ -3215,12 +3217,18 @@ class Bridge:
             # History of the next one may take a while.
             link.flush(time.monotonic())
 
-    def _open_symbol(self, name: str, until_s: float) -> tuple[Any, SymbolFacts]:
-        """One that was just selected may take a moment to be synchronised. Raises SymbolRefused, ValueError."""
+    def _open_symbol(self, wanted: Body, until_s: float) -> tuple[SymbolFacts, Body]:
+        """What orders need to know of it, and `instrument` of the protocol. One that was just selected may take a
+        moment to be synchronised. Raises SymbolRefused, ValueError.
+        """
+        assert self.terminal.account is not None
+        currency = self.terminal.account.currency
         while True:
-            info = open_symbol(self.terminal, name, self.clock.to_server_ms(time.time_ns() // NS_PER_MS))
+            now_ms = self.clock.to_server_ms(time.time_ns() // NS_PER_MS)
+            info = open_symbol(self.terminal, wanted["platform_symbol"], now_ms)
             try:
-                return info, SymbolFacts(info)
+                market = SymbolFacts(info)
+                return market, describe_instrument(info, market, wanted["symbol"], currency, self.clock)
             except NotSynchronised:
                 if time.monotonic() >= until_s:
                     raise
@@ -3229,16 +3237,16 @@ class Bridge:
     def _open_stream(self, wanted: Body, before: Stream | None, until_s: float) -> tuple[Body, Rows | None]:
         """Answer for one symbol, and its state."""
         assert self._trade is not None
-        assert self.terminal.account is not None
         answer: Body = {"symbol_id": wanted["symbol_id"], "accepted": False}
-        currency = self.terminal.account.currency
         try:
-            info, market = self._open_symbol(wanted["platform_symbol"], until_s)
-            instrument = describe_instrument(info, market, wanted["symbol"], currency, self.clock)
+            market, instrument = self._open_symbol(wanted, until_s)
         except (SymbolRefused, ValueError) as error:
             self.log.say("warning", f"{wanted['symbol']}: {error}")
             return {**answer, "text": str(error)[:512]}, None
         self._trade.desk.markets[wanted["symbol"]] = market
+        if instrument["point_value"] is None and before is None:
+            words = f"its profit is in {instrument['currency']}, which is not the account's currency"
+            self.notice("warning", f"{wanted['symbol']}: what a point is worth is not known here ({words}), compare it")
         stream, resumed, text = before, False, ""
         if stream is None:
             cursor = None
