@@ -120,9 +120,11 @@ def test_launchers_killed_at_random_points_leave_no_second_child_of_a_name(tmp_p
     run_folder = tmp_path / "run"
     for number in range(24):
         popen = subprocess.Popen([sys.executable, "-m", ENTRIES, str(tmp_path)])
-        if number % 4:
-            wait_for(lambda: bool(psutil.Process(popen.pid).children()), "its first child")  # noqa: B023
-        time.sleep(chance.random() * (0.5 if number % 4 else 1.0))
+        children = Path(f"/proc/{popen.pid}/task/{popen.pid}/children")
+        if number % 3:
+            wait_for(lambda: bool(children.read_text()), "its first child")  # noqa: B023
+        # At once, when nobody has written down yet who its children are; while they start; at any time.
+        time.sleep((1.0, 0.0, 0.5)[number % 3] * chance.random())
         popen.kill()
         popen.wait()
         with Launcher(make_config(tmp_path), [make_spec("one"), make_spec("two")]) as launcher:
