@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from ..core.errors import GatewayError
 from ..core.instruments.currency import CurrencyConverter, Rate
-from ..core.messages import Bracket, FanOut, Reject, RejectCode, Side, Signal, Target
+from ..core.messages import Bracket, FanOut, FanOutKind, Reject, RejectCode, Side, Signal, Target
 from .interface import NexusGatewayInterface
 from .order_ledger import OrderLedger
 from .outcomes import LinkStatus, SignalOutcome
@@ -145,8 +145,9 @@ class NexusCommunicationAdapter:
     def send_trading_signal(self, idea: TradeIdea, timeout_s: float = 0.0) -> TradeAnswer:
         """Size an idea for each of its platforms and send it as one signal.
 
-        A platform that cannot be sized is left out and named in `refusals`, the others trade; the gateway's fan-out
-        policy sees only those.
+        A platform that cannot be sized is left out and named in `refusals`, the others trade, if the idea's policy lets
+        them: nothing is sent when all had to trade, when the primary is left out, or when too few are left for the
+        quorum. The gateway knows nothing of those left out.
 
         Args:
             timeout_s: how long to wait for the gateway's first word; 0 = not at all.
@@ -170,8 +171,10 @@ class NexusCommunicationAdapter:
                 refusals.append(sizing)
             else:
                 sizings[platform] = sizing
-        if not sizings:
-            return self._refused(*refusals)
+        lacking = _lacks(idea, sizings)
+        if not sizings or lacking:
+            because = (Refusal(refusals[0].code, lacking),) if sizings else ()
+            return self._refused(*refusals, *because)
         try:
             signal = self._make_signal(idea, sizings)
         except ValueError as error:
@@ -276,3 +279,17 @@ class NexusCommunicationAdapter:
             )
         except SizingRefused as refused:
             return Refusal(refused.code, str(refused), platform)
+
+
+def _lacks(idea: TradeIdea, sizings: Mapping[str, Sizing]) -> str:
+    """What an idea's policy misses when only the sized platforms trade; empty when it misses nothing."""
+    policy, out = idea.policy, [platform for platform in idea.platforms if platform not in sizings]
+    if not out:
+        return ""
+    if policy.kind is FanOutKind.ALL_OR_FLATTEN:
+        return f"all platforms had to trade, {', '.join(out)} cannot; nothing was sent"
+    if policy.kind is FanOutKind.PRIMARY_THEN_HEDGE and idea.platforms[0] in out:
+        return f"the primary {out[0]} cannot trade, and a hedge must not take its place; nothing was sent"
+    if policy.kind is FanOutKind.QUORUM and len(sizings) < policy.quorum:
+        return f"{len(sizings)} platforms can trade, the quorum is {policy.quorum}; nothing was sent"
+    return ""

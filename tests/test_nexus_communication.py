@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 from nexus_gateway.core.config.default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS
 from nexus_gateway.core.instruments.catalog import load_catalog
-from nexus_gateway.core.messages import LegState, RejectCode, Report, Side, Signal, SignalState
+from nexus_gateway.core.messages import FanOut, FanOutKind, LegState, RejectCode, Report, Side, Signal, SignalState
 from nexus_gateway.nexus_link import order_ledger
 from nexus_gateway.nexus_link.communication import AdapterSettings, NexusCommunicationAdapter, TradeIdea
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
@@ -155,6 +155,29 @@ def test_a_platform_that_cannot_be_sized_is_left_out_and_named(folder):
         }
         # The stop is a distance, so what is quoted 150 points lower is traded all the same.
         assert [target.platform for target in sent(gateway)[0].targets] == ["nt8", "mt5"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "platforms", "sent_to"),
+    [
+        (FanOut(kind=FanOutKind.BEST_EFFORT), ("bookmap", "nt8", "sierra"), ["nt8", "sierra"]),
+        (FanOut(kind=FanOutKind.ALL_OR_FLATTEN), ("nt8", "sierra", "bookmap"), []),
+        (FanOut(kind=FanOutKind.PRIMARY_THEN_HEDGE), ("bookmap", "nt8", "sierra"), []),
+        (FanOut(kind=FanOutKind.PRIMARY_THEN_HEDGE), ("nt8", "sierra", "bookmap"), ["nt8", "sierra"]),
+        (FanOut(kind=FanOutKind.QUORUM, quorum=3), ("nt8", "sierra", "bookmap"), []),
+        (FanOut(kind=FanOutKind.QUORUM, quorum=2), ("nt8", "sierra", "bookmap"), ["nt8", "sierra"]),
+        (FanOut(kind=FanOutKind.ALL_OR_FLATTEN), ("nt8", "sierra"), ["nt8", "sierra"]),
+    ],
+)
+def test_a_platform_is_left_out_only_where_the_policy_lets_the_others_trade(folder, policy, platforms, sent_to):
+    """The gateway would see a smaller `all`, and take the first hedge for the primary."""
+    with trading(folder) as (gateway, adapter):
+        answer = adapter.send_trading_signal(idea(platforms=platforms, policy=policy), 30)
+        assert [target.platform for signal in sent(gateway) for target in signal.targets] == sent_to
+        assert (answer.outcome is None) == (not sent_to)
+        if not sent_to:
+            assert "nothing was sent" in answer.refusals[-1].text
+            assert answer.refusals[-1].code is RejectCode.STALE_QUOTE
 
 
 def test_a_size_below_one_lot_is_refused_and_nothing_is_sent(folder):
