@@ -59,6 +59,9 @@ class OrderDesk(Protocol):
     def report(self, event: OrderEvent) -> None:
         """Tell the gateway what the platform says. Never blocks, never lost; events keep their order.
 
+        It leaves when the command that brought it has been executed, or else with the session's turn that follows
+        `poll`: together with what else was said meanwhile.
+
         Raises:
             ValueError: the event names another platform or account than this session's.
         """

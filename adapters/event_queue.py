@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 
 import msgspec
 
 from ..core.logs import Log
 from ..core.messages import Fill, OrderUpdate
-from ..core.transport import LinkClient
+from ..core.transport import MOST_TOGETHER, LinkClient
 from ..shm.counters import CountersPage
 from .base import OrderEvent
 
@@ -34,6 +35,7 @@ class EventQueue:
     def add(self, event: OrderEvent) -> None:
         """Append an event; `flush` sends it."""
         self._waiting.append(event)
+        self._gauge.set(len(self._waiting))
         if len(self._waiting) > MAX_WAITING_EVENTS:
             self._log.error("too many order events wait for the gateway", dropped=len(self._waiting))
             self.drop()
@@ -54,7 +56,12 @@ class EventQueue:
 
     def flush(self, link: LinkClient | None) -> None:
         """Send as far as the link takes it."""
-        while self._waiting and link is not None and link.send(self._waiting[0]):
-            self._waiting.popleft()
-            self._sent.add()
+        while self._waiting and link is not None:
+            # What a platform says in one breath (accepted, filled, done) is for one turn of the gateway.
+            together = tuple(islice(self._waiting, MOST_TOGETHER))
+            if not link.send(*together):
+                break
+            for _ in together:
+                self._waiting.popleft()
+            self._sent.add(len(together))
         self._gauge.set(len(self._waiting))

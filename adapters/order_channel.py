@@ -159,6 +159,7 @@ class OrderChannel:
         contracts = {each.symbol: each.contract for each in after.instruments}
         rolled = {each.symbol: each.contract for each in before.instruments if contracts.get(each.symbol)}
         rolled = {symbol: contract for symbol, contract in rolled.items() if contract not in ("", contracts[symbol])}
+        self._events.flush(self._link)
         if self._link is not None:
             # The new link will not bring what the old one has brought. An order for a contract of before is refused.
             self._account = after
@@ -170,6 +171,7 @@ class OrderChannel:
 
     def platform_down(self) -> None:
         """The platform's session is over; the gateway hears it with the next heartbeat."""
+        self._events.flush(self._link)
         self._account = None
         if self._link is not None:
             self._link.platform_up = False
@@ -185,6 +187,7 @@ class OrderChannel:
         if link is None:
             return
         link.last_data_ns = self._last_publish.value
+        self._events.flush(link)  # what the platform has said since the last turn
         lost = self._take_arrived(link)
         link.tick()
         self._counts["order_link_up"].set(int(link.is_up))
@@ -217,13 +220,9 @@ class OrderChannel:
         if route != (self._platform, account):
             raise ValueError(f"order event of {route}, this session is ({self._platform!r}, {account!r})")
         self._placed.remember(event)
-        self._queue(event)
+        self._events.add(event)
 
     # Inside.
-
-    def _queue(self, event: OrderEvent) -> None:
-        self._events.add(event)
-        self._events.flush(self._link)
 
     def _open_link(self) -> LinkClient | None:
         if self._account is None or self._monotonic_s() < self._retry_link_s:
@@ -283,6 +282,7 @@ class OrderChannel:
                 # What came behind it is refused, rather than forgotten.
                 self.platform_down()
                 lost = error
+            self._events.flush(self._link)  # all that one command has brought, together
         return lost
 
     def _take(self, body: Message, hello: Hello) -> None:
@@ -327,7 +327,7 @@ class OrderChannel:
             account=hello.account,
             replace_revision=command.revision if isinstance(command, Replace) else 0,
         )
-        self._queue(reject)
+        self._events.add(reject)
 
     def _answer(self, request: SnapshotRequest) -> None:
         if self._account is None or (request.platform, request.account) != (self._platform, self._account.name):

@@ -75,9 +75,11 @@ class InstantPlatform:
             "quantity": order.quantity, "platform_order_id": f"P{len(self._placed)}", "ts_event_ns": time.time_ns(),
         }  # fmt: skip
         terms = row | {"order_type": order.order_type}
-        self.client.send(OrderUpdate(**terms, state=LegState.WORKING, filled=D(0)))
-        self.client.send(Fill(**row, exec_id=f"X{len(self._placed)}", price=PRICE))
-        self.client.send(OrderUpdate(**terms, state=LegState.FILLED, filled=order.quantity))
+        self.client.send(
+            OrderUpdate(**terms, state=LegState.WORKING, filled=D(0)),
+            Fill(**row, exec_id=f"X{len(self._placed)}", price=PRICE),
+            OrderUpdate(**terms, state=LegState.FILLED, filled=order.quantity),
+        )
 
 
 def play_platforms(config: GatewayConfig, token: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..core.logs import Log
 from ..core.messages import Message, Reject, Signal, SignalCancel, SignalClose
-from ..core.transport import LinkClient
+from ..core.transport import MOST_TOGETHER, LinkClient
 from .kept_changes import KeptChanges
 from .link_options import LinkOptions
 from .outbox import Outbox, OutboxError
@@ -72,8 +72,8 @@ class SignalDesk:
     def say(self, client: LinkClient) -> None:
         """Send what is due: signals and questions, then what changes them, which must not arrive before them."""
         messages = self.book.due(time.monotonic_ns(), _AT_MOST)
-        for message in messages:
-            if not client.send(message):
+        for first in range(0, len(messages), MOST_TOGETHER):
+            if not client.send(*messages[first : first + MOST_TOGETHER]):
                 return
         if len(messages) < _AT_MOST and client.is_up and self._changes is not None:
             self._changes.say(client)

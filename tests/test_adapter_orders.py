@@ -23,7 +23,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path, remove_kills
 from nexus_gateway.core.logs import process_log
-from nexus_gateway.core.transport import make_client_socket, make_server_socket
+from nexus_gateway.core.transport import MOST_TOGETHER, make_client_socket, make_server_socket
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.tick import Platform
 
@@ -52,12 +52,14 @@ class FakeLink:
         self.socket = None
         self.sent: list[m.Message] = []
         self.inbox: list[m.Message] = []
+        self.together: list[int] = []
         self.restarts: list[m.Hello] = []
         self.closed = False
 
-    def send(self, body: m.Message) -> bool:
+    def send(self, *bodies: m.Message) -> bool:
         if self.is_up:
-            self.sent.append(body)
+            self.sent += bodies
+            self.together.append(len(bodies))
         return self.is_up
 
     def receive(self) -> list[m.Message]:
@@ -148,6 +150,11 @@ class Bench:
         self.link.inbox += bodies
         self.channel.turn()
         return self.link.sent[before:]
+
+    def say(self, event: m.Message) -> None:
+        """The platform says something, and the turn in which it leaves is over."""
+        self.channel.report(event)
+        self.channel.turn()
 
     def count(self, name: str) -> int:
         return self.feed.counters.values()[name]
@@ -265,12 +272,28 @@ def test_an_order_is_placed_once_and_answered_every_time(bench):
     assert bench.hear(order()) == []
     assert bench.hear(order()) == [], "no answer is known yet: silence, and no second order"
     assert bench.adapter.executed == [order()]
-    bench.channel.report(update(order()))
+    bench.say(update(order()))
     assert bench.hear(order()) == [update(order())]
-    bench.channel.report(update(order(), m.LegState.FILLED, filled=ONE))
+    bench.say(update(order(), m.LegState.FILLED, filled=ONE))
     assert bench.hear(order()) == [update(order(), m.LegState.FILLED, filled=ONE)]
     assert bench.adapter.executed == [order()]
     assert bench.count("orders_repeated") == 3
+
+
+def test_what_the_platform_says_in_one_breath_leaves_together_in_order_and_bounded(bench):
+    bench.go()
+    events = [update(order(f"s{number}")) for number in range(MOST_TOGETHER + 3)]
+    for event in events:
+        bench.channel.report(event)
+    assert bench.hear() == events
+    assert bench.link.together[-2:] == [MOST_TOGETHER, 3]
+
+
+def test_what_was_said_before_the_platform_went_is_heard_before_that(bench):
+    bench.go()
+    bench.channel.report(update(order()))
+    bench.channel.platform_down()
+    assert bench.link.sent[-1] == update(order())
 
 
 def test_a_refused_cancel_is_no_answer_to_its_order(bench):
@@ -284,7 +307,7 @@ def test_a_refused_cancel_is_no_answer_to_its_order(bench):
         platform="nt8",
         account="A1",
     )
-    bench.channel.report(said_no)
+    bench.say(said_no)
     assert bench.hear(order()) == [update(order())]
 
 

@@ -29,6 +29,7 @@ from nexus_gateway.core.messages import (
     encode,
 )
 from nexus_gateway.core.transport import (
+    MOST_TOGETHER,
     LinkClient,
     LinkState,
     LinkTiming,
@@ -318,6 +319,59 @@ def test_a_bad_message_within_a_session_is_rejected_by_name_and_the_session_goes
     assert client.send(QUERY)
     ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
     assert client.counts["links"] == 1
+
+
+def queries(count: int) -> list[Query]:
+    return [Query(request_id=number, what=QueryKind.STATUS) for number in range(1, count + 1)]
+
+
+def test_what_is_sent_together_arrives_together_and_in_order(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    asked = queries(MOST_TOGETHER)
+    assert client.send(*asked)
+    assert ends.socket.poll(20_000)
+    assert [event.body for event in ends.server.receive() if isinstance(event, PeerSaid)] == asked
+    answers = [AdminResult(request_id=each.request_id, accepted=True, done=True) for each in asked]
+    assert ends.server.send("nexus|nexus", *answers)
+    assert client.socket is not None
+    assert client.socket.poll(20_000)
+    assert client.receive() == answers
+    assert client.counts["messages_sent"] == client.counts["messages_received"] - 1 == MOST_TOGETHER
+
+
+def test_a_bad_message_among_others_is_refused_alone(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    one, two = queries(2)
+    bad = msgspec.msgpack.encode({"seq": client._link.last_seq_sent + 2, "body": {"signal_id": "s-9"}})
+    frames = [client._link.frame(one, 0, 5)]
+    client._link.last_seq_sent += 1
+    frames += [bad, client._link.frame(two, 0, 5)]
+    assert client._put(*frames)
+    ends.until(lambda: [event.body for event in saids(ends)] == [one, two])
+    ends.until(lambda: any(isinstance(body, Reject) and body.signal_id == "s-9" for body in ends.heard[client]))
+    assert client.counts["links"] == 1
+
+
+def test_what_comes_behind_a_gap_is_not_taken(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    one, two, three = (client._link.frame(each, 0, 5) for each in queries(3))
+    assert client._put(one, three, two)
+    ends.until(lambda: client.counts["links"] == 2)
+    assert [event.body for event in saids(ends)] == queries(1)
+
+
+def test_too_many_frames_end_the_session_at_either_end(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    client.send(*queries(MOST_TOGETHER + 1))
+    ends.until(lambda: client.counts["links"] == 2)
+    assert ends.server.counts["bad_messages"] == 1
+    assert not saids(ends)
+    ends.server.send("nexus|nexus", *queries(MOST_TOGETHER + 1))
+    ends.until(lambda: client.counts["links"] == 3)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)

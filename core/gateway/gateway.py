@@ -227,8 +227,7 @@ class Gateway:
     def _tell_reports(self) -> None:
         """After the orders: a report waits for an order, never an order for a report."""
         try:
-            for told in self._journaled.take_reports():
-                self._outbox.tell(told)
+            self._outbox.tell(self._journaled.take_reports())
         except EngineFaultError:
             self._counters.add("engine_faults")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus
 from ..logs import Log
-from ..messages import Cancel, Order, Reject, RejectCode, Replace
-from ..transport import LinkServer
+from ..messages import Cancel, Message, Order, Reject, RejectCode, Replace
+from ..transport import MOST_TOGETHER, LinkServer
 from .counters import GatewayCounters
 from .stand_ins import StandIns
 
@@ -31,7 +33,7 @@ class Outbox:
             if isinstance(effect, SendToPlatform):
                 order_left |= self._send(effect)
             elif isinstance(effect, TellNexus):
-                self.tell(effect)
+                self.tell((effect,))
             elif isinstance(effect, AnswerAdmin):
                 self._nexus.send(effect.peer, effect.message)
             elif isinstance(effect, CutLink):
@@ -61,13 +63,18 @@ class Outbox:
             self._counters.add(name if sent else "orders_without_link")
         return sent and isinstance(message, Order)
 
-    def tell(self, effect: TellNexus) -> None:
-        """Give NEXUS a report or a refusal."""
-        message = effect.message
-        if isinstance(message, Reject):
-            self._counters.reject(message.code)
-        if not self._nexus.send(effect.peer, message):
-            self._counters.add("reports_without_link")
+    def tell(self, told: Iterable[TellNexus]) -> None:
+        """Give each NEXUS its reports and refusals, together."""
+        by_peer: dict[str, list[Message]] = {}
+        for effect in told:
+            by_peer.setdefault(effect.peer, []).append(effect.message)
+            if isinstance(effect.message, Reject):
+                self._counters.reject(effect.message.code)
+        for peer, messages in by_peer.items():
+            for first in range(0, len(messages), MOST_TOGETHER):
+                together = messages[first : first + MOST_TOGETHER]
+                if not self._nexus.send(peer, *together):
+                    self._counters.add("reports_without_link", len(together))
 
     def _alert(self, effect: Alert) -> None:
         self._counters.add("alerts")

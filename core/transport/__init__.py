@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .access import ADAPTER_LINK, NEXUS_LINK, TOKEN_FILE, client_endpoint, ensure_token, read_token, server_endpoints
 from .client import LinkClient, LinkState
-from .link import Link, LinkFault, LinkTiming
+from .link import MOST_TOGETHER, Link, LinkFault, LinkTiming
 from .server import LinkEvent, LinkServer, PeerDown, PeerSaid, PeerUp, ServerSettings, peer_of
 from .sockets import (
     ClientKeys,
@@ -24,6 +24,7 @@ from .sockets import (
 
 __all__ = [
     "ADAPTER_LINK",
+    "MOST_TOGETHER",
     "NEXUS_LINK",
     "TOKEN_FILE",
     "ClientKeys",

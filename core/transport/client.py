@@ -25,7 +25,7 @@ from collections.abc import Callable
 import zmq
 
 from ..messages import Envelope, Heartbeat, Hello, Message, MessageError, Reject, RejectCode, Welcome, decode
-from .link import NS_PER_MS, Link, LinkFault, LinkTiming
+from .link import MOST_TOGETHER, NS_PER_MS, Link, LinkFault, LinkTiming
 from .sockets import ClientKeys, make_client_socket
 
 RECEIVE_AT_MOST = 1_000
@@ -110,12 +110,16 @@ class LinkClient:
         )
         return max(0, -((now_ns - due_ns) // NS_PER_MS))
 
-    def send(self, body: Message) -> bool:
-        """Hand a message to the link. False when there is no session. A full queue cuts it: nothing is dropped."""
+    def send(self, *bodies: Message) -> bool:
+        """Hand messages to the link, at most `MOST_TOGETHER`; they arrive together. False when there is no session.
+
+        A full queue cuts it: nothing is dropped.
+        """
         if not self.is_up:
             return False
-        sent = self._put(self._link.frame(body, self._monotonic_ns(), self._utc_ns()))
-        self.counts["messages_sent"] += sent
+        now_ns, utc_ns = self._monotonic_ns(), self._utc_ns()
+        sent = self._put(*(self._link.frame(body, now_ns, utc_ns) for body in bodies))
+        self.counts["messages_sent"] += sent * len(bodies)
         return sent
 
     def receive(self) -> list[Message]:
@@ -126,15 +130,19 @@ class LinkClient:
         bodies: list[Message] = []
         while self._socket is not None and len(bodies) < RECEIVE_AT_MOST:
             try:
-                data = self._socket.recv(zmq.NOBLOCK)
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            if self._socket.getsockopt(zmq.RCVMORE):
-                self._cut("the peer sent a message of several frames")
+            if len(frames) > MOST_TOGETHER:
+                self._cut(f"a message has at most {MOST_TOGETHER} frames, was {len(frames)}")
                 break
-            body = self._take(data)
-            if body is not None and not isinstance(body, Heartbeat):
-                bodies.append(body)
+            session = self._socket
+            for data in frames:
+                body = self._take(data)
+                if self._socket is not session:
+                    break  # cut: what came behind it is of no session
+                if body is not None and not isinstance(body, Heartbeat):
+                    bodies.append(body)
         self.counts["messages_received"] += len(bodies)
         return bodies
 
@@ -215,10 +223,10 @@ class LinkClient:
     def _beat(self, now_ns: int) -> None:
         self._put(self._link.frame_heartbeat(now_ns, self._utc_ns(), self.platform_up, self.last_data_ns))
 
-    def _put(self, data: bytes) -> bool:
+    def _put(self, *frames: bytes) -> bool:
         assert self._socket is not None
         try:
-            self._socket.send(data, zmq.NOBLOCK)
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             self.counts["overflows"] += 1
             self._cut(f"the queue to the gateway is full ({self._queue_messages} messages)")

@@ -18,6 +18,9 @@ from ..errors import GatewayError
 from ..messages import Envelope, Heartbeat, Message, MessageError, RejectCode, decode, encode
 
 NS_PER_MS = 1_000_000
+MOST_TOGETHER = 32
+"""Envelopes that may travel as the frames of one ZeroMQ message: what belongs together costs one wake-up of the peer,
+and is there for one turn of it. Bounded, since a queue counts messages, not frames."""
 Ms = Annotated[int, Meta(gt=0, le=86_400_000)]
 
 

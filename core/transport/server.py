@@ -36,7 +36,7 @@ from ..messages import (
     decode,
     encode,
 )
-from .link import NS_PER_MS, Link, LinkFault, LinkTiming, glimpse
+from .link import MOST_TOGETHER, NS_PER_MS, Link, LinkFault, LinkTiming, glimpse
 from .sockets import FailedHandshakes
 
 _FAREWELL_MS = 100
@@ -162,13 +162,15 @@ class LinkServer:
         return max(0, -((self._monotonic_ns() - due_ns) // NS_PER_MS))
 
     def receive(self, at_most: int = 256) -> list[LinkEvent]:
-        """What has come, at most so many messages, fairly from all peers. Never blocks, never raises for what came."""
-        for _ in range(at_most):
+        """What has come, about so many messages, fairly from all peers. Never blocks, never raises for what came."""
+        taken = 0
+        while taken < at_most:
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                routing_id, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            self._take(frames)
+            self._take(routing_id, frames)
+            taken += max(1, len(frames))
         return self._take_events()
 
     def tick(self) -> list[LinkEvent]:
@@ -185,15 +187,18 @@ class LinkServer:
                 self._cut(session, str(fault), fault.code)
         return self._take_events()
 
-    def send(self, peer: str, body: Message) -> bool:
-        """Hand a message to a peer's queue. False when it has no session; a full queue cuts the link, as nothing may be
-        dropped in silence. Its `PeerDown` comes with the next `receive` or `tick`.
+    def send(self, peer: str, *bodies: Message) -> bool:
+        """Hand messages to a peer's queue, at most `MOST_TOGETHER`; they arrive together.
+
+        False when it has no session; a full queue cuts the link, as nothing may be dropped in silence. Its `PeerDown`
+        comes with the next `receive` or `tick`.
         """
         session = self._by_peer.get(peer)
         if session is None:
             return False
-        sent = self._put(session, session.link.frame(body, self._monotonic_ns(), self._utc_ns()))
-        self.counts["messages_sent"] += sent
+        now_ns, utc_ns = self._monotonic_ns(), self._utc_ns()
+        sent = self._put(session, *(session.link.frame(body, now_ns, utc_ns) for body in bodies))
+        self.counts["messages_sent"] += sent * len(bodies)
         return sent
 
     def cut(self, peer: str, reason: str, code: RejectCode = RejectCode.NOT_ALLOWED) -> None:
@@ -213,20 +218,23 @@ class LinkServer:
         events, self._events = self._events, []
         return events
 
-    def _take(self, frames: list[bytes]) -> None:
-        routing_id, data = frames[0], frames[-1]
+    def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
         session = self._by_id.get(routing_id)
-        if len(frames) != 2:
+        most = 1 if session is None else MOST_TOGETHER
+        if not 1 <= len(frames) <= most:
             self.counts["bad_messages"] += 1
-            text = f"a message is one frame, was {len(frames) - 1}; send the envelope alone"
+            text = f"a message has 1 to {most} frames here, was {len(frames)}; send an envelope a frame"
             if session is not None:
                 self._cut(session, text, RejectCode.MALFORMED)
             else:
                 self._answer(routing_id, Reject(code=RejectCode.MALFORMED, text=text))
         elif session is None:
-            self._take_stranger(routing_id, data)
+            self._take_stranger(routing_id, frames[0])
         else:
-            self._take_message(session, data)
+            for data in frames:
+                if self._by_id.get(routing_id) is not session:
+                    break  # cut: what came behind it is of no session
+                self._take_message(session, data)
 
     def _take_message(self, session: _Session, data: bytes) -> None:
         try:
@@ -315,9 +323,9 @@ class LinkServer:
         except zmq.ZMQError:
             pass  # gone, or it does not read: a stranger is owed nothing
 
-    def _put(self, session: _Session, data: bytes) -> bool:
+    def _put(self, session: _Session, *frames: bytes) -> bool:
         try:
-            self.socket.send_multipart((session.routing_id, data), zmq.NOBLOCK)
+            self.socket.send_multipart((session.routing_id, *frames), zmq.NOBLOCK)
         except zmq.Again:
             self.counts["overflows"] += 1
             self._cut(session, "its queue is full: the peer does not read", RejectCode.LINK_DOWN)
