@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from typing import Annotated, Final
 
 import msgspec
 
@@ -18,6 +19,10 @@ from .base import Adapter, LinkLostError
 from .contracts import ContractWatch, PlatformNames
 from .order_channel import OrderChannel
 
+SILENCE_S: Final = 120.0
+"""No market that is worth trading is without any quote for so long while it is open. A feed that is connected and mute
+looks alive in everything but this, and its last quotes would be vouched for."""
+
 
 class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How patient a session is.
@@ -26,13 +31,20 @@ class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         first_backoff_s, longest_backoff_s: pause after a failed attempt; doubles from one to the other.
         jitter: each pause is shortened at random by up to this fraction, so that six adapters do not knock in step.
         silence_s: with no tick at all for so long, while a market of the platform trades, the link counts as mute and
-            is opened anew; None = never.
+            is opened anew. 0 = never; None = what suits the platform: `SILENCE_S` where the hours of its markets are
+            known, never for one that makes its market itself.
     """
 
-    first_backoff_s: float = 0.5
-    longest_backoff_s: float = 30.0
-    jitter: float = 0.5
-    silence_s: float | None = None
+    first_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    longest_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    silence_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+    def suited(self, hours_known: bool) -> SessionPolicy:
+        """The same with `silence_s` decided. `hours_known`: those of the platform's markets."""
+        if self.silence_s is not None:
+            return self
+        return msgspec.structs.replace(self, silence_s=SILENCE_S if hours_known else 0.0)
 
 
 class AdapterSession:
@@ -113,7 +125,7 @@ class AdapterSession:
         if published or not self._market_open():
             # Between sessions nobody trades; from the opening on the time counts again.
             self._last_tick_s = now_s
-        elif self._policy.silence_s is not None and now_s - self._last_tick_s > self._policy.silence_s:
+        elif self._policy.silence_s and now_s - self._last_tick_s > self._policy.silence_s:
             self._silences.add()
             self._drop(f"no tick for {self._policy.silence_s} s although connected")
         return published

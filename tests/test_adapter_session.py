@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_gateway.adapters.feed import TickFeed
-from nexus_gateway.adapters.session import AdapterSession, SessionPolicy
+from nexus_gateway.adapters.session import SILENCE_S, AdapterSession, SessionPolicy
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.shm import layout
@@ -136,6 +136,25 @@ def test_a_mute_link_is_opened_anew(feed, symbols):
     clock.now_s += 2
     session.step(0.0)
     assert adapter.calls[-2:] == ["connect", "subscribe"]
+
+
+@pytest.mark.parametrize(
+    ("chosen_s", "hours_known", "silence_s"),
+    [(None, True, SILENCE_S), (None, False, 0.0), (5.0, False, 5.0), (600.0, True, 600.0), (0.0, True, 0.0)],
+)
+def test_silence_is_a_fault_unless_the_market_is_the_platforms_own_or_it_is_switched_off(
+    feed, symbols, chosen_s, hours_known, silence_s
+):
+    policy = SessionPolicy(silence_s=chosen_s).suited(hours_known)
+    assert policy.silence_s == silence_s
+    clock = Clock()
+    adapter = ScriptedAdapter(feed, [0, 1, 0, 0])
+    session = make_session(adapter, symbols, clock, silence_s=policy.silence_s)
+    session.step(0.0)
+    session.step(0.0)
+    clock.now_s += 10_000
+    session.step(0.0)
+    assert feed.counters.values()["silences"] == bool(silence_s)
 
 
 def test_a_configuration_error_is_not_retried(feed, symbols):
