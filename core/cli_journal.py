@@ -177,7 +177,10 @@ def report(
                     t.closed_ns,
                     t.realized_usd,
                     t.fees_usd,
-                    " ".join(f"{each.realized} {each.currency} at {each.usd_rate}" for each in t.currencies),
+                    " ".join(
+                        f"{each.realized} {each.currency} at {each.usd_rate}" + (" (stale)" if each.stale_rate else "")
+                        for each in t.currencies
+                    ),
                 )
             )
     else:
@@ -196,6 +199,9 @@ def _print_report(page: Any, trades: Sequence[Any]) -> None:
         "trades": f"{page.trades:,}",
         "P&L": f"{page.pnl_usd:,.2f} USD, fees of {page.fees_usd:,.2f} taken off",
         "unpriced": f"{page.unpriced} results have no currency rate and are left out" if page.unpriced else "none",
+        "stale rates": f"{page.stale_rates} results were reckoned with a currency rate too old for risk"
+        if page.stale_rates
+        else "none",
         "by others": f"{page.closed_elsewhere} signals were closed by other orders than their own: results not known"
         if page.closed_elsewhere
         else "none",
@@ -210,10 +216,11 @@ def _print_report(page: Any, trades: Sequence[Any]) -> None:
     for name, text in lines.items():
         typer.echo(f"{name:14} {text}")
     parts = [each for trade in trades for each in trade.currencies]
-    rates = {each.currency: each.usd_rate for each in parts}  # of the last trade
-    for currency, rate in rates.items():
+    for currency, last in {each.currency: each for each in parts}.items():
         total = sum(each.realized for each in parts if each.currency == currency)
-        rated = f"1 {currency} was {rate} USD in the last trade"
+        rated = f"1 {currency} was {last.usd_rate} USD in the last trade"
+        rated += f", from {last.usd_rate_source}" if last.usd_rate_source else ""
+        rated += " [stale rate]" if last.stale_rate else ""
         typer.echo(f"{'of which ' + currency:14} {total:,.2f} {currency}; {rated}")
 
 

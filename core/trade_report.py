@@ -20,7 +20,6 @@ from typing import Final
 from msgspec import Struct, field
 
 from .engine import Engine, EngineSettings, EngineState, TellNexus
-from .engine.money import rate_to_usd
 from .errors import ConfigError
 from .journal.recovery import decode_event
 from .journal.store import open_database
@@ -34,11 +33,16 @@ _ENDED: Final = (SignalState.CLOSED, SignalState.FLATTENED)
 
 
 class CurrencyResult(Struct, frozen=True):
-    """What the legs in one other currency have brought, fees off, and the USD for one unit of it that was taken."""
+    """What the legs in one other currency have brought, fees off, and the USD for one unit of it that was taken: of
+    when (UTC ns), from where, and whether it was older than risk may use.
+    """
 
     currency: str
     realized: Decimal
     usd_rate: Decimal
+    usd_rate_ns: int = 0
+    usd_rate_source: str = ""
+    stale_rate: bool = False
 
 
 class Trade(Struct, frozen=True):
@@ -75,6 +79,7 @@ class _Told(Struct, frozen=True):
 
 class TradeReport(Struct, kw_only=True):
     """All trades of a journal in one page. None where a figure cannot be computed, never 0 in its place.
+    `stale_rates`: signals with a leg whose money was reckoned with a currency rate too old for risk.
 
     `closed_elsewhere`: signals that others have closed, in whole or in part; no `trades`. `win_rate_low`/`high`:
     Wilson's interval of 95 % for `trades`. `sharpe`: of daily results, times the root of 252, over `days` days with a
@@ -88,6 +93,7 @@ class TradeReport(Struct, kw_only=True):
     pnl_usd: Decimal = _ZERO
     fees_usd: Decimal = _ZERO
     unpriced: int = 0
+    stale_rates: int = 0
     closed_elsewhere: int = 0
     win_rate: float | None = None
     win_rate_low: float | None = None
@@ -130,6 +136,7 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
         pnl_usd=sum((report.realized_usd or _ZERO for report in reports), _ZERO),
         fees_usd=sum((report.fees_usd or _ZERO for report in reports), _ZERO),
         unpriced=sum(report.realized_usd is None for report in reports),
+        stale_rates=sum(bool(report.stale_rates) for report in reports),
         closed_elsewhere=sum(told.closed_elsewhere for told in last.values()),
         win_rate=len(wins) / len(trades) if trades else None,
         win_rate_low=low,
@@ -173,16 +180,23 @@ def _reports(journal: Path, limits: Limits) -> Iterator[_Told]:
 
 
 def _currencies(state: EngineState, signal_id: str) -> tuple[CurrencyResult, ...]:
-    """Taken back from USD at the rate that the engine itself has used."""
+    """Taken back from USD at the rate that the engine itself has used, not at one that has come since."""
     record = state.signals.get(signal_id)
-    sums: dict[str, tuple[Decimal, Decimal]] = {}
+    found: dict[str, CurrencyResult] = {}
     for leg in () if record is None else record.legs:
-        rate = rate_to_usd(state, leg)
-        if leg.market is None or leg.market.currency == "USD" or not rate or not leg.realized_usd:
+        if leg.market is None or leg.rate is None or not leg.realized_usd:
             continue
-        total, _ = sums.get(leg.market.currency, (_ZERO, rate))
-        sums[leg.market.currency] = (total + leg.realized_usd / rate, rate)
-    return tuple(CurrencyResult(currency, realized, rate) for currency, (realized, rate) in sums.items())
+        currency, rate = leg.market.currency, leg.rate
+        before = found.get(currency)
+        found[currency] = CurrencyResult(
+            currency,
+            (_ZERO if before is None else before.realized) + leg.realized_usd / rate.value,
+            rate.value,
+            rate.true_ns,
+            rate.source,
+            leg.stale_rate or (before is not None and before.stale_rate),
+        )
+    return tuple(found.values())
 
 
 def _is_closed_elsewhere(state: EngineState, signal_id: str) -> bool:

@@ -165,10 +165,24 @@ def _open(folder: Path) -> Segment:
         segment.set_field("capacity", CAPACITY)
 
     body = CAPACITY * layout.SYMBOL.size_bytes
-    return Segment.open_writer(
+    segment = Segment.open_writer(
         run_folder.symbols_path(folder),
         layout.SYMBOLS,
         body,
         fill,
         lambda segment: segment.field("capacity") == CAPACITY,
     )
+    _mend(segment)
+    return segment
+
+
+def _mend(segment: Segment) -> None:
+    """Entries that a process left half written when it was killed: nobody else is writing while we hold the lock, and
+    readers wait for them in vain. Which contract they were to have is not known.
+    """
+    rows = segment.bytes[layout.SYMBOLS.size_bytes :].view(layout.SYMBOL.dtype)[1 : segment.field("count") + 1]
+    for index in (rows["revision"] % 2).nonzero()[0]:
+        row = rows[index]
+        row["contract"] = b""
+        row["generation"] += 1
+        row["revision"] += 1

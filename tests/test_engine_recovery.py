@@ -561,3 +561,24 @@ def test_hand_made_trades_are_forgotten_too_and_a_fill_of_a_route_that_was_away_
     desk.link_up("b", answer=False)
     desk.snapshot("b", orders=[desk.row(order, LegState.FILLED, 2)], fills=[late], positions=[("NQ", 2)])
     assert (desk.report().filled, desk.position("b"), desk.count("forgotten_fill")) == (D(2), D(2), 0)
+
+
+def test_an_order_that_was_taken_for_lost_and_trades_after_all_is_told_and_no_longer_called_lost():
+    """Its leg was reported as refused: whoever has acted on that must hear that there is a position."""
+    desk = Desk("a")
+    desk.signal()
+    for _ in range(3):
+        desk.wait(1_000)
+    for _ in range(3):
+        desk.wait(4_000)
+        desk.snapshot("a")
+        desk.wait(1_000)
+    assert desk.report().legs[0].code is RejectCode.NOT_FOUND_AT_PLATFORM
+    desk.fill(desk.only(), 1)
+    leg = desk.report().legs[0]
+    assert (leg.state, leg.code, leg.open_quantity) == (LegState.PARTIALLY_FILLED, RejectCode.NONE, 1)
+    assert any(isinstance(x, e.Alert) and "answered late" in x.text for x in desk.effects)
+    desk.fill(desk.only(), 1)
+    leg = desk.report().legs[0]
+    assert (leg.state, leg.code, leg.open_quantity) == (LegState.FILLED, RejectCode.NONE, 2)
+    assert desk.count("late_answer") == 1

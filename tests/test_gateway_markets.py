@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig
+from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.gateway.markets import Markets
 from nexus_gateway.core.gateway.rate_news import RateNews
 from nexus_gateway.core.messages import (
@@ -181,22 +183,70 @@ def test_reais_come_from_the_pair_else_from_the_dollar_future_never_one_to_one(m
     assert context is not None
     assert (context.currency, context.usd_rate) == ("BRL", None)
     market.tick("mt5_br", "WDO", 5_499.5, 5_500.5)
-    rate, rate_ns = market.markets.usd_rate("BRL", time.time_ns())
-    assert rate == (1 / D("5.5")).quantize(D("1E-10"))
-    assert time.time_ns() - rate_ns < 5 * SECOND
+    rate = market.markets.usd_rate("BRL", time.time_ns())
+    assert rate is not None
+    assert (rate.value, rate.source) == ((1 / D("5.5")).quantize(D("1E-10")), "mt5_br WDO")
+    assert rate.until_ns - rate.true_ns == 60 * SECOND
+    assert time.time_ns() - rate.true_ns < 5 * SECOND
     market.tick("mt5_br", "WDO", 5_400.0, 0.0)  # nonsense outside the session is no rate
-    assert market.markets.usd_rate("BRL", time.time_ns())[0] == rate
+    assert market.markets.usd_rate("BRL", time.time_ns()) == rate
 
 
 def test_a_configured_rate_is_taken_when_no_live_one_is_fresh(run_dir: Path) -> None:
     market = Market(run_dir, usd_rates={"BRL": D("0.18")})
     try:
         now_ns = time.time_ns()
-        assert market.markets.usd_rate("BRL", now_ns) == (D("0.18"), now_ns)
+        rate = market.markets.usd_rate("BRL", now_ns)
+        assert rate is not None
+        assert (rate.value, rate.true_ns, rate.source) == (D("0.18"), now_ns, "configuration")
+        assert not rate.is_stale(now_ns + 3_600 * SECOND, 60_000)  # fixed on purpose: it does not age
         market.tick("mt5", "USDBRL", 4.999, 5.001)
-        assert market.markets.usd_rate("BRL", time.time_ns())[0] == D("0.2")
+        live = market.markets.usd_rate("BRL", time.time_ns())
+        assert live is not None
+        assert (live.value, live.source) == (D("0.2"), "mt5 USDBRL")
     finally:
         market.close()
+
+
+def test_a_file_of_daily_rates_stands_between_live_and_configured_ones(run_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rates.csv"
+    today = datetime.now(UTC).date()
+    head = "date,usd_per_eur,brl_per_eur\n"
+    path.write_text(f"{head}{today - timedelta(days=1)},1.00,5.00\n")
+    market = Market(run_dir, usd_rates={"BRL": D("0.18")}, rates_file=str(path))
+    try:
+        now_ns = time.time_ns()
+        rate = market.markets.usd_rate("BRL", now_ns)
+        assert rate is not None
+        assert rate.value == D("0.18")  # not read before the first refresh
+        market.markets.refresh(now_ns)
+        rate = market.markets.usd_rate("BRL", now_ns)
+        assert rate is not None
+        assert (rate.value, rate.source) == (D("0.2"), "rates.csv")
+        assert rate.until_ns - rate.true_ns == 120 * 3_600 * SECOND
+        assert now_ns - rate.true_ns > 3_600 * SECOND  # its own time, whatever risk may do with it
+        context = market.markets.context(BRAZIL, "WIN", now_ns)
+        assert context is not None
+        assert (context.usd_rate_source, context.usd_rate_until_ns) == ("rates.csv", rate.until_ns)
+        path.write_text(f"{head}{today - timedelta(days=1)},1.00,x\n")  # refused: the old rates stay
+        market.markets.refresh(now_ns + 61 * SECOND)
+        assert market.markets.usd_rate("BRL", now_ns) == rate
+        path.write_text(f"{head}{today},1.00,4.00\n")
+        market.markets.refresh(now_ns + 122 * SECOND)
+        later = market.markets.usd_rate("BRL", now_ns)
+        assert later is not None
+        assert later.value == D("0.25")
+        market.tick("mt5", "USDBRL", 4.999, 5.001)
+        live = market.markets.usd_rate("BRL", time.time_ns())
+        assert live is not None
+        assert live.source == "mt5 USDBRL"
+    finally:
+        market.close()
+
+
+def test_a_file_of_rates_that_is_wrong_is_told_at_the_start(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"rates\.csv: cannot be read"):
+        Market(run_dir, rates_file=str(tmp_path / "rates.csv"))
 
 
 def test_the_engine_is_told_a_rate_once_and_again_when_it_has_changed(market: Market) -> None:

@@ -78,6 +78,55 @@ def test_settlements_of_b3_through_the_trade_report(tmp_path: Path) -> None:
         assert D(part["usd_rate"]) == RATE
 
 
+def test_reais_are_taken_back_at_the_rate_that_was_used_and_a_stale_one_is_flagged(tmp_path: Path) -> None:
+    """What comes after the trade changes neither its reais nor its dollars; a rate too old for risk is named."""
+    path = tmp_path / "orders.sqlite"
+    journal = Journal(path)
+    desk = JournaledDesk(journal)
+    opened = D(130_000)
+    told = market(
+        "a", desk.now_ns, symbol="WIN", contract="WING18", tick_size=D(5), currency="BRL", point_value=D("0.20"),
+        usd_rate=RATE, usd_rate_ns=desk.now_ns, usd_rate_source="mt5 USDBRL", bid=opened, ask=opened,
+    )  # fmt: skip
+    desk.signal(signal_id="WIN", symbol="WIN", quantity=D(1), bracket=m.Bracket(stop_loss=D(129_900)), markets=(told,))
+    desk.fill(desk.only(), price=opened)
+    (leg,) = desk.report("WIN").legs
+    assert (leg.usd_rate, leg.usd_rate_source, leg.stale_rate) == (RATE, "mt5 USDBRL", False)
+    desk.wait(61_000)  # no rate has come since
+    assert desk.report("WIN").stale_rates == 1
+    desk.give(e.NexusAsked(request=m.SignalClose(signal_id="WIN")))
+    closing = desk.only(role=m.OrderRole.EXIT)
+    desk.fill(closing, price=opened + 100)
+    newer = market("a", desk.now_ns, symbol="BRL", currency="BRL", usd_rate=D("0.25"), usd_rate_ns=desk.now_ns)
+    desk.give(e.MarketMoved(markets=(newer,)))
+    desk.update(closing, m.LegState.FILLED, filled=1)
+    report = desk.report("WIN")
+    assert (report.stale_rates, report.legs[0].usd_rate_ns) == (1, told.usd_rate_ns)
+    journal.close()
+    (tmp_path / "gateway_config.yaml").write_text(f"orders: {{journal: {path}}}\n")
+    page = one_json_object(run_command(tmp_path, "report", "--json", "-c", tmp_path).stdout)
+    (trade,) = page["trade_list"]
+    (part,) = trade["currencies"]
+    assert D(part["realized"]).quantize(CENT) == D("20.00")
+    assert D(trade["realized_usd"]).quantize(CENT) == D("3.64")
+    assert (D(part["usd_rate"]), part["usd_rate_source"], part["stale_rate"]) == (RATE, "mt5 USDBRL", True)
+    assert page["stale_rates"] == 1
+    plain = run_command(tmp_path, "report", "-c", tmp_path).stdout
+    assert "1 results were reckoned with a currency rate too old for risk" in plain
+    assert "from mt5 USDBRL [stale rate]" in plain
+
+
+def test_a_size_by_risk_without_a_rate_is_refused_with_the_rates_code(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "orders.sqlite")
+    desk = JournaledDesk(journal)
+    told = market("a", desk.now_ns, symbol="WIN", tick_size=D(5), currency="BRL", bid=D(130_000), ask=D(130_000))
+    bracket = m.Bracket(stop_loss=D(129_900))
+    desk.signal(symbol="WIN", risk_usd=D(50), bracket=bracket, markets=(told,))
+    journal.close()
+    assert desk.report().code is m.RejectCode.STALE_RATE
+    assert "no rate between BRL and USD" in desk.report().text
+
+
 def test_twenty_reais_are_three_dollars_64_in_the_report_too(tmp_path: Path) -> None:
     path = tmp_path / "orders.sqlite"
     journal = Journal(path)

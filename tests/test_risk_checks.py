@@ -117,7 +117,15 @@ def test_the_order(changes, code):
         ({"identity_error": "tick 0.1, catalog 0.25"}, RejectCode.IDENTITY_MISMATCH),
         ({"currency": "BRL", "usd_rate": D("0.2"), "usd_rate_ns": T0}, RejectCode.NONE),
         ({"currency": "BRL", "usd_rate": D("0.2"), "usd_rate_ns": T0 - 60_001 * MS}, RejectCode.STALE_RATE),
-        ({"currency": "BRL"}, RejectCode.RISK_PER_TRADE),  # no rate: the risk has no figure, never 1:1
+        (
+            {"currency": "BRL", "usd_rate": D("0.2"), "usd_rate_ns": T0 - 60_001 * MS, "usd_rate_until_ns": T0},
+            RejectCode.NONE,
+        ),
+        (
+            {"currency": "BRL", "usd_rate": D("0.2"), "usd_rate_ns": T0, "usd_rate_until_ns": T0 - 1},
+            RejectCode.STALE_RATE,
+        ),
+        ({"currency": "BRL"}, RejectCode.STALE_RATE),  # no rate: the risk has no figure, never 1:1
         ({"point_value": D(200)}, RejectCode.RISK_PER_TRADE),
     ],
 )

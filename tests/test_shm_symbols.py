@@ -130,6 +130,18 @@ def test_a_roll_left_half_done_is_named_and_healed_by_the_next(run_dir, monkeypa
     assert int(directory._entries[1]["revision"]) % 2 == 0
 
 
+def test_whoever_writes_next_mends_what_a_killed_writer_left(run_dir):
+    """The name of a half written entry cannot be read through the directory, so it cannot be rolled again by all."""
+    add_symbols(run_dir, [Symbol(0, "NQ", "C0"), Symbol(0, "ES", "C1")])
+    segment = symbols._open(run_dir)
+    SymbolDirectory(segment)._entries[1]["revision"] += 1
+    segment.close_writer()
+    add_symbols(run_dir, [])
+    directory = SymbolDirectory.attach(run_dir)
+    assert [(entry.name, entry.contract) for entry in directory.entries()] == [("NQ", ""), ("ES", "C1")]
+    assert directory.entry(1).generation == 1
+
+
 def test_a_new_directory_is_noticed(run_dir):
     add_symbols(run_dir, [Symbol(0, "NQ")])
     directory = SymbolDirectory.attach(run_dir)

@@ -138,7 +138,9 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     link that is silent so long is cut. `queue_messages`: bound of each peer's queue; a full one cuts the link.
     `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
     for each run folder. `durability` process: a power cut may lose the last orders. The `_ms` of orders are those of
-    `EngineSettings`. `usd_rates`: USD for one unit of a currency, used when no live rate is fresh. `instruments_file`,
+    `EngineSettings`. `usd_rates`: USD for one unit of a currency, used when no other rate is fresh. `rates_file`: daily
+    reference rates (see docs/instruments.md), used when no live rate is fresh and its row is at most `rates_file_age_h`
+    old. `instruments_file`,
     `hours_file`: your own instruments and trading hours, see docs/instruments.md.
     """
 
@@ -160,6 +162,8 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
     proof_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
     usd_rates: dict[str, Decimal] = {}
+    rates_file: str | None = None
+    rates_file_age_h: Annotated[float, Meta(gt=0, le=8_784)] = 120.0
     instruments_file: str | None = None
     hours_file: str | None = None
 
@@ -169,12 +173,17 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return None if self.instruments_file is None else Path(self.instruments_file).expanduser()
 
     @property
+    def rates_path(self) -> Path | None:
+        """The file of daily reference rates; None = there is none."""
+        return None if self.rates_file is None else Path(self.rates_file).expanduser()
+
+    @property
     def hours_path(self) -> Path | None:
         """The user's own trading hours; None = the shipped ones alone."""
         return None if self.hours_file is None else Path(self.hours_file).expanduser()
 
     def __post_init__(self) -> None:
-        for key in ("token_file", "journal", "instruments_file", "hours_file"):
+        for key in ("token_file", "journal", "instruments_file", "hours_file", "rates_file"):
             _check_folder(key, getattr(self, key))
         if self.mute_after_ms < 2 * self.heartbeat_ms:
             raise ValueError(

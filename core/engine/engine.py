@@ -260,8 +260,8 @@ class Engine:
 def note_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
     """Remember the currency rates that came with an event."""
     for market in markets:
-        if market.usd_rate is not None and market.usd_rate.is_finite() and market.usd_rate > 0:
-            turn.state.usd_rates[market.currency] = market.usd_rate
+        if market.rate is not None:
+            turn.state.usd_rates[market.currency] = market.rate
     for name in list(turn.state.day.unpriced_accounts):
         price_account(turn, turn.state.routes[name])
 

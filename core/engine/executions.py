@@ -11,8 +11,8 @@ from decimal import Decimal
 
 from ..messages import Correction, CorrectionKind, Fill, LegState, RejectCode
 from .attribution import absorb_external
-from .lifecycle import end_order, refresh_order
-from .money import leg_realized_usd
+from .lifecycle import end_order, refresh_order, revive_order
+from .money import is_stale, leg_realized_usd, newest_rate
 from .recognition import find_own_id, recognise
 from .state import ZERO, ExecutionRecord, LegRecord, route_of
 from .turn import Turn
@@ -152,6 +152,9 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, before_signed: Decima
         tickets[record.ticket] = tickets.get(record.ticket, ZERO) + delta
     order = turn.state.orders.get(record.order_id)
     if order is not None:
+        if order.inferred_end and delta and not record.busted:
+            # Snapshots had not shown it, and it trades: whoever was told that it never was there must hear of it.
+            revive_order(turn, order, LegState.PARTIALLY_FILLED)
         refresh_order(turn, order)
     leg = turn.leg(record.signal_id, record.leg)
     if leg is None or turn.state.signals[record.signal_id].signal.reduce_only:
@@ -184,3 +187,5 @@ def _revalue(turn: Turn, leg: LegRecord) -> None:
         turn.money_moved = True
         turn.state.day.realized_usd += realized - (leg.realized_usd or ZERO)
         leg.realized_usd = realized
+    leg.rate = newest_rate(turn.state, leg)
+    leg.stale_rate = is_stale(turn.state, leg.rate)

@@ -127,7 +127,8 @@ def price_account(turn: Turn, route: RouteRecord) -> None:
     if funds is None:
         return
     name = route_of(route.platform, route.account)
-    rate = Decimal(1) if funds.currency == "USD" else turn.state.usd_rates.get(funds.currency)
+    known = turn.state.usd_rates.get(funds.currency)
+    rate = Decimal(1) if funds.currency == "USD" else None if known is None else known.value
     if rate is None:
         turn.count("account_without_rate")
         turn.state.day.unpriced_accounts[name] = None

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from ..risk import UsdRate
 from .state import ZERO, EngineState, LegRecord
 
 
@@ -45,11 +46,22 @@ def is_entry(state: EngineState, order_id: str) -> bool:
 
 def rate_to_usd(state: EngineState, leg: LegRecord) -> Decimal | None:
     """USD per unit of the leg's currency: the newest rate seen, else the one that came with the signal."""
-    if leg.market is None:
-        return None
-    if leg.market.currency == "USD":
+    if leg.market is not None and leg.market.currency == "USD":
         return Decimal(1)
-    return state.usd_rates.get(leg.market.currency, leg.market.usd_rate)
+    rate = newest_rate(state, leg)
+    return None if rate is None else rate.value
+
+
+def newest_rate(state: EngineState, leg: LegRecord) -> UsdRate | None:
+    """The rate of a leg's currency, with its time and source; None for USD, or when there is none."""
+    if leg.market is None or leg.market.currency == "USD":
+        return None
+    return state.usd_rates.get(leg.market.currency) or leg.market.rate
+
+
+def is_stale(state: EngineState, rate: UsdRate | None) -> bool:
+    """Whether a rate is too old for risk: what is reckoned with it is shown, and flagged."""
+    return rate is not None and rate.is_stale(state.now_ns, state.limits.max_rate_age_ms)
 
 
 def leg_fees_usd(state: EngineState, leg: LegRecord) -> Decimal | None:
@@ -62,7 +74,8 @@ def leg_fees_usd(state: EngineState, leg: LegRecord) -> Decimal | None:
         if execution.fee_currency == "USD":
             total += execution.fee
             continue
-        rate = state.usd_rates.get(execution.fee_currency)
+        known = state.usd_rates.get(execution.fee_currency)
+        rate = None if known is None else known.value
         if rate is None and leg.market is not None and execution.fee_currency in ("", leg.market.currency):
             rate = rate_to_usd(state, leg)
         if rate is None:

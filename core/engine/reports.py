@@ -19,7 +19,7 @@ from ..messages import (
 )
 from ..messages import RejectCode as Code
 from .fanout import parent_quantity
-from .money import leg_fees_usd, leg_sums, rate_to_usd
+from .money import is_stale, leg_fees_usd, leg_sums, newest_rate, rate_to_usd
 from .state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from .turn import Turn, leg_orders
 
@@ -57,6 +57,7 @@ def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Re
         residual_quantity=sum((leg.open_quantity for leg in legs), ZERO),
         residual_usd=_residual_usd(turn, record),
         unknown_legs=sum(leg.state is LegState.UNKNOWN for leg in legs),
+        stale_rates=sum(leg.stale_rate for leg in legs),
         duplicate=duplicate,
         legs=legs,
         received_ns=record.received_ns,
@@ -103,6 +104,8 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
     value = sums.bought_value if leg.sign > 0 else sums.sold_value
     average = _average(value, filled)
     rate = rate_to_usd(turn.state, leg)
+    newest = newest_rate(turn.state, leg)
+    used = newest if leg.open or leg.rate is None else leg.rate
     point_usd = None if rate is None or leg.market is None else rate * leg.market.point_value
     first = opening[0] if opening else None
     return LegReport(
@@ -121,6 +124,10 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         notional_usd=None if point_usd is None or average is None else filled * average * point_usd,
         realized_usd=leg.realized_usd,
         fees_usd=leg_fees_usd(turn.state, leg),
+        usd_rate=None if used is None else used.value,
+        usd_rate_ns=0 if used is None else used.true_ns,
+        usd_rate_source="" if used is None else used.source,
+        stale_rate=leg.stale_rate or bool(leg.open and is_stale(turn.state, newest)),
         missing_fills=sum((order.missing for order in orders), ZERO),
         protection=leg.protection,
         code=leg.code if leg.code is not Code.NONE or first is None else first.code,

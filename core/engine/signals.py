@@ -197,6 +197,10 @@ def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketC
     target = signal.targets[number]
     if target.quantity is not None:
         leg.quantity = target.quantity
+    elif signal.risk_usd is not None and market.to_usd(Decimal(1)) is None:
+        leg.code = RejectCode.STALE_RATE
+        leg.text = f"size cannot be measured: there is no rate between {market.currency} and USD"
+        return
     elif signal.risk_usd is not None:
         leg.quantity = _lots_at_risk(signal, leg, market) or ZERO
     elif signal.quantity is not None and signal.allocation is Allocation.SPLIT:

@@ -28,7 +28,7 @@ from ..messages import (
     WorkingOrder,
 )
 from ..messages.terms import FINAL_STATES
-from ..risk import DayCounters, Limits, MarketContext
+from ..risk import DayCounters, Limits, MarketContext, UsdRate
 from .settings import EngineSettings
 
 ZERO = Decimal(0)
@@ -167,7 +167,7 @@ class LegRecord(Struct, kw_only=True):
     `target`: the signal's target that it trades for, whose number its orders have. `leaving`: its contract was rolled,
     and it is to be closed. `carries`: the leg of an older contract whose lots this one takes over, -1 = none;
     `carry_until_ns`: the last moment to open, 0 while the older leg is still being closed; `carried`: nothing more is
-    opened.
+    opened. `rate`: what `realized_usd` was reckoned with, None for USD; `stale_rate`: it was too old for risk then.
     """
 
     target: int
@@ -187,6 +187,8 @@ class LegRecord(Struct, kw_only=True):
     open: Decimal = ZERO
     adjusted: Decimal = ZERO
     realized_usd: Decimal | None = ZERO
+    rate: UsdRate | None = None
+    stale_rate: bool = False
     closing: bool = False
     exit_failures: int = 0
     retry_ns: int = 0
@@ -343,6 +345,6 @@ class EngineState(Struct, kw_only=True):
     kills: dict[str, KillRecord] = field(default_factory=dict)
     kill_own_only: bool = False
     last_entries: dict[str, tuple[int, str]] = field(default_factory=dict)
-    usd_rates: dict[str, Decimal] = field(default_factory=dict)
+    usd_rates: dict[str, UsdRate] = field(default_factory=dict)
     contracts: dict[str, ContractRecord] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)

@@ -59,6 +59,10 @@ _ENGINE: Final = (
     "limit_breached",
     "rolls",
     "roll_waits",
+    "roll_left_behind",
+    "carried",
+    "carried_late",
+    "roll_residual",
 )
 _LINKS: Final = ("adapters", "nexus")
 COUNTERS: Final = (

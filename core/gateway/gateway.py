@@ -74,7 +74,7 @@ class Gateway:
         self._counters = counters
         self._boot_id = boot_id
         self._kills = StandingKills(kill_file, context.log)
-        self._markets = Markets(context.config, context.run_folder)
+        self._markets = Markets(context.config, context.run_folder, self._log)
         self._adapters = adapters(self._greet)
         self._nexus = nexus(self._greet)
         self._inbox = Inbox(self._markets, self._known_hellos, self._known_legs)

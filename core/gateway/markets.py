@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -17,11 +17,12 @@ from ..instruments.expiry import ContractDates, contract_dates
 from ..instruments.identity import ReportedIdentity, compare_identity
 from ..instruments.rollover import Rollover, RollOverrides
 from ..instruments.sessions import Sessions, load_sessions
+from ..logs import Log
 from ..messages import Hello
 from ..messages import Instrument as PlatformInstrument
-from ..risk import MarketContext
+from ..risk import MarketContext, UsdRate
 from .quotes import QuoteBoards
-from .rates import UsdRates
+from .rates import RateFile, UsdRates
 from .stand_ins import StandIns
 
 _TERMS_AGE_NS: Final = 60_000_000_000
@@ -60,10 +61,10 @@ class Markets:
         stand_ins: which instrument is traded in another's place, and where.
     """
 
-    def __init__(self, config: GatewayConfig, run_folder: Path) -> None:
+    def __init__(self, config: GatewayConfig, run_folder: Path, log: Log | None = None) -> None:
         """
         Raises:
-            ConfigError: the user's instruments or hours file is wrong.
+            ConfigError: the user's file of instruments, hours or rates is wrong.
         """
         self._config = config
         self.catalog: Catalog = load_catalog(config.orders.instruments_path)
@@ -74,7 +75,9 @@ class Markets:
         self.boards = QuoteBoards(run_folder)
         self.stand_ins = StandIns(config)
         platforms = {name: each.symbols for name, each in config.platforms.items()}
-        self._rates = UsdRates(platforms, self.catalog, config.orders.usd_rates, config.limits.max_rate_age_ms)
+        path, most_s = config.orders.rates_path, config.orders.rates_file_age_h * 3_600
+        file = None if path is None else RateFile(path, most_s, log)
+        self._rates = UsdRates(platforms, self.catalog, config.orders.usd_rates, config.limits.max_rate_age_ms, file)
         self._terms: dict[tuple[str, str], _Terms] = {}
         self._hours: dict[str, _Hours] = {}
 
@@ -83,7 +86,7 @@ class Markets:
         self.boards.refresh(list(self._config.platforms))
         self._rates.refresh(self.boards, now_ns)
 
-    def usd_rate(self, currency: str, now_ns: int) -> tuple[Decimal | None, int]:
+    def usd_rate(self, currency: str, now_ns: int) -> UsdRate | None:
         """See `UsdRates.usd_rate`."""
         return self._rates.usd_rate(currency, now_ns)
 
@@ -98,7 +101,7 @@ class Markets:
             return None
         instrument = terms.instrument
         quote = self.boards.latest(hello.platform, terms.quoted, now_ns)
-        rate, rate_ns = self._rates.usd_rate(instrument.currency, now_ns)
+        rate = self._rates.usd_rate(instrument.currency, now_ns)
         return MarketContext(
             platform=hello.platform,
             account=hello.account,
@@ -108,8 +111,7 @@ class Markets:
             point_value=instrument.point_value,
             currency=instrument.currency,
             contract=terms.contract,
-            usd_rate=rate,
-            usd_rate_ns=rate_ns,
+            **_told(rate),
             bid=None if quote is None else quote.bid,
             ask=None if quote is None else quote.ask,
             quote_ns=0 if quote is None else quote.true_ns,
@@ -120,7 +122,7 @@ class Markets:
 
     def currency_context(self, hello: Hello, currency: str, now_ns: int) -> MarketContext | None:
         """A context that carries a currency's rate, for an account in that currency; None when there is no rate."""
-        rate, rate_ns = self._rates.usd_rate(currency, now_ns)
+        rate = self._rates.usd_rate(currency, now_ns)
         if rate is None:
             return None
         one = Decimal(1)
@@ -132,8 +134,7 @@ class Markets:
             lot_step=one,
             point_value=one,
             currency=currency,
-            usd_rate=rate,
-            usd_rate_ns=rate_ns,
+            **_told(rate),
         )
 
     def contract_fault(self, hello: Hello, code: str) -> str:
@@ -238,6 +239,18 @@ class Markets:
             change = self._sessions.next_close(instrument, at) if is_open else self._sessions.next_open(instrument, at)
             hours = self._hours[instrument.sessions] = _Hours(is_open, int(change.timestamp()) * _NS_PER_S)
         return hours.is_open
+
+
+def _told(rate: UsdRate | None) -> dict[str, Any]:
+    """A rate in the fields of a market context."""
+    if rate is None:
+        return {}
+    return {
+        "usd_rate": rate.value,
+        "usd_rate_ns": rate.true_ns,
+        "usd_rate_until_ns": rate.until_ns,
+        "usd_rate_source": rate.source,
+    }
 
 
 def _utc(now_ns: int) -> datetime:

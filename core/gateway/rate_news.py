@@ -13,7 +13,6 @@ from ..risk import MarketContext
 from .markets import Markets
 
 _AGAIN_NS: Final = 60_000_000_000
-_NS_PER_MS: Final = 1_000_000
 
 
 class _Told(Struct):
@@ -28,7 +27,7 @@ class RateNews:
 
     def __init__(self, markets: Markets, max_age_ms: int) -> None:
         self._markets = markets
-        self._max_age_ns = max_age_ms * _NS_PER_MS
+        self._max_age_ms = max_age_ms
         self._told: dict[str, _Told] = {}
 
     def contexts(self, adapters: Mapping[str, Hello], now_ns: int) -> tuple[MarketContext, ...]:
@@ -40,10 +39,11 @@ class RateNews:
             context = None
             if hello.account_currency != "USD":
                 context = self._markets.currency_context(hello, hello.account_currency, now_ns)
-            if context is None or context.usd_rate is None or now_ns - context.usd_rate_ns > self._max_age_ns:
+            rate = None if context is None else context.rate
+            if context is None or rate is None or rate.is_stale(now_ns, self._max_age_ms):
                 continue
             told = self._told.get(route)
-            if told is None or (now_ns - told.at_ns >= _AGAIN_NS and told.rate != context.usd_rate):
-                self._told[route] = _Told(context.usd_rate, now_ns)
+            if told is None or (now_ns - told.at_ns >= _AGAIN_NS and told.rate != rate.value):
+                self._told[route] = _Told(rate.value, now_ns)
                 news.append(context)
         return tuple(news)

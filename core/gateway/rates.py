@@ -1,23 +1,35 @@
-"""USD rates from the platforms' own quotes: currency pairs, and B3's dollar future for the real."""
+"""USD rates from the platforms' own quotes (currency pairs, and B3's dollar future for the real), from a file of daily
+reference rates, and from the configuration: the first of these that is fresh.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from ..errors import ConfigError, DataFormatError
 from ..instruments.catalog import Catalog
 from ..instruments.currency import CurrencyConverter, Rate, live_rate
 from ..instruments.money import Money
+from ..instruments.rate_history import RateHistory
 from ..instruments.refusals import RateRefused
+from ..logs import Log
+from ..risk import UsdRate
 from .quotes import QuoteBoards
 
 _REAIS_PER_1000_DOLLARS: Final = ("WDO", "DOL")
 _CONFIGURED_RANK: Final = 2
 _RATE_STEP: Final = Decimal("1E-10")
 _NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
+_LOOK_NS: Final = 60 * _NS_PER_S
+_FOREVER_NS: Final = (1 << 63) - 1
+"""A rate that the user has fixed on purpose does not age."""
 
 
 class _Source(Struct, frozen=True):
@@ -37,10 +49,12 @@ class UsdRates:
         catalog: Catalog,
         configured: Mapping[str, Decimal],
         max_age_ms: int,
+        file: RateFile | None = None,
     ) -> None:
-        """`platforms`: the symbols of each. `configured`: USD for one unit; taken when no live rate is fresh."""
+        """`platforms`: the symbols of each. `configured`: USD for one unit; taken when no other rate is fresh."""
         self._converter = CurrencyConverter()
         self._max_age_ns = max_age_ms * _NS_PER_MS
+        self._file = file
         self._sources = [
             source for name, symbols in platforms.items() for source in _find_sources(name, symbols, catalog)
         ]
@@ -67,17 +81,70 @@ class UsdRates:
             except RateRefused:
                 continue
             self._converter.put(rate)
+        for rate in self._file.rates(now_ns) if self._file is not None else ():
+            self._converter.put(rate)
 
-    def usd_rate(self, currency: str, now_ns: int) -> tuple[Decimal | None, int]:
-        """USD for one unit of a currency and when that was true, UTC ns; None when there is no rate, stale or not."""
+    def usd_rate(self, currency: str, now_ns: int) -> UsdRate | None:
+        """USD for one unit of a currency, with its time, expiry and source; None when there is none, stale or not."""
         if currency == "USD":
-            return Decimal(1), now_ns
+            return UsdRate(value=Decimal(1), true_ns=now_ns, until_ns=_FOREVER_NS)
         conversion = self._converter.convert_for_report(Money(Decimal(1), currency), "USD", now_ns)
         if conversion.amount is None:
-            return None, 0
-        # A configured rate has no age: the user has fixed it on purpose.
-        true_ns = min(now_ns if rate.max_age_ns is None else rate.time_ns for rate in conversion.rates)
-        return conversion.amount.amount.quantize(_RATE_STEP), true_ns
+            return None
+        rates = conversion.rates
+        return UsdRate(
+            value=conversion.amount.amount.quantize(_RATE_STEP),
+            true_ns=min(now_ns if rate.max_age_ns is None else rate.time_ns for rate in rates),
+            until_ns=min(_FOREVER_NS if rate.max_age_ns is None else rate.time_ns + rate.max_age_ns for rate in rates),
+            source=", ".join(dict.fromkeys(rate.source for rate in rates)),
+        )
+
+
+class RateFile:
+    """Daily reference rates of a file, read again when it changes. The gateway's thread."""
+
+    def __init__(self, path: Path, max_age_s: float, log: Log | None = None) -> None:
+        """
+        Raises:
+            ConfigError: it is wrong, or not there.
+        """
+        self._path = path
+        self._max_age_ns = int(max_age_s * _NS_PER_S)
+        self._log = log
+        self._look_at_ns = 0
+        self._stamp = self._read_stamp()
+        try:
+            self._history = RateHistory(path)
+        except DataFormatError as error:
+            raise ConfigError(f"orders.rates_file: {error}") from error
+
+    def rates(self, now_ns: int) -> tuple[Rate, ...]:
+        """Those of the newest row up to today; the older ones stay, and age, while the file is wrong."""
+        if now_ns >= self._look_at_ns:
+            self._look_at_ns = now_ns + _LOOK_NS
+            self._read_again()
+        try:
+            return self._history.rates_on(datetime.fromtimestamp(now_ns / _NS_PER_S, UTC).date(), self._max_age_ns)
+        except RateRefused:
+            return ()
+
+    def _read_again(self) -> None:
+        stamp = self._read_stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._history = RateHistory(self._path)
+        except (DataFormatError, ConfigError) as error:
+            if self._log is not None:
+                self._log.error("file of currency rates refused, the old ones stay", reason=str(error))
+
+    def _read_stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
 
 
 def _find_sources(platform: str, symbols: Sequence[str], catalog: Catalog) -> list[_Source]:

@@ -179,7 +179,8 @@ class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `open_quantity` is signed and is what the leg holds now, of `contract` (empty for what has none). A position
     carried over a roll is a leg of its own, behind those of the targets. `missing_fills` is what the platform
     says it has filled beyond the executions it has delivered. The `_ns` stamps are those of the entry order; 0
-    means not yet.
+    means not yet. `usd_rate`: USD for one unit of the leg's currency as last used for it, None for USD or when there is
+    none; `usd_rate_ns`: when that was true; `stale_rate`: it was older than risk may use.
     """
 
     leg: Count
@@ -205,6 +206,10 @@ class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     acked_ns: TimeNs = 0
     first_fill_ns: TimeNs = 0
     last_fill_ns: TimeNs = 0
+    usd_rate: Decimal | None = None
+    usd_rate_ns: TimeNs = 0
+    usd_rate_source: Text = ""
+    stale_rate: bool = False
 
 
 class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,7 +217,8 @@ class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fie
 
     `avg_price` weighs the entry fills of all legs by quantity, `avg_price_usd` by point value in USD: legs of
     different instruments cannot be averaged in points. `residual_quantity` is what the legs hold now, signed
-    and summed; `residual_usd` its value. Money is None when a currency rate was missing: never converted 1:1.
+    and summed; `residual_usd` its value. Money is None when a currency rate was missing: never converted 1:1; it counts
+    under `stale_rates` the legs that were reckoned with one too old for risk.
     """
 
     signal_id: SignalId
@@ -235,3 +241,4 @@ class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fie
     legs: Annotated[tuple[LegReport, ...], Meta(max_length=MAX_LEGS)]
     received_ns: TimeNs = 0
     changed_ns: TimeNs = 0
+    stale_rates: Count = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .checks import Finding, Proposal, check_entry, first_failure, reference_price
 from .day import DayCounters, Equity, day_bounds
 from .limits import Limits, Micro, Stage, read_limits
-from .market import MarketContext
+from .market import MarketContext, UsdRate
 from .sizing import floor_to_lot, is_multiple, lots_for_risk, risk_usd
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Micro",
     "Proposal",
     "Stage",
+    "UsdRate",
     "check_entry",
     "day_bounds",
     "first_failure",

@@ -76,6 +76,8 @@ def check_entry(
     note(RejectCode.NOT_FINITE, finite, "finite" if finite else "NaN or infinite", "finite")
     if not finite:
         return findings
+    # Before what is measured with it: a size or risk that cannot be measured is not too large, it lacks a rate.
+    _check_currency(note, market, limits, now_ns)
     _check_stage(note, proposal, market, limits, stage_number, day)
     _check_market(note, proposal, market, limits, now_ns)
     _check_exposure(note, proposal, market, limits, day)
@@ -191,11 +193,20 @@ def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits
         quote = market.ask if proposal.side is Side.BUY else market.bid
         far = max((abs(price - quote) / market.tick_size for price in proposal.prices), default=Decimal(0))
         note(RejectCode.PRICE_COLLAR, far <= limits.collar_ticks, f"{far:f} ticks", f"{limits.collar_ticks} ticks")
-    if market.currency != "USD":
-        age_ms = (now_ns - market.usd_rate_ns) // _MS
-        fresh = market.usd_rate is not None and market.usd_rate > 0 and abs(age_ms) <= limits.max_rate_age_ms
-        measured = f"{market.usd_rate} USD/{market.currency}, {age_ms} ms"
-        note(RejectCode.STALE_RATE, fresh, measured, f"{limits.max_rate_age_ms} ms")
+
+
+def _check_currency(note: _Note, market: MarketContext, limits: Limits, now_ns: int) -> None:
+    if market.currency == "USD":
+        return
+    rate, most_ms = market.rate, limits.max_rate_age_ms
+    if rate is None:
+        note(RejectCode.STALE_RATE, False, f"no rate of {market.currency}", f"one of at most {most_ms} ms")
+        return
+    if rate.until_ns:
+        most_ms = (rate.until_ns - rate.true_ns) // _MS
+    source = f" from {rate.source}" if rate.source else ""
+    measured = f"{rate.value} USD/{market.currency}{source}, {(now_ns - rate.true_ns) // _MS} ms"
+    note(RejectCode.STALE_RATE, not rate.is_stale(now_ns, limits.max_rate_age_ms), measured, f"{most_ms} ms")
 
 
 def _check_exposure(note: _Note, proposal: Proposal, market: MarketContext, limits: Limits, day: DayCounters) -> None:

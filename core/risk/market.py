@@ -10,14 +10,32 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+_NS_PER_MS = 1_000_000
+
+
+class UsdRate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """USD for one unit of a currency. `true_ns`: when that was so; `until_ns`: the last moment at which risk may use
+    it, 0 = as long after `true_ns` as the limits allow. UTC ns. `source`: where it comes from, for people.
+    """
+
+    value: Decimal
+    true_ns: int = 0
+    until_ns: int = 0
+    source: str = ""
+
+    def is_stale(self, now_ns: int, max_age_ms: int) -> bool:
+        """Whether it is too old for risk. One from the future is no newer: a clock was set back since."""
+        most_ns = max_age_ms * _NS_PER_MS
+        return now_ns > (self.until_ns or self.true_ns + most_ns) or self.true_ns > now_ns + most_ns
+
 
 class MarketContext(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One instrument at one platform, at the moment of the event that carries this.
 
     `point_value`: money of `currency` per 1.0 of price and 1 lot. `usd_rate`: USD per 1 unit of `currency`,
-    None when there is none; `usd_rate_ns` and `quote_ns`: when they were true, UTC ns. `expiry_ns`: end of
-    the contract's last session, 0 for none. `identity_error`: why the platform's instrument is not the
-    catalog's, empty when it is.
+    None when there is none; `usd_rate_ns` and `quote_ns`: when they were true, UTC ns; `usd_rate_until_ns` and
+    `usd_rate_source` as in `UsdRate`. `expiry_ns`: when the contract stops trading, 0 for none. `identity_error`: why
+    the platform's instrument is not the catalog's, empty when it is.
     """
 
     platform: str
@@ -29,6 +47,8 @@ class MarketContext(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contract: str = ""
     usd_rate: Decimal | None = None
     usd_rate_ns: int = 0
+    usd_rate_until_ns: int = 0
+    usd_rate_source: str = ""
     bid: Decimal | None = None
     ask: Decimal | None = None
     quote_ns: int = 0
@@ -42,6 +62,18 @@ class MarketContext(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """False when any number in here is NaN or infinite: then none of it may be used."""
         numbers = (self.tick_size, self.lot_step, self.point_value, self.usd_rate, self.bid, self.ask)
         return all(number is None or number.is_finite() for number in numbers)
+
+    @property
+    def rate(self) -> UsdRate | None:
+        """The rate as one thing; None when there is none, or none that can be."""
+        if self.usd_rate is None or not self.usd_rate.is_finite() or self.usd_rate <= 0:
+            return None
+        return UsdRate(
+            value=self.usd_rate,
+            true_ns=self.usd_rate_ns,
+            until_ns=self.usd_rate_until_ns,
+            source=self.usd_rate_source,
+        )
 
     def to_usd(self, amount: Decimal) -> Decimal | None:
         """An amount of `currency` in USD, or None when the rate is missing. Never 1:1 for another
