@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal as D
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,3 +141,21 @@ def test_a_distance_is_never_exceeded_and_always_on_the_grid(distance, tick, sid
         assert price is not None
         assert price % tick == 0
         assert distance - tick < abs(price - entry) <= distance
+
+
+def test_a_stop_that_the_platform_keeps_is_shown_as_the_stop_it_is():
+    desk = Desk("a")
+    desk.signal(bracket=m.Bracket(stop_loss=D(20990)))
+    entry = desk.only()
+    desk.fill(entry)
+    parts = m.find_client_order_id(entry.client_order_id)
+    assert parts is not None
+    stop_id = m.client_order_id(parts.key, 0, OrderRole.STOP_LOSS, 0)
+    stop = msgspec.structs.replace(
+        entry, client_order_id=stop_id, side=Side.SELL, order_type=OrderType.STOP, stop_price=D(20990), stop_loss=None
+    )
+    desk.update(stop)
+    answer = desk.ask(m.Query(request_id=1, what=m.QueryKind.WORKING_ORDERS, platform="a"))
+    (row,) = answer[0].message.rows
+    assert (row.client_order_id, row.order_type, row.stop_price) == (stop_id, OrderType.STOP, D(20990))
+    assert desk.count("order_recovered") == 0, "nothing was lost: the platform made it with the entry"

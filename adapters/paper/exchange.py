@@ -37,7 +37,7 @@ from .settings import PaperSettings
 from .timeline import MS, Report, Timeline
 from .trading import TradingFloor
 
-_ENTRIES: Final = (OrderRole.ENTRY, OrderRole.HEDGE)
+_ENTRIES: Final = (OrderRole.ENTRY, OrderRole.HEDGE, OrderRole.ROLL)
 _PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
 

@@ -121,7 +121,7 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> Non
     parts = find_own_id(turn, record.route, fill.client_order_id)
     owner: tuple[str, int] | None = None
     if parts is not None:
-        order = recognise(turn, route, parts, fill.symbol, fill.side, fill.platform_order_id)
+        order = recognise(turn, route, parts, fill)
         record.order_id = parts.client_order_id
         if order is not None:
             order.executions[key] = None

@@ -8,19 +8,26 @@ second time.
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
+
+from msgspec import structs
 
 from ..messages import (
+    Fill,
     LegState,
     Order,
     OrderIdParts,
     OrderRole,
     OrderType,
+    Protection,
     RejectCode,
-    Side,
+    WorkingOrder,
     find_client_order_id,
 )
 from .state import OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
 from .turn import Turn
+
+_PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
 
 def find_own_id(turn: Turn, route: str, text: str) -> OrderIdParts | None:
@@ -40,10 +47,10 @@ def find_own_id(turn: Turn, route: str, text: str) -> OrderIdParts | None:
     return parts
 
 
-def recognise(
-    turn: Turn, route: RouteRecord, parts: OrderIdParts, symbol: str, side: Side, platform_order_id: str
-) -> OrderRecord | None:
-    """The record of one of our orders; made anew when only its signal is known; None when it is an orphan."""
+def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, told: WorkingOrder | Fill) -> OrderRecord | None:
+    """The record of one of our orders; made anew when only its signal is known; None when it is an orphan. `told`: what
+    the platform says of it. A stop or target that the platform keeps with its entry has no other beginning.
+    """
     record = turn.state.orders.get(parts.client_order_id)
     if record is not None:
         return record
@@ -51,22 +58,15 @@ def recognise(
     if parts.role in (OrderRole.ENTRY, OrderRole.HEDGE):
         turn.state.day.trades.setdefault(parts.key, turn.now_ns)
     signal_id = turn.state.keys.get(parts.key)
-    number = -1 if signal_id is None else _leg_number(turn.state.signals[signal_id], parts, symbol)
+    number = -1 if signal_id is None else _leg_number(turn.state.signals[signal_id], parts, told.symbol)
     leg = turn.leg(signal_id, number) if signal_id is not None else None
     if signal_id is None or leg is None or leg.route != route_of(route.platform, route.account):
-        _note_orphan(turn, route, parts, symbol)
+        _note_orphan(turn, route, parts, told.symbol)
         return None
-    turn.count("order_recovered")
-    order = Order(
-        client_order_id=parts.client_order_id,
-        platform=route.platform,
-        account=route.account,
-        symbol=symbol,
-        contract="",
-        side=side,
-        quantity=Decimal(1),
-        order_type=OrderType.MARKET,
-    )
+    kept_there = leg.protection is Protection.PLATFORM and parts.role in _PROTECTIVE
+    if not kept_there:
+        turn.count("order_recovered")
+    order = _order_as_told(route, parts, told)
     record = OrderRecord(
         order=order,
         signal_id=signal_id,
@@ -77,10 +77,10 @@ def recognise(
         sent_ns=turn.now_ns,
         unknown_since_ns=turn.now_ns,
         quantity=Decimal(1),
-        limit_price=None,
-        stop_price=None,
-        platform_order_id=platform_order_id,
-        text="recovered from the platform: the journal had lost it",
+        limit_price=order.limit_price,
+        stop_price=order.stop_price,
+        platform_order_id=told.platform_order_id,
+        text="kept by the platform" if kept_there else "recovered from the platform: the journal had lost it",
     )
     # Its size is not known from an execution; until a row tells it, it must not look filled or exceed its leg.
     record.quantity = leg.quantity
@@ -96,6 +96,27 @@ def recognise(
     turn.state.active[signal_id] = None
     turn.touch(signal_id)
     return record
+
+
+def _order_as_told(route: RouteRecord, parts: OrderIdParts, told: WorkingOrder | Fill) -> Order:
+    order = Order(
+        client_order_id=parts.client_order_id,
+        platform=route.platform,
+        account=route.account,
+        symbol=told.symbol,
+        contract="",
+        side=told.side,
+        quantity=Decimal(1),
+        order_type=OrderType.MARKET,
+    )
+    if isinstance(told, Fill):
+        return order
+    try:
+        return structs.replace(
+            order, order_type=told.order_type, limit_price=told.limit_price, stop_price=told.stop_price
+        )
+    except ValueError:
+        return order  # its prices do not go with its type
 
 
 def _leg_number(signal: SignalRecord, parts: OrderIdParts, symbol: str) -> int:

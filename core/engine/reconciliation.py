@@ -95,7 +95,7 @@ def _take_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns:
                 external.append(row)
             continue
         listed.add(parts.client_order_id)
-        record = recognise(turn, route, parts, row.symbol, row.side, row.platform_order_id)
+        record = recognise(turn, route, parts, row)
         if record is None:
             turn.state.orphans[parts.client_order_id].row = row
             continue

@@ -36,7 +36,7 @@ def apply_update(turn: Turn, update: OrderUpdate) -> None:
     if parts is None:
         _note_external(turn, route, row)
         return
-    record = recognise(turn, route, parts, update.symbol, update.side, update.platform_order_id)
+    record = recognise(turn, route, parts, row)
     if record is None:
         turn.state.orphans[parts.client_order_id].row = row
         turn.touch_route(name)
