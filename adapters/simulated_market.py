@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..shm.jit import kernel
 from ..shm.symbols import Symbol
-from ..shm.tick import Platform, TickArray, TickFlag
+from ..shm.tick import TICK_DTYPE, Platform, TickArray, TickFlag
 
 _SYMBOL_STATE: Final = np.dtype(
     [
@@ -132,6 +132,8 @@ class SimulatedMarket:
         self._states = states
         self._market = market
         self._source = int(source)
+        # Compiled now: an adapter that compiles after its first sign of life looks as if it hung.
+        self.generate(start_ns, np.zeros(0, TICK_DTYPE))
 
     def take_over(self, before: SimulatedMarket, moved: Mapping[int, int]) -> None:
         """Go on where `before` stood, with the walks of the same symbols.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal
 
 import numpy as np
@@ -103,3 +105,15 @@ def test_nothing_is_due_before_the_next_event():
 @pytest.mark.parametrize("seed", [0, -1, 2**63, 2**70])
 def test_any_integer_is_a_seed(seed: int):
     assert len(generate(0.2, seed=seed)) > 50
+
+
+def test_a_market_that_was_made_is_compiled():
+    """An adapter that compiles at its first tick, after its first sign of life, is killed as one that hangs."""
+    script = (
+        "from nexus_gateway.adapters import simulated_market as it\n"
+        "from nexus_gateway.shm.symbols import Symbol\n"
+        "from nexus_gateway.shm.tick import Platform\n"
+        "it.SimulatedMarket([Symbol(1, 'NQ', tick_size=0.25)], it.MarketShape(), 1, Platform.NT8, 1)\n"
+        "assert it._generate.signatures\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
