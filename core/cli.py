@@ -95,7 +95,7 @@ def demo(
         nexus: dict[str, Any] = {}
         if paths:
             chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
-            # The demo shows data here; who wants to trade on recordings runs `replay` and a NEXUS of his own.
+            # The demo shows data here; recordings are traded on paper by a platform of `run` (docs/adapters.md).
             chosen = msgspec.structs.replace(chosen, orders=msgspec.structs.replace(chosen.orders, enabled=False))
         else:
             chosen, nexus = rehearse_signal(simulate_platforms(chosen))
@@ -109,7 +109,10 @@ def demo(
         from .demo_view import print_demo
 
         print_demo(result)
-    if not result.is_complete or (paths and speed == 0 and result.ticks_lost):
+    untraded = bool(nexus) and not result.fills
+    if untraded:
+        typer.echo(f"the demo's signal traded nothing; see the logs in {chosen.log_path}", err=True)
+    if untraded or not result.is_complete or (paths and speed == 0 and result.ticks_lost):
         raise typer.Exit(EXIT_TROUBLE)
 
 

@@ -248,7 +248,10 @@ def acknowledge(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Accept the platform's position of a symbol where it differed from the gateway's, so that it trades again."""
+    """Accept the platform's position of a symbol where it differed from the gateway's, so that it trades again.
+
+    Also ends an order whose outcome is unknown and which the platform has twice not listed: you have looked there.
+    """
     request = Acknowledge(request_id=REQUEST, platform=platform, symbol=symbol, by=operator_name())
     send_command(load_or_exit(config, run_folder, platform), request, timeout, as_json)
 
