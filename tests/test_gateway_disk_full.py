@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ import pytest
 from nexus_gateway.core.journal import Journal
 from nexus_gateway.core.messages import SignalState
 
+from tests.support.small_disk import small_disk_of
 from tests.support.trading_floor import make_signal, open_floor
 
 DISK_BYTES = 2 << 20
@@ -20,16 +18,8 @@ DISK_BYTES = 2 << 20
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 2 MiB."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this system allows no mount")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk_of(DISK_BYTES, tmp_path) as disk:
+        yield disk
 
 
 def fill_up(disk: Path) -> Path:

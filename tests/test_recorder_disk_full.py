@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 from nexus_gateway.shm.recording import open_recorded
 from nexus_gateway.shm.run_folder import attach_cursors
@@ -21,22 +17,15 @@ from tests.support.recordings import (
     spawn,
 )
 from tests.support.shm_processes import linux_only
+from tests.support.small_disk import small_disk_of
 
 DISK_BYTES = 1 << 20
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A real file system of 1 MiB."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this system allows no mount")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk_of(DISK_BYTES, tmp_path) as disk:
+        yield disk
 
 
 def retry_now(recorder):
