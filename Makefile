@@ -29,7 +29,7 @@ types: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 3 --dist worksteal -m "not alone" --durations=45
+	$(BIN)/coverage run -m pytest -n 4 --dist worksteal -m "not alone" --durations=45
 	$(BIN)/coverage run -m pytest -m alone --durations=15
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
