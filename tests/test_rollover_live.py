@@ -150,7 +150,11 @@ def see_carried_once(floor: RollFloor, signal_id: str, *, killed: bool) -> None:
         legs = carriers()
         return len(legs) == len(SIX) and all(leg.open_quantity or leg.code in SHORT for leg in legs)
 
-    floor.until(ended, patience_s=60)
+    try:
+        floor.until(ended, patience_s=60)
+    except AssertionError as error:
+        told = [(leg.platform, leg.contract, str(leg.open_quantity), leg.code, leg.text) for leg in carriers()]
+        raise AssertionError(f"legs in {NEW} have neither opened nor said why not: {told}") from error
     short = {leg.platform for leg in carriers() if not leg.open_quantity}
     assert killed or not short
     report = floor.report(signal_id)

@@ -167,6 +167,8 @@ class RollFloor:
         for name in self.roots:
             old, new = PRICES[name]
             quotes.append([name, old, old + 1, 500, 500])
+            # Heard after the roll only, under the old contract's own name: what is still open there can be closed.
+            quotes.append([self.contracts[name][0], old, old + 1, 500, 500])
             if name in self.warm:
                 quotes.append([self.contracts[name][1], new, new + 1, 500, 500])
         path = self.folder / f"{LATE}.platform.json"
