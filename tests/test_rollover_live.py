@@ -147,6 +147,7 @@ def see_carried_once(floor: RollFloor, signal_id: str, *, killed: bool) -> None:
         return [] if report is None else [leg for leg in report.legs if leg.contract == NEW]
 
     def ended() -> bool:
+        floor.go_on()
         legs = carriers()
         return len(legs) == len(SIX) and all(leg.open_quantity or leg.code in SHORT for leg in legs)
 

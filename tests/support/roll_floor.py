@@ -114,6 +114,7 @@ class RollFloor:
         self.rolls: list[tuple[str, int, int, float]] = []
         self.numbers = 0
         self._out = empty_ticks(8192)
+        self._next_quote_s = 0.0
 
     def __enter__(self) -> RollFloor:
         self.folder.mkdir(mode=0o700)
@@ -180,6 +181,12 @@ class RollFloor:
         """From now on nothing stands in the way of a root's roll."""
         self.warm.add(root)
         self.script()
+
+    def go_on(self) -> None:
+        """The late platform's market goes on: a quote that is said once only may have come before anybody needed it."""
+        if time.monotonic() >= self._next_quote_s:
+            self._next_quote_s = time.monotonic() + 0.3
+            self.script()
 
     def turn(self) -> None:
         assert self.launcher is not None
