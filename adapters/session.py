@@ -20,8 +20,9 @@ from .contracts import ContractWatch, PlatformNames
 from .order_channel import OrderChannel
 
 SILENCE_S: Final = 120.0
-"""No market that is worth trading is without any quote for so long while it is open. A feed that is connected and mute
-looks alive in everything but this, and its last quotes would be vouched for."""
+"""All symbols of a platform are seldom without a quote for so long while one of their markets is open; a halt of the
+exchange costs some reconnections. A feed that is connected and mute looks alive in everything but this, and its last
+quotes would be vouched for."""
 
 
 class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
