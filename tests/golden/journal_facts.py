@@ -1,0 +1,150 @@
+"""The facts that an engine holds, in plain words of a market: how a golden journal is compared.
+
+The keys of the result are those of the JSON files beside the golden journals and never change; whoever renames a field
+of the engine's state adapts the right-hand sides of this file, and nothing in `journals/`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from nexus_gateway.core.engine import Engine
+from nexus_gateway.core.engine.kill import kill_level
+from nexus_gateway.core.engine.turn import live_orders
+
+
+def read_facts(engine: Engine) -> dict[str, object]:
+    """What the engine believes, as JSON knows it: prices, lots and money as text without trailing zeros."""
+    state = engine.state
+    settings = state.settings
+    return {
+        "boot_id": state.boot_id,
+        "stage": state.stage,
+        "kill_level": state.kill.name,
+        "settings": {
+            "ack_ms": settings.ack_ms,
+            "proof_ms": settings.proof_ms,
+            "settle_ms": settings.settle_ms,
+            "carry_within_ms": settings.carry_within_ms,
+            "expected_platforms": list(settings.expected_platforms),
+        },
+        "day": {
+            "trades": len(state.day.trades),
+            "realized_usd": _number(state.day.realized_usd),
+            "loss_usd": _number(state.day.loss_usd()),
+            "breached": state.day.breached,
+            "equity": {name: _number(each.now) for name, each in state.day.equity.items()},
+        },
+        "contracts": {root: {"front": c.contract, "previous": c.previous} for root, c in state.contracts.items()},
+        "usd_rates": {currency: _number(each.value) for currency, each in state.usd_rates.items()},
+        "counts": dict(state.counts),
+        "routes": {name: _route(engine, name) for name in state.routes},
+        "orphans": {name: {"route": each.route, "symbol": each.symbol} for name, each in state.orphans.items()},
+        "signals": {name: _signal(engine, name) for name in state.signals},
+        "orders": {name: _order(engine, name) for name in state.orders},
+        "executions": {
+            name: {
+                "signed_lots": _number(each.signed),
+                "price": _number(each.price),
+                "fee": _number(each.fee),
+                "revision": each.revision,
+                "busted": each.busted,
+            }
+            for name, each in state.executions.items()
+        },
+        "next_due_ns": engine.next_due_ns(),
+    }
+
+
+def _route(engine: Engine, name: str) -> dict[str, object]:
+    route = engine.state.routes[name]
+    kill = engine.state.kills.get(name)
+    return {
+        "link_up": route.up,
+        "reconciled": route.ready,
+        "mode": route.hello.account_mode.value,
+        "kill_level": kill_level(engine.state, name).name,
+        "kill_verified": None if kill is None else kill.verified,
+        "balance": None if route.funds is None else _number(route.funds.balance),
+        "positions": {
+            symbol: {
+                "net": _number(each.net),
+                "external": _number(each.external),
+                "blocked": each.blocked,
+                "contract": each.contract,
+            }
+            for symbol, each in route.positions.items()
+        },
+        "tickets": {
+            symbol: {ticket: _number(lots) for ticket, lots in each.items()} for symbol, each in route.tickets.items()
+        },
+        "working_orders": [each.order.client_order_id for each in live_orders(engine.state, route)],
+        "orders_of_others": [each.platform_order_id for each in route.external_orders],
+        "rolled_contracts": dict(route.retired),
+    }
+
+
+def _signal(engine: Engine, name: str) -> dict[str, object]:
+    record = engine.state.signals[name]
+    report = engine.report(name)
+    return {
+        "state": report.state.value,
+        "revision": record.revision,
+        "working_on": name in engine.state.active,
+        "code": report.code.value,
+        "cum_qty": _number(report.filled),
+        "avg_px": _number(report.avg_price),
+        "open_lots": _number(report.residual_quantity),
+        "realized_usd": _number(report.realized_usd),
+        "fees_usd": _number(report.fees_usd),
+        "legs": [
+            {
+                "route": leg.route,
+                "symbol": leg.symbol,
+                "state": told.state.value,
+                "qty": _number(leg.quantity),
+                "cum_qty": _number(told.filled),
+                "open_lots": _number(leg.open),
+                "adjusted_lots": _number(leg.adjusted),
+                "realized_usd": _number(leg.realized_usd),
+                "protection": leg.protection.value,
+                "stop_loss": None if leg.bracket is None else _number(leg.bracket.stop_loss),
+                "take_profit": None if leg.bracket is None else _number(leg.bracket.take_profit),
+                "closing": leg.closing,
+                "carries_leg": leg.carries,
+                "carried": leg.carried,
+                "leaves_for": None if leg.leaving is None else leg.leaving.contract,
+                "code": told.code.value,
+                "text": told.text,
+            }
+            for leg, told in zip(record.legs, report.legs, strict=True)
+        ],
+    }
+
+
+def _order(engine: Engine, name: str) -> dict[str, object]:
+    record = engine.state.orders[name]
+    return {
+        "platform": record.order.platform,
+        "symbol": record.order.symbol,
+        "contract": record.order.contract,
+        "role": record.role.name,
+        "side": record.order.side.value,
+        "order_type": record.order.order_type.value,
+        "state": record.state.value,
+        "qty": _number(record.quantity),
+        "cum_qty": _number(record.filled),
+        "reported_qty": _number(record.reported),
+        "leaves_qty": _number(record.remaining),
+        "limit_price": _number(record.limit_price),
+        "stop_price": _number(record.stop_price),
+        "platform_order_id": record.platform_order_id,
+        "signal": record.signal_id,
+        "leg": record.leg,
+        "cancels_sent": record.cancels,
+        "code": record.code.value,
+    }
+
+
+def _number(value: Decimal | None) -> str | None:
+    return None if value is None else format(value.normalize() + 0, "f")

@@ -1,0 +1,118 @@
+"""A journal of every released state layout opens with today's program, and holds the facts that its writer knew."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import pytest
+from nexus_gateway.core.config import GatewayConfig, OrdersConfig
+from nexus_gateway.core.engine.state import STATE_LAYOUT, EngineState
+from nexus_gateway.core.gateway.journaled_engine import JournaledEngine, engine_settings
+from nexus_gateway.core.journal import Rebuilt, rebuild, verify
+from nexus_gateway.core.logs import process_log
+
+from tests.golden.journal import FACTS, FOLDER, JOURNAL, write
+from tests.golden.journal_facts import read_facts
+
+GOLDEN = sorted(path for path in FOLDER.iterdir() if path.is_dir())
+by_layout = pytest.mark.parametrize("folder", GOLDEN, ids=lambda path: path.name)
+
+
+def expected(folder: Path) -> dict:
+    return json.loads((folder / FACTS).read_text(encoding="utf-8"))
+
+
+def copied(folder: Path, tmp_path: Path) -> Path:
+    """The golden file itself is never opened for writing."""
+    return Path(shutil.copyfile(folder / JOURNAL, tmp_path / JOURNAL))
+
+
+def rebuilt(path: Path, use_checkpoint: bool = True) -> Rebuilt:
+    config = GatewayConfig()
+    connection = sqlite3.connect(path)
+    try:
+        return rebuild(connection, engine_settings(config), config.limits, use_checkpoint)
+    finally:
+        connection.close()
+
+
+def saved_checkpoint(path: Path) -> bytes:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("SELECT state FROM checkpoints").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def test_the_layout_of_today_has_a_golden_journal():
+    assert f"layout_{STATE_LAYOUT}" in [path.name for path in GOLDEN], "python -m tests.golden.journal"
+    assert [expected(folder)["layout"] for folder in GOLDEN] == [int(path.name.split("_")[1]) for path in GOLDEN]
+
+
+@by_layout
+def test_its_checkpoint_and_the_events_behind_it_give_the_facts(folder, tmp_path):
+    told = expected(folder)
+    made = rebuilt(copied(folder, tmp_path))
+    assert read_facts(made.engine) == told["facts"]
+    assert (made.from_checkpoint_seq, made.events) == (told["checkpoint_seq"], told["events_behind_checkpoint"])
+    assert made.events >= 20
+    assert made.differing == []
+
+
+@by_layout
+def test_all_its_events_without_the_checkpoint_give_the_same(folder, tmp_path):
+    told = expected(folder)
+    path = copied(folder, tmp_path)
+    made = rebuilt(path, use_checkpoint=False)
+    assert read_facts(made.engine) == told["facts"]
+    assert (made.from_checkpoint_seq, made.events, made.differing) == (0, told["events"], [])
+    # More than the facts: no field of the state is another one by way of the checkpoint.
+    assert made.engine.digest() == rebuilt(path).engine.digest()
+
+
+@by_layout
+def test_a_gateway_starts_on_it(folder, tmp_path, caplog):
+    told = expected(folder)
+    path = copied(folder, tmp_path)
+    config = GatewayConfig(orders=OrdersConfig(journal=str(path)))
+    with caplog.at_level(logging.WARNING):
+        journaled = JournaledEngine(config, process_log("gateway"), lambda: None)
+    try:
+        assert read_facts(journaled.engine) == told["facts"]
+        # What it saves now is of today's layout, and is read before any older one.
+        journaled.checkpoint(journaled.engine.state.now_ns, always=True)
+    finally:
+        journaled.close()
+    assert not caplog.records
+    again = rebuilt(path)
+    assert (again.from_checkpoint_seq, again.events) == (told["events"], 0)
+    assert read_facts(again.engine) == told["facts"]
+
+
+@by_layout
+def test_it_is_a_sound_journal(folder, tmp_path):
+    told = expected(folder)
+    verdict = verify(copied(folder, tmp_path))
+    assert (verdict.problems, verdict.events) == ([], told["events"])
+    assert [path.name for path in sorted(folder.iterdir())] == [FACTS, JOURNAL]
+
+
+def test_no_field_of_todays_golden_checkpoint_is_lost_or_filled_in(tmp_path):
+    """A field renamed without a new layout would be dropped in silence: its default would stand in for what was."""
+    data = saved_checkpoint(copied(FOLDER / f"layout_{STATE_LAYOUT}", tmp_path))
+    again = msgspec.msgpack.encode(msgspec.msgpack.decode(data, type=EngineState))
+    assert msgspec.msgpack.decode(again) == msgspec.msgpack.decode(data)
+
+
+def test_a_golden_journal_is_made_once_and_the_script_still_makes_one(tmp_path):
+    write(tmp_path / "new")
+    told = expected(tmp_path / "new")
+    assert told["layout"] == STATE_LAYOUT
+    assert read_facts(rebuilt(tmp_path / "new" / JOURNAL).engine) == told["facts"]
+    with pytest.raises(FileExistsError):
+        write(tmp_path / "new")
