@@ -6,7 +6,6 @@ import hashlib
 
 import msgspec
 
-from ..errors import GatewayError
 from ..messages import (
     Account,
     Acknowledge,
@@ -52,12 +51,12 @@ from .retention import forget_finished, forget_strangers
 from .settings import EngineSettings
 from .signals import apply_signal, release_unused
 from .state import STATE_LAYOUT, EngineState, route_of
+from .state_layouts import read_state
 from .timers import DueTimes, run_timers
 from .turn import Turn, live_orders
 from .updates import apply_reject, apply_update
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(EngineState)
 
 
 class Engine:
@@ -243,14 +242,11 @@ class Engine:
 
     @classmethod
     def load(cls, data: bytes) -> Engine:
-        """An engine with the state that `save` wrote.
+        """An engine with the state that `save` wrote, of this version or, converted, of a former one.
 
-        Raises: GatewayError when the bytes are damaged or were written by a version with another state.
+        Raises: GatewayError when the bytes are damaged, or of a version whose state this one cannot read.
         """
-        try:
-            state = _decoder.decode(data)
-        except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
-            raise GatewayError(f"checkpoint cannot be read: {error}; rebuild from the journal's events") from error
+        state = read_state(data)
         engine = cls(state.settings, state.limits)
         engine.state = state
         engine._due_times.note_all(state)

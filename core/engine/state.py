@@ -35,7 +35,7 @@ ZERO = Decimal(0)
 OPENING: Final = (OrderRole.ENTRY, OrderRole.HEDGE, OrderRole.ROLL)
 """Roles of orders that open a position."""
 STATE_LAYOUT: Final = 4
-"""Raised when a checkpoint of before would be read as something else: it is passed over, and the events replayed."""
+"""Raised with each change of a field: then add a converter (`state_layouts.py`) and a golden journal (tests)."""
 
 
 def route_of(platform: str, account: str) -> str:

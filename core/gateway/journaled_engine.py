@@ -70,6 +70,8 @@ class JournaledEngine:
             replayed=rebuilt.events,
             from_checkpoint=rebuilt.from_checkpoint_seq,
         )
+        if rebuilt.passed_over:
+            log.warning("checkpoints passed over, more events were replayed", reasons=rebuilt.passed_over)
         if rebuilt.differing:
             log.error(
                 "replaying the journal made other orders than it holds: this program decides otherwise than its writer",

@@ -28,7 +28,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 class Rebuilt(Struct):
     """An engine as of the journal's last event. `differing`: events whose replay made other orders than were
-    written.
+    written. `passed_over`: newer checkpoints that were not used, and why.
     """
 
     engine: Engine
@@ -36,6 +36,7 @@ class Rebuilt(Struct):
     from_checkpoint_seq: int
     last_at_ns: int
     differing: list[int]
+    passed_over: list[str]
 
 
 def decode_event(payload: bytes, seq: int) -> Event:
@@ -58,8 +59,8 @@ def rebuild(
     """Rebuild the engine. `settings` and `limits` serve only a journal that is empty; else the journaled ones
     hold.
 
-    Raises: JournalError when an event is missing, altered or cannot be read. A damaged checkpoint is passed over for an
-    older one.
+    Raises: JournalError when an event is missing, altered or cannot be read. A checkpoint that is damaged or of a state
+    layout that this program cannot read is passed over for an older one, or for the events alone.
     """
     try:
         return _replay(connection, Engine(settings, limits), use_checkpoint)
@@ -72,8 +73,9 @@ _CURE = "run `nexus-gateway journal verify` and restore the last backup"
 
 def _replay(connection: sqlite3.Connection, empty: Engine, use_checkpoint: bool) -> Rebuilt:
     engine, start, at_ns, chain = empty, 0, 0, GENESIS
+    passed_over: list[str] = []
     if use_checkpoint:
-        engine, start, at_ns, chain = _newest_checkpoint(connection, empty)
+        engine, start, at_ns, chain = _newest_checkpoint(connection, empty, passed_over)
     intents = _read_intents(connection, start)
     differing: list[int] = []
     count = 0
@@ -91,20 +93,23 @@ def _replay(connection: sqlite3.Connection, empty: Engine, use_checkpoint: bool)
         if _intent_bytes(effects) != intents.get(seq, []):
             differing.append(seq)
         at_ns = event_ns
-    return Rebuilt(engine, count, start, at_ns, differing)
+    return Rebuilt(engine, count, start, at_ns, differing, passed_over)
 
 
-def _newest_checkpoint(connection: sqlite3.Connection, empty: Engine) -> tuple[Engine, int, int, bytes]:
+def _newest_checkpoint(
+    connection: sqlite3.Connection, empty: Engine, passed_over: list[str]
+) -> tuple[Engine, int, int, bytes]:
     # Of an event that is there: what is written next would be numbered below a checkpoint beyond the end.
     for seq, at_ns, state, digest, chain in connection.execute(
         "SELECT seq, c.at_ns, state, digest, chain FROM checkpoints c JOIN events USING (seq) ORDER BY seq DESC"
     ):
         if hashlib.blake2b(state, digest_size=16).hexdigest() != digest:
+            passed_over.append(f"checkpoint {seq} is not as it was written")
             continue  # an older one, or the events alone, serve as well
         try:
             return Engine.load(state), seq, at_ns, chain
-        except GatewayError:
-            continue  # of a version with another state
+        except GatewayError as error:
+            passed_over.append(f"checkpoint {seq}: {error}")
     return empty, 0, 0, GENESIS
 
 
