@@ -201,8 +201,13 @@ def test_a_journal_goes_on_from_a_converted_checkpoint(path: Path, monkeypatch: 
     ],
 )
 def test_a_checkpoint_that_cannot_be_read_is_passed_over_for_an_older_one_and_said(
-    path: Path, caplog: pytest.LogCaptureFixture, newest: Callable[[Plain], Plain], reason: str
+    path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    newest: Callable[[Plain], Plain],
+    reason: str,
 ) -> None:
+    monkeypatch.delitem(CONVERTERS, FORMER, raising=False)
     before = rebuilt(path)
     seq = before.from_checkpoint_seq + 5
     add_checkpoint(path, seq, rewritten(checkpoint_of(path), newest))
@@ -218,7 +223,10 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over_for_an_older_one_and_sa
     assert record.fields["reasons"] == [told]
 
 
-def test_without_a_checkpoint_that_can_be_read_the_events_alone_serve(path: Path) -> None:
+def test_without_a_checkpoint_that_can_be_read_the_events_alone_serve(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(CONVERTERS, FORMER, raising=False)
     before = rebuilt(path)
     add_checkpoint(path, before.from_checkpoint_seq, rewritten(checkpoint_of(path), to_former))
     after = rebuilt(path)

@@ -42,6 +42,17 @@ def rebuilt(path: Path, use_checkpoint: bool = True) -> Rebuilt:
         connection.close()
 
 
+def without_texts(made: Rebuilt) -> object:
+    """The state as plain builtins. A text that has been reworded since is no difference."""
+
+    def strip(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: strip(each) for key, each in value.items() if key != "text"}
+        return [strip(each) for each in value] if isinstance(value, list) else value
+
+    return strip(msgspec.msgpack.decode(made.engine.save()))
+
+
 def saved_checkpoint(path: Path) -> bytes:
     connection = sqlite3.connect(path)
     try:
@@ -77,7 +88,7 @@ def test_all_its_events_without_the_checkpoint_give_the_same(folder, tmp_path):
     assert read_facts(made.engine) == told["facts"]
     assert (made.from_checkpoint_seq, made.events, made.differing) == (0, told["events"], [])
     # More than the facts: no field of the state is another one by way of the checkpoint.
-    assert made.engine.digest() == rebuilt(path).engine.digest()
+    assert find_difference(without_texts(made), without_texts(rebuilt(path))) == ""
 
 
 @by_layout

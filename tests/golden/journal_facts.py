@@ -1,7 +1,7 @@
 """The facts that an engine holds, in plain words of a market: how a golden journal is compared.
 
 The keys of the result are those of the JSON files beside the golden journals and never change; whoever renames a field
-of the engine's state adapts the right-hand sides of this file, and nothing in `journals/`.
+of the engine's state adapts the right-hand sides of this file, and nothing in `journals/`. Texts for people are no facts: they may be reworded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ def read_facts(engine: Engine) -> dict[str, object]:
         },
         "contracts": {root: {"front": c.contract, "previous": c.previous} for root, c in state.contracts.items()},
         "usd_rates": {currency: _number(each.value) for currency, each in state.usd_rates.items()},
-        "counts": dict(state.counts),
         "routes": {name: _route(engine, name) for name in state.routes},
         "orphans": {name: {"route": each.route, "symbol": each.symbol} for name, each in state.orphans.items()},
         "signals": {name: _signal(engine, name) for name in state.signals},
@@ -115,7 +114,6 @@ def _signal(engine: Engine, name: str) -> dict[str, object]:
                 "carried": leg.carried,
                 "leaves_for": None if leg.leaving is None else leg.leaving.contract,
                 "code": told.code.value,
-                "text": told.text,
             }
             for leg, told in zip(record.legs, report.legs, strict=True)
         ],
