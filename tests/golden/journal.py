@@ -1,8 +1,9 @@
 """One journal of a trading day with everything that a state can hold; `python -m tests.golden.journal` writes it.
 
-It goes to `journals/layout_<STATE_LAYOUT>` with the facts that the engine held at the end. The files are the state's
-memory: a golden journal is never made again for a layout that has been released. Whoever raises STATE_LAYOUT keeps the
-old folders, adds a converter, and adds the new layout's folder with this script. It refuses a folder that exists.
+It goes to `journals/layout_<STATE_LAYOUT>`, with the facts that the engine held at the end. A golden journal is never
+made again for a layout that has been released: it shows what that release really wrote. Each new STATE_LAYOUT keeps the
+old folders, adds a converter (`core/engine/state_layouts.py`), and adds its own folder with this script, which refuses
+a folder that exists.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The facts that an engine holds, in plain words of a market: how a golden journal is compared.
 
-The keys of the result are those of the JSON files beside the golden journals and never change; whoever renames a field
-of the engine's state adapts the right-hand sides of this file, and nothing in `journals/`. Texts for people are no facts: they may be reworded.
+The keys of the result are those of the JSON files beside the golden journals and never change. A rename of a field of
+the engine's state changes the right-hand sides in this file, never a file in `journals/`. Texts for people and names of
+counters are left out: they may be reworded.
 """
 
 from __future__ import annotations
