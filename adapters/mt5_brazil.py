@@ -13,10 +13,10 @@ from typing import ClassVar
 from ..core.instruments.catalog import load_catalog
 from ..core.instruments.sessions import load_sessions
 from ..shm.symbols import Symbol
-from .bridge_hours import QuoteHours
-from .bridge_settings import BridgeSettings
-from .mt5_settings import Mt5BrazilSettings
-from .mt5_terminal import Mt5Adapter
+from .bridge.quote_hours import QuoteHours
+from .bridge.settings import BridgeSettings
+from .mt5.adapter import Mt5Adapter
+from .mt5.settings import Mt5BrazilSettings
 
 
 class Mt5BrazilAdapter(Mt5Adapter):

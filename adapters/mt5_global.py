@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..shm.symbols import Symbol
-from .bridge_settings import BridgeSettings
-from .mt5_settings import Mt5GlobalSettings
-from .mt5_terminal import Mt5Adapter
+from .bridge.settings import BridgeSettings
+from .mt5.adapter import Mt5Adapter
+from .mt5.settings import Mt5GlobalSettings
 
 
 class Mt5GlobalAdapter(Mt5Adapter):

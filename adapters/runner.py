@@ -28,8 +28,8 @@ from ..shm.tick import Platform
 from .base import Adapter
 from .contracts import ContractWatch, MarketHours, PlatformNames
 from .feed import COUNTERS, TickFeed
-from .order_channel import ORDER_COUNTERS, OrderChannel
 from .order_settings import SharedSettings, split_settings
+from .orders.channel import ORDER_COUNTERS, OrderChannel
 from .paper.adapter import PAPER_COUNTERS, PaperAdapter
 from .session import AdapterSession
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nexus_gateway.adapters import bridge_messages as bm
-from nexus_gateway.adapters.bridge import BRIDGE_COUNTERS, BridgeAdapter
-from nexus_gateway.adapters.bridge_frames import MESSAGE, TICKS, FrameBuffer, pack_frame
-from nexus_gateway.adapters.bridge_session import prove
+from nexus_gateway.adapters.bridge import messages as bm
+from nexus_gateway.adapters.bridge.adapter import BRIDGE_COUNTERS, BridgeAdapter
+from nexus_gateway.adapters.bridge.frames import MESSAGE, TICKS, FrameBuffer, pack_frame
+from nexus_gateway.adapters.bridge.session import prove
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.core import messages as m
 from nexus_gateway.shm.counters import CountersPage

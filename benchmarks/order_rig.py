@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig, SymbolConfig
-from nexus_gateway.core.plan import plan_processes
+from nexus_gateway.core.launcher.plan import plan_processes
 from nexus_gateway.core.process import LaunchFile, ProcessId
 from nexus_gateway.core.risk import Stage
 from nexus_gateway.shm.counters import CountersPage

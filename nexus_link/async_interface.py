@@ -9,11 +9,11 @@ from types import TracebackType
 
 from ..core.logs import Log, process_log
 from ..core.messages import Positions, Reject, Signal
-from .callbacks import Callbacks, Teller
 from .interface import DISK_PATIENCE_S
-from .link_options import DEFAULT_NAME, LinkOptions, gateway_options
-from .order_link import Change, News, OrderLink
-from .outcomes import LinkStatus, SignalOutcome
+from .orders.callbacks import Callbacks, Teller
+from .orders.link import Change, News, OrderLink
+from .orders.options import DEFAULT_NAME, LinkOptions, gateway_options
+from .orders.outcomes import LinkStatus, SignalOutcome
 
 
 class AsyncNexusGatewayInterface:

@@ -21,8 +21,8 @@ from ..core.errors import GatewayError
 from ..core.instruments.currency import CurrencyConverter, Rate
 from ..core.messages import Bracket, FanOut, FanOutKind, Reject, RejectCode, Side, Signal, Target
 from .interface import NexusGatewayInterface
-from .order_ledger import OrderLedger
-from .outcomes import LinkStatus, SignalOutcome
+from .orders.ledger import OrderLedger
+from .orders.outcomes import LinkStatus, SignalOutcome
 from .quoted_rates import rate_of_quote
 from .sizing import InstrumentTable, Sizing, SizingRefused, size_position
 

@@ -23,10 +23,10 @@ from typing import Final
 
 from ..core.logs import Log, process_log
 from ..core.messages import Positions, Reject, Signal
-from .callbacks import Callbacks, Teller
-from .link_options import DEFAULT_NAME, LinkOptions, gateway_options
-from .order_link import Change, News, OrderLink
-from .outcomes import LinkStatus, SignalOutcome
+from .orders.callbacks import Callbacks, Teller
+from .orders.link import Change, News, OrderLink
+from .orders.options import DEFAULT_NAME, LinkOptions, gateway_options
+from .orders.outcomes import LinkStatus, SignalOutcome
 
 DISK_PATIENCE_S: Final = 5.0
 """`send_signal` always waits for the disk, at most so long: who is told nothing has to know that it was kept."""

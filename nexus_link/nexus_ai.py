@@ -24,18 +24,23 @@ from nexus_gateway.core.errors import ConfigError, GatewayError
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.messages import Reject
 from nexus_gateway.core.process import LaunchFile
-from nexus_gateway.nexus_link import feature_reader
 from nexus_gateway.nexus_link.communication import AdapterSettings, NexusCommunicationAdapter, TradeIdea
-from nexus_gateway.nexus_link.demo_signal import DemoSignal, DemoTrader, read_demo_signal
-from nexus_gateway.nexus_link.descriptions import describe_answer, describe_market, describe_orders, describe_outcome
-from nexus_gateway.nexus_link.feature_reader import FeatureReader
+from nexus_gateway.nexus_link.example import feature_reader
+from nexus_gateway.nexus_link.example.demo_signal import DemoSignal, DemoTrader, read_demo_signal
+from nexus_gateway.nexus_link.example.descriptions import (
+    describe_answer,
+    describe_market,
+    describe_orders,
+    describe_outcome,
+)
+from nexus_gateway.nexus_link.example.feature_reader import FeatureReader
+from nexus_gateway.nexus_link.example.trend_rule import TrendRule, decide_side, stop_distance
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.link_options import DEFAULT_NAME, options_of_config
 from nexus_gateway.nexus_link.market_view import Quote
-from nexus_gateway.nexus_link.order_ledger import OrderLedger
-from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
+from nexus_gateway.nexus_link.orders.ledger import OrderLedger
+from nexus_gateway.nexus_link.orders.options import DEFAULT_NAME, options_of_config
+from nexus_gateway.nexus_link.orders.outcomes import LinkStatus, SignalOutcome
 from nexus_gateway.nexus_link.sizing import InstrumentTable
-from nexus_gateway.nexus_link.trend_rule import TrendRule, decide_side, stop_distance
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.histogram import observe_value

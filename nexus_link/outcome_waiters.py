@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from .outcomes import SignalOutcome
-from .position_questions import resolve
+from .orders.outcomes import SignalOutcome
+from .orders.waiters import resolve
 
 
 class OutcomeWaiters:

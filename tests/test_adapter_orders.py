@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from nexus_gateway.adapters import event_queue
 from nexus_gateway.adapters.base import Adapter, LinkLostError, PlatformAccount
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
-from nexus_gateway.adapters.order_channel import ORDER_COUNTERS, OrderChannel
 from nexus_gateway.adapters.order_settings import split_settings
+from nexus_gateway.adapters.orders import event_queue
+from nexus_gateway.adapters.orders.channel import ORDER_COUNTERS, OrderChannel
 from nexus_gateway.adapters.session import AdapterSession, SessionPolicy
-from nexus_gateway.adapters.simulator import SimulatorAdapter
+from nexus_gateway.adapters.simulator.adapter import SimulatorAdapter
 from nexus_gateway.adapters.waiting import wait_readable
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.errors import ConfigError

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
-from nexus_gateway.adapters.bridge import BridgeAdapter
-from nexus_gateway.adapters.bridge_settings import PORTS, BridgeSettings
+from nexus_gateway.adapters.bridge.adapter import BridgeAdapter
+from nexus_gateway.adapters.bridge.settings import PORTS, BridgeSettings
 from nexus_gateway.adapters.paper.adapter import PaperAdapter
 from nexus_gateway.adapters.paper.settings import PaperSettings
 from nexus_gateway.core import messages as m

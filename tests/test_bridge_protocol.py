@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from nexus_gateway.adapters import bridge_messages as bm
-from nexus_gateway.adapters.bridge_frames import (
+from nexus_gateway.adapters.bridge import messages as bm
+from nexus_gateway.adapters.bridge.frames import (
     HEADER_BYTES,
     MAX_GREETING_BYTES,
     MAX_MESSAGE_BYTES,

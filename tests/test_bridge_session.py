@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from nexus_gateway.adapters import bridge_messages as bm
+from nexus_gateway.adapters.bridge import messages as bm
+from nexus_gateway.adapters.bridge.frames import FrameBuffer, FrameError
+from nexus_gateway.adapters.bridge.orders import check_snapshot, make_incomplete_snapshot, make_place
+from nexus_gateway.adapters.bridge.session import NS_PER_MS, BridgeSession, BridgeTiming, prove
 from nexus_gateway.adapters.bridge_clock import ClockOffset
-from nexus_gateway.adapters.bridge_frames import FrameBuffer, FrameError
-from nexus_gateway.adapters.bridge_orders import check_snapshot, make_incomplete_snapshot, make_place
-from nexus_gateway.adapters.bridge_session import NS_PER_MS, BridgeSession, BridgeTiming, prove
 from nexus_gateway.core import messages as m
 
 from tests.reference_bridge import vectors, wire

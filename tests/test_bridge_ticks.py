@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from nexus_gateway.adapters.bridge_frames import FrameBuffer
-from nexus_gateway.adapters.bridge_ticks import TickFault, TickIntake
+from nexus_gateway.adapters.bridge.frames import FrameBuffer
+from nexus_gateway.adapters.bridge.ticks import TickFault, TickIntake
 from nexus_gateway.shm.symbols import CAPACITY
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 

@@ -17,7 +17,7 @@ import yaml
 from nexus_gateway.adapters.certify import certify, order_checks, own_orders, session_checks
 from nexus_gateway.adapters.certify.certification import LAST_CHECK, ORDER_CHECKS, SESSION_CHECKS
 from nexus_gateway.adapters.certify.report import CertifyReport, CheckRow, Outcome, write_text
-from nexus_gateway.core.cli import app
+from nexus_gateway.core.cli.app import app
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path
@@ -340,7 +340,7 @@ def other(tmp_path):
             symbols=(SymbolConfig(name="NQ", contract="NQZ26", tick_size=Decimal("0.25")),),
             platforms={
                 "nt8": PlatformConfig(
-                    adapter="nexus_gateway.adapters.bridge:BridgeAdapter", symbols=("NQ",), settings=settings
+                    adapter="nexus_gateway.adapters.bridge.adapter:BridgeAdapter", symbols=("NQ",), settings=settings
                 )
             },
         )

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from nexus_gateway.adapters.replay import ReplayAdapter
+from nexus_gateway.adapters.replay.adapter import ReplayAdapter
 from nexus_gateway.shm.reader import TickReader
-from nexus_gateway.shm.recording import open_recorded
+from nexus_gateway.shm.recording.reader import open_recorded
 from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import TickWriter, empty_ticks
 
@@ -217,7 +217,7 @@ def test_version(tmp_path):
 
 def test_status_reads_counters_without_numba(tmp_path):
     code = (
-        "import sys; from typer.testing import CliRunner; from nexus_gateway.core.cli import app; "
+        "import sys; from typer.testing import CliRunner; from nexus_gateway.core.cli.app import app; "
         f"CliRunner().invoke(app, ['status', '--json', '--run-folder', {str(tmp_path)!r}]); "
         "print([name for name in sys.modules if name.split('.')[0] in ('numba', 'llvmlite', 'zmq')])"
     )
@@ -233,7 +233,7 @@ def test_a_reading_process_stays_light(run_dir):
     code = f"""
 from pathlib import Path
 import psutil
-from nexus_gateway.nexus_link import features
+from nexus_gateway.nexus_link.example import features
 from nexus_gateway.nexus_link.market_view import MarketView
 from nexus_gateway.shm.writer import empty_ticks
 view = MarketView(Path({str(run_dir)!r}), start="oldest")
@@ -269,7 +269,7 @@ def test_symbols_of_several_months_are_told_apart(tmp_path):
 
 
 def test_the_demos_folder_is_its_own(tmp_path):
-    from nexus_gateway.core.demo import demo_folder
+    from nexus_gateway.core.cli.demo import demo_folder
     from nexus_gateway.shm.host import default_run_folder
 
     assert demo_folder() != default_run_folder()

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from nexus_gateway.core.cli_instruments import load_book
+from nexus_gateway.core.cli.instruments import load_book
 from nexus_gateway.core.instruments.catalog import load_catalog
 
 from tests.support.commands import REPOSITORY, one_json_object, run_command

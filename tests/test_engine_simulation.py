@@ -8,7 +8,9 @@ from collections import Counter
 from dataclasses import fields
 
 import pytest
-from nexus_gateway.core.engine import fanout, links, signals
+from nexus_gateway.core.engine.orders import links
+from nexus_gateway.core.engine.signals import arrival as signals
+from nexus_gateway.core.engine.signals import fanout
 from nexus_gateway.core.messages import RejectCode
 
 from tests.simulation.faults import Faults

@@ -17,9 +17,9 @@ import psutil
 import pytest
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
-from nexus_gateway.core.launcher import ChildRow, Launcher
+from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
+from nexus_gateway.core.launcher.run_ownership import STATE_FILE, LaunchState, RunOwnership
 from nexus_gateway.core.process import ProcessId, ProcessSpec
-from nexus_gateway.core.run_ownership import STATE_FILE, LaunchState, RunOwnership
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState

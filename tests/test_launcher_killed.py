@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from nexus_gateway.core.child import PROCESS_MODULE
-from nexus_gateway.core.launcher import Launcher
+from nexus_gateway.core.launcher.child import PROCESS_MODULE
+from nexus_gateway.core.launcher.launcher import Launcher
+from nexus_gateway.core.launcher.run_ownership import STATE_FILE, LaunchState
 from nexus_gateway.core.process import ProcessId
-from nexus_gateway.core.run_ownership import STATE_FILE, LaunchState
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState
 

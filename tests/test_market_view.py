@@ -11,9 +11,9 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from nexus_gateway.nexus_link import feature_reader, features
 from nexus_gateway.nexus_link.async_ticks import TickWaiter
-from nexus_gateway.nexus_link.feature_reader import FeatureReader
+from nexus_gateway.nexus_link.example import feature_reader, features
+from nexus_gateway.nexus_link.example.feature_reader import FeatureReader
 from nexus_gateway.nexus_link.market_view import MarketView
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.idle import Backoff

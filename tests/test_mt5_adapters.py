@@ -14,15 +14,15 @@ import msgspec
 import numpy as np
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
-from nexus_gateway.adapters.bridge_counters import BRIDGE_COUNTERS
-from nexus_gateway.adapters.bridge_hours import QuoteHours
-from nexus_gateway.adapters.bridge_settings import BridgeSettings
-from nexus_gateway.adapters.bridge_ticks import TickIntake
+from nexus_gateway.adapters.bridge.counters import BRIDGE_COUNTERS
+from nexus_gateway.adapters.bridge.quote_hours import QuoteHours
+from nexus_gateway.adapters.bridge.settings import BridgeSettings
+from nexus_gateway.adapters.bridge.ticks import TickIntake
 from nexus_gateway.adapters.contracts import PlatformNames
+from nexus_gateway.adapters.mt5.adapter import CAPABILITIES
+from nexus_gateway.adapters.mt5.settings import Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings, NativeBridge
 from nexus_gateway.adapters.mt5_brazil import Mt5BrazilAdapter
 from nexus_gateway.adapters.mt5_global import Mt5GlobalAdapter
-from nexus_gateway.adapters.mt5_settings import Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings, NativeBridge
-from nexus_gateway.adapters.mt5_terminal import CAPABILITIES
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.config import convert_settings
 from nexus_gateway.core.errors import ConfigError

@@ -11,8 +11,8 @@ import msgspec
 from nexus_gateway.core.config import PlatformConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.gateway import main as run_gateway
 from nexus_gateway.core.gateway import markets
+from nexus_gateway.core.launcher.plan import GATEWAY_ENTRY, plan_processes
 from nexus_gateway.core.messages import RejectCode, SignalClose, SignalState
-from nexus_gateway.core.plan import GATEWAY_ENTRY, plan_processes
 from nexus_gateway.core.process import ProcessContext
 
 from tests.mt5_terminal.control import MODULE_FOLDER

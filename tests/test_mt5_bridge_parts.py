@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nexus_gateway.adapters.bridge_frames import HEADER_BYTES
+from nexus_gateway.adapters.bridge.frames import HEADER_BYTES
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.state import OPENING
 from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag

@@ -17,13 +17,13 @@ from typing import TypeVar
 
 import psutil
 import pytest
-from nexus_gateway.adapters.mt5_settings import Mt5GlobalSettings
-from nexus_gateway.adapters.native_bridge import COUNTERS, TOKEN_VARIABLE, BridgeFiles, BridgeKeeper
+from nexus_gateway.adapters.bridge.process import COUNTERS, TOKEN_VARIABLE, BridgeFiles, BridgeKeeper
+from nexus_gateway.adapters.mt5.settings import Mt5GlobalSettings
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, convert_settings
 from nexus_gateway.core.config.schema import OrdersConfig
 from nexus_gateway.core.errors import ConfigError
-from nexus_gateway.core.launcher import Launcher
-from nexus_gateway.core.plan import ADAPTER_ENTRY, BRIDGE_ENTRY, plan_processes, simulate_platforms
+from nexus_gateway.core.launcher.launcher import Launcher
+from nexus_gateway.core.launcher.plan import ADAPTER_ENTRY, BRIDGE_ENTRY, plan_processes, simulate_platforms
 from nexus_gateway.core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nexus_gateway.adapters.mt5_settings import SHIPPED_BRIDGE
-from nexus_gateway.adapters.native_bridge import BridgeFiles, Pulse
+from nexus_gateway.adapters.bridge.process import BridgeFiles, Pulse
+from nexus_gateway.adapters.mt5.settings import SHIPPED_BRIDGE
 from nexus_gateway.core.config import GatewayConfig
-from nexus_gateway.core.launcher import Launcher
-from nexus_gateway.core.plan import plan_processes
+from nexus_gateway.core.launcher.launcher import Launcher
+from nexus_gateway.core.launcher.plan import plan_processes
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.segment import SegmentError

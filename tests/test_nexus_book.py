@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from nexus_gateway.core.messages import AdminResult, Query, RejectCode, Signal, SignalState
-from nexus_gateway.nexus_link import signal_book
-from nexus_gateway.nexus_link.signal_book import BookTiming, SignalBook, SignalConflictError
+from nexus_gateway.nexus_link.orders import book as signal_book
+from nexus_gateway.nexus_link.orders.book import BookTiming, SignalBook, SignalConflictError
 
 from tests.support.scripted_gateway import make_report, make_signal, refuse
 

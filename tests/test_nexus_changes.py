@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nexus_gateway.core.messages import SignalCancel, SignalClose, SignalReplace, SignalState
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.outbox import Outbox, OutboxError
+from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError
 
 from tests.support.scripted_gateway import ScriptedGateway, make_report, make_signal, options_of, short_folder, until
 

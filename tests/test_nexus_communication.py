@@ -15,14 +15,14 @@ from msgspec import structs
 from nexus_gateway.core.config.default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.messages import FanOut, FanOutKind, LegState, RejectCode, Report, Side, Signal, SignalState
-from nexus_gateway.nexus_link import order_ledger
 from nexus_gateway.nexus_link.communication import AdapterSettings, NexusCommunicationAdapter, TradeIdea
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.market_view import Quote
-from nexus_gateway.nexus_link.order_ledger import OrderLedger
-from nexus_gateway.nexus_link.outbox import Outbox, OutboxError
-from nexus_gateway.nexus_link.outcomes import SignalOutcome
-from nexus_gateway.nexus_link.signal_book import SignalConflictError
+from nexus_gateway.nexus_link.orders import ledger as order_ledger
+from nexus_gateway.nexus_link.orders.book import SignalConflictError
+from nexus_gateway.nexus_link.orders.ledger import OrderLedger
+from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError
+from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.nexus_link.sizing import InstrumentTable
 
 from tests.support.scripted_gateway import (

@@ -20,11 +20,11 @@ from nexus_gateway.core.config import load_config
 from nexus_gateway.core.messages import LegState, RejectCode, Side, SignalState
 from nexus_gateway.core.process import ProcessContext
 from nexus_gateway.nexus_link import nexus_ai
-from nexus_gateway.nexus_link.demo_signal import read_demo_signal
-from nexus_gateway.nexus_link.descriptions import describe_outcome
-from nexus_gateway.nexus_link.features import FEATURES
-from nexus_gateway.nexus_link.outcomes import SignalOutcome
-from nexus_gateway.nexus_link.trend_rule import TrendRule, decide_side, stop_distance
+from nexus_gateway.nexus_link.example.demo_signal import read_demo_signal
+from nexus_gateway.nexus_link.example.descriptions import describe_outcome
+from nexus_gateway.nexus_link.example.features import FEATURES
+from nexus_gateway.nexus_link.example.trend_rule import TrendRule, decide_side, stop_distance
+from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.shm.counters import CountersPage
 
 from tests.support.commands import REPOSITORY, environment, start_command, stop_command
@@ -138,7 +138,7 @@ def test_the_script_trades_by_its_rule_and_says_what_became_of_it(folder, runnin
 import sys
 from pathlib import Path
 from nexus_gateway.nexus_link.nexus_ai import TradePlan, main_with_gateway
-from nexus_gateway.nexus_link.trend_rule import TrendRule
+from nexus_gateway.nexus_link.example.trend_rule import TrendRule
 from nexus_gateway.shm.idle import make_idle
 eager = TrendRule(warm_up_ticks=20, threshold=0.0, imbalance=0.0, pause_s=3.0, least_stop_ticks=80)
 plan = TradePlan(platforms=("nt8", "mt5_br"), rule=eager, outbox=Path({str(folder / "own.outbox")!r}))

@@ -18,8 +18,8 @@ from nexus_gateway.core.messages import (
     signal_key,
 )
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.link_options import options_of_config
-from nexus_gateway.nexus_link.outcomes import SignalOutcome
+from nexus_gateway.nexus_link.orders.options import options_of_config
+from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 
 from tests.support.shm_processes import linux_only
 from tests.support.trading_floor import FakePlatform, Floor, floor_limits, make_signal, open_floor

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nexus_gateway.core.messages import SignalState
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.outbox import Outbox
+from nexus_gateway.nexus_link.orders.outbox import Outbox
 
 from tests.support.nexus_children import EXIT_CODE_OF_KILL, MOMENTS, start
 from tests.support.scripted_gateway import ScriptedGateway, make_signal, options_of, short_folder, until

@@ -32,10 +32,10 @@ from nexus_gateway.core.messages import (
 from nexus_gateway.core.transport import create_keys
 from nexus_gateway.nexus_link.async_interface import AsyncNexusGatewayInterface
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.link_options import options_of_config
-from nexus_gateway.nexus_link.outbox import Outbox, OutboxError, SignalInvalidError
-from nexus_gateway.nexus_link.outcomes import LinkStatus, SignalOutcome
-from nexus_gateway.nexus_link.signal_book import BookTiming, SignalBook, SignalConflictError
+from nexus_gateway.nexus_link.orders.book import BookTiming, SignalBook, SignalConflictError
+from nexus_gateway.nexus_link.orders.options import options_of_config
+from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError, SignalInvalidError
+from nexus_gateway.nexus_link.orders.outcomes import LinkStatus, SignalOutcome
 
 from tests.support.scripted_gateway import (
     ScriptedGateway,

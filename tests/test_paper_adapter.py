@@ -11,7 +11,7 @@ from nexus_gateway.adapters.base import OrderEvent
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.adapters.paper.adapter import PAPER_COUNTERS, PaperAdapter
 from nexus_gateway.adapters.paper.settings import PaperSettings
-from nexus_gateway.adapters.replay import ReplayAdapter
+from nexus_gateway.adapters.replay.adapter import ReplayAdapter
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.shm.counters import CountersPage

@@ -12,9 +12,9 @@ from nexus_gateway.core.config import GatewayConfig
 from nexus_gateway.core.config.schema import RecorderConfig
 from nexus_gateway.core.errors import RunFolderError
 from nexus_gateway.core.process import ProcessContext
-from nexus_gateway.core.recorder import main
-from nexus_gateway.shm.recording import open_recorded
-from nexus_gateway.shm.recording_file import Follows
+from nexus_gateway.core.recorder.recorder import main
+from nexus_gateway.shm.recording.file import Follows
+from nexus_gateway.shm.recording.reader import open_recorded
 from nexus_gateway.shm.run_folder import attach_cursors
 from nexus_gateway.shm.symbols import Symbol, add_symbols, roll_symbol
 from nexus_gateway.shm.tick import Platform

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from nexus_gateway.shm.recording import open_recorded
+from nexus_gateway.shm.recording.reader import open_recorded
 from nexus_gateway.shm.run_folder import attach_cursors
 from nexus_gateway.shm.tick import Platform
 from nexus_gateway.shm.writer import TickWriter

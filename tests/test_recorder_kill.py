@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from nexus_gateway.shm import recording_file
 from nexus_gateway.shm.reader import TickReader
-from nexus_gateway.shm.recording import RecordingError, open_recorded
+from nexus_gateway.shm.recording import file as recording_file
+from nexus_gateway.shm.recording.reader import RecordingError, open_recorded
 
 from tests.support.recordings import (
     PUBLISH,

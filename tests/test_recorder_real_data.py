@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_gateway.adapters.formats.catalog import open_recording
-from nexus_gateway.shm.recording import open_recorded
+from nexus_gateway.shm.recording.reader import open_recorded
 from nexus_gateway.shm.symbols import Symbol, add_symbols
 from nexus_gateway.shm.tick import Platform
 from nexus_gateway.shm.writer import TickWriter

@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 from nexus_gateway.shm import layout
-from nexus_gateway.shm.recording import Position, RecordingError, open_recorded
-from nexus_gateway.shm.recording_file import BLOCK, Follows, RecordingHeader, data_files, read_header
-from nexus_gateway.shm.recording_symbols import SymbolTable, encode_symbol
-from nexus_gateway.shm.recording_writer import RecordingFileWriter, find_last, mend, next_file_number
+from nexus_gateway.shm.recording.file import BLOCK, Follows, RecordingHeader, data_files, read_header
+from nexus_gateway.shm.recording.reader import Position, RecordingError, open_recorded
+from nexus_gateway.shm.recording.symbols import SymbolTable, encode_symbol
+from nexus_gateway.shm.recording.writer import RecordingFileWriter, find_last, mend, next_file_number
 from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import Platform
 

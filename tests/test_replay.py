@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nexus_gateway.adapters.feed import TickFeed
-from nexus_gateway.adapters.replay import ReplayAdapter
+from nexus_gateway.adapters.replay.adapter import ReplayAdapter
 from nexus_gateway.core.errors import ConfigError, DataFormatError
 from nexus_gateway.shm.reader import TickReader
-from nexus_gateway.shm.recording_file import Follows, RecordingHeader
-from nexus_gateway.shm.recording_writer import RecordingFileWriter
+from nexus_gateway.shm.recording.file import Follows, RecordingHeader
+from nexus_gateway.shm.recording.writer import RecordingFileWriter
 from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import empty_ticks
 

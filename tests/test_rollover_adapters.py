@@ -13,7 +13,7 @@ import pytest
 from nexus_gateway.adapters.base import PlatformAccount
 from nexus_gateway.adapters.contracts import ContractWatch, MarketHours, PlatformNames, describe_from_catalog
 from nexus_gateway.adapters.feed import TickFeed
-from nexus_gateway.adapters.order_guard import refuse_command
+from nexus_gateway.adapters.orders.guard import refuse_command
 from nexus_gateway.adapters.session import AdapterSession, SessionPolicy
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.instruments.catalog import load_catalog

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, SymbolConfig
 from nexus_gateway.core.engine import ContractChosen, ContractNews, ContractRecord
-from nexus_gateway.core.gateway.contracts import LiveContracts
 from nexus_gateway.core.gateway.markets import Markets
+from nexus_gateway.core.gateway.rolls import LiveContracts
 from nexus_gateway.core.gateway.volumes import TradedVolumes
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.shm.symbols import Symbol, add_symbols

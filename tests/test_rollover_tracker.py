@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from nexus_gateway.core.rollover.decision import Standing, compare_volumes, find_obstacles
-from nexus_gateway.core.rollover.tracker import (
+from nexus_gateway.core.gateway.roll_decision import Standing, compare_volumes, find_obstacles
+from nexus_gateway.core.gateway.roll_tracker import (
     ContractTracker,
     FirstContract,
     Roll,

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from nexus_gateway.adapters.simulated_market import MarketShape, SimulatedMarket
+from nexus_gateway.adapters.simulator.market import MarketShape, SimulatedMarket
 from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 

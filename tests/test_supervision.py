@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from nexus_gateway.core.config import LauncherConfig
-from nexus_gateway.core.supervision import ChildState, Supervision
+from nexus_gateway.core.launcher.supervision import ChildState, Supervision
 
 LIMITS = LauncherConfig(
     heartbeat_timeout_s=10,

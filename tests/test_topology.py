@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nexus_gateway.core.topology import Cache, Topology, parse_cores, read_topology, show_cores
+from nexus_gateway.core.launcher.topology import Cache, Topology, parse_cores, read_topology, show_cores
 from nexus_gateway.shm import host
 
 L2 = (Cache(2, "Unified", 1 << 20, (0, 1)), Cache(2, "Unified", 1 << 20, (2, 3)))

@@ -10,7 +10,7 @@ import pytest
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.journal import Journal
-from nexus_gateway.core.trade_report import Trade, TradeReport, read_trades
+from nexus_gateway.core.journal.trade_report import Trade, TradeReport, read_trades
 
 from tests.support.orders import MS, Desk, wide_limits
 

@@ -41,8 +41,8 @@ from ...shm.symbols import Symbol, SymbolDirectory, add_symbols
 from ...shm.tick import Platform, TickArray, TickFlag
 from ...shm.writer import empty_ticks
 from ..base import LinkLostError, OrderEvent, PlatformAccount
-from ..bridge import BridgeAdapter
-from ..bridge_messages import BridgeAccount
+from ..bridge.adapter import BridgeAdapter
+from ..bridge.messages import BridgeAccount
 from ..contracts import PlatformNames
 from ..feed import COUNTERS, TickFeed
 from ..order_settings import split_settings

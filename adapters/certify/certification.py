@@ -21,9 +21,9 @@ from ...shm.counters import CountersPage
 from ...shm.segment import SegmentError, SegmentState
 from ...shm.tick import Platform
 from ..base import LinkLostError
-from ..bridge_settings import BridgeSettings
-from ..native_bridge import COUNTERS as KEEPER_COUNTERS
-from ..native_bridge import BridgeFiles, BridgeKeeper
+from ..bridge.process import COUNTERS as KEEPER_COUNTERS
+from ..bridge.process import BridgeFiles, BridgeKeeper
+from ..bridge.settings import BridgeSettings
 from . import order_checks as orders
 from . import session_checks as session
 from .bench import CertifyBench, Interrupted

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from ...core.messages import Instrument, Snapshot
-from ..bridge_messages import BridgeAccount, BridgeHello
+from ..bridge.messages import BridgeAccount, BridgeHello
 from .bench import CertifyBench
 from .report import Outcome
 

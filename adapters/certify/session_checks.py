@@ -14,8 +14,8 @@ from ...core.instruments.expiry import contract_dates
 from ...core.instruments.identity import ReportedIdentity, compare_identity
 from ...shm.tick import TickArray
 from ..base import LinkLostError
-from ..bridge_messages import BridgeHello
-from ..bridge_session import BridgeSession
+from ..bridge.messages import BridgeHello
+from ..bridge.session import BridgeSession
 from .checks import ANSWER_S, CertifyRun, Found, failed, passed, skipped, unknown
 
 NS_PER_MS: Final = 1_000_000

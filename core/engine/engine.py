@@ -21,9 +21,6 @@ from ..messages import (
     StageChange,
 )
 from ..risk import Limits, MarketContext
-from .admin import apply_acknowledge, apply_resume, apply_stage, watch_limits
-from .changes import apply_change
-from .contracts import apply_contract, apply_news
 from .effects import Effect, TellNexus
 from .events import (
     AdapterSaid,
@@ -39,22 +36,25 @@ from .events import (
     SignalArrived,
     Started,
 )
-from .executions import apply_correction, apply_fill
-from .fanout import settle
-from .kill import apply_kill, cancel_orphans, drive_kill
-from .lifecycle import mark_unknown
-from .links import apply_account, link_down, link_up, price_account
-from .queries import apply_query
-from .reconciliation import apply_snapshot
-from .reports import is_done, make_report, says_the_same
+from .operator.admin import apply_acknowledge, apply_resume, apply_stage, watch_limits
+from .operator.kill import apply_kill, cancel_orphans, drive_kill
+from .operator.queries import apply_query
+from .orders.executions import apply_correction, apply_fill
+from .orders.lifecycle import mark_unknown
+from .orders.links import apply_account, link_down, link_up, price_account
+from .orders.reconciliation import apply_snapshot
+from .orders.updates import apply_reject, apply_update
 from .retention import forget_finished, forget_strangers
+from .rolls.decision import apply_contract, apply_news
 from .settings import EngineSettings
-from .signals import apply_signal, release_unused
+from .signals.arrival import apply_signal, release_unused
+from .signals.changes import apply_change
+from .signals.fanout import settle
+from .signals.reports import is_done, make_report, says_the_same
 from .state import STATE_LAYOUT, EngineState, route_of
 from .state_layouts import read_state
 from .timers import DueTimes, run_timers
 from .turn import Turn, live_orders
-from .updates import apply_reject, apply_update
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -33,13 +33,13 @@ from ..logs import Log
 from ..messages import AdminResult, Fill, Hello, KillLevel, Reject, RejectCode, Resume, Role, Welcome
 from ..process import ProcessContext
 from ..transport import LinkEvent, LinkServer, PeerUp
-from .contracts import LiveContracts
 from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
 from .inbox import Inbox, Refused
 from .journaled_engine import EngineFaultError, JournaledEngine, engine_settings
 from .markets import Markets
 from .outbox import Outbox
 from .rate_news import RateNews
+from .rolls import LiveContracts
 from .standing_kills import StandingKills
 
 LONGEST_WAIT_MS: Final = 100

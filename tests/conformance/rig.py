@@ -15,7 +15,7 @@ import psutil
 from nexus_gateway.adapters.paper.scenarios import SCENARIOS
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, SymbolConfig
 from nexus_gateway.core.config.schema import OrdersConfig
-from nexus_gateway.core.plan import ADAPTER_ENTRY
+from nexus_gateway.core.launcher.plan import ADAPTER_ENTRY
 from nexus_gateway.core.process import LaunchFile, ProcessId, ProcessSpec
 from nexus_gateway.core.transport import LinkTiming
 from nexus_gateway.shm import host

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nexus_gateway.adapters.bridge import BridgeAdapter
+from nexus_gateway.adapters.bridge.adapter import BridgeAdapter
 
 
 class ReferenceAdapter(BridgeAdapter):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_gateway.adapters.base import LinkLostError
-from nexus_gateway.adapters.bridge import BRIDGE_COUNTERS, BridgeAdapter
+from nexus_gateway.adapters.bridge.adapter import BRIDGE_COUNTERS, BridgeAdapter
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.adapters.paper.adapter import PAPER_COUNTERS
 from nexus_gateway.adapters.paper.settings import PaperSettings

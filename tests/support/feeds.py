@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nexus_gateway.adapters.base import Adapter, LinkLostError
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
-from nexus_gateway.adapters.replay import ReplayAdapter
+from nexus_gateway.adapters.replay.adapter import ReplayAdapter
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.symbols import Symbol, SymbolDirectory, add_symbols
 from nexus_gateway.shm.tick import Platform

@@ -111,7 +111,7 @@ def _note(context: ProcessContext, event: str) -> None:
 
 def run_launcher(folder: str) -> None:
     """A launcher in a process of its own, with two idle children; for tests that kill it."""
-    from nexus_gateway.core.launcher import Launcher
+    from nexus_gateway.core.launcher.launcher import Launcher
 
     with Launcher(make_config(Path(folder)), [make_spec("one"), make_spec("two")]) as launcher:
         launcher.run()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from nexus_gateway.adapters.base import LinkLostError
-from nexus_gateway.adapters.bridge import BridgeAdapter
+from nexus_gateway.adapters.bridge.adapter import BridgeAdapter
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.core import messages as m
 from nexus_gateway.shm.counters import CountersPage

@@ -15,7 +15,7 @@ from pathlib import Path
 from nexus_gateway.core.messages import Message, Signal
 from nexus_gateway.core.transport import LinkClient
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.outbox import Outbox
+from nexus_gateway.nexus_link.orders.outbox import Outbox
 
 from tests.support.scripted_gateway import ScriptedGateway, make_signal, options_of, until
 

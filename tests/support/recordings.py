@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from nexus_gateway.core.logs import process_log
-from nexus_gateway.core.recorder import COUNTERS, Recorder
+from nexus_gateway.core.recorder.recorder import COUNTERS, Recorder
 from nexus_gateway.shm.counters import CountersPage
-from nexus_gateway.shm.recording import Recording
+from nexus_gateway.shm.recording.reader import Recording
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform
 from nexus_gateway.shm.writer import TickWriter
 

@@ -19,9 +19,9 @@ import psutil
 from nexus_gateway.adapters.paper.book import PaperBook
 from nexus_gateway.adapters.paper.store import PaperStore
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig, RolloverConfig, SymbolConfig
-from nexus_gateway.core.launcher import Launcher
+from nexus_gateway.core.launcher.launcher import Launcher
+from nexus_gateway.core.launcher.plan import plan_processes
 from nexus_gateway.core.messages import Bracket, Message, Report, Role, Side, Signal, SignalState, Target
-from nexus_gateway.core.plan import plan_processes
 from nexus_gateway.core.risk import Stage
 from nexus_gateway.core.transport import LinkClient, client_endpoint, read_token
 from nexus_gateway.nexus_link.market_view import MarketView

@@ -44,8 +44,8 @@ from nexus_gateway.core.transport import (
     make_server_socket,
     server_endpoints,
 )
-from nexus_gateway.nexus_link.link_options import LinkOptions, gateway_options
-from nexus_gateway.nexus_link.signal_book import BookTiming
+from nexus_gateway.nexus_link.orders.book import BookTiming
+from nexus_gateway.nexus_link.orders.options import LinkOptions, gateway_options
 
 FAST = LinkTiming(heartbeat_ms=50, mute_after_ms=1_000, welcome_within_ms=500, backoff_first_ms=10, backoff_max_ms=50)
 PRICE = Decimal("21500.25")

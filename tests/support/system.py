@@ -26,13 +26,13 @@ from nexus_gateway.adapters.paper.store import PaperStore
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.engine import AdapterSaid
 from nexus_gateway.core.journal.recovery import decode_event
-from nexus_gateway.core.launcher import Launcher
+from nexus_gateway.core.launcher.launcher import Launcher
+from nexus_gateway.core.launcher.plan import plan_processes
 from nexus_gateway.core.messages import Bracket, Fill, Side, Signal, SignalClose, Snapshot, Target
-from nexus_gateway.core.plan import plan_processes
 from nexus_gateway.core.process import ProcessContext, ProcessSpec
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.link_options import options_of_config
-from nexus_gateway.nexus_link.outcomes import SignalOutcome
+from nexus_gateway.nexus_link.orders.options import options_of_config
+from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentError
 

@@ -1,0 +1,121 @@
+"""Frames on the wire of a bridge: header, limits, and the buffer in which they are put together. No sockets.
+
+length u4 | type u1 | flags u1 | version u2 | payload of `length` bytes        little endian
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import numpy as np
+
+from ...core.errors import GatewayError
+from ...shm.layout import TICK_BYTES
+
+VERSION: Final = 1
+TICKS: Final = 1
+MESSAGE: Final = 2
+HEADER_BYTES: Final = 8
+MAX_FRAME_TICKS: Final = 4096
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+MAX_GREETING_BYTES: Final = 64 * 1024
+"""Before the other side has proved that it knows the token, no more is kept of what it sends."""
+
+_HEADER: Final = struct.Struct("<IBBH")
+_FIRST_BUFFER_BYTES: Final = 1 << 20
+
+
+class FrameError(GatewayError):
+    """The peer broke the protocol. Its bytes cannot be trusted from here on: the session ends."""
+
+
+def pack_frame(kind: int, payload: bytes) -> bytes:
+    """Header and payload; `kind` is TICKS or MESSAGE."""
+    return _HEADER.pack(len(payload), kind, 0, VERSION) + payload
+
+
+class FrameBuffer:
+    """Bytes that have arrived and are not used up yet. Used by one thread.
+
+    Attributes:
+        address: of byte 0, for kernels; changes when the buffer grows in `space`.
+        start, end: the unused bytes are [start, end).
+        greeting: the peer has not proved yet that it knows the token: no ticks, and small messages only.
+    """
+
+    def __init__(self) -> None:
+        self.greeting = True
+        self._allocate(_FIRST_BUFFER_BYTES)
+        self.start = 0
+        self.end = 0
+
+    def space(self) -> memoryview:
+        """Where the next bytes go, at least one; call `received` afterwards. Valid until the next call.
+
+        Raises:
+            FrameError: the frame under way is larger than allowed, so that nothing is kept of it.
+        """
+        if self.start == self.end:
+            self.start = self.end = 0
+        wanted = self._frame_bytes()
+        if self.start + max(wanted, HEADER_BYTES) > len(self._bytes) or self.end == len(self._bytes):
+            left = self._bytes[self.start : self.end].copy()
+            if wanted > len(self._bytes):
+                self._allocate(wanted)
+            self._bytes[: len(left)] = left
+            self.start, self.end = 0, len(left)
+        return self._view[self.end :]
+
+    def received(self, count: int) -> None:
+        """So many bytes were put into `space`."""
+        self.end += count
+
+    def use(self, count: int) -> None:
+        """So many bytes from `start` on were used up, by whole frames."""
+        self.start += count
+
+    def take_message(self) -> bytes | None:
+        """The payload of the message at `start`, which is used up; None when it is not all there, or is of ticks.
+
+        Raises:
+            FrameError: the header is none of this protocol.
+        """
+        whole = self._frame_bytes()
+        if not whole or self._kind() != MESSAGE or self.end - self.start < whole:
+            return None
+        payload = bytes(self._view[self.start + HEADER_BYTES : self.start + whole])
+        self.start += whole
+        return payload
+
+    def _allocate(self, size: int) -> None:
+        self._bytes = np.zeros(size, np.uint8)
+        self._view = self._bytes.data
+        self.address = int(self._bytes.ctypes.data)
+
+    def _kind(self) -> int:
+        return int(self._bytes[self.start + 4])
+
+    def _frame_bytes(self) -> int:
+        """Size of the frame at `start` with its header; 0 while the header is not all there."""
+        if self.end - self.start < HEADER_BYTES:
+            return 0
+        length, kind, flags, version = _HEADER.unpack_from(self._view, self.start)
+        if version != VERSION:
+            raise FrameError(f"protocol version was {version}, this adapter speaks {VERSION}; update the older side")
+        if flags:
+            raise FrameError(f"frame flags were {flags:#x}, must be 0 in protocol version {VERSION}")
+        if kind == TICKS:
+            if self.greeting:
+                raise FrameError("ticks came before hello")
+            if length % TICK_BYTES or not 0 < length <= MAX_FRAME_TICKS * TICK_BYTES:
+                raise FrameError(
+                    f"a frame of ticks had {length} bytes, must be 1 to {MAX_FRAME_TICKS} records of {TICK_BYTES}"
+                )
+        elif kind == MESSAGE:
+            limit = MAX_GREETING_BYTES if self.greeting else MAX_MESSAGE_BYTES
+            if not 0 < length <= limit:
+                raise FrameError(f"a message had {length} bytes, must be 1 to {limit}")
+        else:
+            raise FrameError(f"frame type was {kind}, must be {TICKS} (ticks) or {MESSAGE} (message)")
+        return HEADER_BYTES + int(length)

@@ -1,0 +1,294 @@
+"""The process that starts a platform's bridge on this machine and watches it: the launcher's child `<platform>_bridge`.
+
+It lives as long as the bridge does. When that ends or hangs, this process ends, too, and the launcher starts it again
+with its own pauses and limits. Where one bridge has the orders and another one the ticks, the two live and end
+together. How a hung platform is told from a busy one: at least once a second, and before each call that may be long,
+the bridge writes into its pulse file until when it may be silent (bridges/mt5/README.md). Past that it is killed, which
+loses nothing: orders and positions live at the platform, and each new session begins with a snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ...core.config import convert_settings
+from ...core.errors import ConfigError
+from ...core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId, load_entry
+from ...shm import host
+from ...shm.tick import Platform
+from ..order_settings import split_settings
+from .settings import BridgeSettings, BridgeStart
+
+COUNTERS: Final = ("bridge_running", "bridge_starts", "bridge_hang_kills", "bridge_orphans_ended")
+TOKEN_VARIABLE: Final = "NEXUS_GATEWAY_BRIDGE_TOKEN"
+BRIDGE_EXIT_CONFIG: Final = 2
+_NS_PER_S: Final = 1_000_000_000
+_TURN_S: Final = 0.1
+_STDERR: Final = 2
+_STOP_GRACE_S: Final = 3.0
+_PULSE_GRACE_NS: Final = 2 * _NS_PER_S
+_OWN_PAUSE_NS: Final = _NS_PER_S
+
+
+class Pulse(msgspec.Struct, frozen=True):
+    """What the bridge says of itself in its pulse file; times in UTC ns of this machine."""
+
+    pid: int
+    boot_id: str
+    at_ns: int
+    until_ns: int
+    doing: str = ""
+
+
+@dataclass(frozen=True)
+class BridgeFiles:
+    """Files of one bridge in the run folder. `part`: see `BridgeStart`."""
+
+    folder: Path
+    platform: str
+    part: str = ""
+
+    @property
+    def configuration(self) -> Path:
+        return self._own("json")
+
+    @property
+    def pulse(self) -> Path:
+        return self._own("pulse")
+
+    @property
+    def identity(self) -> Path:
+        """Which very process it is: a successor ends it when it has outlived its starter."""
+        return self._own("process")
+
+    @property
+    def token(self) -> Path:
+        """Made by the adapter, where the settings name no other; the same for both parts."""
+        return self.folder / f"{self.platform}.bridge.token"
+
+    def _own(self, ending: str) -> Path:
+        part = f".{self.part}" if self.part else ""
+        return self.folder / f"{self.platform}.bridge{part}.{ending}"
+
+
+def main(context: ProcessContext) -> int:
+    """Run the bridge of one platform until it ends, hangs, or this process is to stop."""
+    name = context.arguments["platform"]
+    platform = context.config.platforms[name]
+    where = f"platform_configs.yaml: {name}.settings"
+    adapter_class = load_entry(platform.adapter, f"platform_configs.yaml: {name}.adapter")
+    _, own = split_settings(platform.settings, where)
+    settings = convert_settings(adapter_class.SETTINGS, own, where)
+    files = BridgeFiles(context.run_folder, name)
+    context.open_counters(COUNTERS)
+    return BridgeKeeper(context, settings, files, where).run()
+
+
+class BridgeKeeper:
+    """One life of a platform's bridge, or of its two. Used by the main thread of their process."""
+
+    def __init__(
+        self,
+        context: ProcessContext,
+        settings: BridgeSettings,
+        files: BridgeFiles,
+        where: str,
+        *,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Raises ConfigError: the settings start no bridge."""
+        starts = settings.native_starts(Platform.parse(files.platform))
+        if not starts:
+            raise ConfigError(f"{where}: no bridge is started for {files.platform}; write backend: native")
+        self._context = context
+        self._settings = settings
+        self._files = files
+        self._where = where
+        self.bridges = tuple(
+            KeptBridge(context, start, replace(files, part=start.part), where, utc_ns) for start in starts
+        )
+
+    def run(self) -> int:
+        """Start what is to be started and stay with it; the exit code of this process.
+
+        Raises:
+            ConfigError: it cannot be started.
+        """
+        counters = self._context.counters
+        counters.counter("bridge_running").set(0)
+        for bridge in self.bridges:
+            bridge.end_orphan()
+        token = self._wait_for_token()
+        if token is None:
+            return EXIT_CLEAN
+        try:
+            for bridge in self.bridges:
+                bridge.start(token)
+                counters.counter("bridge_starts").add()
+                counters.counter("bridge_running").add()
+            return self._watch()
+        finally:
+            for bridge in self.bridges:
+                bridge.cut_lifeline()
+            for bridge in self.bridges:
+                bridge.stop()
+            counters.counter("bridge_running").set(0)
+
+    def _watch(self) -> int:
+        """Until one of them has ended or hangs, or this process is to stop."""
+        while not self._context.stopping:
+            for bridge in self.bridges:
+                self._context.beat()
+                code = bridge.wait(_TURN_S / len(self.bridges))
+                if code is not None:
+                    return self._judge_exit(code)
+                if bridge.is_silent_too_long():
+                    self._context.counters.counter("bridge_hang_kills").add()
+                    bridge.kill()
+                    return EXIT_FAILURE
+        return EXIT_CLEAN
+
+    def _wait_for_token(self) -> str | None:
+        """The token, which the adapter makes; None when this process is to stop first."""
+        settings = self._settings
+        if settings.token_file is not None or settings.token_env is not None:
+            return settings.read_token(self._where)
+        while not self._files.token.exists():
+            if self._context.sleep(_TURN_S):
+                return None
+        return self._files.token.read_text(encoding="ascii").strip()
+
+    def _judge_exit(self, code: int) -> int:
+        if code == BRIDGE_EXIT_CONFIG:
+            self._context.log.error("the bridge refuses its configuration or its terminal: see its lines above")
+            return EXIT_CONFIG
+        self._context.log.warning("the bridge has ended", exit_code=code)
+        return EXIT_FAILURE
+
+
+class KeptBridge:
+    """One process of a bridge, from its start to its end."""
+
+    def __init__(
+        self, context: ProcessContext, start: BridgeStart, files: BridgeFiles, where: str, utc_ns: Callable[[], int]
+    ) -> None:
+        self._context = context
+        self._plan = start
+        self._files = files
+        self._where = where
+        self._utc_ns = utc_ns
+        self._looked_ns = utc_ns()
+        self._started_until_ns = 0
+        self._slept_until_ns = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def end_orphan(self) -> None:
+        """End the one that a dead keeper has left."""
+        try:
+            before = msgspec.json.decode(self._files.identity.read_bytes(), type=ProcessId)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return
+        if before.is_alive():
+            self._context.log.warning("ending the bridge that a dead starter has left", bridge_pid=before.pid)
+            host.kill_tree(before.pid)
+            self._context.counters.counter("bridge_orphans_ended").add()
+
+    def start(self, token: str) -> None:
+        """Raises ConfigError: there is no such program."""
+        files, plan = self._files, self._plan
+        files.pulse.unlink(missing_ok=True)
+        # Not in the run folder, which is memory on Linux: a broker may have rewritten what names our orders.
+        journal = self._context.config.journal_path
+        journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ids_file = journal.with_name(f"{journal.stem}.{files.platform}.ids")
+        content = {"ids_file": str(ids_file)} | plan.configuration
+        content |= {"token_env": TOKEN_VARIABLE, "pulse_file": str(files.pulse)}
+        host.replace_private(files.configuration, msgspec.json.encode(content))
+        command = [*plan.command, str(files.configuration)]
+        try:
+            self._process = subprocess.Popen(
+                [*command, "--stdin-lifeline"],
+                stdin=subprocess.PIPE,
+                stdout=_STDERR,
+                env=os.environ | {TOKEN_VARIABLE: token},
+                **host.child_options(),
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"{self._where}: the bridge could not be started with {command[0]!r} ({error}); correct "
+                "native.interpreter"
+            ) from error
+        pid = self._process.pid
+        identity = ProcessId(pid, host.started_ms(pid) or 0)
+        host.replace_private(files.identity, msgspec.json.encode(identity))
+        self._started_until_ns = self._utc_ns() + int(plan.start_timeout_s * _NS_PER_S)
+        self._context.log.info("bridge started", bridge_pid=pid, command=command)
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, as soon as it has ended; None when it runs after so long."""
+        assert self._process is not None, "start comes first"
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """At once, with all that it has started: under Wine, and in a venv of Windows, the bridge is a child itself."""
+        if self._process is not None:
+            host.kill_tree(self._process.pid)
+
+    def is_silent_too_long(self) -> bool:
+        """Whether it is past the time that it has named itself."""
+        now_ns = self._utc_ns()
+        paused_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
+        if paused_ns > _OWN_PAUSE_NS:
+            # This process itself was asleep, and maybe the bridge, too: it gets its time again.
+            self._slept_until_ns = now_ns + _PULSE_GRACE_NS
+        pulse = self._read_pulse()
+        doing, until_ns = "its start", self._started_until_ns
+        if pulse is not None:
+            doing, until_ns = pulse.doing, pulse.until_ns + _PULSE_GRACE_NS
+        over_ns = now_ns - max(until_ns, self._slept_until_ns)
+        if over_ns <= 0:
+            return False
+        self._context.log.error(
+            "the bridge hangs, ending it",
+            doing=doing,
+            over_ms=over_ns // 1_000_000,
+            cure="if the next one hangs as well, the terminal does: close it by hand",
+        )
+        return True
+
+    def cut_lifeline(self) -> None:
+        """Ask it to go."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def stop(self) -> None:
+        """Ask it to go; kill it when it does not."""
+        process = self._process
+        if process is None:
+            return
+        self.cut_lifeline()
+        deadline = time.monotonic() + _STOP_GRACE_S
+        while process.poll() is None and time.monotonic() < deadline:
+            self._context.beat()
+            time.sleep(_TURN_S / 2)
+        if process.poll() is None:
+            self.kill()
+            process.wait()
+        self._files.identity.unlink(missing_ok=True)
+
+    def _read_pulse(self) -> Pulse | None:
+        try:
+            return msgspec.json.decode(self._files.pulse.read_bytes(), type=Pulse)
+        except (OSError, msgspec.DecodeError):
+            return None  # not written yet, or being replaced: the next look is in a moment

@@ -1,0 +1,96 @@
+"""Quotes that nobody can trade on, kept from the ring: crossed ones, and those of a market's closed hours.
+
+Feeds of B3 show bid and ask far apart from the last price, and crossed, once the market is shut. The kernel looks at
+each tick's own time, so that what is caught up after a pause is judged by the hour in which it happened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from ...core.instruments.catalog import Catalog, Instrument
+from ...core.instruments.contract_code import parse_code
+from ...core.instruments.sessions import Sessions
+from ...shm.symbols import Symbol
+from .ticks import TickIntake
+
+_NS_PER_S: Final = 1_000_000_000
+_A_MOMENT: Final = timedelta(seconds=1)
+_LOOK_BACK_DAYS: Final = 22
+_NEVER_NS: Final = 1 << 62
+
+
+class QuoteHours:
+    """The gates of one adapter's symbols. Used by the adapter's thread: `follow` before they are subscribed, `turn`
+    often (some 100 ns while no market opens or closes).
+    """
+
+    def __init__(
+        self,
+        intake: TickIntake,
+        catalog: Catalog,
+        sessions: Sessions,
+        *,
+        keep_closed: bool = False,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`keep_closed`: quotes of closed hours pass, crossed ones do not."""
+        self._intake = intake
+        self._catalog = catalog
+        self._sessions = sessions
+        self._keep_closed = keep_closed
+        self._utc_ns = utc_ns
+        self._symbols: tuple[Symbol, ...] = ()
+        self._until_ns = 0
+
+    def follow(self, symbols: Sequence[Symbol]) -> None:
+        """Gate these."""
+        self._symbols = tuple(symbols)
+        self._set_gates()
+
+    def turn(self) -> None:
+        """Move the gates when a market has opened or closed."""
+        if self._utc_ns() >= self._until_ns:
+            self._set_gates()
+
+    def _set_gates(self) -> None:
+        now = datetime.fromtimestamp(self._utc_ns() / _NS_PER_S, UTC)
+        self._until_ns = _NEVER_NS
+        for symbol in self._symbols:
+            market = self._market(symbol)
+            if market is None or self._keep_closed:
+                self._intake.gate(symbol.id, 0, 0, _NEVER_NS)
+                continue
+            closed, opened, closes = self._hours(market, now)
+            self._intake.gate(symbol.id, closed, opened, closes)
+            self._until_ns = min(self._until_ns, closes)
+
+    def _market(self, symbol: Symbol) -> Instrument | None:
+        contract = parse_code(symbol.contract)
+        return self._catalog.get(symbol.name if contract is None else contract.root)
+
+    def _hours(self, market: Instrument, now: datetime) -> tuple[int, int, int]:
+        """Last close, the opening after it, the close after that; while the market is shut the opening is to come."""
+        closes = self._sessions.next_close(market, now)
+        day = self._sessions.session_day(market, closes - _A_MOMENT)  # the close itself may be the next day's
+        opened = max(
+            (each.open for each in self._sessions.intervals(market, day) if each.open < closes),
+            default=closes,
+        )
+        closed = self._last_close(market, day, opened)
+        return _to_ns(closed), _to_ns(opened), _to_ns(closes)
+
+    def _last_close(self, market: Instrument, day: date, before: datetime) -> datetime:
+        for offset in range(_LOOK_BACK_DAYS):
+            ends = [each.close for each in self._sessions.intervals(market, day - timedelta(days=offset))]
+            earlier = [each for each in ends if each <= before]
+            if earlier:
+                return max(earlier)
+        return before
+
+
+def _to_ns(at: datetime) -> int:
+    return int(at.timestamp()) * _NS_PER_S

@@ -1,0 +1,249 @@
+"""One connection with a bridge, from the adapter's side: greeting, numbers, heartbeats, commands. No sockets, no clock.
+
+Bytes to send gather in `outgoing`; messages come in through `take`. A breach of the protocol, silence, and a bridge
+that talks but does not listen all end the session: each new one begins with a snapshot, which is always right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from ...core.messages import Cancel, Replace
+from ..bridge_clock import ClockOffset
+from .frames import MESSAGE, FrameError, pack_frame
+from .messages import (
+    Ack,
+    AdapterEnvelope,
+    AdapterHeartbeat,
+    BridgeHeartbeat,
+    BridgeHello,
+    Busy,
+    Challenge,
+    Error,
+    FromBridge,
+    Login,
+    Notice,
+    Place,
+    ToBridge,
+    decode_from_bridge,
+    encode_message,
+)
+
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
+_Ms = Annotated[int, Meta(ge=10, le=600_000)]
+
+
+class BridgeTiming(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`mute_after_ms`: silence, or messages not taken in, after which the session is given up. `command_timeout_ms`:
+    without an ack for so long the outcome of a command counts as unknown.
+    """
+
+    heartbeat_ms: _Ms = 1_000
+    mute_after_ms: _Ms = 5_000
+    command_timeout_ms: _Ms = 10_000
+
+    def __post_init__(self) -> None:
+        if self.mute_after_ms < 2 * self.heartbeat_ms:
+            raise ValueError(
+                f"mute_after_ms was {self.mute_after_ms}, must be at least twice heartbeat_ms {self.heartbeat_ms}; "
+                "else one late heartbeat cuts the link"
+            )
+
+
+def prove(token: str, side: str, first_nonce: str, second_nonce: str) -> str:
+    """`mac` of PROTOCOL.md 3.1; `side`: adapter or bridge."""
+    return hmac.new(token.encode(), f"{side}|{first_nonce}|{second_nonce}".encode(), hashlib.sha256).hexdigest()
+
+
+class BridgeSession:
+    """State of one connection. `now_ns` is monotonic, `utc_ns` the wall clock.
+
+    Attributes:
+        outgoing: bytes to be sent; whoever sends takes them away.
+        hello: the bridge's, once the session is open.
+        heartbeat: the bridge's newest.
+        clock: of the bridge.
+        unanswered: commands so far whose outcome counts as unknown.
+    """
+
+    def __init__(self, platform: str, token: str, nonce: str, timing: BridgeTiming, now_ns: int) -> None:
+        """`nonce`: fresh random hex, 32 digits or more."""
+        self.outgoing = bytearray()
+        self.hello: BridgeHello | None = None
+        self.heartbeat: BridgeHeartbeat | None = None
+        self.clock = ClockOffset()
+        self.unanswered = 0
+        self._platform = platform
+        self._token = token
+        self._nonce = nonce
+        self._timing = timing
+        self._challenge: Challenge | None = None
+        self._last_sent = 0
+        self._last_received = 0
+        self._heard_ns = now_ns
+        self._looked_ns = now_ns
+        self._busy_until_ns = 0
+        self._beat_due_ns = now_ns
+        # The newest message that was sent while nothing else waited: when it is taken in, the bridge listens.
+        self._probe_seq = 0
+        self._probe_ns = 0
+        self._commands: dict[int, int] = {}  # number -> when it was sent
+
+    @property
+    def is_open(self) -> bool:
+        return self.hello is not None
+
+    @property
+    def challenge(self) -> Challenge | None:
+        """What program the bridge is, and which of its lives; None before it has spoken."""
+        return self._challenge
+
+    @property
+    def pending_commands(self) -> int:
+        """Commands without an ack, whose time is not over."""
+        return len(self._commands)
+
+    @property
+    def due_ns(self) -> int:
+        """When `check` is needed next, monotonic."""
+        return self._beat_due_ns
+
+    def send(self, body: ToBridge, now_ns: int) -> int:
+        """Put a message into `outgoing`. Returns its number."""
+        self._last_sent += 1
+        if not self._probe_seq:
+            self._probe_seq, self._probe_ns = self._last_sent, now_ns
+        if isinstance(body, Place | Cancel | Replace):
+            self._commands[self._last_sent] = now_ns
+        self.outgoing += pack_frame(MESSAGE, encode_message(AdapterEnvelope(seq=self._last_sent, body=body)))
+        return self._last_sent
+
+    def heard(self, now_ns: int) -> None:
+        """Bytes have come, whatever they are."""
+        self._heard_ns = now_ns
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Nothing was heard for `mute_after_ms`. That ends no session while the bridge has said that it is busy."""
+        return now_ns - self._heard_ns > self._timing.mute_after_ms * NS_PER_MS
+
+    def take(self, payload: bytes, ticks_received: int, now_ns: int, utc_ns: int) -> FromBridge | None:
+        """The message in a frame, None when it was for the session alone.
+
+        Args:
+            ticks_received: records of this session that came before it.
+
+        Raises:
+            FrameError: it is no message, or none that may come now.
+        """
+        envelope = decode_from_bridge(payload)
+        if envelope.seq != self._last_received + 1:
+            raise FrameError(
+                f"message {self._last_received + 1} was expected, was {envelope.seq}: messages were lost or repeated"
+            )
+        self._last_received = envelope.seq
+        body = envelope.body
+        if self._busy_until_ns:
+            # Busy until now it could not listen; whether it does is seen from here on.
+            self._probe_ns = max(self._probe_ns, min(now_ns, self._busy_until_ns))
+            self._busy_until_ns = 0
+        if isinstance(body, Busy):
+            self._busy_until_ns = now_ns + body.for_ms * NS_PER_MS
+            return None
+        if isinstance(body, Notice | Error):
+            return body
+        if self.hello is None:
+            return self._greet(body, now_ns, utc_ns)
+        if isinstance(body, BridgeHeartbeat):
+            self._take_heartbeat(body, ticks_received, now_ns, utc_ns)
+            return None
+        if isinstance(body, Ack):
+            if not 0 < body.command_seq <= self._last_sent:
+                raise FrameError(f"ack for command {body.command_seq}, the newest was {self._last_sent}")
+            self._commands.pop(body.command_seq, None)  # a late one was given up already
+            return None
+        if isinstance(body, Challenge | BridgeHello):
+            raise FrameError(f"{type(body).__struct_config__.tag} came a second time")
+        return body
+
+    def check(self, ticks_received: int, now_ns: int, utc_ns: int) -> None:
+        """Heartbeats and time-outs. Call it regularly, after everything that has arrived was taken.
+
+        Raises:
+            FrameError: the bridge is mute, or does not listen.
+        """
+        # When this process itself was asleep, that is not the bridge's silence.
+        late_ns = max(now_ns - self._looked_ns - self._timing.heartbeat_ms * NS_PER_MS, 0)
+        self._heard_ns += late_ns
+        self._probe_ns += late_ns
+        self._looked_ns = now_ns
+        limit_ns = self._timing.mute_after_ms * NS_PER_MS
+        since_ns = max(self._heard_ns, self._busy_until_ns)
+        if now_ns - since_ns > limit_ns:
+            raise FrameError(f"nothing heard of the bridge for {(now_ns - self._heard_ns) // NS_PER_MS} ms")
+        if self.hello is None:
+            return
+        if self._probe_seq and now_ns - max(self._probe_ns, self._busy_until_ns) > limit_ns:
+            raise FrameError(
+                f"message {self._probe_seq} was not taken in for {(now_ns - self._probe_ns) // NS_PER_MS} ms: "
+                "the bridge does not listen"
+            )
+        timeout_ns = self._timing.command_timeout_ms * NS_PER_MS
+        for seq in [seq for seq, sent_ns in self._commands.items() if now_ns - sent_ns > timeout_ns]:
+            del self._commands[seq]
+            self.unanswered += 1
+        if now_ns >= self._beat_due_ns:
+            self._beat_due_ns = now_ns + self._timing.heartbeat_ms * NS_PER_MS
+            beat = AdapterHeartbeat(
+                sent_ns=utc_ns, last_seq_received=self._last_received, ticks_received=ticks_received
+            )
+            self.send(beat, now_ns)
+
+    def _greet(self, body: FromBridge, now_ns: int, utc_ns: int) -> FromBridge:
+        if self._challenge is None:
+            if not isinstance(body, Challenge):
+                raise FrameError(f"{type(body).__struct_config__.tag} came before challenge")
+            if body.platform != self._platform:
+                raise FrameError(
+                    f"the bridge was for {body.platform!r}, must be for {self._platform!r}; correct settings.port"
+                )
+            self._challenge = body
+            login = Login(
+                nonce=self._nonce,
+                proof=prove(self._token, "adapter", body.nonce, self._nonce),
+                platform=self._platform,
+                heartbeat_ms=self._timing.heartbeat_ms,
+                mute_after_ms=self._timing.mute_after_ms,
+                sent_ns=utc_ns,
+            )
+            self.send(login, now_ns)
+            return body
+        if not isinstance(body, BridgeHello):
+            raise FrameError(f"{type(body).__struct_config__.tag} came before hello")
+        wanted = prove(self._token, "bridge", self._nonce, self._challenge.nonce)
+        if not hmac.compare_digest(body.proof, wanted):
+            raise FrameError("whoever listens there does not know the token; is it really the bridge?")
+        self.clock.add(body.login_sent_ns, body.login_received_ns, body.sent_ns, utc_ns)
+        self.hello = body
+        self._probe_seq = 0
+        return body
+
+    def _take_heartbeat(self, beat: BridgeHeartbeat, ticks_received: int, now_ns: int, utc_ns: int) -> None:
+        if beat.ticks_sent != ticks_received:
+            raise FrameError(f"the bridge says that it has sent {beat.ticks_sent} ticks, {ticks_received} have come")
+        if self.heartbeat is not None and beat.ticks_dropped < self.heartbeat.ticks_dropped:
+            raise FrameError(f"ticks_dropped was {beat.ticks_dropped} after {self.heartbeat.ticks_dropped}")
+        if beat.last_seq_received > self._last_sent:
+            raise FrameError(
+                f"the bridge has received message {beat.last_seq_received}, the newest is {self._last_sent}"
+            )
+        self.heartbeat = beat
+        if self._probe_seq and beat.last_seq_received >= self._probe_seq:
+            waits = beat.last_seq_received < self._last_sent
+            self._probe_seq, self._probe_ns = (self._last_sent, now_ns) if waits else (0, 0)
+        if beat.echo_sent_ns:
+            self.clock.add(beat.echo_sent_ns, beat.echo_received_ns, beat.sent_ns, utc_ns)

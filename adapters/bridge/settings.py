@@ -1,0 +1,138 @@
+"""What every bridged platform can be told in `settings`, and where its token comes from."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+from ...core.errors import ConfigError
+from ...shm.tick import Platform
+from .session import BridgeTiming
+
+PORTS: Final = {
+    Platform.NT8: 9001,
+    Platform.QUANTOWER: 9002,
+    Platform.BOOKMAP: 9003,
+    Platform.MT5: 9011,
+    Platform.MT5_BR: 9012,
+}
+MIN_TOKEN_CHARACTERS: Final = 16
+_Seconds = Annotated[float, Meta(gt=0, le=60)]
+
+
+class BridgeStart(Struct, frozen=True):
+    """A bridge to be started on this machine: `command`, to which the path of a file is added that holds
+    `configuration` as JSON. `start_timeout_s`: from the start to the first sign of life. `part`: tells it from the
+    platform's other one; empty for the only one, or the one for orders.
+    """
+
+    command: tuple[str, ...]
+    configuration: dict[str, Any]
+    start_timeout_s: float
+    part: str = ""
+
+
+class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a platform that is reached through a bridge (bridges/PROTOCOL.md).
+
+    Attributes:
+        host, port: of the bridge; port None = the platform's own (`PORTS`).
+        remote: the bridge may be on another machine. The stream is not encrypted: use a tunnel.
+        token_file: file with the token that the bridge has, too; for this user alone.
+        token_env: instead, the environment variable that holds it.
+        account: which of the platform's accounts; None = the only one there is.
+        names: universal name -> the platform's own, where the symbol mappings are not right for it.
+        connection: which form of names the platform uses, such as that of a feed; None = the mappings' default.
+        connect_timeout_s: to open the connection.
+        answer_timeout_s: for the bridge's hello, its answer to a subscription, and the first snapshot.
+        snapshot_timeout_s: for each later snapshot; what has not come then counts as incomplete. Below
+            `orders.mute_after_ms` of the configuration, or the gateway cuts its link meanwhile.
+        timing: heartbeats, and the time after which an unanswered command counts as unknown.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535)] | None = None
+    remote: bool = False
+    token_file: str | None = None
+    token_env: str | None = None
+    account: str | None = None
+    names: dict[str, str] = {}
+    connection: str | None = None
+    connect_timeout_s: _Seconds = 2.0
+    answer_timeout_s: _Seconds = 5.0
+    snapshot_timeout_s: _Seconds = 1.5
+    timing: BridgeTiming = BridgeTiming()
+
+    def __post_init__(self) -> None:
+        if not self.remote and not _is_loopback(self.host):
+            raise ValueError(
+                f"host was {self.host!r}, which is not this machine; tunnel the port to 127.0.0.1, or write "
+                "remote: true if the network between is yours alone"
+            )
+        named = (self.token_file is not None) + (self.token_env is not None)
+        if named > 1 or (named == 0 and self.needs_token):
+            raise ValueError(
+                "token_file is missing; name a file that holds the bridge's token and only you can read "
+                "(or token_env, an environment variable, but not both)"
+            )
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether a token must be named: not where the gateway starts the bridge itself, and makes one."""
+        return True
+
+    def native_starts(self, platform: Platform) -> tuple[BridgeStart, ...]:
+        """The bridges that the gateway starts itself; none = it runs already."""
+        return ()
+
+    def port_of(self, platform: Platform) -> int:
+        """Raises ConfigError when the platform has no port of its own, and none was written."""
+        port = self.port or PORTS.get(platform)
+        if port is None:
+            raise ConfigError(f"platform {platform.key!r}: settings.port is missing; write the port of its bridge")
+        return port
+
+    def read_token(self, where: str) -> str:
+        """The token. It goes into no log and on no command line.
+
+        Raises:
+            ConfigError: it is not there, too short, or others may read its file; `where` opens the message.
+        """
+        if self.token_env is not None:
+            source, token = f"environment variable {self.token_env}", os.environ.get(self.token_env, "").strip()
+        else:
+            assert self.token_file is not None
+            source, token = _read_file(Path(self.token_file).expanduser(), where)
+        if len(token) < MIN_TOKEN_CHARACTERS:
+            raise ConfigError(
+                f"{where}: the token in {source} had {len(token)} characters, must be at least {MIN_TOKEN_CHARACTERS}; "
+                "write the same random text there and into the bridge's own settings"
+            )
+        return token
+
+
+def _read_file(path: Path, where: str) -> tuple[str, str]:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{where}: token file {path} cannot be read ({error}); make it, with the token of the bridge in it"
+        ) from error
+    if os.name == "posix" and mode & 0o077:
+        raise ConfigError(f"{where}: token file {path} has mode {oct(mode)}, allowed is 0o600; run: chmod 600 {path}")
+    return f"file {path}", token
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

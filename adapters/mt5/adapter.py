@@ -1,0 +1,215 @@
+"""The adapter of a MetaTrader 5 terminal, over its bridge (bridges/mt5): what both of its platforms share.
+
+Of the bridge's hello it compares the account, and these `details` as text: `server`, `company`, `role`; it reads
+`utc_offset_minutes`, of the broker's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from ...core.errors import ConfigError
+from ...core.instruments.contract_code import parse_code
+from ...core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
+from ...core.messages import AccountMode, Capabilities, Instrument, OrderType, TimeInForce
+from ...core.transport import ensure_token
+from ...shm.symbols import Symbol
+from ..base import LinkLostError
+from ..bridge.adapter import BridgeAdapter
+from ..bridge.counters import BridgeCounters
+from ..bridge.messages import BridgeAccount, BridgeHello
+from ..bridge.process import BridgeFiles
+from ..bridge.settings import BridgeSettings
+from ..bridge.ticks import TickIntake
+from ..feed import TickFeed
+from .settings import MAX_SYMBOL_CHARACTERS, Mt5Settings
+
+_NS_PER_S: Final = 1_000_000_000
+_ORDER_TYPES: Final = tuple(OrderType)
+_TIMES: Final = tuple(TimeInForce)
+CAPABILITIES: Final = {
+    # A position of a hedging account keeps its own stop and target, and is closed by its ticket.
+    AccountMode.HEDGING: Capabilities(
+        order_types=_ORDER_TYPES,
+        times_in_force=_TIMES,
+        replace=True,
+        replace_quantity=False,
+        brackets=True,
+        close_by_ticket=True,
+    ),
+    # A netting account has one position a symbol with one stop and one target: those of two signals would overwrite
+    # each other, so the gateway keeps them itself.
+    AccountMode.NETTING: Capabilities(
+        order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True, replace_quantity=False
+    ),
+}
+"""The most that MetaTrader 5 can do, by account mode. No request changes the size of an order; no mode has OCO or
+reduce-only orders of its own. What one symbol cannot (a filling mode, an expiration) the bridge refuses with a code
+before it sends.
+"""
+
+
+class Mt5Adapter(BridgeAdapter):
+    """One terminal, one account. `Mt5GlobalAdapter` and `Mt5BrazilAdapter` are what the configuration names.
+
+    With `settings.ticks_port` this is the session for orders, and an adapter like it beside it has the one for ticks:
+    both are up, or none is.
+    """
+
+    SETTINGS: ClassVar[type[BridgeSettings]] = Mt5Settings
+    settings: Mt5Settings
+    _ticks_side: Mt5Adapter | None = None
+
+    def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
+        super().__init__(feed, settings)
+        if self.settings.ticks_port is None:
+            return
+        side = type(self)(feed, {**settings, "port": self.settings.ticks_port, "ticks_port": None})
+        self._ticks_side, self._beside, side._beside = side, (side,), (self,)
+        self._gives_ticks = False
+        self._intake = TickIntake(feed.platform)  # its bridge sends none, and resumes none
+        self._counters = BridgeCounters(feed.counters, self._log, shows_link=False)
+
+    def connect(self) -> None:
+        self.close()
+        side = self._ticks_side
+        if side is not None:
+            side.names, side.catalog, side.sessions = self.names, self.catalog, self.sessions
+            side.connect()
+        super().connect()
+
+    def subscribe(self, symbols: Sequence[Symbol]) -> None:
+        if self._ticks_side is not None:
+            self._ticks_side.subscribe(symbols)
+        super().subscribe(symbols)
+
+    def close(self) -> None:
+        super().close()
+        if self._ticks_side is not None:
+            self._ticks_side.close()
+
+    def resume_from(self, symbol: Symbol, event_ns: int) -> None:
+        if self._ticks_side is not None:
+            self._ticks_side.resume_from(symbol, event_ns)
+        else:
+            super().resume_from(symbol, event_ns)
+
+    def read_token(self, where: str) -> str:
+        settings = self.settings
+        if settings.token_file is None and settings.token_env is None:
+            return ensure_token(BridgeFiles(self.feed.folder, self.feed.name).token)
+        return super().read_token(where)
+
+    def check_hello(self, hello: BridgeHello) -> None:
+        # A bridge for ticks alone names no account, and yet it is on one.
+        found = hello.accounts[0].name if hello.accounts else hello.details.get("login", "")
+        if not found:
+            raise LinkLostError("the terminal is not logged in to any account; log in by hand, and save the password")
+        if self.settings.account not in (None, found):
+            raise self._refuse("account", found, self.settings.account)
+        self._check_role(hello.details.get("role", "both"))
+        for account in hello.accounts:
+            self._check_account(account)
+        for key, wanted in (("server", self.settings.server), ("company", self.settings.company)):
+            if wanted is not None and hello.details.get(key, "").casefold() != wanted.casefold():
+                raise self._refuse(key, hello.details.get(key, ""), wanted)
+
+    def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
+        if not hello.accounts:
+            return hello.capabilities
+        most, said = CAPABILITIES[hello.accounts[0].mode], hello.capabilities
+        return Capabilities(
+            order_types=tuple(each for each in said.order_types if each in most.order_types),
+            times_in_force=tuple(each for each in said.times_in_force if each in most.times_in_force),
+            replace=said.replace and most.replace,
+            replace_quantity=said.replace_quantity and most.replace_quantity,
+            brackets=said.brackets and most.brackets,
+            oco=said.oco and most.oco,
+            reduce_only=said.reduce_only and most.reduce_only,
+            close_by_ticket=said.close_by_ticket and most.close_by_ticket,
+            executions_history=said.executions_history,
+        )
+
+    def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:
+        """Of an expiry only the day by the server's clock means something (at XP 22:15, which is the next day in UTC):
+        the end of that day, so that neither its date is another nor the last session over too early.
+        """
+        if not instrument.expiry_ns:
+            return instrument
+        try:
+            offset = timedelta(minutes=int(hello.details.get("utc_offset_minutes", "0")))
+        except ValueError:
+            return instrument
+        expiry = datetime.fromtimestamp(instrument.expiry_ns / _NS_PER_S, UTC)
+        day = (expiry + offset).date()
+        if day == expiry.date():
+            return instrument
+        end = datetime(day.year, day.month, day.day, 23, 59, 59, tzinfo=UTC)
+        return msgspec.structs.replace(instrument, expiry_ns=int(end.timestamp()) * _NS_PER_S)
+
+    def name_at_platform(self, symbol: Symbol) -> str:
+        """See `BridgeAdapter`. A name in `settings.names` that is known as another instrument's, or as that of no one
+        contract, is refused.
+
+        Raises ConfigError: `settings.names` gives another instrument's name.
+        """
+        written = self.settings.names.get(symbol.name)
+        name = self._mapped_name(symbol) if written is None else written
+        if written is not None:
+            self._check_written(symbol, written)
+        if len(name) > MAX_SYMBOL_CHARACTERS:
+            raise SymbolRefused(
+                SYMBOL_NOT_OFFERED,
+                f"name of {symbol.name} was {name!r}, {len(name)} characters; MetaTrader 5 allows "
+                f"{MAX_SYMBOL_CHARACTERS}",
+            )
+        return name
+
+    def _mapped_name(self, symbol: Symbol) -> str:
+        return super().name_at_platform(symbol)
+
+    def _check_written(self, symbol: Symbol, written: str) -> None:
+        meaning = None if self.names is None else self.names.meaning_of(written)
+        if meaning is None:
+            return
+        contract = parse_code(symbol.contract)
+        wanted = symbol.name if contract is None else contract.root
+        if meaning.instrument != wanted:
+            raise ConfigError(
+                f"platform {self.feed.name!r}: settings.names.{symbol.name} was {written!r}, which is a name of "
+                f"{meaning.instrument}; correct it, or the symbol mappings"
+            )
+        if meaning.contract != contract:
+            raise SymbolRefused(
+                SYMBOL_NOT_OFFERED,
+                f"settings.names.{symbol.name} was {written!r}, the contract in front is "
+                f"{symbol.contract or 'not known yet'}; remove the line, so that the name follows each roll",
+            )
+
+    def _check_role(self, role: str) -> None:
+        if (role == "orders") == (self._ticks_side is not None):
+            return
+        here = f"platform {self.feed.name!r}: the bridge at port {self._port} has role {role!r}"
+        if role == "orders":
+            raise ConfigError(
+                f"{here}, so nobody gives ticks; start another with role ticks, and name its port in "
+                "settings.ticks_port"
+            )
+        raise ConfigError(f"{here}, must be 'orders' beside settings.ticks_port; correct its configuration")
+
+    def _check_account(self, account: BridgeAccount) -> None:
+        settings = self.settings
+        if settings.mode is not None and account.mode.value != settings.mode:
+            raise self._refuse("mode", account.mode.value, settings.mode)
+        if settings.currency is not None and account.currency != settings.currency:
+            raise self._refuse("currency", account.currency, settings.currency)
+
+    def _refuse(self, key: str, there: str, wanted: str | None) -> ConfigError:
+        return ConfigError(
+            f"platform {self.feed.name!r}: {key} at the terminal was {there or 'not named'!r}, must be {wanted!r}; log "
+            f"in to the right account there, or correct settings.{key}; nothing was subscribed or sent"
+        )

@@ -1,0 +1,350 @@
+"""Between one platform account and the gateway: commands in, order events out, and the guards that all platforms share.
+
+The gateway may be away at any time, and so may the platform. What the platform says meanwhile is kept (`EventQueue`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from ...core.errors import ConfigError
+from ...core.kill_file import kill_file_path, kill_level_of, read_kill_file
+from ...core.logs import Log
+from ...core.messages import (
+    Cancel,
+    Hello,
+    KillLevel,
+    Message,
+    Order,
+    Reject,
+    RejectCode,
+    Replace,
+    Role,
+    SnapshotRequest,
+    Welcome,
+)
+from ...core.transport import LinkClient
+from ...shm.counters import CountersPage
+from ..base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
+from ..waiting import Readable, wait_readable
+from .event_queue import EventQueue
+from .guard import refuse_command
+from .placed import PlacedOrders
+
+ORDER_COUNTERS: Final = (
+    "order_link_up",
+    "order_links",
+    "commands_received",
+    "commands_refused",
+    "orders_repeated",
+    "order_events_sent",
+    "order_events_waiting",
+    "order_events_dropped",
+    "snapshots_sent",
+    "accounts_refused",
+)
+"""Counters of an adapter that takes orders."""
+
+_SEED_NS: Final = 24 * 3600 * 1_000_000_000
+_RETRY_LINK_S: Final = 1.0
+_LOOK_AT_KILL_S: Final = 0.25
+MakeLink = Callable[[Hello], LinkClient]
+
+
+class OrderChannel:
+    """The order side of one adapter. Used by the adapter's thread; the session drives it.
+
+    Attributes:
+        is_open: whether the platform's session is up and its account may be traded.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        make_link: MakeLink,
+        accounts: Sequence[str],
+        run_folder: Path,
+        counters: CountersPage,
+        log: Log,
+        *,
+        may_link: Callable[[], bool] = lambda: True,
+        utc_ns: Callable[[], int] = time.time_ns,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            adapter: with `capabilities`; gets this as its `orders`.
+            make_link: opens the link to the gateway; ConfigError = not yet, such as while there is no token.
+            accounts: the accounts that may be traded; empty = any (for simulated ones).
+            may_link: whether what a first hello says of the instruments will hold.
+        """
+        assert adapter.capabilities is not None, "an adapter without capabilities takes no orders"
+        adapter.orders = self
+        self._adapter = adapter
+        self._capabilities = adapter.capabilities
+        self._make_link = make_link
+        self._accounts = tuple(accounts)
+        self._may_link = may_link
+        self._kill_file = kill_file_path(run_folder)
+        self._look_at_kill_s = 0.0
+        self._log = log
+        self._utc_ns = utc_ns
+        self._monotonic_s = monotonic_s
+        self._platform = adapter.feed.name
+        self._boot_id = uuid4().hex
+        self._account: PlatformAccount | None = None
+        self._last_account = ""
+        self._link: LinkClient | None = None
+        self._retry_link_s = 0.0
+        self._link_trouble = ""
+        self._events = EventQueue(counters, log)
+        self._placed = PlacedOrders()
+        self._last_publish = counters.counter("last_publish_utc_ns")
+        self._counts = {name: counters.counter(name) for name in ORDER_COUNTERS}
+        self._counts["order_link_up"].set(0)
+
+    @property
+    def is_open(self) -> bool:
+        return self._account is not None
+
+    # The session's side.
+
+    def platform_up(self) -> None:
+        """The platform's session is open: present its account to the gateway, as a new link.
+
+        Raises:
+            LinkLostError: the platform cannot say which orders it has.
+        """
+        account = self._adapter.account
+        if account is None:
+            raise LinkLostError("the platform has not named its account")
+        if self._accounts and account.name not in self._accounts:
+            self._counts["accounts_refused"].add()
+            self._log.error(
+                "orders are off: the platform's account is not allowed",
+                account=account.name,
+                allowed=list(self._accounts),
+                cure="log in to an allowed account, or add this one to settings.accounts",
+            )
+            return
+        if account.name != self._last_account:
+            # The gateway takes no word on another account than the link's.
+            self._events.drop()
+            self._last_account = account.name
+        self._learn_orders(account)
+        # Some platforms say only now what they can: on a hedging account other things than on a netting one.
+        self._capabilities = self._adapter.capabilities or self._capabilities
+        self._account = account
+        if self._link is not None:
+            # A new session there too: the gateway must ask for the truth before it believes anything again.
+            self._link.hello = msgspec.structs.replace(self._hello(account), token=self._link.hello.token)
+            self._link.platform_up = True
+            self._link.restart("the platform's session is new")
+
+    def account_changed(self) -> None:
+        """Present the platform's instruments as a new link when they are others than at `platform_up`; some 50 ns else.
+
+        Raises:
+            LinkLostError: see `platform_up`.
+        """
+        before, after = self._account, self._adapter.account
+        if before is after or before is None or after is None or before == after:
+            return
+        contracts = {each.symbol: each.contract for each in after.instruments}
+        rolled = {each.symbol: each.contract for each in before.instruments if contracts.get(each.symbol)}
+        rolled = {symbol: contract for symbol, contract in rolled.items() if contract not in ("", contracts[symbol])}
+        self._events.flush(self._link)
+        if self._link is not None:
+            # The new link will not bring what the old one has brought. An order for a contract of before is refused.
+            self._account = after
+            lost = self._take_arrived(self._link)
+            if lost is not None:
+                raise lost
+        self._events.rename(rolled)
+        self.platform_up()
+
+    def platform_down(self) -> None:
+        """The platform's session is over; the gateway hears it with the next heartbeat."""
+        self._events.flush(self._link)
+        self._account = None
+        if self._link is not None:
+            self._link.platform_up = False
+
+    def turn(self) -> None:
+        """Take in and execute what has come, send what waits, keep the link. Never blocks for the gateway.
+
+        Raises:
+            LinkLostError: from the adapter.
+        """
+        self._obey_sever()
+        link = self._link or self._open_link()
+        if link is None:
+            return
+        link.last_data_ns = self._last_publish.value
+        self._events.flush(link)  # what the platform has said since the last turn
+        lost = self._take_arrived(link)
+        link.tick()
+        self._counts["order_link_up"].set(int(link.is_up))
+        if link.refusal is not None:
+            self._drop_link(f"{link.refusal.code.value}: {link.refusal.text}")
+        self._events.flush(self._link)
+        if lost is not None:
+            raise lost
+
+    def wait(self, timeout_s: float, sockets: Sequence[Readable] = ()) -> bool:
+        """See `Adapter.wait`."""
+        link = self._link
+        if link is not None:
+            timeout_s = min(timeout_s, link.wait_ms() / 1000)
+        return wait_readable(timeout_s, sockets, None if link is None else link.socket)
+
+    def close(self) -> None:
+        """End the link; what still waits is sent first, as far as the link takes it."""
+        self._events.flush(self._link)
+        if self._link is not None:
+            self._link.close()
+        self._counts["order_link_up"].set(0)
+
+    # The adapter's side.
+
+    def report(self, event: OrderEvent) -> None:
+        """See `OrderDesk.report`."""
+        route = (event.platform, event.account)
+        account = self._account.name if self._account is not None else event.account
+        if route != (self._platform, account):
+            raise ValueError(f"order event of {route}, this session is ({self._platform!r}, {account!r})")
+        self._placed.remember(event)
+        self._events.add(event)
+
+    # Inside.
+
+    def _open_link(self) -> LinkClient | None:
+        if self._account is None or self._monotonic_s() < self._retry_link_s:
+            return None
+        if not self._may_link():
+            self._note_trouble("the gateway has not chosen the contracts in front yet")
+            return None
+        try:
+            self._link = self._make_link(self._hello(self._account))
+        except ConfigError as error:
+            self._drop_link(str(error))
+        return self._link
+
+    def _drop_link(self, reason: str) -> None:
+        """Begin anew in a while, with whatever token is valid then."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        self._counts["order_link_up"].set(0)
+        self._retry_link_s = self._monotonic_s() + _RETRY_LINK_S
+        self._note_trouble(reason)
+
+    def _note_trouble(self, reason: str) -> None:
+        if reason != self._link_trouble:
+            self._link_trouble = reason
+            self._log.warning("no link to the gateway", reason=reason)
+
+    def _kill_level(self) -> KillLevel:
+        return kill_level_of(read_kill_file(self._kill_file), self._platform)
+
+    def _obey_sever(self) -> None:
+        now_s = self._monotonic_s()
+        if now_s >= self._look_at_kill_s:
+            self._look_at_kill_s = now_s + _LOOK_AT_KILL_S
+            if self._kill_level() is KillLevel.SEVER:
+                self._drop_link("the kill file says sever")
+
+    def _hello(self, account: PlatformAccount) -> Hello:
+        return Hello(
+            role=Role.ADAPTER,
+            name=self._platform,
+            boot_id=self._boot_id,
+            platform=self._platform,
+            account=account.name,
+            account_mode=account.mode,
+            account_currency=account.currency,
+            capabilities=self._capabilities,
+            instruments=account.instruments,
+        )
+
+    def _take_arrived(self, link: LinkClient) -> LinkLostError | None:
+        lost: LinkLostError | None = None
+        for body in link.receive():
+            try:
+                self._take(body, link.hello)
+            except LinkLostError as error:
+                # What came behind it is refused, rather than forgotten.
+                self.platform_down()
+                lost = error
+            self._events.flush(self._link)  # all that one command has brought, together
+        return lost
+
+    def _take(self, body: Message, hello: Hello) -> None:
+        if isinstance(body, Welcome):
+            self._counts["order_links"].add()
+            self._link_trouble = ""
+            self._log.info("linked to the gateway", stage=body.stage, kill_level=body.kill_level.name)
+        elif isinstance(body, Order | Cancel | Replace):
+            self._counts["commands_received"].add()
+            self._execute(body, hello)
+        elif isinstance(body, SnapshotRequest):
+            self._answer(body)
+        elif isinstance(body, Reject):
+            self._log.error("the gateway refused a message", code=body.code.value, reason=body.text)
+
+    def _execute(self, command: Command, hello: Hello) -> None:
+        if isinstance(command, Order) and command.client_order_id in self._placed:
+            # Once is once, whatever went wrong between: the answer is repeated, the order is not.
+            self._counts["orders_repeated"].add()
+            answer = self._placed.answer(command.client_order_id)
+            if answer is not None:
+                self.report(answer)
+            return
+        code, text = refuse_command(
+            command, self._platform, self._account, self._capabilities, self._kill_level(), self._utc_ns()
+        )
+        if code is not RejectCode.NONE:
+            self._refuse(command, hello, code, text)
+            return
+        if isinstance(command, Order):
+            self._placed.note(command.client_order_id)
+        self._adapter.execute(command)
+
+    def _refuse(self, command: Command, hello: Hello, code: RejectCode, text: str) -> None:
+        self._counts["commands_refused"].add()
+        self._log.warning("command refused", command=type(command).__name__.lower(), code=code.value, reason=text)
+        reject = Reject(
+            code=code,
+            text=text,
+            client_order_id=command.client_order_id,
+            platform=hello.platform,  # of the link, not of the command: the gateway takes no other
+            account=hello.account,
+            replace_revision=command.revision if isinstance(command, Replace) else 0,
+        )
+        self._events.add(reject)
+
+    def _answer(self, request: SnapshotRequest) -> None:
+        if self._account is None or (request.platform, request.account) != (self._platform, self._account.name):
+            return  # nobody here can say what is true there; the gateway asks again
+        snapshot = self._adapter.snapshot(request)
+        self._placed.learn(snapshot)
+        # What was reported before must not arrive after it.
+        self._events.flush(self._link)
+        if self._link is not None and self._link.send(snapshot):
+            self._counts["snapshots_sent"].add()
+
+    def _learn_orders(self, account: PlatformAccount) -> None:
+        """Which orders are there already: those of a predecessor must not be placed again."""
+        request = SnapshotRequest(
+            request_id=0,
+            platform=self._platform,
+            account=account.name,
+            executions_from_ns=max(self._utc_ns() - _SEED_NS, 0),
+        )
+        self._placed.learn(self._adapter.snapshot(request))

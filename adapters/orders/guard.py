@@ -1,0 +1,117 @@
+"""What an adapter refuses before it touches its platform. Pure.
+
+A refusal's code says what was refused: to the gateway a cancel or replace that came to nothing is not the end of its
+order, and only `cancel_rejected`, `replace_rejected` and `unsupported_replace` leave that alive.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...core.messages import Cancel, Capabilities, KillLevel, Order, OrderRole, RejectCode, find_client_order_id
+from ..base import Command, PlatformAccount
+
+_NS_PER_MS: Final = 1_000_000
+_REDUCING: Final = (OrderRole.EXIT, OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
+
+
+def refuse_command(
+    command: Command,
+    platform: str,
+    account: PlatformAccount | None,
+    capabilities: Capabilities,
+    kill_level: KillLevel,
+    now_ns: int,
+) -> tuple[RejectCode, str]:
+    """Why this command is not carried out: code and text, NONE when nothing speaks against it.
+
+    Args:
+        account: of the open session; None while the platform is away.
+        kill_level: of the kill file, for this platform (`core/kill_file.py`).
+        now_ns: UTC.
+    """
+    if isinstance(command, Order):
+        return _refuse_order(command, platform, account, capabilities, kill_level, now_ns)
+    text = _refuse_route(command, platform, account)[1]
+    if isinstance(command, Cancel):
+        return (RejectCode.CANCEL_REJECTED, text) if text else (RejectCode.NONE, "")
+    if kill_level >= KillLevel.SEVER:
+        text = "the kill file says sever: only cancels pass"
+    if text:
+        return RejectCode.REPLACE_REJECTED, text
+    if not capabilities.replace:
+        return RejectCode.UNSUPPORTED_REPLACE, f"{platform} cannot change a working order; cancel it"
+    return RejectCode.NONE, ""
+
+
+def _refuse_order(
+    order: Order,
+    platform: str,
+    account: PlatformAccount | None,
+    capabilities: Capabilities,
+    kill_level: KillLevel,
+    now_ns: int,
+) -> tuple[RejectCode, str]:
+    code, text = _refuse_route(order, platform, account)
+    if account is None or text:
+        return code, text
+    if kill_level >= KillLevel.SEVER or (kill_level >= KillLevel.NO_NEW and not _reduces(order)):
+        return RejectCode.KILL_SWITCH, f"the kill file says {kill_level.name.lower()}; `resume` removes it"
+    if order.not_after_ns and now_ns > order.not_after_ns:
+        late_ms = (now_ns - order.not_after_ns) // _NS_PER_MS
+        return RejectCode.TOO_LATE_TO_SEND, f"the order came {late_ms} ms after the time it had to be sent by"
+    code, text = _refuse_unsupported(order, platform, capabilities)
+    if text:
+        return code, text
+    return _refuse_identity(order, account, now_ns)
+
+
+def _refuse_route(command: Command, platform: str, account: PlatformAccount | None) -> tuple[RejectCode, str]:
+    if account is None:
+        return RejectCode.LINK_DOWN, f"{platform} is not connected"
+    if (command.platform, command.account) != (platform, account.name):
+        return (
+            RejectCode.PLATFORM_UNKNOWN,
+            f"command was for {command.platform}|{command.account}, this adapter trades {platform}|{account.name}",
+        )
+    return RejectCode.NONE, ""
+
+
+def _reduces(order: Order) -> bool:
+    """Where a platform has no reduce-only orders the role in the id still tells: flattening must stay possible."""
+    parts = find_client_order_id(order.client_order_id)
+    return order.reduce_only or bool(order.close_ticket) or (parts is not None and parts.role in _REDUCING)
+
+
+def _refuse_unsupported(order: Order, platform: str, capabilities: Capabilities) -> tuple[RejectCode, str]:
+    if order.order_type not in capabilities.order_types:
+        return RejectCode.UNSUPPORTED_TYPE, f"{platform} has no {order.order_type} orders"
+    if order.time_in_force not in capabilities.times_in_force:
+        return RejectCode.UNSUPPORTED_TIF, f"{platform} has no time in force {order.time_in_force}"
+    if (order.stop_loss is not None or order.take_profit is not None) and not capabilities.brackets:
+        return RejectCode.UNSUPPORTED_BRACKET, f"{platform} keeps no stop loss or take profit with an order"
+    if order.oco_group and not capabilities.oco:
+        return RejectCode.UNSUPPORTED_BRACKET, f"{platform} does not cancel one order for another"
+    if order.reduce_only and not capabilities.reduce_only:
+        return RejectCode.UNSUPPORTED_TYPE, f"{platform} has no reduce-only orders"
+    if order.close_ticket and not capabilities.close_by_ticket:
+        return RejectCode.UNSUPPORTED_TYPE, f"{platform} has no position tickets"
+    return RejectCode.NONE, ""
+
+
+def _refuse_identity(order: Order, account: PlatformAccount, now_ns: int) -> tuple[RejectCode, str]:
+    for instrument in account.instruments:
+        if instrument.symbol == order.symbol:
+            if order.contract and instrument.contract and order.contract != instrument.contract:
+                text = f"{order.symbol}: contract was {order.contract!r}, the platform trades {instrument.contract!r}"
+                return RejectCode.IDENTITY_MISMATCH, text
+            if 0 < instrument.expiry_ns <= now_ns:
+                return (
+                    RejectCode.CONTRACT_EXPIRED,
+                    f"{instrument.contract or order.symbol} has traded for the last time",
+                )
+            if instrument.symbol == instrument.contract and not _reduces(order):
+                text = f"{order.symbol} is not the contract in front: what is open there can be closed, nothing opens"
+                return RejectCode.CONTRACT_EXPIRED, text
+            return RejectCode.NONE, ""
+    return RejectCode.IDENTITY_MISMATCH, f"symbol was {order.symbol}, which this session does not trade"

@@ -1,0 +1,68 @@
+"""Which orders a platform has been given, and what it said last: what makes placing twice placing once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from ...core.messages import OrderUpdate, Reject, RejectCode, Snapshot, find_client_order_id
+from ..base import OrderEvent
+
+_KEPT: Final = 20_000
+_NOT_ABOUT_THE_ORDER: Final = (
+    RejectCode.CANCEL_REJECTED,
+    RejectCode.REPLACE_REJECTED,
+    RejectCode.UNSUPPORTED_REPLACE,
+    RejectCode.UNKNOWN_ORDER,
+)
+
+
+class PlacedOrders:
+    """By client order id, the newest 20,000. Used by the adapter's thread."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[str, OrderEvent | None] = OrderedDict()
+
+    def __contains__(self, client_order_id: str) -> bool:
+        return client_order_id in self._answers
+
+    def answer(self, client_order_id: str) -> OrderEvent | None:
+        """The platform's last word on a placed order; None while it has said nothing."""
+        return self._answers[client_order_id]
+
+    def note(self, client_order_id: str, answer: OrderEvent | None = None) -> None:
+        """An order was, or is about to be, handed over."""
+        self._answers[client_order_id] = answer
+        self._answers.move_to_end(client_order_id)
+        if len(self._answers) > _KEPT:
+            self._answers.popitem(last=False)
+
+    def remember(self, event: OrderEvent) -> None:
+        """The platform says something; what is not about one of our orders is passed over."""
+        if isinstance(event, OrderUpdate) or (isinstance(event, Reject) and event.code not in _NOT_ABOUT_THE_ORDER):
+            parts = find_client_order_id(event.client_order_id)
+            if parts is not None:
+                self.note(parts.client_order_id, event)
+
+    def learn(self, snapshot: Snapshot) -> None:
+        """The platform lists what it has, orders of a predecessor of this process among them."""
+        for row in snapshot.working_orders.rows:
+            update = OrderUpdate(
+                client_order_id=row.client_order_id,
+                platform=snapshot.platform,
+                account=snapshot.account,
+                symbol=row.symbol,
+                side=row.side,
+                state=row.state,
+                quantity=row.quantity,
+                filled=row.filled,
+                platform_order_id=row.platform_order_id,
+                order_type=row.order_type,
+                limit_price=row.limit_price,
+                stop_price=row.stop_price,
+            )
+            self.remember(update)
+        for fill in snapshot.executions.rows:
+            parts = find_client_order_id(fill.client_order_id)
+            if parts is not None and parts.client_order_id not in self:
+                self.note(parts.client_order_id)

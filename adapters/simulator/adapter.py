@@ -1,0 +1,154 @@
+"""Adapter without a platform: publishes a simulated market in real time. Its orders are paper, unless switched off."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from datetime import time as time_of_day
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+
+from ...core.config import convert_settings
+from ...core.messages import Instrument
+from ...shm.symbols import Symbol
+from ...shm.tick import TICK_DTYPE, TickFlag
+from ...shm.writer import empty_ticks
+from ..base import Adapter
+from ..contracts import describe_from_catalog
+from ..feed import TickFeed
+from .link import SimulatedLink
+from .market import MarketShape, SimulatedMarket
+
+_BATCH_TICKS: Final = 4096
+_SCRIPT_LOOK_S: Final = 0.05
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Lie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wrong values in the description of an instrument; None = the right one. `expiry`: a day, such as 2027-03-18."""
+
+    tick_size: Decimal | None = None
+    lot_step: Decimal | None = None
+    point_value: Decimal | None = None
+    currency: str | None = None
+    expiry: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.expiry is not None:
+            try:
+                date.fromisoformat(self.expiry)
+            except ValueError:
+                raise ValueError(f"expiry was {self.expiry!r}, must be a day; write 2027-03-18") from None
+
+    def tell(self, instrument: Instrument) -> Instrument:
+        """The description with the wrong values in it."""
+        told = {name: getattr(self, name) for name in ("tick_size", "lot_step", "point_value", "currency")}
+        if self.expiry is not None:
+            noon = datetime.combine(date.fromisoformat(self.expiry), time_of_day(12), UTC)
+            told["expiry_ns"] = int(noon.timestamp()) * 1_000_000_000
+        return msgspec.structs.replace(instrument, **{name: value for name, value in told.items() if value is not None})
+
+
+class SimulatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`settings` of a simulated platform.
+
+    Attributes:
+        seed: same seed, same market.
+        ticks_per_s: of all symbols together, on average; 0 = no market but the quotes of `SimulatedLink`'s file.
+        burst_factor, burst_every_s: how much faster bursts are, and how often they come.
+        halt_every_s: how often a symbol falls silent for some seconds.
+        lies: symbol or contract -> what its description says wrongly, to rehearse what is refused then.
+    """
+
+    seed: int = 1
+    ticks_per_s: Annotated[float, msgspec.Meta(ge=0, le=10_000_000)] = 2000.0
+    burst_factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 10.0
+    burst_every_s: _Positive = 10.0
+    halt_every_s: _Positive = 60.0
+    lies: dict[str, Lie] = {}
+
+
+class SimulatorAdapter(Adapter):
+    """Publishes what its market has due; being late makes a larger batch, never a skipped tick."""
+
+    DEFAULT_ORDERS = "paper"
+    OWN_MARKET = True
+
+    def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
+        super().__init__(feed, settings)
+        self._settings = convert_settings(SimulatorSettings, settings, f"platform {feed.name!r}")
+        self._link = SimulatedLink(feed.folder, feed.name)
+        self._market: SimulatedMarket | None = None
+        self._symbols: Sequence[Symbol] = ()
+        self._ids: dict[str, int] = {}
+        self._batch = np.zeros(_BATCH_TICKS, TICK_DTYPE)
+        self._batch_address = int(self._batch.ctypes.data)
+
+    def connect(self) -> None:
+        self._link.connect()
+
+    def subscribe(self, symbols: Sequence[Symbol]) -> None:
+        before, self._symbols = self._symbols, symbols
+        self._ids = {symbol.name: symbol.id for symbol in symbols}
+        chosen = self._settings
+        described = describe_from_catalog(symbols, self.catalog, self.sessions)
+        self.instruments = tuple(
+            chosen.lies[name].tell(each) if name in chosen.lies else each for name, each in described.items()
+        )
+        known = self._market
+        if not chosen.ticks_per_s or (known is not None and _walks(before) == _walks(symbols)):
+            return
+        shape = MarketShape(chosen.ticks_per_s, chosen.burst_factor, chosen.burst_every_s, chosen.halt_every_s)
+        # Each platform gets a market of its own from one seed, as two brokers never quote alike.
+        seed = chosen.seed * 1000 + int(self.feed.platform)
+        self._market = SimulatedMarket(symbols, shape, seed, self.feed.platform, time.time_ns())
+        if known is not None:
+            ids = {walk: symbol_id for symbol_id, walk in _walks(before).items()}
+            moved = {symbol_id: ids[walk] for symbol_id, walk in _walks(symbols).items() if walk in ids}
+            self._market.take_over(known, moved)
+
+    def poll(self, timeout_s: float) -> int:
+        talks = self._link.check()
+        scripted = self._publish_script()
+        if scripted or not talks or self._market is None:
+            if not scripted:
+                self.wait(min(timeout_s, _SCRIPT_LOOK_S))
+            return scripted
+        now_ns = time.time_ns()
+        wait_ns = self._market.next_event_ns - now_ns
+        if wait_ns > 0:
+            self.wait(min(timeout_s, wait_ns / 1e9))
+            now_ns = time.time_ns()
+        count = self._market.generate(now_ns, self._batch)
+        if count:
+            self.feed.publish_at(self._batch_address, count)
+        return count
+
+    def close(self) -> None:
+        self._link.close()
+        self._market = None
+
+    def _publish_script(self) -> int:
+        quotes = [quote for quote in self._link.take_quotes() if quote[0] in self._ids]
+        if not quotes:
+            return 0
+        ticks = empty_ticks(len(quotes))
+        for tick, (name, *values) in zip(ticks, quotes, strict=True):
+            numbers = [math.nan if value is None else value for value in values]
+            tick["bid"], tick["ask"], tick["bid_size"], tick["ask_size"] = numbers
+            tick["symbol"] = self._ids[name]
+            tick["flags"] = int(TickFlag.BID | TickFlag.ASK)
+            tick["source"] = int(self.feed.platform)
+            tick["ts_event_ns"] = time.time_ns()
+        self.feed.publish(ticks)
+        return len(ticks)
+
+
+def _walks(symbols: Sequence[Symbol]) -> dict[int, str]:
+    """Whose price is published under each id: a contract's, which keeps it when the universal name moves on."""
+    return {symbol.id: symbol.contract or symbol.name for symbol in symbols}

@@ -1,0 +1,92 @@
+"""The connection to a platform that does not exist, broken and mended by hand: a file in the run folder says how it is.
+
+`<name>.platform.json`, for rehearsing what a lost platform looks like (docs/adapters.md):
+
+    {"running": false}                      as if the program had been closed
+    {"accepts_login": false}                as if the password were wrong
+    {"mute": true}                          connected, and not a word
+    {"quotes": [["NQ", 18000, 18000.25, 5, 5]]}   bid, ask and sizes; published once, each time the file changes
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from ...core.errors import ConfigError
+from ..base import LinkLostError
+
+_LOOK_EVERY_S: Final = 0.05
+Number = float | None
+
+
+class SimulatedState(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the file holds. `quotes`: symbol, bid, ask, bid size, ask size; null = not a number. `number`: counted up to
+    publish the same ones again.
+    """
+
+    running: bool = True
+    accepts_login: bool = True
+    mute: bool = False
+    quotes: tuple[tuple[str, Number, Number, Number, Number], ...] = ()
+    number: int = 0
+
+
+class SimulatedLink:
+    """Looks at the file at most twenty times a second."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / f"{name}.platform.json"
+        self._state = SimulatedState()
+        self._content = b""
+        self._look_at_s = 0.0
+        self._connected = False
+        self._published = b""
+
+    def connect(self) -> None:
+        """Raises LinkLostError or, for a refused login, ConfigError."""
+        self._look(now=True)
+        if not self._state.running:
+            raise LinkLostError("the simulated platform is not running")
+        if not self._state.accepts_login:
+            raise ConfigError(f"the simulated platform refused the login; correct {self._path}")
+        self._connected = True
+
+    def check(self) -> bool:
+        """Whether the platform talks. Raises LinkLostError when it has gone."""
+        self._look()
+        if self._connected and not self._state.running:
+            raise LinkLostError("the simulated platform has ended")
+        return not self._state.mute
+
+    def take_quotes(self) -> tuple[tuple[str, Number, Number, Number, Number], ...]:
+        """The scripted quotes, each version of the file once."""
+        if self._published == self._content:
+            return ()
+        self._published = self._content
+        return self._state.quotes
+
+    def close(self) -> None:
+        """The session is over."""
+        self._connected = False
+
+    def _look(self, *, now: bool = False) -> None:
+        now_s = time.monotonic()
+        if not now and now_s < self._look_at_s:
+            return
+        self._look_at_s = now_s + _LOOK_EVERY_S
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        if content == self._content:
+            return
+        try:
+            self._state = msgspec.json.decode(content or b"{}", type=SimulatedState)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{self._path}: {error}; see docs/adapters.md for what it may hold") from error
+        self._content = content

@@ -1,0 +1,132 @@
+"""The command `certify`: numbered acceptance checks of a bridged platform against its demo account.
+
+Exit codes: 0 every check passed or did not apply; 1 one failed, could not be told, or the run was cut short; 2 wrong
+options or configuration; 4 a gateway uses the platform right now. The report is written in each of the first two cases.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from ...shm import host
+from ..errors import RunFolderError
+from ..logs import set_up_logs
+from ..process import load_entry
+from .common import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
+
+EXIT_IN_USE: Final = 4
+_CERTIFY: Final = "nexus_gateway.adapters.certify:certify"
+_WRITE_TEXT: Final = "nexus_gateway.adapters.certify.report:write_text"
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put `certify` on the command line."""
+    app.command()(certify)
+
+
+class _StopRequest:
+    """Ctrl-C and its like, which may come before there is anything to stop."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._stop: Callable[[], None] = lambda: None
+
+    def ask(self) -> None:
+        """From a signal handler."""
+        self._asked = True
+        self._stop()
+
+    def register(self, stop: Callable[[], None]) -> None:
+        """What ends the run."""
+        self._stop = stop
+        if self._asked:
+            stop()
+
+
+def parse_amount(text: str) -> Decimal:
+    """A number above 0."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal(0)
+    if not (number.is_finite() and number > 0):
+        raise typer.BadParameter(f"was {text!r}; give a number above 0")
+    return number
+
+
+def certify(
+    what: Annotated[str, typer.Argument(help="The platform: mt5, mt5_br, or another one that has a bridge.")],
+    platform: Annotated[str | None, typer.Option(help="Its key in platform_configs.yaml, where that differs.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Universal name; none = the platform's first.")] = None,
+    trade: Annotated[bool, typer.Option("--trade", help="Also buy and sell the smallest size at the market.")] = False,
+    quantity: Annotated[
+        Decimal | None, typer.Option(parser=parse_amount, metavar="LOTS", help="Of each order; none = the lot step.")
+    ] = None,
+    distance: Annotated[
+        Decimal, typer.Option(parser=parse_amount, metavar="X", help="Of far orders, as a fraction of the price.")
+    ] = Decimal("0.02"),
+    seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="How long ticks are collected.")] = 10.0,
+    restart_wait: Annotated[
+        float, typer.Option(min=0.0, max=3600.0, help="Seconds in which you restart the bridge by hand; 0 = not.")
+    ] = 0.0,
+    real_money_account: Annotated[
+        str, typer.Option(metavar="ACCOUNT", help="Type the account's number to allow orders where money is in it.")
+    ] = "",
+    report: Annotated[Path | None, typer.Option(help="Write the report there: .json, or text.")] = None,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a real platform step by step on its demo account: session, data, orders far from the market."""
+    stop_request = _StopRequest()
+    restore = host.on_stop_request(stop_request.ask)
+    try:
+        with explained():
+            chosen = load(config, run_folder)
+            set_up_logs("certify", chosen.log_path, "warning")
+            result = _run(
+                chosen,
+                platform or what,
+                symbol,
+                trade=trade,
+                real_account=real_money_account,
+                quantity=quantity,
+                listen_s=seconds,
+                distance=distance,
+                restart_wait_s=restart_wait,
+                on_stop=stop_request.register,
+                say=lambda line: print(line, file=sys.stderr, flush=True),
+            )
+    finally:
+        restore()
+    text = load_entry(_WRITE_TEXT, "report")(result)
+    content = {**msgspec.to_builtins(result), "passed": result.passed}
+    if report is not None:
+        written = msgspec.json.format(msgspec.json.encode(content)).decode() + "\n" if _is_json(report) else text
+        report.write_text(written, encoding="utf-8")
+    if as_json:
+        print_json(content)
+    else:
+        typer.echo(text, nl=False)
+    if not result.passed:
+        raise typer.Exit(EXIT_TROUBLE)
+
+
+def _run(*arguments: Any, **options: Any) -> Any:
+    # By name: core may not import adapters, and only this command needs them.
+    try:
+        return load_entry(_CERTIFY, "certify")(*arguments, **options)
+    except RunFolderError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_IN_USE) from None
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix.casefold() == ".json"

@@ -1,0 +1,240 @@
+"""The demo: simulated platforms or recordings, NEXUS's example, a live table, an account of every tick at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ...shm import host
+from ...shm.counters import CountersPage
+from ...shm.run_folder import remove_stale_segments
+from ...shm.segment import SegmentError
+from ..config import GatewayConfig
+from ..errors import GatewayError
+from ..launcher.launcher import Launcher
+from ..launcher.plan import NEXUS_NAME, REPLAY_NAME, plan_processes
+from ..launcher.run_ownership import LOCK_FILE
+from ..logs import LOG_SUFFIX, Log
+from ..messages import LegState
+from .status import LatencyStatus, Monitor, Snapshot, describe_latency
+
+DEFAULT_SECONDS: Final = 15.0
+# Written by nexus_link.nexus_ai, which core may not import.
+_NEXUS_REPORT: Final = "nexus-report.json"
+_LATENCY: Final = "tick_to_nexus_ns"
+_FILL_LATENCY: Final = "tick_to_fill_ns"
+_ORDER_PATIENCE_S: Final = 30.0
+_ORDER_FIGURES: Final = ("signals", "legs", "fills", "rejects", "unknown", "residual", "avg_price")
+
+
+class DemoResult(msgspec.Struct, frozen=True):
+    """What `demo --json` prints.
+
+    Attributes:
+        platforms: by name; ticks published and, for a replay, what was odd in the recordings.
+        symbols: by universal name, as NEXUS counted them: ticks, trades, size_sum, price_sum ...
+        ticks_published, ticks_read, ticks_lost: of all platforms. Stale marks are no ticks; those that a recording
+            holds are in `ticks_published` alone.
+        is_complete: every record in the rings, stale marks too, was read or counted as lost.
+        tick_to_nexus_us: publication to NEXUS's kernel; at full replay speed it is mostly time in the queue.
+        signals, legs, fills: sent; one a platform; legs with any fill.
+        rejects: by code.
+        unknown: outcomes that nobody could tell.
+        residual: lots held at the end, by symbol; avg_price: of the fills, by symbol and side. Exact decimal texts.
+        tick_to_fill_ms: from the tick that was decided on until NEXUS knew of a leg's first fill.
+    """
+
+    platforms: dict[str, dict[str, int]]
+    symbols: dict[str, dict[str, Any]]
+    ticks_published: int
+    ticks_read: int
+    ticks_lost: int
+    is_complete: bool
+    tick_to_nexus_us: dict[str, float | None]
+    seconds: float
+    restarts: int
+    signals: int = 0
+    legs: int = 0
+    fills: int = 0
+    rejects: dict[str, int] = {}
+    unknown: int = 0
+    residual: dict[str, str] = {}
+    avg_price: dict[str, dict[str, str]] = {}
+    tick_to_fill_ms: dict[str, float | None] = {}
+
+
+def demo_folder() -> Path:
+    """The demo's own run folder, so that it never meets a gateway that trades."""
+    default = host.default_run_folder()
+    return default.with_name(default.name + "-demo")
+
+
+def run_demo(
+    config: GatewayConfig,
+    nexus: dict[str, Any],
+    seconds: float | None,
+    show: Callable[[Snapshot, str], None],
+    log: Log,
+    *,
+    console: bool,
+) -> DemoResult:
+    """Run it to its end, or until Ctrl-C, and clean up.
+
+    Args:
+        nexus: arguments of NEXUS's example.
+        seconds: None = 15 s for a simulation, to the end of the recordings for a replay.
+        show: called five times a second with what is going on.
+        console: whether the processes may print to stderr; else into files beside their logs.
+
+    Raises:
+        GatewayError: the run folder is in use, or a process failed for good; the text says which and why.
+    """
+    watch = _DemoWatch(config, seconds, show, awaits_orders=bool(nexus))
+    folder = config.run_path
+    is_ours = folder == demo_folder() or not folder.exists()
+    results: list[DemoResult] = []
+
+    def close_books() -> None:
+        try:
+            results.append(_account(config, watch.elapsed_s, sum(child.restarts for child in launcher.describe())))
+        finally:
+            _clear(folder, everything=is_ours)
+
+    # While the folder is still held: a demo that starts the moment it is given back finds nothing half removed.
+    specs = plan_processes(config, nexus=nexus)
+    launcher = Launcher(config, specs, console=console, log=log, before_release=close_books)
+    with launcher:
+        launcher.run(lambda: watch.is_over(launcher))
+    if watch.failure:
+        raise GatewayError(watch.failure)
+    return results[0]
+
+
+def _clear(folder: Path, *, everything: bool) -> None:
+    """Remove what the demo left, but for the lock's file; in a folder that was there before only what is our own."""
+    remove_stale_segments(folder)
+    (folder / _NEXUS_REPORT).unlink(missing_ok=True)
+    if everything:
+        for path in folder.iterdir():
+            if path.name != LOCK_FILE and not path.is_dir():
+                path.unlink()
+
+
+class _DemoWatch:
+    """Looks at a running demo: shows it, and tells when it is over.
+
+    Attributes:
+        elapsed_s: from NEXUS's first tick to the last look; at the very first start it compiles before that.
+        failure: why the demo cannot go on; empty = nothing failed.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        seconds: float | None,
+        show: Callable[[Snapshot, str], None],
+        *,
+        awaits_orders: bool,
+    ) -> None:
+        self._report_file = config.run_path / _NEXUS_REPORT
+        self._log_folder = config.log_path
+        self._awaits_orders = awaits_orders
+        self._replays = REPLAY_NAME in config.platforms
+        self._limit_s = seconds if seconds is not None else (None if self._replays else DEFAULT_SECONDS)
+        self._show = show
+        self._monitor = Monitor(config.run_path)
+        self._first_tick_s: float | None = None
+        self.elapsed_s = 0.0
+        self.failure = ""
+
+    def is_over(self, launcher: Launcher) -> bool:
+        """Whether time is up, the recordings are read, or a process failed for good."""
+        failed = [child for child in launcher.describe() if child.state == "failed"]
+        if failed:
+            name, detail = failed[0].name, failed[0].detail
+            self.failure = f"process {name} failed: {detail}; see {self._log_folder / name}{LOG_SUFFIX}"
+            return True
+        snapshot = self._monitor.take()
+        if self._first_tick_s is None and any(process.counters.get("ticks_read") for process in snapshot.processes):
+            self._first_tick_s = time.monotonic()
+        if self._first_tick_s is not None:
+            self.elapsed_s = time.monotonic() - self._first_tick_s
+        self._show(snapshot, self._title())
+        if self._replays and _replay_is_read(snapshot):
+            return True
+        if self._limit_s is None or self.elapsed_s < self._limit_s:
+            return False
+        # A slow machine is given some more time to show what became of the signal.
+        return self._orders_settled() or self.elapsed_s >= self._limit_s + _ORDER_PATIENCE_S
+
+    def _orders_settled(self) -> bool:
+        """Whether every leg that was to be sent has come to an end, or none was to be sent."""
+        if not self._awaits_orders:
+            return True
+        if not self._report_file.exists():
+            return False
+        reports = msgspec.json.decode(self._report_file.read_bytes()).get("orders", {}).get("reports", [])
+        return bool(reports) and all(LegState(leg["state"]).final for leg in reports[0]["legs"])
+
+    def _title(self) -> str:
+        if self._first_tick_s is None:
+            return "demo: processes are starting (the first start compiles the kernels, later ones take a second)"
+        limit = "" if self._limit_s is None else f" of {self._limit_s:.0f} s"
+        return f"demo: {self.elapsed_s:.0f} s{limit}; Ctrl-C ends it"
+
+
+def _replay_is_read(snapshot: Snapshot) -> bool:
+    finished = any(process.counters.get("replay_finished") for process in snapshot.processes)
+    readers = [reader for ring in snapshot.rings for reader in ring.readers]
+    return finished and bool(readers) and all(reader.lag == 0 for reader in readers)
+
+
+def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult:
+    """Read what the stopped processes left in the run folder; what had not even started counts as nothing."""
+    folder = config.run_path
+    platforms = {name: _platform_figures(folder, name) for name, each in config.platforms.items() if each.enabled}
+    published = sum(figures["ticks_published"] for figures in platforms.values())
+    # The rings' own numbers, not the adapters' counts: one that was killed has published what it did not count.
+    records = sum(ring.published for ring in Monitor(folder).take().rings)
+    read = marks_read = lost = 0
+    latency = fill_latency = LatencyStatus(0, None, None, None, None)
+    try:
+        nexus = CountersPage.attach(folder, NEXUS_NAME)
+        counted = nexus.values()
+        read, marks_read, lost = (counted[name] for name in ("ticks_read", "stale_marks_read", "ticks_lost"))
+        latency, fill_latency = describe_latency(nexus, _LATENCY), describe_latency(nexus, _FILL_LATENCY)
+    except SegmentError:
+        pass  # ended before NEXUS had started
+    report_file = folder / _NEXUS_REPORT
+    report = msgspec.json.decode(report_file.read_bytes()) if report_file.exists() else {"symbols": {}}
+    orders = report.get("orders", {})
+    return DemoResult(
+        platforms=platforms,
+        symbols=report["symbols"],
+        ticks_published=published,
+        ticks_read=read,
+        ticks_lost=lost,
+        is_complete=records == read + marks_read + lost,
+        tick_to_nexus_us={"p50": latency.p50, "p99": latency.p99, "p999": latency.p999, "max": latency.max},
+        seconds=round(seconds, 3),
+        restarts=restarts,
+        tick_to_fill_ms={name: _in_ms(getattr(fill_latency, name)) for name in ("p50", "p99", "max")},
+        **{name: orders[name] for name in _ORDER_FIGURES if name in orders},
+    )
+
+
+def _in_ms(value_us: float | None) -> float | None:
+    return None if value_us is None else round(value_us / 1000, 3)
+
+
+def _platform_figures(folder: Path, name: str) -> dict[str, int]:
+    try:
+        figures = CountersPage.attach(folder, name).values()
+    except SegmentError:
+        return {"ticks_published": 0}  # ended before it had started
+    # Oddities that did not occur would only hide those that did.
+    return {key: value for key, value in figures.items() if value or key == "ticks_published"}

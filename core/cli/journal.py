@@ -1,0 +1,243 @@
+"""Commands on the journal: verify, backup, restore, export; and the report of what trading has brought."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from ...shm import host
+from ..errors import ConfigError, GatewayError
+from .common import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
+
+app = typer.Typer()
+journal_app = typer.Typer(no_args_is_help=True, help="The journal: backup, restore, verify, export.")
+
+
+@journal_app.command("verify")
+def journal_verify(
+    file: Annotated[Path | None, typer.Argument(help="None = the configured journal.")] = None,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a journal from end to end, also while it is in use."""
+    from ..journal import verify
+
+    with explained():
+        path = _existing(file or load(config, run_folder).journal_path)
+        verdict = verify(path)
+    if as_json:
+        print_json({"journal": str(path), "sound": not verdict.problems, **msgspec.structs.asdict(verdict)})
+    else:
+        typer.echo(f"{path}: {verdict.events:,} events, {verdict.intents:,} intents")
+        for problem in verdict.problems:
+            typer.echo(f"  {problem}")
+        typer.echo("sound" if not verdict.problems else "NOT sound: restore the last backup")
+    if verdict.problems:
+        raise typer.Exit(EXIT_TROUBLE)
+
+
+@journal_app.command("backup")
+def journal_backup(
+    target: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
+) -> None:
+    """Copy the journal to a file, also while it is in use, and check the copy."""
+    from ..journal import backup, verify
+    from ..journal.store import open_database
+
+    with explained():
+        path = _existing(load(config, run_folder).journal_path)
+        with closing(open_database(path, read_only=True)) as connection:
+            backup(connection, target)
+        verdict = verify(target)
+    _print_copy("backed up to", target, verdict, as_json)
+
+
+@journal_app.command("restore")
+def journal_restore(
+    source: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
+) -> None:
+    """Put a sound backup in the journal's place; the old file is kept beside it. Refused while a gateway runs."""
+    from ..journal import restore
+
+    with explained():
+        path = load(config, run_folder).journal_path
+        host.make_private_folder(path.parent)
+        with _journal_to_ourselves(path):
+            verdict = restore(_existing(source), path)
+    _print_copy("restored to", path, verdict, as_json)
+
+
+@journal_app.command("export")
+def journal_export(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="None = stdout, without --json.")] = None,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the journal as JSON lines: events, intents and notes in the order in which they were written."""
+    from ..journal import export
+
+    with explained():
+        if as_json and output is None:
+            raise ConfigError("--json was given without --output, and stdout can hold one object only; name a file")
+        lines = export(_existing(load(config, run_folder).journal_path))
+        if output is None:
+            for line in lines:
+                sys.stdout.write(line + "\n")
+            return
+        count = 0
+        with output.open("w", encoding="utf-8") as file:
+            for count, line in enumerate(lines, start=1):  # noqa: B007 # the number of lines is what is wanted
+                file.write(line + "\n")
+    if as_json:
+        print_json({"file": str(output), "lines": count})
+    else:
+        typer.echo(f"{count:,} lines written to {output}")
+
+
+def _print_copy(what: str, path: Path, verdict: Any, as_json: bool) -> None:
+    if as_json:
+        print_json({"file": str(path), "sound": not verdict.problems, **msgspec.structs.asdict(verdict)})
+    else:
+        typer.echo(f"{what} {path}: {verdict.events:,} events, {verdict.intents:,} intents")
+    if verdict.problems:
+        typer.echo("; ".join(verdict.problems), err=True)
+        raise typer.Exit(EXIT_TROUBLE)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ConfigError(f"there is no journal {path}; name another, or start a gateway, which makes it")
+    return path
+
+
+@contextmanager
+def _journal_to_ourselves(path: Path) -> Iterator[None]:
+    """Hold the lock that a gateway holds on its journal. Raises GatewayError when one does."""
+    with closing(sqlite3.connect(path.with_name(path.name + "-lock"), isolation_level=None, timeout=0)) as lock:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            raise GatewayError(f"journal {path} is in use by a gateway; stop that one first") from error
+        yield
+
+
+@app.command()
+def report(
+    as_csv: Annotated[bool, typer.Option("--csv", help="The trades as CSV on stdout.")] = False,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What trading has brought, from the journal: P&L, win rate with its interval, drawdown, fill rate, rejects."""
+    from ..journal.trade_report import read_trades
+
+    with explained():
+        if as_csv and as_json:
+            raise ConfigError("--csv and --json were both given; stdout can hold one of them")
+        chosen = load(config, run_folder)
+        page, trades = read_trades(chosen.journal_path, chosen.limits)
+    if as_json:
+        print_json({**msgspec.structs.asdict(page), "trade_list": trades})
+    elif as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(
+            (
+                "signal_id",
+                "symbol",
+                "side",
+                "quantity",
+                "platforms",
+                "opened_ns",
+                "closed_ns",
+                "realized_usd",
+                "fees_usd",
+                "currencies",
+            )
+        )
+        for t in trades:
+            platforms = " ".join(t.platforms)
+            writer.writerow(
+                (
+                    t.signal_id,
+                    t.symbol,
+                    t.side,
+                    t.quantity,
+                    platforms,
+                    t.opened_ns,
+                    t.closed_ns,
+                    t.realized_usd,
+                    t.fees_usd,
+                    " ".join(
+                        f"{each.realized} {each.currency} at {each.usd_rate}" + (" (stale)" if each.stale_rate else "")
+                        for each in t.currencies
+                    ),
+                )
+            )
+    else:
+        _print_report(page, trades)
+
+
+def _print_report(page: Any, trades: Sequence[Any]) -> None:
+    def show(value: float | None, form: str) -> str:
+        return "none" if value is None else format(value, form)
+
+    interval = ""
+    if page.win_rate is not None:
+        interval = f" ({page.win_rate_low:.1%} to {page.win_rate_high:.1%} with 95 %, n = {page.trades})"
+    lines = {
+        "signals": f"{page.signals:,} ({page.open_signals} open)",
+        "trades": f"{page.trades:,}",
+        "P&L": f"{page.pnl_usd:,.2f} USD, fees of {page.fees_usd:,.2f} taken off",
+        "unpriced": f"{page.unpriced} results have no currency rate and are left out" if page.unpriced else "none",
+        "stale rates": f"{page.stale_rates} results were reckoned with a currency rate too old for risk"
+        if page.stale_rates
+        else "none",
+        "by others": f"{page.closed_elsewhere} signals were closed by other orders than their own: results not known"
+        if page.closed_elsewhere
+        else "none",
+        "win rate": show(page.win_rate, ".1%") + interval,
+        "profit factor": show(page.profit_factor, ".2f"),
+        "max drawdown": f"{page.max_drawdown_usd:,.2f} USD",
+        "Sharpe": show(page.sharpe, ".2f") + f" (daily, n = {page.days} days)",
+        "fill rate": show(page.fill_rate, ".1%"),
+        "unknown legs": str(page.unknown_legs),
+        "rejects": ", ".join(f"{code} {count}" for code, count in page.rejects.items()) or "none",
+    }
+    for name, text in lines.items():
+        typer.echo(f"{name:14} {text}")
+    parts = [each for trade in trades for each in trade.currencies]
+    for currency, last in {each.currency: each for each in parts}.items():
+        total = sum(each.realized for each in parts if each.currency == currency)
+        rated = f"1 {currency} was {last.usd_rate} USD in the last trade"
+        rated += f", from {last.usd_rate_source}" if last.usd_rate_source else ""
+        rated += " [stale rate]" if last.stale_rate else ""
+        typer.echo(f"{'of which ' + currency:14} {total:,.2f} {currency}; {rated}")
+
+
+@app.command()
+def keys(
+    folder: Path,
+    name: Annotated[str, typer.Argument(help="Whose keys: gateway, nexus, nt8, ...")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a pair of CURVE keys: NAME.key is public, NAME.key_secret stays where it is."""
+    from ..transport import create_keys
+
+    with explained():
+        if not folder.is_dir():
+            raise ConfigError(f"folder was {folder}, must exist; make it with mode 0700")
+        public, secret = create_keys(folder, name)
+    if as_json:
+        print_json({"public": str(public), "secret": str(secret)})
+    else:
+        typer.echo(f"{public}: public, copy it to whom this one talks to\n{secret}: secret, stays here")

@@ -1,0 +1,149 @@
+"""How the operator's commands talk to a running gateway: one link, one question, an answer or the lack of one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from ..config import GatewayConfig
+from ..errors import GatewayError, GatewaySilentError
+from ..messages import AdminResult, Hello, Message, Query, QueryKind, Reject, Role, Welcome
+from ..transport import (
+    NEXUS_LINK,
+    LinkClient,
+    LinkTiming,
+    client_endpoint,
+    read_client_keys,
+    read_token,
+)
+
+
+class OperatorLink:
+    """A context manager for one command. Used by the command's thread.
+
+    Attributes:
+        welcome: what the gateway said at the hello: stage and kill level.
+    """
+
+    def __init__(self, config: GatewayConfig, timeout_s: float) -> None:
+        """
+        Raises:
+            GatewaySilentError: nobody answers within `timeout_s`, or the gateway refuses us.
+            ConfigError: token or keys cannot be read.
+        """
+        orders = config.orders
+        if not config.token_path.exists():
+            raise GatewaySilentError(f"no gateway has run in {config.run_path}; start one with: nexus-gateway run")
+        keys = None
+        if orders.curve is not None and orders.curve.server_key_file is not None:
+            keys = read_client_keys(
+                Path(orders.curve.secret_key_file).expanduser(), Path(orders.curve.server_key_file).expanduser()
+            )
+        hello = Hello(
+            role=Role.ADMIN,
+            name=f"operator-{os.getpid()}",
+            boot_id=str(os.getpid()),
+            token=read_token(config.token_path),
+        )
+        timing = LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms)
+        endpoint = client_endpoint(config.run_path, NEXUS_LINK, orders.host, orders.nexus_port)
+        self._client = LinkClient(endpoint, hello, timing, keys=keys, queue_messages=orders.queue_messages)
+        self._heard: list[Message] = []
+        try:
+            self.welcome: Welcome = self._connect(config, timeout_s)
+        except BaseException:
+            self._client.close()
+            raise
+
+    def ask(self, body: Message, is_answered: Callable[[list[Message]], bool], timeout_s: float) -> list[Message]:
+        """Send `body` and gather what comes until `is_answered`.
+
+        Raises:
+            GatewaySilentError: the time is up, or the link broke. `heard` keeps what came.
+        """
+        self._heard = []
+        if not self._client.send(body):
+            raise GatewaySilentError(f"the gateway went away: {self._client.cut_reason}")
+        deadline_s = time.monotonic() + timeout_s
+        while not is_answered(self._heard):
+            if not self._turn(deadline_s):
+                raise GatewaySilentError(f"the gateway did not answer within {timeout_s:g} s")
+            for reject in (body for body in self._heard if isinstance(body, Reject)):
+                raise GatewayError(f"refused ({reject.code.value}): {reject.text}")
+            if not self._client.is_up and not is_answered(self._heard):
+                raise GatewaySilentError(f"the gateway went away: {self._client.cut_reason}")
+        return self._heard
+
+    def query(self, what: QueryKind, platform: str, timeout_s: float) -> list[Message]:
+        """The answers to a question. A status is asked after it, whose answer says that all have come."""
+        self.ask(Query(request_id=1, what=what, platform=platform), lambda heard: True, timeout_s)
+        heard = self.ask(
+            Query(request_id=2, what=QueryKind.STATUS), lambda heard: _result(heard, 2) is not None, timeout_s
+        )
+        return [body for body in heard if not isinstance(body, AdminResult)]
+
+    def command(self, body: Message, request_id: int, timeout_s: float) -> AdminResult:
+        """The gateway's answer to a command that it answers once."""
+        heard = self.ask(body, lambda heard: _result(heard, request_id) is not None, timeout_s)
+        result = _result(heard, request_id)
+        assert result is not None
+        return result
+
+    @property
+    def heard(self) -> list[Message]:
+        """What has come since the last question."""
+        return self._heard
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self, config: GatewayConfig, timeout_s: float) -> Welcome:
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            alive = self._turn(deadline_s)
+            for body in self._heard:
+                if isinstance(body, Welcome):
+                    return body
+            if self._client.refusal is not None:
+                raise GatewayError(f"the gateway refused this command: {self._client.refusal.text}")
+            if not alive:
+                raise GatewaySilentError(
+                    f"the gateway of {config.run_path} does not answer (waited {timeout_s:g} s); is it running? "
+                    "see: nexus-gateway status"
+                )
+
+    def _turn(self, deadline_s: float) -> bool:
+        """Wait for something and take it in; False when the time is up."""
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            return False
+        wait_ms = min(int(left_s * 1000) + 1, self._client.wait_ms(), 100)
+        socket = self._client.socket
+        if socket is not None:
+            socket.poll(wait_ms, zmq.POLLIN)
+        else:
+            time.sleep(wait_ms / 1000)
+        self._heard += self._client.receive()
+        self._client.tick()
+        return True
+
+
+def _result(heard: list[Message], request_id: int) -> AdminResult | None:
+    for body in heard:
+        if isinstance(body, AdminResult) and body.request_id == request_id:
+            return body
+    return None

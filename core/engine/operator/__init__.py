@@ -1,0 +1,1 @@
+"""Commands of a person: kill levels, stages, acknowledgements, queries."""

@@ -1,0 +1,154 @@
+"""The operator's other commands: resume, acknowledge, change the stage, and the automatic step down on a
+breach.
+"""
+
+from __future__ import annotations
+
+from ...messages import Acknowledge, AdminResult, Kill, KillLevel, LegState, RejectCode, Resume, StageChange
+from ..effects import AnswerAdmin
+from ..orders.lifecycle import end_order
+from ..orders.reconciliation import STRIKES
+from ..state import KillRecord, RouteRecord
+from ..turn import Turn, live_orders
+from .kill import apply_kill, blocking_orders
+
+
+def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
+    """Back to normal trading, if nothing is unknown, unreconciled or mismatched; else refuse and say what."""
+    state = turn.state
+    asked = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
+    names = [name for name in asked if not _is_left_behind(turn, state.routes[name])]
+    lines = []
+    for name in names:
+        route = state.routes[name]
+        if route.severed:
+            # What happened behind a cut link is not known: it may come up, but not trade before it is reconciled.
+            route.severed = False
+            state.kills[name].level = KillLevel.NO_NEW
+            state.kills[name].verified = True
+            lines.append(f"{name}: the link may come up again; resume once more when it is reconciled")
+            continue
+        unknown = blocking_orders(state, name)
+        if unknown:
+            lines.append(f"{name}: {len(unknown)} orders with an unknown outcome")
+        if not (route.up and route.ready):
+            lines.append(f"{name}: not connected and reconciled")
+        for symbol, position in route.positions.items():
+            if position.blocked or position.mismatches:
+                lines.append(f"{name}: position of {symbol} differed from the platform's; acknowledge it first")
+    if lines:
+        _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, "not resumed", lines)
+        return
+    if not command.platform:
+        state.kill = KillLevel.NORMAL
+    for name in names:
+        state.kills[name] = KillRecord()
+    text = "" if not state.kill else f"the ladder for all platforms still stands at {state.kill.name.lower()}"
+    if not asked and command.platform:
+        text = f"no account of {command.platform} has connected; only its order in the kill file is lifted"
+    turn.alert(RejectCode.NONE, f"resumed by {command.by}: {command.reason}", command.platform)
+    told = [f"{name}: " + ("normal" if name in names else "not linked and flat, stays as it is") for name in asked]
+    _answer(turn, peer, command.request_id, RejectCode.NONE, text, told)
+
+
+def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
+    """An account that nobody links any more and that holds nothing: another one has taken its place, or its platform is
+    out of the configuration. Waiting for it, nothing would ever be resumed.
+    """
+    if route.up or route.severed or route.live or route.unsettled:
+        return False
+    if any(position.net or position.mismatches for position in route.positions.values()):
+        return False
+    expected = turn.state.settings.expected_platforms
+    replaced = any(each.up and each.platform == route.platform for each in turn.state.routes.values())
+    return replaced or (bool(expected) and route.platform not in expected)
+
+
+def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
+    """The operator has looked: a position that was not as believed may be traded again, and an order that the platform
+    does not list, and whose end it has no history of, is over.
+    """
+    found = []
+    for name, route in turn.state.routes.items():
+        if command.platform not in ("", route.platform):
+            continue
+        position = route.positions.get(command.symbol)
+        if position is not None and position.blocked:
+            position.blocked = False
+            found.append(f"{name}: {command.symbol} holds {position.net}")
+        for order in live_orders(turn.state, route):
+            # Only what snapshots have missed as often as it takes: what is merely slow resolves itself.
+            if order.order.symbol == command.symbol and order.state is LegState.UNKNOWN and order.absent >= STRIKES:
+                text = f"not at the platform, says {command.by}"
+                end_order(turn, order, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, text, inferred=True)
+                found.append(f"{name}: order {order.order.client_order_id} is taken for ended")
+    if found:
+        turn.alert(RejectCode.NONE, f"acknowledged by {command.by}: {'; '.join(found[:5])}", command.platform)
+    code = RejectCode.NONE if found else RejectCode.NOT_ALLOWED
+    text = (
+        ""
+        if found
+        else f"no blocked position of {command.symbol}, nor an unknown order that the platform has twice not listed"
+    )
+    _answer(turn, peer, command.request_id, code, text, found)
+
+
+def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
+    """Down at once; up one stage at a time, with evidence and that stage's sentence typed out."""
+    state = turn.state
+    wanted = state.limits.stages.get(command.stage)
+    refusal = ""
+    if wanted is None:
+        refusal = f"stage was {command.stage}, described are {sorted(state.limits.stages)}"
+    elif command.stage > state.stage + 1:
+        refusal = f"stage was {command.stage}, from {state.stage} only {state.stage + 1} is next"
+    elif command.stage > state.stage:
+        if command.confirmation != wanted.confirmation:
+            refusal = f'type this sentence to go up: "{wanted.confirmation}"'
+        elif not command.evidence:
+            refusal = "going up needs evidence: name the report it rests on"
+        elif state.day.breached or state.kill > KillLevel.NORMAL:
+            refusal = "a limit was breached today, or the kill switch is on"
+    if refusal:
+        _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, refusal, [])
+        return
+    turn.alert(RejectCode.NONE, f"stage {state.stage} -> {command.stage} by {command.by}: {command.evidence}")
+    state.stage = command.stage
+    _answer(turn, peer, command.request_id, RejectCode.NONE, f"stage is {command.stage}", [])
+
+
+def watch_limits(turn: Turn) -> None:
+    """A loss limit is hit: no new risk today, one stage down. Once a day, and by itself.
+
+    A drawdown lasts longer than a day. It is a breach when it begins, and none at each new day that finds it there:
+    that would climb down all stages without a trade.
+    """
+    state = turn.state
+    limits = state.limits
+    loss, drawdown = state.day.loss_usd(), state.day.drawdown_usd()
+    lasted = state.day.drawdown_breached
+    state.day.drawdown_breached = limits.max_drawdown_usd is not None and drawdown >= limits.max_drawdown_usd
+    if state.day.breached:
+        return
+    if limits.max_daily_loss_usd is not None and loss >= limits.max_daily_loss_usd:
+        reason = f"daily loss {loss} USD reached the limit of {limits.max_daily_loss_usd}"
+    elif state.day.drawdown_breached and not lasted:
+        reason = f"drawdown {drawdown} USD reached the limit of {limits.max_drawdown_usd}"
+    else:
+        return
+    state.day.breached = True
+    state.stage = max((number for number in limits.stages if number < state.stage), default=state.stage)
+    turn.count("limit_breached")
+    apply_kill(
+        turn,
+        Kill(request_id=0, level=KillLevel.REDUCE_ONLY, reason=reason, by="gateway", own_only=True),
+        "",
+    )
+
+
+def _answer(turn: Turn, peer: str, request_id: int, code: RejectCode, text: str, lines: list[str]) -> None:
+    done = code is RejectCode.NONE
+    result = AdminResult(
+        request_id=request_id, accepted=done, done=done, code=code, text=text, lines=tuple(lines[:500])
+    )
+    turn.effects.append(AnswerAdmin(result, peer))

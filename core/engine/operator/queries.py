@@ -1,0 +1,128 @@
+"""Answers to questions of the operator and of NEXUS, from what the engine believes."""
+
+from __future__ import annotations
+
+from ...messages import (
+    AdminResult,
+    Executions,
+    Fill,
+    Position,
+    Positions,
+    Query,
+    QueryKind,
+    RejectCode,
+    Side,
+    WorkingOrder,
+    WorkingOrders,
+)
+from ..effects import AnswerAdmin
+from ..signals.reports import make_report
+from ..state import RouteRecord
+from ..turn import Turn, live_orders
+from .kill import kill_level
+
+_MAX_ROWS = 5_000
+
+
+def apply_query(turn: Turn, query: Query, peer: str) -> None:
+    """Answer with one message per account, or with one report or status."""
+    if query.what is QueryKind.STATUS:
+        turn.effects.append(AnswerAdmin(_status(turn, query), peer))
+        return
+    if query.what is QueryKind.REPORT:
+        record = turn.state.signals.get(query.signal_id)
+        if record is None:
+            text = f"no signal {query.signal_id!r} is known"
+            refused = AdminResult(
+                request_id=query.request_id, accepted=False, done=False, code=RejectCode.UNKNOWN_SIGNAL, text=text
+            )
+            turn.effects.append(AnswerAdmin(refused, peer))
+        else:
+            turn.effects.append(AnswerAdmin(make_report(turn, record), peer))
+        return
+    for route in turn.state.routes.values():
+        if query.platform not in ("", route.platform):
+            continue
+        if query.what is QueryKind.POSITIONS:
+            turn.effects.append(AnswerAdmin(_positions(turn, route), peer))
+        elif query.what is QueryKind.WORKING_ORDERS:
+            turn.effects.append(AnswerAdmin(_working(turn, route), peer))
+        elif query.what is QueryKind.EXECUTIONS:
+            turn.effects.append(AnswerAdmin(_executions(turn, route), peer))
+        elif route.funds is not None:
+            turn.effects.append(AnswerAdmin(route.funds, peer))
+
+
+def _positions(turn: Turn, route: RouteRecord) -> Positions:
+    rows = tuple(
+        Position(symbol=symbol, quantity=position.net, contract=position.contract)
+        for symbol, position in route.positions.items()
+    )
+    return Positions(platform=route.platform, account=route.account, rows=rows, as_of_ns=route.proof_ns)
+
+
+def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
+    rows = [
+        WorkingOrder(
+            client_order_id=order.order.client_order_id,
+            symbol=order.order.symbol,
+            side=order.order.side,
+            state=order.state,
+            quantity=order.quantity,
+            filled=order.filled,
+            platform_order_id=order.platform_order_id,
+            order_type=order.order.order_type,
+            limit_price=order.limit_price,
+            stop_price=order.stop_price,
+        )
+        for order in live_orders(turn.state, route)
+    ]
+    rows += route.external_orders
+    return WorkingOrders(
+        platform=route.platform, account=route.account, rows=tuple(rows[:_MAX_ROWS]), as_of_ns=route.proof_ns
+    )
+
+
+def _executions(turn: Turn, route: RouteRecord) -> Executions:
+    rows = []
+    for key in list(route.executions)[-_MAX_ROWS:]:
+        execution = turn.state.executions[key]
+        if execution.counts:
+            rows.append(
+                Fill(
+                    platform=route.platform,
+                    account=route.account,
+                    exec_id=key.split("|", 2)[2],
+                    client_order_id=execution.order_id,
+                    symbol=execution.symbol,
+                    side=Side.BUY if execution.sign > 0 else Side.SELL,
+                    quantity=execution.quantity,
+                    price=execution.price,
+                    ts_event_ns=execution.ts_event_ns,
+                    position_ticket=execution.ticket,
+                    fee=execution.fee,
+                    fee_currency=execution.fee_currency,
+                )
+            )
+    return Executions(platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=route.proof_ns)
+
+
+def _status(turn: Turn, query: Query) -> AdminResult:
+    state = turn.state
+    stage = state.limits.stages[state.stage]
+    lines = [
+        f"stage {state.stage} ({stage.name}), kill switch {state.kill.name.lower()}",
+        f"trades today {len(state.day.trades)} of {stage.max_trades_per_day}, loss {state.day.loss_usd()} USD of "
+        f"{state.limits.max_daily_loss_usd}",
+    ]
+    for name, route in state.routes.items():
+        orders = live_orders(state, route)
+        unknown = sum(order.state == "unknown" for order in orders)
+        link = "severed" if route.severed else "up" if route.up else "down"
+        lines.append(
+            f"{name}: link {link}, {'reconciled' if route.ready else 'not reconciled'}, "
+            f"{kill_level(state, name).name.lower()}, {len(orders)} working, {unknown} unknown"
+        )
+    for order_id, orphan in state.orphans.items():
+        lines.append(f"orphan {order_id} on {orphan.route}")
+    return AdminResult(request_id=query.request_id, accepted=True, done=True, lines=tuple(lines[:500]))

@@ -1,0 +1,126 @@
+"""Closing what a leg holds: its own lots, on its own account, by ticket where the account is hedging.
+
+A loop towards flat, one step per turn: cancel what still works, wait until that is certain, close what is
+open, look again. It never has two closing orders in flight for the same lots, and never closes more than the
+account holds. While the market is shut it tries rarely and for as long as it takes; it goes on at once when the market
+opens.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from ...messages import AccountMode, OrderRole, RejectCode, Side
+from ..attribution import absorb_lost_tickets
+from ..settings import NS_PER_MS
+from ..state import ZERO, LegRecord, SignalRecord
+from ..turn import Turn, leg_orders
+from .placement import place_for_leg, want_cancel
+
+SHUT_PAUSE_MS: Final = 300_000
+"""Between two tries in a market that is shut by our calendar, which may be wrong: a weekend has order ids enough."""
+
+
+def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Take the next step towards flat for a leg that is closing."""
+    leg = signal.legs[leg_number]
+    busy = False
+    for record in leg_orders(turn.state, leg):
+        if record.live:
+            busy = True
+            if record.role is not OrderRole.EXIT:
+                want_cancel(turn, record)
+        elif record.missing:
+            busy = True  # its executions are on their way: what is open is not known yet
+    route = turn.state.routes.get(leg.route)
+    if route is None or busy or not leg.open or not route.up or not route.ready or turn.now_ns < leg.retry_ns:
+        return
+    hedging = route.hello.account_mode is AccountMode.HEDGING
+    tickets = leg_tickets(turn, leg) if hedging else {}
+    if hedging and not _tickets_known(turn, leg):
+        _give_up(turn, signal, leg, "an execution came without its position ticket; close it by hand")
+        return
+    if hedging:
+        absorb_lost_tickets(turn, signal.signal.signal_id, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
+    if not leg.open:
+        return
+    if has_given_up(turn, leg):
+        text = f"still open after {leg.exit_failures} closing orders; send signal_close again, or close it by hand"
+        _give_up(turn, signal, leg, text)
+        return
+    shut = leg.market is not None and not leg.market.session_open
+    leg.exit_failures += not shut
+    leg.retry_ns = turn.now_ns + (SHUT_PAUSE_MS if shut else turn.state.settings.retry_ms) * NS_PER_MS
+    side = Side.SELL if leg.open > 0 else Side.BUY
+    if not hedging:
+        net = turn.position(leg.route, leg.symbol).net
+        # Two signals may stand against each other on one account: then closing one of them does not reduce the account.
+        reduces = net * leg.open > 0 and abs(net) >= abs(leg.open)
+        placed = place_for_leg(turn, signal, leg_number, OrderRole.EXIT, side, abs(leg.open), reduce_only=reduces)
+        if placed is None:
+            _give_up(turn, signal, leg, "all names of closing orders are used up; close it by hand")
+        return
+    for ticket, lots in tickets.items():
+        place_for_leg(
+            turn,
+            signal,
+            leg_number,
+            OrderRole.EXIT,
+            Side.SELL if lots > 0 else Side.BUY,
+            abs(lots),
+            reduce_only=True,
+            close_ticket=ticket,
+        )
+
+
+def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
+    """Open lots per position ticket of a leg, from its executions; never more than the platform holds of it, and what
+    it no longer lists is left out.
+    """
+    lots: dict[str, Decimal] = {}
+    for key in leg.executions:
+        execution = turn.state.executions[key]
+        if execution.ticket:
+            lots[execution.ticket] = lots.get(execution.ticket, ZERO) + execution.signed
+    held = turn.state.routes[leg.route].tickets.get(leg.symbol, {})
+    return {
+        ticket: min(abs(open_lots), abs(held[ticket])).copy_sign(open_lots)
+        for ticket, open_lots in lots.items()
+        if open_lots * held.get(ticket, ZERO) > 0
+    }
+
+
+def has_given_up(turn: Turn, leg: LegRecord) -> bool:
+    """Whether no further closing order of a leg is sent by itself."""
+    return leg.exit_failures >= turn.state.settings.max_exit_attempts
+
+
+def try_again(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
+    """Somebody asks once more for a leg to be closed that was given up."""
+    if leg.closing and leg.open and has_given_up(turn, leg):
+        leg.exit_failures = 0
+        leg.retry_ns = 0
+        leg.code, leg.text = RejectCode.NONE, ""
+        turn.touch(signal.signal.signal_id)
+
+
+def _tickets_known(turn: Turn, leg: LegRecord) -> bool:
+    return all(turn.state.executions[key].ticket for key in leg.executions)
+
+
+def _give_up(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> None:
+    if leg.text != text:
+        leg.code, leg.text = RejectCode.OUTCOME_UNKNOWN, text
+        turn.touch(signal.signal.signal_id)
+        turn.alert(leg.code, f"{signal.signal.signal_id} {leg.platform}: {text}", leg.platform)
+
+
+def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Start closing a leg. It ends flat, or says why not."""
+    leg = signal.legs[leg_number]
+    if not leg.closing:
+        leg.closing = True
+        leg.exit_failures = 0
+        leg.retry_ns = 0
+    turn.touch(signal.signal.signal_id)

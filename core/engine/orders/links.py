@@ -1,0 +1,140 @@
+"""Links to the platforms: up, down, and asking what is true. A link that is up is not yet one to trade on."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from ...messages import Account, Hello, KillLevel, LegState, SnapshotRequest
+from ..effects import CutLink, SendToPlatform
+from ..rolls.decision import rename_rolled
+from ..settings import NS_PER_MS
+from ..state import KillRecord, RouteRecord, route_of
+from ..turn import Turn, live_orders
+from .lifecycle import mark_unknown
+
+_BUSTS_WITHIN_MS: Final = 3_600_000
+"""Exchanges take trades back within minutes; after this only the position would tell."""
+
+
+def link_up(turn: Turn, hello: Hello) -> None:
+    """An adapter is there. Whatever was believed of its platform waits for the answer to the snapshot
+    request.
+    """
+    name = route_of(hello.platform, hello.account)
+    route = turn.state.routes.get(name)
+    if route is None:
+        route = turn.state.routes[name] = RouteRecord(platform=hello.platform, account=hello.account, hello=hello)
+        if turn.state.kill > KillLevel.NORMAL:
+            # The switch was pulled for all platforms before this one was known.
+            turn.state.kills[name] = KillRecord(
+                level=turn.state.kill,
+                own_only=turn.state.kill_own_only,
+                asked_ns=turn.now_ns,
+                verified=False,
+                proof_request=1,
+            )
+    if route.severed:
+        turn.count("link_refused_severed")
+        turn.effects.append(CutLink(route.platform, route.account))
+        return
+    rename_rolled(turn, name, route, hello)
+    route.hello = hello
+    route.up = True
+    route.ready = False
+    for order_id in route.live:
+        turn.await_answer(order_id)
+    request_snapshot(turn, route)
+    turn.touch_route(name)
+
+
+def link_down(turn: Turn, platform: str, account: str) -> None:
+    """An adapter is gone. An order that was never answered is unknown from now on; a known one stays as it
+    was.
+    """
+    name = route_of(platform, account)
+    route = turn.state.routes.get(name)
+    if route is None:
+        return
+    route.up = False
+    route.ready = False
+    route.request_pending = False
+    for record in live_orders(turn.state, route):
+        if record.state is LegState.SENT:
+            mark_unknown(turn, record, "the link went down before an answer")
+    turn.touch_route(name)
+
+
+def request_snapshot(turn: Turn, route: RouteRecord) -> None:
+    """Ask a platform what is true. One question at a time; a lost one is asked again by the clock."""
+    if not route.up:
+        return
+    route.request_id += 1
+    route.request_sent_ns = turn.now_ns
+    route.request_pending = True
+    route.snapshot_due_ns = 0
+    turn.effects.append(
+        SendToPlatform(
+            SnapshotRequest(
+                request_id=route.request_id,
+                platform=route.platform,
+                account=route.account,
+                executions_from_ns=executions_from_ns(turn, route),
+            )
+        )
+    )
+
+
+def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
+    """How far back executions are wanted: the day's start, the oldest order still open, or some time before the last
+    proof, whichever is the earliest.
+
+    The last proof, because a stop that lives at the platform may have filled while nobody was linked, over a night or a
+    weekend: not asked for, it would be a position that nobody can explain, and a result that nobody has counted. Some
+    time before it, because what was proven may be busted later; and at least as long as a signal is not stale, or a
+    journal that was lost just after a day began would take one of just before for a new one.
+    """
+    margin_ms = max(_BUSTS_WITHIN_MS, turn.state.limits.max_signal_age_ms)
+    oldest = min(turn.state.day.started_ns, (route.proof_ns or turn.now_ns) - margin_ms * NS_PER_MS)
+    for record in live_orders(turn.state, route):
+        oldest = min(oldest, record.sent_ns)
+    return max(oldest - turn.state.settings.settle_ms * NS_PER_MS, 0)
+
+
+def want_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
+    """Have a snapshot asked for, at once or in a while; an earlier wish stands."""
+    due_ns = turn.now_ns + in_ms * NS_PER_MS
+    if not route.request_pending and (not route.snapshot_due_ns or due_ns < route.snapshot_due_ns):
+        route.snapshot_due_ns = due_ns
+
+
+def apply_account(turn: Turn, funds: Account) -> None:
+    """Note an account's money for the loss limits. Without a currency rate the loss is unknown, which blocks."""
+    route = turn.state.routes.get(route_of(funds.platform, funds.account))
+    if route is None:
+        turn.count("account_from_unknown_route")
+        return
+    if route.funds is not None and funds.as_of_ns < route.funds.as_of_ns:
+        turn.count("stale_update")
+        return
+    route.funds = funds
+    price_account(turn, route)
+
+
+def price_account(turn: Turn, route: RouteRecord) -> None:
+    """Turn an account's equity into USD; called again when a rate arrives."""
+    funds = route.funds
+    if funds is None:
+        return
+    name = route_of(route.platform, route.account)
+    known = turn.state.usd_rates.get(funds.currency)
+    rate = Decimal(1) if funds.currency == "USD" else None if known is None else known.value
+    if rate is None:
+        turn.count("account_without_rate")
+        turn.state.day.unpriced_accounts[name] = None
+        return
+    turn.state.day.unpriced_accounts.pop(name, None)
+    turn.money_moved = True
+    # Said before our day began, it is the start of the day before.
+    start = funds.day_start_equity if funds.as_of_ns >= turn.state.day.started_ns else None
+    turn.state.day.set_equity(name, funds.equity, start, rate)

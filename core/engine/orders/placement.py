@@ -1,0 +1,185 @@
+"""Orders on their way out: the only place where an order, a cancel or a replace is made.
+
+An order is recorded as sent before its effect leaves, under an id that depends on (signal, leg, role,
+attempt) alone. Nothing here sends the same order twice: what times out becomes `unknown` and is asked about,
+not repeated.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ...messages import (
+    Cancel,
+    LegState,
+    Order,
+    OrderRole,
+    OrderType,
+    Replace,
+    Side,
+    TimeInForce,
+    client_order_id,
+)
+from ...messages.fields import MAX_QUANTITY
+from ...messages.order_id import MAX_ATTEMPTS
+from ..effects import SendToPlatform
+from ..settings import NS_PER_MS
+from ..state import LegRecord, OrderRecord, SignalRecord
+from ..turn import Turn
+
+
+def next_order_id(turn: Turn, key: str, leg: LegRecord, role: OrderRole) -> tuple[str, int] | None:
+    """The id of a leg's next order of this role, or None when all attempts are used up."""
+    while (attempt := leg.attempts.get(role, 0)) < MAX_ATTEMPTS:
+        leg.attempts[role] = attempt + 1
+        # By target and not by leg: a leg that a roll has added would have another number after a torn journal.
+        order_id = client_order_id(key, leg.target, role, attempt)
+        # The attempt may be taken by the leg that it carries over, or by an order that recovery found at the platform.
+        if order_id not in turn.state.orders and order_id not in turn.state.orphans:
+            return order_id, attempt
+    return None
+
+
+def place_for_leg(
+    turn: Turn,
+    signal: SignalRecord,
+    leg_number: int,
+    role: OrderRole,
+    side: Side,
+    quantity: Decimal,
+    *,
+    order_type: OrderType = OrderType.MARKET,
+    limit_price: Decimal | None = None,
+    stop_price: Decimal | None = None,
+    time_in_force: TimeInForce = TimeInForce.DAY,
+    good_till_ns: int = 0,
+    stop_loss: Decimal | None = None,
+    take_profit: Decimal | None = None,
+    reduce_only: bool = False,
+    close_ticket: str = "",
+    oco_group: str = "",
+) -> OrderRecord | None:
+    """Make and send one order of a leg. Returns its record, or None when the leg has used up its attempts."""
+    leg = signal.legs[leg_number]
+    named = next_order_id(turn, signal.key, leg, role)
+    if named is None:
+        return None
+    order_id, attempt = named
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    order = Order(
+        client_order_id=order_id,
+        platform=leg.platform,
+        account=leg.account,
+        symbol=leg.symbol,
+        contract=leg.market.contract if leg.market is not None else "",
+        side=side,
+        quantity=min(quantity, MAX_QUANTITY),  # the rest of an absurd position is closed by the next order
+        order_type=order_type,
+        limit_price=limit_price,
+        stop_price=stop_price,
+        time_in_force=time_in_force,
+        good_till_ns=good_till_ns,
+        stop_loss=stop_loss,
+        take_profit=take_profit,
+        reduce_only=reduce_only and capabilities is not None and capabilities.reduce_only,
+        close_ticket=close_ticket,
+        oco_group=oco_group if capabilities is not None and capabilities.oco else "",
+        not_after_ns=turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS,
+    )
+    record = send_order(turn, order, signal.signal.signal_id, leg_number, role, attempt)
+    leg.orders[order_id] = None
+    turn.touch(signal.signal.signal_id)
+    return record
+
+
+def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: OrderRole, attempt: int) -> OrderRecord:
+    """Record the order as sent, count it against the rate limits, and send it."""
+    record = OrderRecord(
+        order=order,
+        signal_id=signal_id,
+        leg=leg_number,
+        role=role,
+        attempt=attempt,
+        state=LegState.SENT,
+        sent_ns=turn.now_ns,
+        quantity=order.quantity,
+        limit_price=order.limit_price,
+        stop_price=order.stop_price,
+    )
+    route = f"{order.platform}|{order.account}"
+    turn.state.orders[order.client_order_id] = record
+    turn.state.routes[route].live[order.client_order_id] = None
+    turn.state.day.count_sent(route, turn.now_ns)
+    turn.await_answer(order.client_order_id)
+    turn.effects.append(SendToPlatform(order))
+    return record
+
+
+def want_cancel(turn: Turn, record: OrderRecord) -> None:
+    """Have an order cancelled: now when its link is up, else as soon as it is. Harmless to repeat."""
+    if not record.live or record.cancel_wanted:
+        return
+    record.cancel_wanted = True
+    turn.await_answer(record.order.client_order_id)
+    send_cancel(turn, record)
+
+
+def send_cancel(turn: Turn, record: OrderRecord) -> None:
+    """Send the cancel of an order whose cancel is wanted, unless the last one is still fresh or the link is
+    down.
+    """
+    order = record.order
+    route = turn.state.routes[f"{order.platform}|{order.account}"]
+    fresh = turn.now_ns - record.cancel_sent_ns < turn.state.settings.ack_ms * NS_PER_MS
+    if not route.up or (record.cancels and fresh):
+        return
+    record.cancel_sent_ns = turn.now_ns
+    record.cancels += 1
+    turn.effects.append(
+        SendToPlatform(
+            Cancel(
+                client_order_id=order.client_order_id,
+                platform=order.platform,
+                account=order.account,
+                symbol=order.symbol,
+                platform_order_id=record.platform_order_id,
+            )
+        )
+    )
+
+
+def send_replace(
+    turn: Turn,
+    record: OrderRecord,
+    quantity: Decimal,
+    limit_price: Decimal | None,
+    stop_price: Decimal | None,
+) -> None:
+    """Ask for a working order to become this, and count it against the rate limits. One replace at a time; the caller
+    has checked the bound.
+    """
+    order = record.order
+    record.revision += 1
+    record.replace = Replace(
+        client_order_id=order.client_order_id,
+        platform=order.platform,
+        account=order.account,
+        symbol=order.symbol,
+        revision=record.revision,
+        quantity=quantity,
+        platform_order_id=record.platform_order_id,
+        limit_price=limit_price,
+        stop_price=stop_price,
+    )
+    record.replace_sent_ns = turn.now_ns
+    turn.state.day.count_sent(f"{order.platform}|{order.account}", turn.now_ns)
+    turn.await_answer(order.client_order_id)
+    turn.effects.append(SendToPlatform(record.replace))
+
+
+def market_tif(turn: Turn, leg: LegRecord) -> TimeInForce:
+    """How long a market order of a leg is to live: for the day, or whatever its platform has instead."""
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    assert capabilities is not None
+    known = capabilities.times_in_force
+    return TimeInForce.DAY if TimeInForce.DAY in known or not known else known[0]

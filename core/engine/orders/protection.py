@@ -1,0 +1,115 @@
+"""Stops and targets that the gateway keeps itself, for platforms that cannot attach them to the entry.
+
+A loop towards "one stop and one target for exactly what is open": after every change it compares what works
+with what is open and takes one step. So a partial entry, a partial exit, a late OCO sibling and a restart
+need no case of their own.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ...messages import LegState, OrderRole, OrderType, Side, TimeInForce
+from ..settings import NS_PER_MS
+from ..state import ZERO, LegRecord, OrderRecord, SignalRecord
+from ..turn import Turn, leg_orders
+from .exits import SHUT_PAUSE_MS, close_leg
+from .placement import place_for_leg, send_replace, want_cancel
+
+_ROLES = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
+
+
+def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Take the next step towards protecting exactly what the leg holds."""
+    leg = signal.legs[leg_number]
+    if leg.closing:
+        return
+    if leg.open * leg.sign < 0:
+        # Stop and target both filled before either could be cancelled: the leg has turned over.
+        turn.count("oco_both_filled")
+        leg.text = "stop and target both filled; the excess is closed"
+        close_leg(turn, signal, leg_number)
+        return
+    route = turn.state.routes[leg.route]
+    bracket = leg.bracket
+    if bracket is None or not route.up or not route.ready:
+        return
+    protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]
+    if any(order.missing for order in protective):
+        return
+    for role, price in zip(_ROLES, (bracket.stop_loss, bracket.take_profit), strict=True):
+        if price is not None:
+            mine = [order for order in protective if order.role is role and order.live]
+            _balance(turn, signal, leg_number, role, price, mine)
+
+
+def _balance(
+    turn: Turn,
+    signal: SignalRecord,
+    leg_number: int,
+    role: OrderRole,
+    price: Decimal,
+    orders: list[OrderRecord],
+) -> None:
+    leg = signal.legs[leg_number]
+    if any(_in_flux(order) for order in orders):
+        return
+    working = sum((order.remaining for order in orders), ZERO)
+    excess = working - abs(leg.open)
+    if excess > 0:
+        _reduce(turn, leg, orders[-1], excess)
+    elif excess < 0 and turn.now_ns >= leg.retry_ns:
+        shut = leg.market is not None and not leg.market.session_open
+        refused = sum(_was_refused(order, role, leg) for order in leg_orders(turn.state, leg))
+        if refused >= 3 and not shut:
+            # A position that cannot be protected is not kept. What was refused in the night proves nothing.
+            leg.text = f"the platform refused the {role.name.lower()}; the leg is closed"
+            close_leg(turn, signal, leg_number)
+            return
+        pause_ms = SHUT_PAUSE_MS if shut and refused else turn.state.settings.retry_ms if orders else 0
+        leg.retry_ns = turn.now_ns + pause_ms * NS_PER_MS
+        if not _place(turn, signal, leg_number, role, price, -excess):
+            leg.text = f"no name is left for another {role.name.lower()}; the leg is closed"
+            close_leg(turn, signal, leg_number)
+
+
+def _was_refused(order: OrderRecord, role: OrderRole, leg: LegRecord) -> bool:
+    return order.role is role and order.state is LegState.REJECTED and order.sent_ns >= leg.session_ns
+
+
+def _in_flux(order: OrderRecord) -> bool:
+    """An answer is due; until it comes, what works is not known."""
+    return order.cancel_wanted or order.replace is not None or order.state in (LegState.SENT, LegState.UNKNOWN)
+
+
+def _reduce(turn: Turn, leg: LegRecord, order: OrderRecord, excess: Decimal) -> None:
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    can_resize = capabilities is not None and capabilities.replace and capabilities.replace_quantity
+    if excess < order.remaining and can_resize:
+        send_replace(turn, order, order.quantity - excess, order.limit_price, order.stop_price)
+    else:
+        want_cancel(turn, order)
+
+
+def _place(
+    turn: Turn, signal: SignalRecord, leg_number: int, role: OrderRole, price: Decimal, quantity: Decimal
+) -> bool:
+    leg = signal.legs[leg_number]
+    stop = role is OrderRole.STOP_LOSS
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    lasting = capabilities is not None and TimeInForce.GTC in capabilities.times_in_force
+    placed = place_for_leg(
+        turn,
+        signal,
+        leg_number,
+        role,
+        Side.SELL if leg.open > 0 else Side.BUY,
+        quantity,
+        order_type=OrderType.STOP if stop else OrderType.LIMIT,
+        stop_price=price if stop else None,
+        limit_price=None if stop else price,
+        time_in_force=TimeInForce.GTC if lasting else TimeInForce.DAY,
+        reduce_only=True,
+        oco_group=f"{signal.key}-{leg_number}",
+    )
+    return placed is not None

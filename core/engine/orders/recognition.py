@@ -1,0 +1,148 @@
+"""Our own orders, recognised by their id alone, when the journal has lost them.
+
+The id says which signal, leg, role and attempt. If the journal still knows the signal, the order returns to
+its leg; if not, the signal's key is remembered, so that NEXUS repeating that signal does not trade it a
+second time.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from msgspec import structs
+
+from ...messages import (
+    Fill,
+    LegState,
+    Order,
+    OrderIdParts,
+    OrderRole,
+    OrderType,
+    Protection,
+    RejectCode,
+    WorkingOrder,
+    find_client_order_id,
+)
+from ..state import OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
+from ..turn import Turn
+
+_PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
+
+
+def find_own_id(turn: Turn, route: str, text: str) -> OrderIdParts | None:
+    """Our id in a platform's text; None when there is none, or when the order of this id is on another account.
+
+    Trade copiers copy comments too. What one has placed here is somebody else's order, and must not be booked on ours.
+    """
+    parts = find_client_order_id(text)
+    if parts is None:
+        return None
+    order = turn.state.orders.get(parts.client_order_id)
+    orphan = turn.state.orphans.get(parts.client_order_id)
+    elsewhere = order is not None and route_of(order.order.platform, order.order.account) != route
+    if elsewhere or (order is None and orphan is not None and orphan.route != route):
+        turn.count("copied_order_id")
+        return None
+    return parts
+
+
+def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, told: WorkingOrder | Fill) -> OrderRecord | None:
+    """The record of one of our orders; made anew when only its signal is known; None when it is an orphan. `told`: what
+    the platform says of it. A stop or target that the platform keeps with its entry has no other beginning.
+    """
+    record = turn.state.orders.get(parts.client_order_id)
+    if record is not None:
+        return record
+    turn.state.seen_keys.setdefault(parts.key, turn.now_ns)
+    if parts.role in (OrderRole.ENTRY, OrderRole.HEDGE):
+        turn.state.day.trades.setdefault(parts.key, turn.now_ns)
+    signal_id = turn.state.keys.get(parts.key)
+    number = -1 if signal_id is None else _leg_number(turn.state.signals[signal_id], parts, told.symbol)
+    leg = turn.leg(signal_id, number) if signal_id is not None else None
+    if signal_id is None or leg is None or leg.route != route_of(route.platform, route.account):
+        _note_orphan(turn, route, parts, told.symbol)
+        return None
+    kept_there = leg.protection is Protection.PLATFORM and parts.role in _PROTECTIVE
+    if not kept_there:
+        turn.count("order_recovered")
+    order = _order_as_told(route, parts, told)
+    record = OrderRecord(
+        order=order,
+        signal_id=signal_id,
+        leg=number,
+        role=parts.role,
+        attempt=parts.attempt,
+        state=LegState.UNKNOWN,
+        sent_ns=turn.now_ns,
+        unknown_since_ns=turn.now_ns,
+        quantity=Decimal(1),
+        limit_price=order.limit_price,
+        stop_price=order.stop_price,
+        platform_order_id=told.platform_order_id,
+        text="kept by the platform" if kept_there else "recovered from the platform: the journal had lost it",
+    )
+    # Its size is not known from an execution; until a row tells it, it must not look filled or exceed its leg.
+    record.quantity = leg.quantity
+    signal = turn.state.signals[signal_id]
+    if signal.decision == "rejected":
+        # Refused after a torn journal had lost that it was traded: what is there is shown, and closed when asked for.
+        signal.decision, signal.code = "found", RejectCode.NONE
+        leg.code, leg.text = RejectCode.NONE, "found at the platform after the journal had lost it"
+    turn.state.orders[parts.client_order_id] = record
+    turn.state.routes[leg.route].live[parts.client_order_id] = None
+    leg.orders[parts.client_order_id] = None
+    leg.attempts[parts.role] = max(leg.attempts.get(parts.role, 0), parts.attempt + 1)
+    turn.state.active[signal_id] = None
+    turn.touch(signal_id)
+    return record
+
+
+def _order_as_told(route: RouteRecord, parts: OrderIdParts, told: WorkingOrder | Fill) -> Order:
+    order = Order(
+        client_order_id=parts.client_order_id,
+        platform=route.platform,
+        account=route.account,
+        symbol=told.symbol,
+        contract="",
+        side=told.side,
+        quantity=Decimal(1),
+        order_type=OrderType.MARKET,
+    )
+    if isinstance(told, Fill):
+        return order
+    try:
+        return structs.replace(
+            order, order_type=told.order_type, limit_price=told.limit_price, stop_price=told.stop_price
+        )
+    except ValueError:
+        return order  # its prices do not go with its type
+
+
+def _leg_number(signal: SignalRecord, parts: OrderIdParts, symbol: str) -> int:
+    """Which leg an order belongs to, -1 = none. After a roll two legs share a target, each with its own contract: an
+    order of the one must not be booked on the other, also when the journal has lost that there are two.
+    """
+    for number, leg in enumerate(signal.legs):
+        if leg.target == parts.leg and leg.symbol == symbol and (leg.carries >= 0 or parts.role is not OrderRole.ROLL):
+            return number
+    return -1
+
+
+def _note_orphan(turn: Turn, route: RouteRecord, parts: OrderIdParts, symbol: str) -> None:
+    if parts.client_order_id in turn.state.orphans:
+        return
+    turn.state.orphans[parts.client_order_id] = OrphanRecord(
+        route=route_of(route.platform, route.account),
+        key=parts.key,
+        leg=parts.leg,
+        role=parts.role,
+        symbol=symbol,
+        since_ns=turn.now_ns,
+    )
+    turn.count("orphan")
+    turn.alert(
+        RejectCode.UNKNOWN_ORDER,
+        f"order {parts.client_order_id} is ours, but the journal does not know it",
+        route.platform,
+    )

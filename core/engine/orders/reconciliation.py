@@ -1,0 +1,247 @@
+"""Comparing belief with a platform's snapshot. Start-up, crash recovery, reconnect and the regular proof are
+this one path.
+
+The platform is right about what it lists. About what it does not list it is believed only when the snapshot
+is complete, was asked for long enough after the event (`settle_ms`), and says so twice: until then the
+outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ...messages import LegState, RejectCode, Snapshot, WorkingOrder
+from ..attribution import absorb_external
+from ..settings import NS_PER_MS
+from ..state import ZERO, OrderRecord, RouteRecord, route_of
+from ..turn import Turn, live_orders
+from .executions import apply_fill, execution_key, infer_bust
+from .lifecycle import end_order, mark_unknown, note_unsettled
+from .links import apply_account, want_snapshot
+from .recognition import find_own_id, recognise
+from .updates import apply_row
+
+STRIKES = 2
+"""Snapshots in a row that must miss something before it is taken for gone."""
+
+
+def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
+    """Take in the answer to the newest request; an older or unasked one is dropped and counted."""
+    name = route_of(snapshot.platform, snapshot.account)
+    route = turn.state.routes.get(name)
+    if route is None or not route.request_pending or snapshot.request_id != route.request_id:
+        turn.count("stale_snapshot")
+        return
+    route.request_pending = False
+    settled_ns = route.request_sent_ns - turn.state.settings.settle_ms * NS_PER_MS
+    doubts = _take_executions(turn, route, snapshot, settled_ns)
+    doubts += _take_orders(turn, route, snapshot, settled_ns)
+    doubts += _take_positions(turn, route, snapshot)
+    if snapshot.funds is not None:
+        apply_account(turn, snapshot.funds)
+    route.snapshots += 1
+    if snapshot.complete:
+        route.ready = True
+        route.known_before = True
+        route.proof_ns = turn.now_ns
+        turn.state.waiting_for.pop(route.platform, None)
+        _mark_proven(turn, name, route.request_id)
+    else:
+        turn.count("incomplete_snapshot")
+        doubts += 1
+    if doubts:
+        want_snapshot(turn, route, turn.state.settings.retry_ms)
+    turn.touch_route(name)
+    for signal_id in turn.state.active:
+        if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
+            turn.look_at(signal_id)
+
+
+def _mark_proven(turn: Turn, name: str, request_id: int) -> None:
+    kill = turn.state.kills.get(name)
+    if kill is not None and not kill.verified and request_id >= kill.proof_request:
+        kill.proof_request = 0
+
+
+def _take_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
+    for fill in snapshot.executions.rows:
+        apply_fill(turn, fill, from_snapshot=True)
+    capabilities = route.hello.capabilities
+    if not snapshot.complete or capabilities is None or not capabilities.executions_history:
+        return 0
+    listed = {execution_key(f.platform, f.account, f.exec_id) for f in snapshot.executions.rows}
+    doubts = 0
+    for key in route.executions:
+        record = turn.state.executions[key]
+        in_range = snapshot.executions.from_ns <= record.ts_event_ns <= settled_ns
+        if key in listed or not record.counts or not in_range:
+            continue
+        record.absent += 1
+        if record.absent >= STRIKES:
+            infer_bust(turn, key, record)
+        else:
+            doubts += 1
+    return doubts
+
+
+def _take_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
+    listed: set[str] = set()
+    external: list[WorkingOrder] = []
+    doubts = 0
+    for row in snapshot.working_orders.rows:
+        parts = find_own_id(turn, route_of(route.platform, route.account), row.client_order_id)
+        if parts is None:
+            if not row.state.final:
+                external.append(row)
+            continue
+        listed.add(parts.client_order_id)
+        record = recognise(turn, route, parts, row)
+        if record is None:
+            turn.state.orphans[parts.client_order_id].row = row
+            continue
+        if record.replace is not None and record.replace_sent_ns <= settled_ns:
+            turn.count("replace_resolved_by_snapshot")
+            record.replace = None
+        if record.replace_sent_ns > settled_ns and record.replace is None:
+            # The row may be older than a replace that has been answered since; only the regular proof corrects it.
+            row = _with_current_terms(record, row)
+        apply_row(turn, record, row, in_snapshot=True, settled_ns=settled_ns)
+        if record.cancel_wanted and record.live and record.cancel_sent_ns <= settled_ns:
+            record.cancels = 0  # still there after its cancel: the clock sends another
+        if record.missing and snapshot.complete:
+            doubts += _settle_missing(turn, record, row.filled, ended=row.state.final)
+    route.external_orders = external
+    for order_id, orphan in turn.state.orphans.items():
+        if orphan.route == route_of(route.platform, route.account) and order_id not in listed:
+            orphan.row = None
+    for record in live_orders(turn.state, route):
+        if record.order.client_order_id not in listed:
+            doubts += _judge_absent(turn, route, record, snapshot, settled_ns)
+    for order_id in list(route.unsettled):
+        if order_id not in listed and snapshot.complete:
+            doubts += _settle_missing(turn, turn.state.orders[order_id], ZERO, ended=True)
+    return doubts
+
+
+def _with_current_terms(record: OrderRecord, row: WorkingOrder) -> WorkingOrder:
+    return WorkingOrder(
+        client_order_id=row.client_order_id,
+        symbol=row.symbol,
+        side=row.side,
+        state=row.state,
+        quantity=record.quantity,
+        filled=row.filled,
+        platform_order_id=row.platform_order_id,
+        order_type=row.order_type,
+        limit_price=record.limit_price,
+        stop_price=record.stop_price,
+    )
+
+
+def _settle_missing(turn: Turn, record: OrderRecord, row_filled: Decimal, ended: bool) -> int:
+    """The platform's count and its executions disagree. Read at one moment, twice: the executions are right."""
+    record.missing_confirmed += 1
+    if record.missing_confirmed < STRIKES:
+        return 1
+    if row_filled > record.filled:
+        turn.count("fills_never_delivered")
+        turn.alert(
+            RejectCode.OUTCOME_UNKNOWN,
+            f"order {record.order.client_order_id}: the platform counts {row_filled} lots filled but lists "
+            f"{record.filled}",
+            record.order.platform,
+        )
+    record.reported = max(row_filled, record.filled)
+    note_unsettled(turn, record)
+    if record.live and ended:
+        end_order(turn, record, LegState.CANCELLED, text="ended with fewer executions than first reported")
+    return 0
+
+
+def _judge_absent(turn: Turn, route: RouteRecord, record: OrderRecord, snapshot: Snapshot, settled_ns: int) -> int:
+    """A live order that the platform does not list. Returns 1 while that is still in doubt."""
+    touched_ns = max(record.sent_ns, record.acked_ns, record.last_fill_ns)
+    if touched_ns > settled_ns:
+        return 1  # it may be on its way; asked again later
+    if snapshot.complete:
+        record.absent += 1
+    if record.absent < STRIKES:
+        mark_unknown(turn, record, "the platform does not list it")
+        return 1
+    capabilities = route.hello.capabilities
+    history = capabilities is not None and capabilities.executions_history
+    if not snapshot.complete or not history or snapshot.executions.from_ns > record.sent_ns:
+        mark_unknown(turn, record, "the platform does not list it, and does not show far enough back what it did")
+        return 0
+    if record.acked_ns or record.done:
+        end_order(turn, record, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, "gone at the platform", True)
+    else:
+        text = "the platform never had it"
+        end_order(turn, record, LegState.REJECTED, RejectCode.NOT_FOUND_AT_PLATFORM, text, True)
+    turn.count("unknown_resolved_absent")
+    return 0
+
+
+def _take_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
+    """Compare net positions over the union of both sides. The first sight is adopted, a later difference
+    blocks.
+    """
+    theirs: dict[str, Decimal] = {}
+    tickets: dict[str, dict[str, Decimal]] = {}
+    for row in snapshot.positions.rows:
+        theirs[row.symbol] = theirs.get(row.symbol, ZERO) + row.quantity
+        turn.position(route_of(route.platform, route.account), row.symbol).contract = row.contract
+        if row.ticket:
+            tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
+    if not snapshot.complete:
+        return 0
+    newer = _newer_than(turn, route, snapshot)
+    if not newer:
+        route.tickets = tickets
+    doubts = 0
+    for symbol in dict.fromkeys([*route.positions, *theirs]):
+        position = turn.position(route_of(route.platform, route.account), symbol)
+        gap = theirs.get(symbol, ZERO) - (position.net - newer.get(symbol, ZERO))
+        if not gap:
+            position.mismatch, position.mismatches = ZERO, 0
+            continue
+        if not route.known_before:
+            turn.count("position_adopted")
+            _adopt(turn, route, symbol, gap, block=False)
+            continue
+        position.mismatches = position.mismatches + 1 if gap == position.mismatch else 1
+        position.mismatch = gap
+        doubts += 1
+        if position.mismatches >= STRIKES:
+            turn.count("position_drift")
+            _adopt(turn, route, symbol, gap, block=True)
+    return doubts
+
+
+def _newer_than(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, Decimal]:
+    """Lots per symbol from executions that came after the platform took its snapshot."""
+    capabilities = route.hello.capabilities
+    if capabilities is None or not capabilities.executions_history:
+        return {}
+    listed = {execution_key(f.platform, f.account, f.exec_id) for f in snapshot.executions.rows}
+    newer: dict[str, Decimal] = {}
+    for key in route.executions:
+        record = turn.state.executions[key]
+        if record.counts and key not in listed and record.ts_event_ns >= snapshot.executions.from_ns:
+            newer[record.symbol] = newer.get(record.symbol, ZERO) + record.signed
+    return {symbol: lots for symbol, lots in newer.items() if lots}
+
+
+def _adopt(turn: Turn, route: RouteRecord, symbol: str, gap: Decimal, block: bool) -> None:
+    position = turn.position(route_of(route.platform, route.account), symbol)
+    position.net += gap
+    position.external += gap
+    position.mismatch, position.mismatches = ZERO, 0
+    position.blocked = position.blocked or block
+    absorb_external(turn, route_of(route.platform, route.account), symbol, gap)
+    turn.alert(
+        RejectCode.POSITION_MISMATCH,
+        f"{symbol}: platform holds {position.net}, {gap:+} more than known; its figure is taken"
+        + ("; new orders wait for `acknowledge`" if block else ""),
+        route.platform,
+    )

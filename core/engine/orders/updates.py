@@ -1,0 +1,169 @@
+"""What a platform says about an order: acknowledgements, ends, rejects, cancel and replace answers; in any
+order.
+"""
+
+from __future__ import annotations
+
+from ...messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
+from ..state import OPENING, OrderRecord, RouteRecord, route_of
+from ..turn import Turn
+from .lifecycle import confirm_working, end_order, mark_unknown, note_unsettled, revive_order
+from .recognition import find_own_id, recognise
+
+_ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
+
+
+def apply_update(turn: Turn, update: OrderUpdate) -> None:
+    """Take in the platform's word on one order. Somebody else's order is shown, and never touched."""
+    name = route_of(update.platform, update.account)
+    route = turn.state.routes.get(name)
+    if route is None:
+        turn.count("update_from_unknown_route")
+        return
+    row = WorkingOrder(
+        client_order_id=update.client_order_id,
+        symbol=update.symbol,
+        side=update.side,
+        state=update.state,
+        quantity=update.quantity,
+        filled=update.filled,
+        platform_order_id=update.platform_order_id,
+        order_type=update.order_type,
+        limit_price=update.limit_price,
+        stop_price=update.stop_price,
+    )
+    parts = find_own_id(turn, name, update.client_order_id)
+    if parts is None:
+        _note_external(turn, route, row)
+        return
+    record = recognise(turn, route, parts, row)
+    if record is None:
+        turn.state.orphans[parts.client_order_id].row = row
+        turn.touch_route(name)
+        return
+    if update.replace_revision and update.state not in _ENDS:
+        _finish_replace(turn, record, update)
+    apply_row(turn, record, row, update.code, update.text, in_snapshot=False)
+
+
+def apply_row(
+    turn: Turn,
+    record: OrderRecord,
+    row: WorkingOrder,
+    code: RejectCode = RejectCode.NONE,
+    text: str = "",
+    *,
+    in_snapshot: bool,
+    settled_ns: int = 0,
+) -> None:
+    """Bring a record up to a platform's row. An old row cannot undo an end, except one that was only
+    inferred.
+    """
+    record.platform_order_id = row.platform_order_id or record.platform_order_id
+    if row.filled > record.reported:
+        record.reported = row.filled
+        record.missing_confirmed = 0
+        note_unsettled(turn, record)
+        turn.touch(record.signal_id)
+    if not record.live:
+        contradicted = in_snapshot and record.ended_ns <= settled_ns
+        if (record.inferred_end or contradicted) and not row.state.final:
+            revive_order(turn, record, LegState.WORKING)
+        elif record.inferred_end and row.state is LegState.FILLED:
+            turn.count("late_answer")
+            record.inferred_end = False
+            record.state = LegState.CANCELLED  # its fills decide; FILLED follows from them
+        else:
+            if not row.state.final:
+                turn.count("stale_update")
+            return
+        if not record.live:
+            return
+    if in_snapshot and record.replace is None:
+        # What the platform holds now, whatever became of replaces that were never answered.
+        _note_size(turn, record, row)
+        record.quantity = row.quantity
+        record.limit_price = row.limit_price if row.limit_price is not None else record.limit_price
+        record.stop_price = row.stop_price if row.stop_price is not None else record.stop_price
+    if row.state in _ENDS:
+        end_order(turn, record, row.state, code, text)
+    elif row.state is LegState.FILLED:
+        record.acked_ns = record.acked_ns or turn.now_ns
+        record.unknown_since_ns = 0
+        if record.filled >= record.quantity:
+            end_order(turn, record, LegState.FILLED)
+        else:
+            # Done at the platform; it stays open here until its executions have come.
+            turn.touch(record.signal_id)
+            record.state = LegState.PARTIALLY_FILLED if record.filled else LegState.WORKING
+    elif row.state is LegState.UNKNOWN:
+        mark_unknown(turn, record, text or "the platform does not know the state of its own order")
+    elif row.state is not LegState.PENDING and row.state is not LegState.SENT:
+        confirm_working(turn, record)
+
+
+def _note_size(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
+    leg = turn.leg(record.signal_id, record.leg)
+    if leg is None or record.role not in OPENING or row.quantity == record.quantity or row.quantity <= leg.quantity:
+        return
+    turn.count("made_larger")
+    turn.alert(
+        RejectCode.PARENT_EXCEEDED,
+        f"order {record.order.client_order_id} is {row.quantity} lots at the platform, the leg was sized "
+        f"{leg.quantity}: somebody has changed it there",
+        record.order.platform,
+    )
+
+
+def apply_reject(turn: Turn, reject: Reject) -> None:
+    """An adapter or platform said no to an order, a cancel or a replace."""
+    parts = find_client_order_id(reject.client_order_id)
+    record = turn.state.orders.get(parts.client_order_id) if parts is not None else None
+    if record is None or (
+        reject.platform and (reject.platform, reject.account) != (record.order.platform, record.order.account)
+    ):
+        turn.count("reject_of_unknown_order")
+        return
+    turn.touch(record.signal_id)
+    if reject.code is RejectCode.CANCEL_REJECTED:
+        # The order lives, or has just filled. It is asked about before the cancel is tried again.
+        turn.count("cancel_rejected")
+        return
+    if reject.code in (RejectCode.REPLACE_REJECTED, RejectCode.UNSUPPORTED_REPLACE):
+        turn.count("replace_rejected")
+        if record.replace is not None and reject.replace_revision == record.replace.revision:
+            record.replace = None
+            record.code, record.text = reject.code, reject.text
+        return
+    if not record.live or record.done:
+        turn.count("stale_update")
+        return
+    if record.acked_ns and reject.code in (RejectCode.TOO_LATE_TO_SEND, RejectCode.LINK_DOWN):
+        # A second copy of an order that the platform already has: says nothing about the first.
+        turn.count("stale_update")
+        return
+    end_order(turn, record, LegState.REJECTED, reject.code, reject.text)
+
+
+def _finish_replace(turn: Turn, record: OrderRecord, update: OrderUpdate) -> None:
+    if update.replace_revision < record.replaced_revision:
+        turn.count("stale_update")
+        return
+    record.replaced_revision = update.replace_revision
+    record.quantity = update.quantity
+    record.limit_price = update.limit_price
+    record.stop_price = update.stop_price
+    if record.replace is not None and record.replace.revision <= update.replace_revision:
+        record.replace = None
+
+
+def _note_external(turn: Turn, route: RouteRecord, row: WorkingOrder) -> None:
+    turn.count("external_update")
+    others = [
+        other
+        for other in route.external_orders
+        if other.platform_order_id != row.platform_order_id or not row.platform_order_id
+    ]
+    if not row.state.final:
+        others.append(row)
+    route.external_orders = others[-1_000:]

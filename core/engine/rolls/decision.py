@@ -1,0 +1,179 @@
+"""What a roll means for orders: which contract a root's name stands for, and what becomes of those on the old one.
+
+A universal name ("NQ") always means the contract in front. From the moment an adapter says that its "NQ" is another
+contract than before, everything it had under that name goes on under the old contract's own name ("NQH25"): so months
+never add up to one position, and a closing order goes where its position is.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN
+from statistics import median_low
+from typing import Final
+
+from msgspec import structs
+
+from ...messages import Hello, RejectCode, WorkingOrder
+from ...risk import MarketContext
+from ..events import ContractChosen, ContractNews
+from ..orders.placement import want_cancel
+from ..state import OPENING, ContractRecord, LegRecord, PositionRecord, RollPlan, RouteRecord
+from ..turn import Turn, leg_orders, live_orders
+
+_POLICIES: Final = {
+    "hold": "nothing new opens there, what is open can be closed until it expires",
+    "close": "our entries are cancelled and our positions closed as soon as the market is open",
+    "roll": "our entries are cancelled, our positions closed and opened again in {new} as soon as the market is open",
+}
+
+
+def apply_contract(turn: Turn, event: ContractChosen) -> None:
+    """Note the decision; on a roll carry out the policy for what stands on the old contract, and tell the user."""
+    turn.state.contracts[event.root] = ContractRecord(
+        contract=event.contract, previous=event.old, chosen_ns=turn.now_ns
+    )
+    if not event.old:
+        return
+    turn.count("rolls")
+    spreads = ", ".join(f"{each.platform} {each.spread}" for each in event.spreads if each.spread is not None)
+    turn.alert(
+        RejectCode.NONE,
+        f"{event.root} rolls from {event.old} to {event.contract} on all platforms; spread {spreads or 'not known'}"
+        + (f"; {event.remark}" if event.remark else ""),
+    )
+    for reason in event.left_behind:
+        turn.count("roll_left_behind")
+        turn.alert(RejectCode.PLATFORM_NOT_READY, f"{reason}: it gets no order of {event.root} before it has followed")
+    for name, route in turn.state.routes.items():
+        _tell_what_is_held(turn, name, route, event)
+    if event.policy != "hold":
+        _plan_leaving(turn, event)
+
+
+def is_rolled_out(turn: Turn, leg: LegRecord) -> bool:
+    """Whether a leg's contract is no longer the one in front of its root: nothing opens there."""
+    if leg.symbol in turn.state.routes[leg.route].retired:
+        return True
+    front = turn.state.contracts.get(leg.symbol)
+    return front is not None and leg.market is not None and leg.market.contract not in ("", front.contract)
+
+
+def apply_news(turn: Turn, event: ContractNews) -> None:
+    """Tell the user why a roll waits, or that trade has moved on."""
+    if event.waits:
+        turn.count("roll_waits")
+    turn.alert(RejectCode.PLATFORM_NOT_READY if event.waits else RejectCode.NONE, event.text)
+
+
+def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: ContractChosen) -> None:
+    position = route.positions.get(event.root)
+    lots = position.net if position is not None else 0
+    working = sum(order.order.symbol == event.root for order in live_orders(turn.state, route))
+    working += sum(row.symbol == event.root for row in route.external_orders)
+    if lots or working:
+        turn.alert(
+            RejectCode.NONE,
+            f"{name}: {lots} lots and {working} working orders stay on {event.old} (policy {event.policy}); "
+            f"{_POLICIES[event.policy].format(new=event.contract)}",
+            route.platform,
+        )
+
+
+def _plan_leaving(turn: Turn, event: ContractChosen) -> None:
+    """Our legs on the old contract are to leave it: what would open more there is cancelled, now."""
+    for signal_id in list(turn.state.active):
+        for leg in turn.state.signals[signal_id].legs:
+            if leg.market is None or not leg.market.contract or leg.closing:
+                continue  # a CFD in the future's place has no contract that could end
+            earlier = leg.leaving
+            if earlier is None and leg.symbol == event.root:
+                turn.touch(signal_id)
+                leg.leaving = _plan(event, leg, leg.market)
+                if leg.open:
+                    leg.text = f"leaves {event.old} when the market is open and {event.contract} is presented"
+                leg.market = _find_market(event, leg, event.root, event.old) or leg.market
+                for order in leg_orders(turn.state, leg):
+                    if order.role in OPENING:
+                        want_cancel(turn, order)
+            elif earlier is not None and earlier.root == event.root:
+                # It could not leave in all the time since the roll before.
+                plan = _plan(event, leg, leg.market)
+                both = None if plan.shift is None or earlier.shift is None else plan.shift + earlier.shift
+                leg.leaving = structs.replace(plan, shift=both)
+
+
+def _plan(event: ContractChosen, leg: LegRecord, market: MarketContext) -> RollPlan:
+    known = [each.spread for each in event.spreads if each.spread is not None]
+    own = [each.spread for each in event.spreads if each.spread is not None and each.platform == leg.platform]
+    shift = None
+    if known:
+        # Where one of the two quotes was missing, that of the other platforms: it is the same two contracts.
+        spread = median_low(own or known)
+        shift = (spread / market.tick_size).to_integral_value(ROUND_HALF_EVEN) * market.tick_size
+    return RollPlan(
+        root=event.root,
+        contract=event.contract,
+        carry=event.policy == "roll",
+        shift=shift,
+        market=_find_market(event, leg, event.contract, event.contract),
+    )
+
+
+def _find_market(event: ContractChosen, leg: LegRecord, symbol: str, contract: str) -> MarketContext | None:
+    for market in event.markets:
+        if (market.platform, market.account) == (leg.platform, leg.account) and market.symbol == symbol:
+            return market if market.contract == contract and market.finite else None
+    return None
+
+
+def rename_rolled(turn: Turn, name: str, route: RouteRecord, hello: Hello) -> None:
+    """Give what a route has the names that `hello` has for its contracts: that of the root for the one in front, the
+    contract's own for what was in front before.
+    """
+    before = {each.symbol: each.contract for each in route.hello.instruments}
+    for each in hello.instruments:
+        old = before.get(each.symbol, "")
+        if old and each.contract and old != each.contract and each.symbol != old:
+            _rename(turn, name, route, each.symbol, old, contract=old)
+            route.retired[old] = each.symbol
+    for each in hello.instruments:
+        # An adapter that began from a directory made anew presented an older contract for a moment.
+        if each.symbol != each.contract and route.retired.get(each.contract) == each.symbol:
+            del route.retired[each.contract]
+            _rename(turn, name, route, each.contract, each.symbol, contract=each.contract)
+
+
+def _rename(turn: Turn, name: str, route: RouteRecord, old: str, new: str, *, contract: str) -> None:
+    state = turn.state
+    position = route.positions.pop(old, None)
+    if position is not None:
+        kept = route.positions.setdefault(new, PositionRecord())
+        kept.net += position.net
+        kept.external += position.external
+        kept.blocked = kept.blocked or position.blocked
+        kept.contract = contract
+    if old in route.tickets:
+        route.tickets.setdefault(new, {}).update(route.tickets.pop(old))
+    for record in state.orders.values():
+        order = record.order
+        if (order.platform, order.account, order.symbol) == (route.platform, route.account, old):
+            record.order = structs.replace(order, symbol=new)
+            if record.replace is not None:
+                record.replace = structs.replace(record.replace, symbol=new)
+    for key in route.executions:
+        execution = state.executions[key]
+        if execution.symbol == old:
+            execution.symbol = new
+    for orphan in state.orphans.values():
+        if orphan.route == name and orphan.symbol == old:
+            orphan.symbol = new
+            orphan.row = None if orphan.row is None else _renamed(orphan.row, old, new)
+    route.external_orders = [_renamed(row, old, new) for row in route.external_orders]
+    for signal in state.signals.values():
+        for leg in signal.legs:
+            if leg.route == name and leg.symbol == old:
+                leg.symbol = new
+
+
+def _renamed(row: WorkingOrder, old: str, new: str) -> WorkingOrder:
+    return structs.replace(row, symbol=new) if row.symbol == old else row

@@ -1,0 +1,1 @@
+"""Signals: arrival, fan-out to legs, changes by NEXUS, reports to NEXUS."""

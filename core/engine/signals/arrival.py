@@ -1,0 +1,293 @@
+"""A signal arrives: recognised, checked, turned into legs. From here on the fan-out policy leads it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from ...messages import (
+    Allocation,
+    KillLevel,
+    Protection,
+    Reject,
+    RejectCode,
+    Side,
+    Signal,
+    signal_key,
+)
+from ...risk import (
+    Finding,
+    MarketContext,
+    Proposal,
+    check_entry,
+    first_failure,
+    floor_to_lot,
+    lots_for_risk,
+)
+from ..admission import bound_reduction, refuse_route
+from ..brackets import entry_price, set_bracket
+from ..effects import RiskChecked, TellNexus
+from ..netting import refuse_opposed
+from ..settings import NS_PER_MS
+from ..state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
+from ..turn import Turn, position_after
+from .fanout import begin_fanout, not_enough_legs
+from .reports import make_report, report_of_orphans
+
+MAX_PEERS: Final = 8
+"""Peers that hear of one signal: those who sent its id, the last ones when there are more."""
+
+
+def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...], peer: str) -> None:
+    """Answer a known signal with its report; trade a new one, or refuse it with a code."""
+    known = turn.state.signals.get(signal.signal_id)
+    if known is not None:
+        turn.count("duplicate_signal")
+        if peer not in known.peers:
+            known.peers.append(peer)
+            del known.peers[:-MAX_PEERS]
+        turn.effects.append(TellNexus(make_report(turn, known, duplicate=True), peer))
+        return
+    key = signal_key(signal.signal_id)
+    if key in turn.state.seen_keys or key in turn.state.keys:
+        turn.count("duplicate_signal")
+        turn.effects.append(TellNexus(report_of_orphans(turn, signal, key), peer))
+        return
+    missing = _not_shown_yet(turn, signal)
+    if missing:
+        # Neither traded nor refused for good: a platform may have its orders from before the journal was lost.
+        turn.count(f"rejected_{RejectCode.PLATFORM_NOT_READY}")
+        text = f"the journal is new; waiting for {missing} to show what was traded today; send it again then"
+        reject = Reject(code=RejectCode.PLATFORM_NOT_READY, text=text, signal_id=signal.signal_id)
+        turn.effects.append(TellNexus(reject, peer))
+        return
+    record = SignalRecord(signal=signal, key=key, peers=[peer], received_ns=turn.now_ns, legs=[])
+    turn.state.signals[signal.signal_id] = record
+    turn.state.keys[key] = signal.signal_id
+    turn.state.active[signal.signal_id] = None
+    turn.touch(signal.signal_id)
+    _build_legs(turn, record, markets)
+    code, text = _refuse_whole(turn, signal)
+    if code is RejectCode.NONE:
+        code, text = _refuse_mixed_months(turn, record)
+    if code is RejectCode.NONE:
+        for number, leg in enumerate(record.legs):
+            _check_leg(turn, record, number, leg)
+        code, text = not_enough_legs(record)
+    if code is not RejectCode.NONE:
+        record.code, record.text = code, text
+        record.decision = "rejected"
+        for leg in record.legs:
+            if leg.code is RejectCode.NONE:
+                leg.code, leg.text = code, text
+        turn.count(f"rejected_{code}")
+        return
+    if not signal.reduce_only:
+        _reserve(turn, record)
+    begin_fanout(turn, record)
+
+
+def _not_shown_yet(turn: Turn, signal: Signal) -> str:
+    """Platforms that may still show that this signal was traded; what only reduces waits for its own ones."""
+    waiting = turn.state.waiting_for
+    if signal.reduce_only:
+        return ", ".join(target.platform for target in signal.targets if target.platform in waiting)
+    return ", ".join(waiting)
+
+
+def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
+    limits = turn.state.limits
+    age_ms = (turn.now_ns - signal.created_ns) // NS_PER_MS
+    if abs(age_ms) > limits.max_signal_age_ms:
+        return RejectCode.STALE_SIGNAL, f"signal is {age_ms} ms old, limit {limits.max_signal_age_ms} ms"
+    if turn.state.kill >= (KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW):
+        return RejectCode.KILL_SWITCH, f"kill switch is at {turn.state.kill.name.lower()}; resume first"
+    if signal.reduce_only:
+        return RejectCode.NONE, ""
+    last = turn.state.last_entries.get(f"{signal.symbol}|{signal.side}")
+    window_ms = limits.lookalike_window_ms
+    if last is not None and turn.now_ns - last[0] < window_ms * NS_PER_MS:
+        return (
+            RejectCode.LOOKALIKE_SIGNAL,
+            f"{signal.side} {signal.symbol} was signalled {(turn.now_ns - last[0]) // NS_PER_MS} ms ago as "
+            f"{last[1]}, limit one in {window_ms} ms",
+        )
+    return RejectCode.NONE, ""
+
+
+def _refuse_mixed_months(turn: Turn, record: SignalRecord) -> tuple[RejectCode, str]:
+    """All dated legs of a signal trade one contract: March against June is a spread that nobody asked for.
+
+    Where it is decided which one is in front, a leg of another is refused alone, and the policy says what that means:
+    a platform that was left behind at a roll must not stop the others.
+    """
+    front = turn.state.contracts.get(record.signal.symbol)
+    months = {
+        leg.platform: leg.market.contract
+        for leg in record.legs
+        if leg.market and leg.market.contract and (front is None or leg.market.contract == front.contract)
+    }
+    if len(set(months.values())) <= 1:
+        return RejectCode.NONE, ""
+    named = ", ".join(f"{platform} {contract}" for platform, contract in months.items())
+    return RejectCode.IDENTITY_MISMATCH, f"mixed contract months: {named}; wait until all platforms have rolled"
+
+
+def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, ...]) -> None:
+    """Bind each target to its account, market and size, once and for good."""
+    signal = record.signal
+    by_route = {(m.platform, m.account): m for m in markets if m.symbol == signal.symbol}
+    for number, target in enumerate(signal.targets):
+        account = target.account or _account_of(turn, target.platform)
+        market = by_route.get((target.platform, account)) or by_route.get((target.platform, ""))
+        hedge = record.hedged and number > 0
+        leg = LegRecord(
+            target=number,
+            platform=target.platform,
+            account=account,
+            route=route_of(target.platform, account),
+            symbol=signal.symbol,
+            sign=-signal.side.sign if hedge else signal.side.sign,
+            quantity=target.quantity or signal.quantity or ZERO,
+            market=market if market is not None and market.finite else None,
+            hedge=hedge,
+        )
+        twin = next((each for each in record.legs if (each.route, each.sign) == (leg.route, leg.sign)), None)
+        record.legs.append(leg)
+        route = turn.state.routes.get(leg.route)
+        if twin is not None:
+            # An empty account is the configured one, which another target may have named.
+            leg.code = RejectCode.PARENT_EXCEEDED
+            leg.text = f"targets {twin.target} and {number} both mean account {account} of {leg.platform}; name it once"
+        elif route is None:
+            leg.code = RejectCode.PLATFORM_UNKNOWN
+            leg.text = f"no adapter for platform {target.platform}, account {account or '(any)'} has connected"
+        elif market is None:
+            leg.code = RejectCode.NO_MARKET_CONTEXT
+            leg.text = f"no instrument or quote for {signal.symbol} on {target.platform}"
+        elif leg.market is None:
+            leg.code = RejectCode.NOT_FINITE
+            leg.text = f"quote, rate, tick, lot or point value on {target.platform} is NaN or infinite"
+        else:
+            _size_leg(record, number, leg, market)
+            leg.protection = _protection(leg, route)
+
+
+def _account_of(turn: Turn, platform: str) -> str:
+    """The platform's configured account: the one that is linked, for there may have been another one before; else the
+    newest.
+    """
+    known = [route for route in turn.state.routes.values() if route.platform == platform]
+    linked = [route for route in known if route.up]
+    return (linked or known)[-1].account if known else ""
+
+
+def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketContext) -> None:
+    signal = record.signal
+    values = (market.lot_step, market.tick_size, market.point_value)
+    if not all(value > 0 for value in values):
+        leg.code, leg.text = (
+            RejectCode.IDENTITY_MISMATCH,
+            f"lot step, tick and point value must be above zero, were {values}",
+        )
+        return
+    set_bracket(signal, leg, market)
+    if leg.code is not RejectCode.NONE:
+        return
+    target = signal.targets[number]
+    if target.quantity is not None:
+        leg.quantity = target.quantity
+    elif signal.risk_usd is not None and market.to_usd(Decimal(1)) is None:
+        leg.code = RejectCode.STALE_RATE
+        leg.text = f"size cannot be measured: there is no rate between {market.currency} and USD"
+        return
+    elif signal.risk_usd is not None:
+        leg.quantity = _lots_at_risk(signal, leg, market) or ZERO
+    elif signal.quantity is not None and signal.allocation is Allocation.SPLIT:
+        share = signal.quantity / len(signal.targets)
+        leg.quantity = floor_to_lot(share, market.lot_step)
+    if leg.quantity <= 0:
+        leg.code = RejectCode.SIZE_BELOW_LOT
+        leg.text = f"size on {leg.platform} is below one lot step of {market.lot_step}"
+
+
+def _lots_at_risk(signal: Signal, leg: LegRecord, market: MarketContext) -> Decimal | None:
+    assert signal.risk_usd is not None
+    entry = entry_price(signal, leg, market)
+    if entry is None or leg.bracket is None or leg.bracket.stop_loss is None:
+        return None
+    return lots_for_risk(signal.risk_usd, (entry - leg.bracket.stop_loss) * leg.sign, market)
+
+
+def _protection(leg: LegRecord, route: RouteRecord) -> Protection:
+    if leg.bracket is None:
+        return Protection.NONE
+    capabilities = route.hello.capabilities
+    return Protection.PLATFORM if capabilities is not None and capabilities.brackets else Protection.GATEWAY
+
+
+def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
+    """Refuse a leg that its platform cannot carry or that a limit forbids."""
+    if leg.code is not RejectCode.NONE or leg.market is None:
+        return
+    route = turn.state.routes[leg.route]
+    leg.code, leg.text = refuse_route(turn, record.signal, leg, route)
+    if leg.code is RejectCode.NONE and not record.signal.reduce_only:
+        leg.code, leg.text = refuse_opposed(turn, record, leg)
+    if leg.code is not RejectCode.NONE or record.signal.reduce_only:
+        if leg.code is RejectCode.NONE:
+            bound_reduction(turn, record.signal, leg, route)
+        return
+    signal = record.signal
+    prices = () if leg.hedge else tuple(p for p in (signal.limit_price, signal.stop_price) if p is not None)
+    proposal = Proposal(
+        key=record.key,
+        route=leg.route,
+        platform=leg.platform,
+        symbol=leg.symbol,
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        quantity=leg.quantity,
+        prices=prices,
+        stop_loss=None if leg.bracket is None else leg.bracket.stop_loss,
+        take_profit=None if leg.bracket is None else leg.bracket.take_profit,
+        position_after=position_after(turn.state, route, leg.symbol, leg.quantity * leg.sign),
+        reduces_risk=leg.hedge,
+        ahead=sum(each.code is RejectCode.NONE and not each.hedge for each in record.legs[:number]),
+    )
+    findings = check_entry(proposal, leg.market, turn.state.limits, turn.state.stage, turn.state.day, turn.now_ns)
+    turn.effects.append(RiskChecked(signal.signal_id, leg.platform, "", tuple(findings)))
+    failure = first_failure(findings)
+    if failure is not None:
+        leg.code, leg.text = failure.code, explain(failure)
+
+
+def explain(finding: Finding) -> str:
+    """A refused check in words: rule, measured value, limit, and how to change it."""
+    return (
+        f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; "
+        "change the signal, or the limit in config/risk_limits.yaml"
+    )
+
+
+def _reserve(turn: Turn, record: SignalRecord) -> None:
+    """Count the trade before anything leaves; given back only if no leg traded (`release_unused`)."""
+    signal = record.signal
+    state = turn.state
+    state.day.trades[record.key] = turn.now_ns
+    state.last_entries[f"{signal.symbol}|{signal.side}"] = (turn.now_ns, signal.signal_id)
+    window_ns = state.limits.same_side_window_ms * NS_PER_MS
+    for leg in record.legs:
+        if leg.code is RejectCode.NONE:
+            side = Side.BUY if leg.sign > 0 else Side.SELL
+            state.day.count_entry(f"{leg.route}|{leg.symbol}|{side}", turn.now_ns, window_ns)
+
+
+def release_unused(turn: Turn, record: SignalRecord) -> None:
+    """Give the day's trade back when every order ended without a lot and none can still answer."""
+    orders = [turn.state.orders[order_id] for leg in record.legs for order_id in leg.orders]
+    if all(_certainly_unused(order) for order in orders):
+        turn.state.day.trades.pop(record.key, None)
+
+
+def _certainly_unused(order: OrderRecord) -> bool:
+    return order.state.final and not (order.done or order.inferred_end or order.executions)

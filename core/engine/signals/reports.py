@@ -1,0 +1,245 @@
+"""The report of a signal: what every leg did, what it cost, what is still open and what is not known."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal
+
+from msgspec import structs
+
+from ...messages import (
+    FanOutKind,
+    LegReport,
+    LegState,
+    OrderRole,
+    OrderType,
+    Report,
+    Side,
+    Signal,
+    SignalState,
+)
+from ...messages import RejectCode as Code
+from ..orders.money import is_stale, leg_fees_usd, leg_sums, newest_rate, rate_to_usd
+from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
+from ..turn import Turn, leg_orders
+from .fanout import parent_quantity
+
+_PRECISION = Decimal("1E-10")
+_WIDE = Context(prec=60)
+"""The usual 28 digits do not hold the quotient of the largest and the smallest numbers that messages allow."""
+
+
+def says_the_same(old: Report, new: Report) -> bool:
+    """Whether nothing but the number and the time of two reports of a signal differ."""
+    return old == structs.replace(new, revision=old.revision, changed_ns=old.changed_ns)
+
+
+def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Report:
+    """The report of a signal as of now."""
+    legs = tuple(_leg_report(turn, record, number, leg) for number, leg in enumerate(record.legs))
+    entries = [leg for leg, kept in zip(legs, record.legs, strict=True) if not kept.hedge and kept.carries < 0]
+    filled = sum((leg.filled for leg in entries), ZERO)
+    value = sum((leg.filled * leg.avg_price for leg in entries if leg.avg_price is not None), ZERO)
+    signal = record.signal
+    return Report(
+        signal_id=signal.signal_id,
+        symbol=signal.symbol,
+        side=signal.side,
+        state=signal_state(turn, record),
+        revision=record.revision,
+        code=record.code,
+        text=record.text[:512],
+        quantity=parent_quantity(record),
+        filled=filled,
+        avg_price=_average(value, filled),
+        avg_price_usd=_average_usd(turn, record, legs),
+        realized_usd=_sum([leg.realized_usd for leg in legs]),
+        fees_usd=_sum([leg.fees_usd for leg in legs]),
+        residual_quantity=sum((leg.open_quantity for leg in legs), ZERO),
+        residual_usd=_residual_usd(turn, record),
+        unknown_legs=sum(leg.state is LegState.UNKNOWN for leg in legs),
+        stale_rates=sum(leg.stale_rate for leg in legs),
+        duplicate=duplicate,
+        legs=legs,
+        received_ns=record.received_ns,
+        changed_ns=turn.now_ns,
+    )
+
+
+def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
+    """One word for the whole signal; `unknown` as long as one of its orders is."""
+    if record.decision == "rejected":
+        return SignalState.REJECTED
+    orders = [order for leg in record.legs for order in leg_orders(turn.state, leg)]
+    if any(order.state is LegState.UNKNOWN for order in orders):
+        return SignalState.UNKNOWN
+    busy = any(order.live or order.missing for order in orders)
+    held = any(leg.open for leg in record.legs)
+    traded = any(order.filled for order in orders)
+    if any(leg.carry_pending for leg in record.legs):
+        return SignalState.WORKING  # between two contracts it may be flat for a moment, and is not over
+    rolled = {leg.carries for leg in record.legs}
+    if any(leg.closing for number, leg in enumerate(record.legs) if number not in rolled):
+        if busy or held:
+            return SignalState.FLATTENING
+        if not traded:
+            return SignalState.NOT_FILLED
+        return SignalState.FLATTENED if record.decision == "flatten" else SignalState.CLOSED
+    entries = [order for order in orders if order.role is OrderRole.ENTRY]
+    if any(order.live or order.missing for order in entries):
+        return SignalState.WORKING
+    if not traded:
+        return SignalState.NOT_FILLED
+    if not held and not record.signal.reduce_only and not busy:
+        return SignalState.CLOSED
+    complete = len(entries) == sum(not leg.hedge for leg in record.own_legs)
+    full = complete and all(order.state is LegState.FILLED for order in entries)
+    return SignalState.FILLED if full else SignalState.PARTIAL
+
+
+def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> LegReport:
+    orders = list(leg_orders(turn.state, leg))
+    opening = [order for order in orders if order.role in OPENING]
+    sums = leg_sums(turn.state, leg, entries_only=True)
+    filled = sums.bought if leg.sign > 0 else sums.sold
+    value = sums.bought_value if leg.sign > 0 else sums.sold_value
+    average = _average(value, filled)
+    rate = rate_to_usd(turn.state, leg)
+    newest = newest_rate(turn.state, leg)
+    used = newest if leg.open or leg.rate is None else leg.rate
+    point_usd = None if rate is None or leg.market is None else rate * leg.market.point_value
+    first = opening[0] if opening else None
+    return LegReport(
+        leg=number,
+        platform=leg.platform,
+        account=leg.account,
+        contract=leg.market.contract if leg.market is not None else "",
+        client_order_id=first.order.client_order_id if first is not None else "",
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        state=_leg_state(leg, orders, opening),
+        quantity=leg.quantity,
+        filled=filled,
+        open_quantity=leg.open,
+        avg_price=average,
+        slippage_points=_slippage(record, leg, average),
+        notional_usd=None if point_usd is None or average is None else filled * average * point_usd,
+        realized_usd=leg.realized_usd,
+        fees_usd=leg_fees_usd(turn.state, leg),
+        usd_rate=None if used is None else used.value,
+        usd_rate_ns=0 if used is None else used.true_ns,
+        usd_rate_source="" if used is None else used.source,
+        stale_rate=leg.stale_rate or bool(leg.open and is_stale(turn.state, newest)),
+        missing_fills=sum((order.missing for order in orders), ZERO),
+        protection=leg.protection,
+        code=leg.code if leg.code is not Code.NONE or first is None else first.code,
+        text=(leg.text or (first.text if first is not None else ""))[:512],
+        sent_ns=first.sent_ns if first is not None else 0,
+        acked_ns=first.acked_ns if first is not None else 0,
+        first_fill_ns=first.first_fill_ns if first is not None else 0,
+        last_fill_ns=max((order.last_fill_ns for order in opening), default=0),
+    )
+
+
+def _leg_state(leg: LegRecord, orders: list[OrderRecord], opening: list[OrderRecord]) -> LegState:
+    if any(order.state is LegState.UNKNOWN for order in orders):
+        return LegState.UNKNOWN
+    if opening:
+        return opening[-1].state
+    return LegState.REJECTED if leg.code is not Code.NONE else LegState.PENDING
+
+
+def _slippage(record: SignalRecord, leg: LegRecord, average: Decimal | None) -> Decimal | None:
+    """Points worse than expected (positive is a cost): against the quote, or the order's own price."""
+    if average is None or leg.market is None or leg.carries >= 0:
+        return None
+    signal = record.signal
+    expected = leg.market.ask if leg.sign > 0 else leg.market.bid
+    if signal.order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT):
+        expected = signal.limit_price
+    elif signal.order_type is OrderType.STOP:
+        expected = signal.stop_price
+    return None if expected is None else (average - expected) * leg.sign
+
+
+def _average_usd(turn: Turn, record: SignalRecord, legs: tuple[LegReport, ...]) -> Decimal | None:
+    """Entry price weighed by each leg's USD per point, so that legs of different size per point add up."""
+    weight = value = ZERO
+    for report, leg in zip(legs, record.legs, strict=True):
+        if leg.hedge or leg.carries >= 0 or report.avg_price is None:
+            continue
+        rate = rate_to_usd(turn.state, leg)
+        if rate is None or leg.market is None:
+            return None
+        weight += report.filled * leg.market.point_value * rate
+        value += report.filled * leg.market.point_value * rate * report.avg_price
+    return _average(value, weight)
+
+
+def _residual_usd(turn: Turn, record: SignalRecord) -> Decimal | None:
+    """Value of what the legs hold, at the newest quote that came with an event; signed."""
+    total = ZERO
+    for leg in record.legs:
+        if not leg.open:
+            continue
+        rate = rate_to_usd(turn.state, leg)
+        market = leg.market
+        mark = None if market is None else (market.bid if leg.open > 0 else market.ask)
+        if rate is None or market is None or mark is None:
+            return None
+        total += leg.open * mark * market.point_value * rate
+    return total
+
+
+def _average(value: Decimal, weight: Decimal) -> Decimal | None:
+    return _WIDE.divide(value, weight).quantize(_PRECISION, context=_WIDE).normalize() if weight else None
+
+
+def _sum(amounts: list[Decimal | None]) -> Decimal | None:
+    total = ZERO
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total
+
+
+def report_of_orphans(turn: Turn, signal: Signal, key: str) -> Report:
+    """Answer to a signal whose orders are at the platforms while the journal has lost it: not traded again."""
+    orphans = [(order_id, orphan) for order_id, orphan in turn.state.orphans.items() if orphan.key == key]
+    filled = ZERO
+    for execution in turn.state.executions.values():
+        if execution.counts and any(execution.order_id == order_id for order_id, _ in orphans):
+            filled += execution.quantity
+    return Report(
+        signal_id=signal.signal_id,
+        symbol=signal.symbol,
+        side=signal.side,
+        state=SignalState.UNKNOWN,
+        revision=0,
+        code=Code.DUPLICATE_SIGNAL,
+        text=f"{len(orphans)} orders of this signal are at the platforms, but the journal has lost it; not sent again",
+        quantity=signal.quantity or ZERO,
+        filled=filled,
+        avg_price=None,
+        avg_price_usd=None,
+        realized_usd=None,
+        fees_usd=None,
+        residual_quantity=ZERO,
+        residual_usd=None,
+        unknown_legs=len(orphans),
+        duplicate=True,
+        legs=(),
+        received_ns=turn.now_ns,
+        changed_ns=turn.now_ns,
+    )
+
+
+def is_done(turn: Turn, record: SignalRecord) -> bool:
+    """Nothing of the signal can change any more, late answers apart."""
+    if record.decision == "rejected":
+        return True
+    for leg in record.legs:
+        if leg.carry_pending or leg.open or any(order.live or order.missing for order in leg_orders(turn.state, leg)):
+            return False
+    if record.signal.policy.kind is FanOutKind.PRIMARY_THEN_HEDGE:
+        return all(not leg.open for leg in record.legs)
+    return True

@@ -1,0 +1,267 @@
+"""The contract in front of each root, live: asks the rules, looks at the platforms, writes the symbol directory.
+
+It lives in the gateway process because the decision must be in the same journal as the orders: after a crash the
+journal says which side of the roll everybody is on, and no order can lie between the two. The directory is then made to
+say what the journal says, by one store that all adapters see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from ...shm.segment import SegmentError
+from ...shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
+from ..config import GatewayConfig
+from ..engine import ContractChosen, ContractNews, ContractRecord, RollSpread
+from ..errors import ConfigError
+from ..instruments.contract_code import Contract, parse_code
+from ..instruments.refusals import InstrumentRefused
+from ..instruments.rollover import Rollover
+from ..logs import Log
+from ..messages import Hello
+from .markets import Markets
+from .quotes import DEAD_AFTER_NS, BoardQuote
+from .roll_decision import Standing
+from .roll_tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, VolumeMoved, WarmUp
+from .volumes import TradedVolumes
+
+_NS_PER_S: Final = 1_000_000_000
+_RETIRE_NS: Final = 60 * _NS_PER_S
+_WIDEST: Final = Decimal("0.01")
+
+
+class LiveContracts:
+    """Used by the gateway's thread. `step` about once a second; `apply` after its events are on disk."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        folder: Path,
+        markets: Markets,
+        log: Log,
+    ) -> None:
+        rollover = markets.rollover
+        self._config = config
+        self._folder = folder
+        self._markets = markets
+        self._log = log
+        self._volumes = TradedVolumes(folder, list(config.platforms))
+        self._retire_at_ns = 0
+        self._to_warm: dict[str, WarmUp] = {}
+        self._pairs: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+        futures = {each.symbol for each in markets.catalog.futures()}
+        self._roots = config.rolling_roots(futures)
+        for root in self._roots:
+            if config.symbol(root).contract:
+                _check_contract(f"contract of {root}", config.symbol(root).contract, (root,), rollover)
+        for code in (*config.rollover.dates, *config.rollover.switch_at):
+            _check_contract("a contract under rollover", code, futures, rollover)
+        dates = RollDates(
+            front=lambda root, now_ns: rollover.front_contract(root, _utc(now_ns)).code,
+            switch_ns=lambda code: _switch_ns(rollover, code),
+            fence_ns=lambda code: int(rollover.last_session_start(_parsed(code)).timestamp() * _NS_PER_S),
+        )
+        self._tracker = ContractTracker(
+            self._roots,
+            dates,
+            warm_ns=int(config.rollover.warm_s * _NS_PER_S),
+            fence_after_ns=int(config.rollover.fence_after_s * _NS_PER_S),
+        )
+
+    def step(
+        self, now_ns: int, contracts: Mapping[str, ContractRecord], hellos: Mapping[str, Hello]
+    ) -> list[ContractChosen | ContractNews]:
+        """What the engine is to be told now.
+
+        Args:
+            contracts: the engine's, which are on disk.
+            hellos: of each account that is known, by route.
+        """
+        self._volumes.count()
+
+        def standings(root: str, old: str, new: str) -> list[Standing]:
+            traders = [name for name, each in self._config.platforms.items() if each.enabled and root in each.symbols]
+            return [self._stand(name, root, new, now_ns, hellos) for name in traders]
+
+        decided = {root: record.contract for root, record in contracts.items()}
+        events: list[ContractChosen | ContractNews] = []
+        for each in self._tracker.step(now_ns, decided, standings):
+            if isinstance(each, WarmUp):
+                self._to_warm[each.root] = each
+            elif isinstance(each, FirstContract):
+                chosen = self._config.symbol(each.root).contract or each.contract
+                events.append(ContractChosen(root=each.root, contract=chosen))
+            elif isinstance(each, Roll):
+                events.append(self._roll(each, now_ns, hellos))
+            elif isinstance(each, RollWaits):
+                text = f"{each.root} does not roll from {each.old} to {each.new}, no platform moves: "
+                events.append(ContractNews(root=each.root, text=(text + "; ".join(each.reasons))[:512], waits=True))
+            else:
+                assert isinstance(each, VolumeMoved)
+                text = f"{each.root}: trade has moved on before the roll is due ({each.remark}); set rollover.dates"
+                events.append(ContractNews(root=each.root, text=text))
+        self._warm_up()
+        return events
+
+    def apply(self, contracts: Mapping[str, ContractRecord], now_ns: int) -> None:
+        """Make the directory say what was decided; call it only when that is on disk."""
+        try:
+            directory = SymbolDirectory.attach(self._folder)
+            for root in self._roots:
+                symbol_id, record = directory.id_of(root), contracts.get(root)
+                if symbol_id is None or record is None:
+                    continue
+                entry = self._entry(directory, symbol_id, root)
+                if entry.contract == record.contract:
+                    continue
+                # The old one's own name first: what is open there must have a name when the universal one moves on. A
+                # run folder made anew does not know the old one any more; the journal does.
+                old = entry.contract or record.previous
+                if entry.contract or now_ns < self._markets.expiry_ns(old):
+                    self._activate(directory, root, old)
+                roll_symbol(self._folder, root, record.contract, now_ns if entry.contract else 0)
+                self._log.info("contract in front", root=root, contract=record.contract, before=entry.contract)
+            if now_ns >= self._retire_at_ns:
+                self._retire_at_ns = now_ns + _RETIRE_NS
+                self._retire_expired(directory, now_ns)
+        except SegmentError as error:
+            # Not there yet, or held by somebody for a moment: the next turn finds the same difference.
+            self._log.warning("symbol directory cannot be written now", reason=str(error))
+
+    def _stand(self, platform: str, root: str, new: str, now_ns: int, hellos: Mapping[str, Hello]) -> Standing:
+        accounts = [hello for hello in hellos.values() if hello.platform == platform]
+        faults = [fault for hello in accounts if (fault := self._markets.contract_fault(hello, new))]
+        old_lots, new_lots = self._volumes.of(platform, root)
+        tick = self._markets.catalog[root].tick
+        old_quote, new_quote = self._quote(platform, root, now_ns), self._quote(platform, new, now_ns)
+        old_price, new_price = _middle(old_quote, tick), _middle(new_quote, tick)
+        if old_price is not None and new_price is not None:
+            self._pairs[platform, new] = old_price, new_price
+        elif new_quote is not None:
+            # Where a market switches while it is shut, its quotes may be nonsense: what they last were is the spread.
+            old_price, new_price = self._pairs.get((platform, new), (old_price, new_price))
+        return Standing(
+            platform=platform,
+            old_price=old_price,
+            new_price=new_price,
+            is_quoted=new_quote is not None,
+            obstacle="; ".join(faults),
+            old_volume=old_lots,
+            new_volume=new_lots,
+        )
+
+    def _quote(self, platform: str, symbol: str, now_ns: int) -> BoardQuote | None:
+        quote = self._markets.boards.latest(platform, symbol, now_ns)
+        # The market may be shut: what counts is that the adapter stands by its quote, not when it last moved.
+        if quote is None or now_ns - quote.true_ns > DEAD_AFTER_NS:
+            return None
+        return quote if quote.bid or quote.ask else None  # 0 is what some platforms say for none
+
+    def _warm_up(self) -> None:
+        """Have the next contracts subscribed; tried again in a second while somebody holds the directory."""
+        for root, step in list(self._to_warm.items()):
+            try:
+                self._activate(SymbolDirectory.attach(self._folder), root, step.new)
+                self._volumes.watch(root, step.new)
+            except SegmentError as error:
+                self._log.warning("symbol directory cannot be written now", root=root, reason=str(error))
+                continue
+            del self._to_warm[root]
+            self._log.info("next contract is warmed up", root=root, contract=step.new, front=step.old)
+
+    def _activate(self, directory: SymbolDirectory, root: str, code: str) -> None:
+        """Give a contract a name of its own in the directory; adapters subscribe what has one."""
+        root_id, code_id = directory.id_of(root), directory.id_of(code)
+        if root_id is None:
+            return
+        if code_id is None:
+            tick_size = self._entry(directory, root_id, root).tick_size
+            add_symbols(self._folder, [Symbol(0, code, code, tick_size)])
+        elif self._entry(directory, code_id, code).contract != code:
+            roll_symbol(self._folder, code, code, 0)
+
+    def _entry(self, directory: SymbolDirectory, symbol_id: int, name: str) -> Symbol:
+        """An entry; without a contract when whoever wrote it was killed in the middle: what it said is not known."""
+        try:
+            return directory.entry(symbol_id)
+        except RuntimeError as error:
+            self._log.warning("entry of the symbol directory is mended", symbol=name, reason=str(error))
+            return roll_symbol(self._folder, name, "", 0)
+
+    def _retire_expired(self, directory: SymbolDirectory, now_ns: int) -> None:
+        for entry in directory.entries():
+            contract = parse_code(entry.name) if entry.contract == entry.name else None
+            if contract is not None and contract.root in self._roots:
+                expiry_ns = self._markets.expiry_ns(entry.name)
+                if expiry_ns and now_ns >= expiry_ns:
+                    roll_symbol(self._folder, entry.name, "", 0)
+                    self._log.info("contract has expired and is no longer subscribed", contract=entry.name)
+
+    def _roll(self, step: Roll, now_ns: int, hellos: Mapping[str, Hello]) -> ContractChosen:
+        spreads = tuple(
+            RollSpread(platform=each.platform, old_price=each.old_price, new_price=each.new_price, spread=each.spread)
+            for each in step.standings
+        )
+        self._to_warm.pop(step.root, None)
+        self._pairs = {key: pair for key, pair in self._pairs.items() if key[1] != step.new}
+        self._volumes.unwatch(step.root)
+        markets = [
+            self._markets.context(hello, symbol, now_ns)
+            for hello in hellos.values()
+            if hello.platform in {each.platform for each in step.standings}
+            for symbol in (step.root, step.new)
+        ]
+        return ContractChosen(
+            root=step.root,
+            contract=step.new,
+            old=step.old,
+            policy=self._config.rollover.policy,
+            spreads=spreads,
+            markets=tuple(each for each in markets if each is not None),
+            left_behind=step.left_behind,
+            remark=step.remark,
+        )
+
+
+def _middle(quote: BoardQuote | None, tick: Decimal) -> Decimal | None:
+    """The middle of a quote; None for one that is none: a side of 0, crossed, or wider than 1 % and twenty ticks. Stops
+    are moved by the difference of two of these.
+    """
+    if quote is None:
+        return None
+    if quote.bid is None or quote.ask is None:
+        return (quote.bid or None) if quote.ask is None else (quote.ask or None)
+    middle = (quote.bid + quote.ask) / 2
+    widest = max(abs(middle) * _WIDEST, 20 * tick)
+    is_sound = quote.bid and quote.ask and 0 <= quote.ask - quote.bid <= widest
+    return middle if is_sound else None
+
+
+def _check_contract(what: str, code: str, roots: Container[str], rollover: Rollover) -> None:
+    """Raises ConfigError: a contract that nobody lists would be passed over in silence."""
+    contract = parse_code(code)
+    if contract is None or contract.root not in roots:
+        raise ConfigError(f"gateway_config.yaml: {what} was {code!r}; write root, month letter and year, such as NQH27")
+    try:
+        _switch_ns(rollover, code)
+    except (InstrumentRefused, ConfigError) as error:
+        raise ConfigError(f"gateway_config.yaml: {what} was {code!r}: {error}") from error
+
+
+def _switch_ns(rollover: Rollover, code: str) -> int:
+    return int(rollover.switch_at(_parsed(code)).timestamp() * _NS_PER_S)
+
+
+def _parsed(code: str) -> Contract:
+    contract = parse_code(code)
+    if contract is None:
+        raise ConfigError(f"contract was {code!r}; write root, month letter and two-digit year, such as NQH27")
+    return contract
+
+
+def _utc(now_ns: int) -> datetime:
+    return datetime.fromtimestamp(now_ns / _NS_PER_S, UTC)

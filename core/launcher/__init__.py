@@ -1,0 +1,1 @@
+"""The launcher: starts, pins, watches and restarts the processes; carries no data and no state that matters."""

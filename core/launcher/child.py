@@ -1,0 +1,119 @@
+"""One operating-system process of the launcher: started, heard, asked to stop, killed. No policy in here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from ...shm import host
+from ...shm.counters import CountersPage
+from ...shm.segment import SegmentError
+from ..process import ProcessId, ProcessSpec
+
+PROCESS_MODULE: Final = "nexus_gateway.core.process"
+_CONSOLE_KEEP_BYTES: Final = 1 << 20
+_STDERR: Final = 2
+
+
+class Child:
+    """The process of one spec, and its next one after a restart. Used by the launcher's thread."""
+
+    def __init__(self, spec: ProcessSpec, run_folder: Path, console_file: Path | None) -> None:
+        """`console_file`: takes what the process prints; None = this process's stderr."""
+        self.spec = spec
+        self._run_folder = run_folder
+        self._console_file = console_file
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._page: CountersPage | None = None
+        self._first_beat_ns: int | None = None
+        self.identity: ProcessId | None = None
+
+    def spawn(self) -> None:
+        """Start it. Raises OSError when the system cannot."""
+        interpreter, environment = host.own_interpreter()
+        command = [
+            *(interpreter, "-P"),  # the folder it is started from must not shadow our modules or anybody's
+            *("-m", PROCESS_MODULE, self.spec.name, "--run-folder", str(self._run_folder)),
+            *("--launcher", ProcessId.own().text),
+        ]
+        with self._open_console() as console:
+            self._popen = subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                **host.child_options(),
+            )
+        self.identity = ProcessId(self._popen.pid, host.started_ms(self._popen.pid) or 0)
+
+    def poll(self) -> int | None:
+        """Exit code when it has ended since `spawn`, told once; negative = ended by that signal. None = still there."""
+        if self._popen is None:
+            return None
+        code = self._popen.poll()
+        if code is not None:
+            self._popen = self._page = self._first_beat_ns = self.identity = None
+        return code
+
+    def wait(self, timeout_s: float) -> int | None:
+        """`poll`, waiting for the end for at most `timeout_s`."""
+        if self._popen is not None:
+            try:
+                self._popen.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                return None
+        return self.poll()
+
+    def last_beat_ns(self) -> int | None:
+        """System-wide monotonic time of its last sign of life, None = none since it was started.
+
+        Opening the page counts as none: only a second, later stamp shows that its loop turns.
+        """
+        page = self._attach_page()
+        if page is None or self.identity is None or page.segment.field("writer_pid") != self.identity.pid:
+            return None
+        beat_ns = page.segment.field("heartbeat_ns")
+        if self._first_beat_ns is None:
+            self._first_beat_ns = beat_ns
+        return None if beat_ns == self._first_beat_ns else beat_ns
+
+    def ask_to_stop(self) -> None:
+        """Request a clean end."""
+        if self._popen is not None and self._popen.poll() is None:
+            host.ask_to_stop(self._popen.pid)
+
+    def kill(self) -> None:
+        """End it, and all that it started, at once. The end is told by `poll`."""
+        if self._popen is not None and self._popen.poll() is None:
+            host.kill_tree(self._popen.pid)
+
+    def _attach_page(self) -> CountersPage | None:
+        if self._page is None or self._page.segment.is_replaced():
+            try:
+                self._page = CountersPage.attach(self._run_folder, self.spec.name)
+            except SegmentError:
+                self._page = None
+        return self._page
+
+    @contextlib.contextmanager
+    def _open_console(self) -> Iterator[IO[bytes] | int]:
+        if self._console_file is None:
+            # Never stdout: with --json that carries one object and nothing else. A service may have neither.
+            yield _STDERR if _is_open(_STDERR) else subprocess.DEVNULL
+            return
+        too_long = self._console_file.exists() and self._console_file.stat().st_size > _CONSOLE_KEEP_BYTES
+        with self._console_file.open("wb" if too_long else "ab") as file:
+            yield file
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""Cores and the caches they share: who is pinned where, and which of that will hurt.
+
+Two processes that hand ticks to each other want cores under one last-level cache; two that spin must not share a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ...shm import host
+
+_SYS_CPU: Final = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One cache. `kind` as Linux names it: Data, Instruction, Unified. `cores`: those that share it, sorted."""
+
+    level: int
+    kind: str
+    size_bytes: int
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What this process may run on. `caches` and `siblings` are empty where the system does not tell.
+
+    Attributes:
+        cores: usable by this process, sorted.
+        siblings: groups of cores that are threads of one physical core; only groups of two and more.
+    """
+
+    cores: tuple[int, ...]
+    caches: tuple[Cache, ...] = ()
+    siblings: tuple[tuple[int, ...], ...] = ()
+
+    def describe(self) -> list[str]:
+        """The machine, one line a fact."""
+        lines = [f"cores: {show_cores(self.cores)}"]
+        lines += [f"threads of one core: {show_cores(group)}" for group in self.siblings]
+        lines += [
+            f"L{cache.level} {cache.kind.lower()} cache, {cache.size_bytes >> 10} KiB: cores {show_cores(cache.cores)}"
+            for cache in self.caches
+            if len(cache.cores) > 1
+        ]
+        return lines
+
+    def describe_pinning(self, pinned: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """Who is pinned where, one line a process."""
+        return [f"{name}: {'cores ' + show_cores(cores) if cores else 'any core'}" for name, cores in pinned.items()]
+
+    def find_missing(self, pinned: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Processes that are pinned to cores which this process may not use, with these cores."""
+        missing = {name: tuple(core for core in cores if core not in self.cores) for name, cores in pinned.items()}
+        return {name: cores for name, cores in missing.items() if cores}
+
+    def warn(self, pinned: Mapping[str, tuple[int, ...]], spinning: Collection[str] = ()) -> list[str]:
+        """What about a pinning will cost latency, one line a finding.
+
+        Args:
+            spinning: processes that wait with `busy_spin`, so that each takes a whole core.
+        """
+        warnings = []
+        alone: dict[int, list[str]] = {}
+        for name, cores in pinned.items():
+            if len(cores) == 1:
+                alone.setdefault(cores[0], []).append(name)
+        for core, names in sorted(alone.items()):
+            if len(names) > 1:
+                warnings.append(f"core {core} is the only one of {', '.join(names)}: each waits while another runs")
+        for group in self.siblings:
+            names = [name for core in group for name in alone.get(core, [])]
+            if len(names) > 1 and len({core for core in group if core in alone}) > 1:
+                shared = f"threads {show_cores(group)} of one physical core"
+                warnings.append(f"{', '.join(names)} are pinned to {shared}: they share its speed")
+        if len(spinning) >= len(self.cores):
+            warnings.append(
+                f"{len(spinning)} processes spin on {len(self.cores)} cores, at most {len(self.cores) - 1} should; "
+                "set `idle: backoff`"
+            )
+        for name in spinning:
+            cores = pinned.get(name, ())
+            if not cores:
+                warnings.append(f"{name} spins and is pinned nowhere: the system moves it; give it a core of its own")
+                continue
+            guests = [other for other, theirs in pinned.items() if other != name and set(theirs) & set(cores)]
+            if guests:
+                warnings.append(f"{name} spins on cores {show_cores(cores)}, which {', '.join(guests)} use too")
+        return warnings + self._warn_far_apart(pinned)
+
+    def _warn_far_apart(self, pinned: Mapping[str, tuple[int, ...]]) -> list[str]:
+        last_level = max((cache.level for cache in self.caches), default=0)
+        used = {core for cores in pinned.values() for core in cores}
+        homes = [cache.cores for cache in self.caches if cache.level == last_level and used & set(cache.cores)]
+        if len(homes) < 2:
+            return []
+        groups = " | ".join(show_cores(cores) for cores in homes)
+        return [f"pinned cores share no last-level cache ({groups}): ticks between them take several times longer"]
+
+
+def read_topology(sys_cpu: Path = _SYS_CPU) -> Topology:
+    """The machine as the system describes it. Only Linux tells about caches and threads; elsewhere they stay empty."""
+    cores = host.available_cores()
+    caches: dict[tuple[int, str, tuple[int, ...]], Cache] = {}
+    siblings = set()
+    for core in cores:
+        for index in sorted((sys_cpu / f"cpu{core}" / "cache").glob("index*")):
+            level, kind, size, shared = (_read(index / name) for name in ("level", "type", "size", "shared_cpu_list"))
+            if level and kind and size and shared:
+                cache = Cache(int(level), kind, _parse_size(size), parse_cores(shared))
+                caches[(-cache.level, cache.kind, cache.cores)] = cache
+        group = _read(sys_cpu / f"cpu{core}" / "topology" / "thread_siblings_list")
+        if group and len(parse_cores(group)) > 1:
+            siblings.add(parse_cores(group))
+    return Topology(cores, tuple(caches[key] for key in sorted(caches)), tuple(sorted(siblings)))
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """Core numbers of a Linux list such as "0-3,8"."""
+    cores: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        cores.extend(range(int(first), int(last or first) + 1))
+    return tuple(cores)
+
+
+def show_cores(cores: tuple[int, ...]) -> str:
+    """The shortest list that `parse_cores` reads: "0-3,8"."""
+    parts: list[str] = []
+    start = 0
+    for end in range(1, len(cores) + 1):
+        if end == len(cores) or cores[end] != cores[end - 1] + 1:
+            first, last = cores[start], cores[end - 1]
+            parts.append(str(first) if first == last else f"{first}-{last}")
+            start = end
+    return ",".join(parts)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""  # containers and other systems leave these files out
+
+
+def _parse_size(text: str) -> int:
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)

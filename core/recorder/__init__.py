@@ -1,0 +1,1 @@
+"""The recorder: every tick of all rings to files, as a process of its own."""

@@ -1,0 +1,271 @@
+"""The recorder: every tick of every ring of a run folder, on disk as it was.
+
+It is only one more reader, so it can neither slow nor harm a writer. When the disk takes no more it stops reading and
+writing altogether, says so with an alarm, and tries again; see `docs/recorder.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import psutil
+
+from ...shm import host, run_folder
+from ...shm.counters import CountersPage
+from ...shm.recording.file import Follows, RecordingError
+from ...shm.recording.symbols import SymbolWatch
+from ...shm.recording.writer import LastFile, find_last, mend
+from ...shm.segment import SegmentError, SegmentState
+from ..errors import RunFolderError
+from ..logs import Log
+from ..process import ProcessContext
+from .stream import RingStream, Rotation, StreamCounters
+
+COUNTERS: Final = (
+    "ticks_recorded",
+    "ticks_lost",
+    "unknown_losses",
+    "bytes_written",
+    "files_opened",
+    "torn_tails_cut",
+    "rings",
+    "disk_full_alarm",
+    "disk_full_stops",
+    "sync_errors",
+)
+"""Counters page. `ticks_recorded + ticks_lost` is what was published into the rings' present segments, as far as seen.
+`unknown_losses`: how often a ring had been made anew unseen. `disk_full_alarm`: 1 while recording is stopped."""
+
+LOCK_FILE: Final = "recorder.lock"
+DEFAULT_KEEP_FREE_BYTES: Final = 256 << 20
+_POLL_S: Final = 1.0
+_RETRY_S: Final = 3.0
+_NAP_S: Final = 0.03
+
+
+class Recorder:
+    """Records a run folder into a recording folder. One process, one thread; nobody else may write that folder."""
+
+    def __init__(
+        self,
+        run_folder_path: Path,
+        folder: Path,
+        page: CountersPage,
+        log: Log,
+        *,
+        rotate_bytes: int = 256 << 20,
+        rotate_s: float = 3600.0,
+        flush_ms: int = 200,
+        keep_free_bytes: int = DEFAULT_KEEP_FREE_BYTES,
+    ) -> None:
+        """
+        Args:
+            page: made with `COUNTERS`.
+            keep_free_bytes: recording stops when the disk has less: the order journal usually shares it.
+
+        Raises:
+            RunFolderError: another recorder writes `folder`, or it is not usable.
+        """
+        self._run_folder = run_folder_path
+        self._folder = folder
+        self._log = log
+        self._page = page
+        self._keep_free_bytes = keep_free_bytes
+        self._lock = _lock_folder(folder)
+        for name in COUNTERS:
+            page.counter(name).set(0)
+        self._alarm = page.counter("disk_full_alarm")
+        self._stream_counters = StreamCounters(page)
+        self._rotation = Rotation(rotate_bytes, rotate_s, flush_ms)
+        self._symbols = SymbolWatch(run_folder_path)
+        self._streams: dict[str, RingStream] = {}
+        self._refused: dict[str, str] = {}
+        self._syncer = ThreadPoolExecutor(1, "recorder-sync")
+        self._polled_ns = 0
+        self._next_poll_s = 0.0
+        self._retry_at_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether recording is stopped because the disk takes no more."""
+        return self._alarm.value == 1
+
+    def step(self) -> bool:
+        """One turn: look for new rings, drain all rings, write what is due. Never waits for a ring.
+
+        Returns:
+            Whether the next turn should come at once; else sleep some 30 ms.
+        """
+        now_s = time.monotonic()
+        if self.stopped:
+            if now_s < self._retry_at_s:
+                return False
+            self._try_again()
+            return False
+        busy = False
+        try:
+            # A new ring shows in the folder's own time at once: at full speed it can come round within a second.
+            changed_ns = os.stat(self._run_folder).st_mtime_ns
+            if changed_ns != self._polled_ns or now_s >= self._next_poll_s:
+                self._polled_ns = changed_ns
+                self._next_poll_s = now_s + _POLL_S
+                self._poll(now_s)
+            for stream in self._streams.values():
+                busy |= stream.drain(now_s) >= stream.many_ticks
+                if stream.is_due(now_s):
+                    stream.write()
+        except OSError as error:
+            self._stop(error)
+        return busy
+
+    def close(self) -> None:
+        """Record what is waiting, end all files, wait until they are durable. The folder is free for another then."""
+        for stream in self._streams.values():
+            try:
+                if self.stopped:
+                    stream.pause()
+                else:
+                    stream.close()
+            except OSError as error:
+                self._stop(error)
+        self._streams.clear()
+        self._syncer.shutdown(wait=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _poll(self, now_s: float) -> None:
+        self._check_space()
+        # Before the rings: a ring made anew may use ids of a directory made anew.
+        self._symbols.look_for_directory()
+        for ring in run_folder.ring_names(self._run_folder):
+            if ring not in self._streams:
+                self._attach(ring)
+        for ring, stream in self._streams.items():
+            stream.end_aged_file(now_s)
+            try:
+                if stream.follow_ring():
+                    self._log.info("ring was made anew and read to its end", ring=ring)
+            except SegmentError:
+                pass  # its writer is still making it
+        self._page.counter("rings").set(len(self._streams))
+
+    def _attach(self, ring: str) -> None:
+        folder = self._folder / ring
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            last = self._mend(ring, folder)
+            stream = RingStream(
+                self._run_folder,
+                ring,
+                folder,
+                last,
+                self._symbols,
+                self._rotation,
+                self._stream_counters,
+                self._sync,
+            )
+        except (SegmentError, RecordingError, ValueError) as error:
+            if isinstance(error, SegmentError) and error.state is SegmentState.NOT_READY:
+                self._polled_ns = 0  # its writer is making it: look again in the next turn, not in a second
+            elif self._refused.get(ring) != str(error):
+                self._refused[ring] = str(error)
+                self._log.warning("ring cannot be recorded now", ring=ring, reason=str(error))
+            return
+        self._streams[ring] = stream
+        self._log.info("recording", ring=ring, follows=stream.follows.name.lower(), last_seq=stream.last_seq)
+        if stream.follows is Follows.NEW_RING_END_UNSEEN:
+            self._page.counter("unknown_losses").add()
+
+    def _mend(self, ring: str, folder: Path) -> LastFile | None:
+        torn = mend(folder, trust_index_since_ns=int(psutil.boot_time() * 1e9))
+        if torn:
+            self._page.counter("torn_tails_cut").add(torn)
+            self._log.warning("torn end of a recording was cut", ring=ring, files=torn)
+        return find_last(folder)
+
+    def _check_space(self) -> None:
+        free_bytes = shutil.disk_usage(self._folder).free
+        if free_bytes < self._keep_free_bytes:
+            raise OSError(f"{self._folder} has {free_bytes} bytes free, {self._keep_free_bytes} are kept for others")
+
+    def _stop(self, error: OSError) -> None:
+        if not self.stopped:
+            self._alarm.set(1)
+            self._page.counter("disk_full_stops").add()
+            self._log.error("recording stopped, the disk takes no more", reason=str(error), retry_s=_RETRY_S)
+        self._retry_at_s = time.monotonic() + _RETRY_S
+        for stream in self._streams.values():
+            stream.pause()
+
+    def _try_again(self) -> None:
+        lost_before = self._stream_counters.lost.value
+        try:
+            self._check_space()
+            for stream in self._streams.values():
+                stream.resume()
+        except OSError as error:
+            self._stop(error)
+            return
+        self._alarm.set(0)
+        self._next_poll_s = 0.0
+        self._log.info("recording goes on", ticks_lost_before=lost_before)
+
+    def _sync(self, descriptors: list[int]) -> None:
+        """Make files durable in another thread: on a slow disk it takes seconds, in which a ring would be lapped."""
+        self._syncer.submit(self._sync_now, descriptors)
+
+    def _sync_now(self, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                self._page.counter("sync_errors").add()
+                self._log.error("a recording may not be durable", reason=str(error))
+            finally:
+                os.close(descriptor)
+
+
+def main(context: ProcessContext) -> int:
+    """Entry of the recorder's process."""
+    settings = context.config.recorder
+    with Recorder(
+        context.run_folder,
+        settings.path,
+        context.open_counters(COUNTERS),
+        context.log,
+        rotate_bytes=settings.rotate_bytes,
+        rotate_s=settings.rotate_s,
+        flush_ms=settings.flush_ms,
+    ) as recorder:
+        while not context.stopping:
+            context.beat()
+            if not recorder.step():
+                time.sleep(_NAP_S)
+    return 0
+
+
+def _lock_folder(folder: Path) -> int | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = host.open_private(folder / LOCK_FILE, create=True)
+    except OSError as error:
+        raise RunFolderError(f"recording folder {folder} is not usable: {error}; name another one") from error
+    if not host.try_lock(descriptor):
+        os.close(descriptor)
+        raise RunFolderError(f"recording folder {folder} is used by another recorder; stop it or name another folder")
+    return descriptor
