@@ -27,14 +27,14 @@ class Mt5NettingRig(Rig):
     SETTINGS: ClassVar[Mapping[str, object]] = {"quotes_outside_session": True}  # on whatever day the tests run
     NOT_APPLICABLE: ClassVar[Mapping[str, str]] = {
         "d02": "0 is the terminal's word for no price (NaN here), and a crossed quote is sent as not known: "
-        "tests/test_mt5_bridge_ticks.py",
-        "o06": "a market order at the exchange cannot be changed; of a limit order: tests/test_mt5_bridge_orders.py",
-        "o09": "a deal is told once, however often the terminal lists it: tests/test_mt5_bridge_orders.py",
+        "tests/bridges/mt5/test_ticks.py",
+        "o06": "a market order at the exchange cannot be changed; of a limit order: tests/bridges/mt5/test_orders.py",
+        "o09": "a deal is told once, however often the terminal lists it: tests/bridges/mt5/test_orders.py",
         "o10": f"order_send blocks until the acknowledgement is there; {POLLED}",
-        "o12": f"what the terminal does not list yet no snapshot can show: tests/test_mt5_bridge_orders.py; {POLLED}",
-        "o23": f"{POLLED}: tests/test_mt5_bridge_orders.py has a deal that is listed late",
+        "o12": f"what the terminal does not list yet no snapshot can show: tests/bridges/mt5/test_orders.py; {POLLED}",
+        "o23": f"{POLLED}: tests/bridges/mt5/test_orders.py has a deal that is listed late",
         "o24": f"{POLLED}, and a terminal whose data stand still shows the same to a snapshot",
-        "o30": "what one symbol refuses is not the account's capability: tests/test_mt5_bridge_orders.py",
+        "o30": "what one symbol refuses is not the account's capability: tests/bridges/mt5/test_orders.py",
         "o32": "stop and target are two prices of one position: when one has closed it, the other is gone",
     }
     platform = "mt5_br"

@@ -1,7 +1,7 @@
 """The fields of every structure, in the order of the real module (mt5.md A.4): `name:type`.
 
 Types: i int, f float, b bool, s str, r a nested TradeRequest. One place for both ends: the module makes its types from
-it, the stand-in its rows. `tests/test_mt5_wheel.py` compares the names with the tables in the compiled module.
+it, the stand-in its rows. `tests/mt5_terminal/test_wheel.py` compares the names with the tables in the compiled module.
 """
 
 from __future__ import annotations

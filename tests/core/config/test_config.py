@@ -14,7 +14,7 @@ from nexus_gateway.shm import host
 from nexus_gateway.shm.tick import Platform
 from nexus_gateway.shm.writer import TickWriter
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def load(folder: Path, gateway: str | None = None, platforms: str | None = None) -> GatewayConfig:

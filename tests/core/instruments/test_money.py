@@ -16,7 +16,7 @@ from nexus_gateway.core.instruments.rate_history import RateHistory
 from nexus_gateway.core.instruments.refusals import InstrumentRefused, RateRefused
 
 CATALOG = load_catalog()
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 SECOND = 1_000_000_000
 NOW = 1_800_000_000 * SECOND
 BRL_20 = Money(Decimal(20), "BRL")

@@ -20,7 +20,7 @@ from tests.support.paper import NOON_NS, PaperDesk
 D = Decimal
 LIMIT, STOP = m.OrderType.LIMIT, m.OrderType.STOP
 SELL = m.Side.SELL
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_netting_positions_and_money_are_exact():

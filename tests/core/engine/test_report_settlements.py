@@ -16,7 +16,7 @@ from tests.support.commands import one_json_object, run_command
 from tests.support.orders import Desk, market, wide_limits
 
 D = Decimal
-DATA = Path(__file__).parents[2] / "shared" / "data" / "reference" / "b3_daily_2018-01-02.csv"
+DATA = Path(__file__).parents[4] / "shared" / "data" / "reference" / "b3_daily_2018-01-02.csv"
 CENT = D("0.01")
 RATE = 1 / D("5.50")
 

@@ -26,7 +26,7 @@ from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag
 
 from tests.reference_bridge import vectors, wire
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 VECTORS = vectors.make_vectors()
 GOOD = [each for each in VECTORS if not each.fault and not each.name.startswith("ticks_")]
 BAD = [each for each in VECTORS if each.fault]

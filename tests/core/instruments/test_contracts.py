@@ -18,7 +18,7 @@ from nexus_gateway.core.instruments.holiday_calendar import (
 from nexus_gateway.core.instruments.refusals import InstrumentRefused
 
 CATALOG = load_catalog()
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data" / "reference"
+REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference"
 
 
 def dates_of(code):

@@ -16,7 +16,7 @@ from nexus_gateway.core.instruments.symbol_mapping import PLATFORMS
 from nexus_gateway.core.instruments.symbols import SymbolBook, SymbolFile
 
 CATALOG = load_catalog()
-MAPPING = Path(__file__).resolve().parents[1] / "config" / "symbol_mappings.json"
+MAPPING = Path(__file__).resolve().parents[3] / "config" / "symbol_mappings.json"
 BOOK = SymbolFile(MAPPING, CATALOG).book
 NQH25 = Contract("NQ", 2025, 3)
 ON = date(2025, 2, 3)

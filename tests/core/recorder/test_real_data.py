@@ -14,7 +14,7 @@ from nexus_gateway.shm.writer import TickWriter
 
 from tests.support.recordings import make_recorder, recorded
 
-TRADES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cme-trades-2019-12-16"
+TRADES = Path(__file__).resolve().parents[4] / "shared" / "data" / "cme-trades-2019-12-16"
 CAPACITY = 1 << 17  # a chunk of the reader's fits twice
 
 

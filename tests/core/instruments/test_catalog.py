@@ -15,7 +15,7 @@ from nexus_gateway.core.instruments.price_grid import decimal_of_float
 from nexus_gateway.core.instruments.refusals import InstrumentRefused
 
 CATALOG = load_catalog()
-SPECS = Path(__file__).resolve().parents[2] / "shared" / "data" / "reference" / "instrument_specs.csv"
+SPECS = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference" / "instrument_specs.csv"
 
 REQUIRED = """
     ES NQ YM RTY MES MNQ MYM M2K CL MCL NG GC MGC SI HG 6E 6B 6J 6A 6C ZN ZB ZF ZT WIN IND WDO DOL
