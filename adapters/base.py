@@ -32,8 +32,8 @@ from ..core.messages import (
     SnapshotRequest,
 )
 from ..shm.symbols import Symbol
-from .contracts import PlatformNames
 from .feed import TickFeed
+from .symbol_watch import PlatformNames
 from .waiting import Readable, wait_readable
 
 Command = Order | Cancel | Replace

@@ -26,12 +26,12 @@ from ..core.transport import (
 )
 from ..shm.tick import Platform
 from .base import Adapter
-from .contracts import ContractWatch, MarketHours, PlatformNames
 from .feed import COUNTERS, TickFeed
 from .order_settings import SharedSettings, split_settings
 from .orders.channel import ORDER_COUNTERS, OrderChannel
 from .paper.adapter import PAPER_COUNTERS, PaperAdapter
 from .session import AdapterSession
+from .symbol_watch import ContractWatch, MarketHours, PlatformNames
 
 _TURN_S: Final = 0.1
 

@@ -16,8 +16,8 @@ import msgspec
 from ..core.logs import Log
 from ..shm.symbols import Symbol
 from .base import Adapter, LinkLostError
-from .contracts import ContractWatch, PlatformNames
 from .orders.channel import OrderChannel
+from .symbol_watch import ContractWatch, PlatformNames
 
 SILENCE_S: Final = 120.0
 """All symbols of a platform are seldom without a quote for so long while one of their markets is open; a halt of the

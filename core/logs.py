@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any, Final
 import msgspec
 
 from .errors import ConfigError
-from .secrecy import HIDDEN, is_secret
 
 LOG_SUFFIX: Final = ".jsonl"
 _ROTATE_BYTES: Final = 10 << 20
@@ -147,3 +147,14 @@ class TextFormatter(logging.Formatter):
 def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = getattr(record, "fields", {})
     return fields
+
+
+HIDDEN: Final = "(hidden)"
+
+
+_SECRET: Final = re.compile(r"token|password|passwd|secret|credential|private_key|api_key", re.IGNORECASE)
+
+
+def is_secret(key: str) -> bool:
+    """Whether a setting or log field of this name is kept out of texts that people or files may show around."""
+    return _SECRET.search(key) is not None

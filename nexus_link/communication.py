@@ -23,8 +23,7 @@ from ..core.messages import Bracket, FanOut, FanOutKind, Reject, RejectCode, Sid
 from .interface import NexusGatewayInterface
 from .orders.ledger import OrderLedger
 from .orders.outcomes import LinkStatus, SignalOutcome
-from .quoted_rates import rate_of_quote
-from .sizing import InstrumentTable, Sizing, SizingRefused, size_position
+from .sizing import InstrumentTable, Sizing, SizingRefused, rate_of_quote, size_position
 
 if TYPE_CHECKING:
     from .market_view import Quote

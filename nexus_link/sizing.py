@@ -1,23 +1,28 @@
 """From money at risk to lots: risk per trade, stop distance, point value, currency, floored to the lot step.
 
 Exact decimals from end to end. What cannot be measured is refused with a code and the numbers, never guessed: no rate
-is ever 1:1, and a size below one lot step is refused, never rounded up to the first lot.
+is ever 1:1, and a size below one lot step is refused, never rounded up to the first lot. Currency rates come from
+quotes that NEXUS reads anyway: currency pairs, and B3's dollar futures for the real.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import ROUND_FLOOR, Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from ..core.errors import GatewayError
 from ..core.instruments.catalog import Catalog, Instrument
-from ..core.instruments.currency import CurrencyConverter, Rate
+from ..core.instruments.currency import CurrencyConverter, Rate, live_rate
 from ..core.instruments.money import Money
 from ..core.instruments.refusals import RATE_STALE, InstrumentRefused, RateRefused
 from ..core.messages import RejectCode
+
+if TYPE_CHECKING:
+    from .market_view import Quote
+    from .sizing import InstrumentTable
 
 _REAIS_PER_1000_DOLLARS: Final = ("WDO", "DOL")
 _CENT: Final = Decimal("0.01")
@@ -152,3 +157,19 @@ class InstrumentTable:
         """Every symbol of the platforms whose price is a currency rate."""
         symbols = dict.fromkeys(symbol for listed in self._platform_symbols.values() for symbol in listed)
         return tuple(symbol for symbol in symbols if self.rate_pair(symbol) is not None)
+
+
+def rate_of_quote(quote: Quote, instruments: InstrumentTable, max_age_ns: int) -> Rate | None:
+    """The rate in a quote; None when its symbol is no rate, or the quote is stale, one-sided, crossed or too wide.
+
+    What is refused here leaves the older rate to age, and in the end to refuse a size.
+    """
+    pair = instruments.rate_pair(quote.symbol)
+    if pair is None or quote.is_stale:
+        return None
+    base, counter, divisor = pair
+    source = f"{quote.platform} {quote.symbol}"
+    try:
+        return live_rate(base, counter, quote.bid, quote.ask, source, quote.ts_recv_ns, max_age_ns, divisor)
+    except RateRefused:
+        return None

@@ -22,9 +22,9 @@ from ...core.messages import (
     find_client_order_id,
 )
 from ..base import Command
-from ..bridge_clock import ClockOffset
 from .frames import FrameError
 from .messages import Place
+from .session import ClockOffset
 
 
 def make_place(order: Order, clock: ClockOffset) -> Place:

@@ -2,18 +2,19 @@
 
 Bytes to send gather in `outgoing`; messages come in through `take`. A breach of the protocol, silence, and a bridge
 that talks but does not listen all end the session: each new one begins with a snapshot, which is always right.
+`ClockOffset` measures how far the bridge's clock is ahead of ours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import deque
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from ...core.messages import Cancel, Replace
-from ..bridge_clock import ClockOffset
 from .frames import MESSAGE, FrameError, pack_frame
 from .messages import (
     Ack,
@@ -247,3 +248,33 @@ class BridgeSession:
             self._probe_seq, self._probe_ns = (self._last_sent, now_ns) if waits else (0, 0)
         if beat.echo_sent_ns:
             self.clock.add(beat.echo_sent_ns, beat.echo_received_ns, beat.sent_ns, utc_ns)
+
+
+_SAMPLES: Final = 16
+
+
+class ClockOffset:
+    """From the newest exchanges of stamps the one with the shortest round trip: it has the least room for error.
+
+    Attributes:
+        offset_ns: bridge's clock minus ours; 0 before the first sample.
+        round_trip_ns: of the sample it is from; the offset is right to half of this.
+    """
+
+    def __init__(self) -> None:
+        self.offset_ns = 0
+        self.round_trip_ns = 0
+        self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
+
+    def add(self, sent_ns: int, bridge_received_ns: int, bridge_sent_ns: int, received_ns: int) -> None:
+        """One exchange: when we sent and received by our clock, when the bridge received and sent by its own."""
+        round_trip_ns = (received_ns - sent_ns) - (bridge_sent_ns - bridge_received_ns)
+        if round_trip_ns < 0:
+            return  # a clock was set meanwhile
+        offset_ns = ((bridge_received_ns - sent_ns) + (bridge_sent_ns - received_ns)) // 2
+        self._samples.append((round_trip_ns, offset_ns))
+        self.round_trip_ns, self.offset_ns = min(self._samples)
+
+    def latest_at_bridge(self, utc_ns: int) -> int:
+        """Our time by the bridge's clock, early by what is not known; 0 stays 0."""
+        return max(utc_ns + self.offset_ns - self.round_trip_ns // 2, 1) if utc_ns else 0

@@ -43,10 +43,10 @@ from ...shm.writer import empty_ticks
 from ..base import LinkLostError, OrderEvent, PlatformAccount
 from ..bridge.adapter import BridgeAdapter
 from ..bridge.messages import BridgeAccount
-from ..contracts import PlatformNames
 from ..feed import COUNTERS, TickFeed
 from ..order_settings import split_settings
 from ..paper.adapter import PAPER_COUNTERS
+from ..symbol_watch import PlatformNames
 from ..waiting import Readable, wait_readable
 
 _RING_SLOTS: Final = 1 << 16
@@ -86,7 +86,7 @@ class CertifyBench:
         if not (isinstance(adapter_class, type) and issubclass(adapter_class, BridgeAdapter)):
             raise ConfigError(
                 f"platform_configs.yaml: {platform}.adapter was {entry.adapter!r}, which needs no bridge; name the "
-                "platform's real adapter, such as nexus_gateway.adapters.mt5_global:Mt5GlobalAdapter"
+                "platform's real adapter, such as nexus_gateway.adapters.mt5:Mt5GlobalAdapter"
             )
         own_catalog = config.orders.instruments_file
         self.catalog: Catalog = load_catalog(None if own_catalog is None else Path(own_catalog).expanduser())

@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from ...core.errors import ConfigError
+from ...core.instruments.catalog import load_catalog
 from ...core.instruments.contract_code import parse_code
 from ...core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
+from ...core.instruments.sessions import load_sessions
 from ...core.messages import AccountMode, Capabilities, Instrument, OrderType, TimeInForce
 from ...core.transport import ensure_token
 from ...shm.symbols import Symbol
@@ -23,10 +25,11 @@ from ..bridge.adapter import BridgeAdapter
 from ..bridge.counters import BridgeCounters
 from ..bridge.messages import BridgeAccount, BridgeHello
 from ..bridge.process import BridgeFiles
+from ..bridge.quote_hours import QuoteHours
 from ..bridge.settings import BridgeSettings
 from ..bridge.ticks import TickIntake
 from ..feed import TickFeed
-from .settings import MAX_SYMBOL_CHARACTERS, Mt5Settings
+from .settings import MAX_SYMBOL_CHARACTERS, Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings
 
 _NS_PER_S: Final = 1_000_000_000
 _ORDER_TYPES: Final = tuple(OrderType)
@@ -213,3 +216,39 @@ class Mt5Adapter(BridgeAdapter):
             f"platform {self.feed.name!r}: {key} at the terminal was {there or 'not named'!r}, must be {wanted!r}; log "
             f"in to the right account there, or correct settings.{key}; nothing was subscribed or sent"
         )
+
+
+class Mt5GlobalAdapter(Mt5Adapter):
+    """Names: `settings.names`, else the symbol mappings' with `settings.suffix` behind it ("US500" -> "US500.cash")."""
+
+    SETTINGS: ClassVar[type[BridgeSettings]] = Mt5GlobalSettings
+    settings: Mt5GlobalSettings
+
+    def _mapped_name(self, symbol: Symbol) -> str:
+        name = super()._mapped_name(symbol)
+        # A future has its exchange's name at every broker.
+        return name if symbol.contract else name + self.settings.suffix
+
+
+class Mt5BrazilAdapter(Mt5Adapter):
+    """Crossed quotes and those of closed hours do not reach the ring (counted: `bridge_quotes_gated`); trades do."""
+
+    SETTINGS: ClassVar[type[BridgeSettings]] = Mt5BrazilSettings
+    settings: Mt5BrazilSettings
+    _hours: QuoteHours | None = None
+
+    def subscribe(self, symbols: Sequence[Symbol]) -> None:
+        if self._hours is None:
+            self._hours = QuoteHours(
+                self._intake,
+                self.catalog or load_catalog(),
+                self.sessions or load_sessions(),
+                keep_closed=self.settings.quotes_outside_session,
+            )
+        self._hours.follow(symbols)
+        super().subscribe(symbols)
+
+    def _turn(self) -> int:
+        if self._hours is not None:
+            self._hours.turn()
+        return super()._turn()

@@ -21,7 +21,7 @@ from ...shm.reader import TickReader
 from ...shm.symbols import Symbol
 from ...shm.tick import TickFlag
 from ..base import Adapter, Command, OrderDesk, PlatformAccount
-from ..contracts import describe_from_catalog
+from ..symbol_watch import describe_from_catalog
 from .exchange import PaperExchange, new_book
 from .matching import make_quote
 from .settings import PaperSettings

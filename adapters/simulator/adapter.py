@@ -19,8 +19,8 @@ from ...shm.symbols import Symbol
 from ...shm.tick import TICK_DTYPE, TickFlag
 from ...shm.writer import empty_ticks
 from ..base import Adapter
-from ..contracts import describe_from_catalog
 from ..feed import TickFeed
+from ..symbol_watch import describe_from_catalog
 from .link import SimulatedLink
 from .market import MarketShape, SimulatedMarket
 

@@ -28,7 +28,7 @@ from ..logs import set_up_logs
 from . import certify as cli_certify
 from . import instruments as cli_instruments
 from . import orders as cli_orders
-from .common import (
+from .command import (
     EXIT_NOT_RUNNING,
     EXIT_TROUBLE,
     ConfigFolder,

@@ -15,7 +15,7 @@ import typer
 
 from ...shm import host
 from ..errors import ConfigError, GatewayError
-from .common import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
+from .command import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
 
 app = typer.Typer()
 journal_app = typer.Typer(no_args_is_help=True, help="The journal: backup, restore, verify, export.")

@@ -32,7 +32,7 @@ from ..messages import (
 )
 from . import journal as cli_journal
 from . import stage as cli_stage
-from .common import (
+from .command import (
     EXIT_NOT_RUNNING,
     EXIT_TROUBLE,
     REQUEST,

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import GatewayError
 from ..messages import StageChange
-from .common import (
+from .command import (
     REQUEST,
     ConfigFolder,
     JsonFlag,

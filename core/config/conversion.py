@@ -12,7 +12,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct, inspect
 
 from ..errors import ConfigError
-from ..secrecy import HIDDEN, is_secret
+from ..logs import HIDDEN, is_secret
 from .yaml_file import KeyPath, show_path
 
 StructType = TypeVar("StructType", bound=Struct)

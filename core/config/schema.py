@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
 
 from ...shm import host
 from ...shm.layout import SYMBOL_NAME_BYTES
@@ -202,6 +203,13 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 raise ValueError(f"usd_rates.{currency} was {rate}, must be above 0; write USD for one {currency}")
 
 
+_ENTRIES_OF_0_1: Final = {
+    "nexus_gateway.adapters.mt5_global:Mt5GlobalAdapter": "nexus_gateway.adapters.mt5:Mt5GlobalAdapter",
+    "nexus_gateway.adapters.mt5_brazil:Mt5BrazilAdapter": "nexus_gateway.adapters.mt5:Mt5BrazilAdapter",
+}
+"""Names that release 0.1 had for adapters that have moved: configurations written for it stay valid."""
+
+
 class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One platform. `adapter` and `symbols` have no default: a platform that somebody listed must not be simulated
     by omission. `settings` belong to the adapter's class, which checks them with `convert_settings`.
@@ -214,6 +222,7 @@ class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     settings: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
+        force_setattr(self, "adapter", _ENTRIES_OF_0_1.get(self.adapter, self.adapter))
         if not _ENTRY.fullmatch(self.adapter):
             raise ValueError(
                 f"adapter was {self.adapter!r}, must be 'module:Class'; for a simulation write {SIMULATOR}"

@@ -7,9 +7,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from ..messages import LegState, RejectCode
+from ..messages import (
+    KillLevel,
+    LegState,
+    RejectCode,
+)
 from .effects import Alert, Effect
-from .state import EngineState, LegRecord, OrderRecord, PositionRecord, RouteRecord, SignalRecord
+from .state import (
+    EngineState,
+    LegRecord,
+    OrderRecord,
+    PositionRecord,
+    RouteRecord,
+    SignalRecord,
+)
 
 
 class Turn:
@@ -126,3 +137,9 @@ def signals_of_route(state: EngineState, route: str) -> Iterator[SignalRecord]:
         signal = state.signals[signal_id]
         if any(leg.route == route for leg in signal.legs):
             yield signal
+
+
+def kill_level(state: EngineState, route: str) -> KillLevel:
+    """The rung in force on a route: the higher of its own and everybody's."""
+    record = state.kills.get(route)
+    return state.kill if record is None else max(state.kill, record.level)

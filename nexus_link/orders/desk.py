@@ -10,13 +10,12 @@ from typing import Final
 from ...core.logs import Log
 from ...core.messages import Message, Reject, Signal, SignalCancel, SignalClose
 from ...core.transport import MOST_TOGETHER, LinkClient
-from ..outcome_waiters import OutcomeWaiters
 from .book import SignalBook, SignalConflictError
 from .kept_changes import KeptChanges
 from .options import LinkOptions
 from .outbox import Outbox, OutboxError
 from .outcomes import SignalOutcome
-from .waiters import fail, resolve
+from .waiters import OutcomeWaiters, fail, resolve
 
 _AT_MOST: Final = 256
 

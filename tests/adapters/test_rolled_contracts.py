@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from nexus_gateway.adapters.base import PlatformAccount
-from nexus_gateway.adapters.contracts import ContractWatch, MarketHours, PlatformNames, describe_from_catalog
 from nexus_gateway.adapters.feed import TickFeed
 from nexus_gateway.adapters.orders.guard import refuse_command
 from nexus_gateway.adapters.session import AdapterSession, SessionPolicy
+from nexus_gateway.adapters.symbol_watch import ContractWatch, MarketHours, PlatformNames, describe_from_catalog
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.instruments.refusals import SymbolRefused

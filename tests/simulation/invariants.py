@@ -6,10 +6,9 @@ from decimal import Decimal
 
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
-from nexus_gateway.core.engine.operator.kill import kill_level
 from nexus_gateway.core.engine.signals.reports import make_report
 from nexus_gateway.core.engine.state import LegRecord, SignalRecord
-from nexus_gateway.core.engine.turn import Turn
+from nexus_gateway.core.engine.turn import Turn, kill_level
 from nexus_gateway.core.risk import day_bounds
 
 from tests.simulation.gateway import Gateway

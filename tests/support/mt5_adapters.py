@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from nexus_gateway.adapters.mt5_brazil import Mt5BrazilAdapter
-from nexus_gateway.adapters.mt5_global import Mt5GlobalAdapter
+from nexus_gateway.adapters.mt5.adapter import Mt5BrazilAdapter, Mt5GlobalAdapter
 
 
 class GlobalAdapter(Mt5GlobalAdapter):

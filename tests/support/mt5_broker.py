@@ -26,8 +26,8 @@ from tests.support.launched import QUICK
 T = TypeVar("T")
 ACCOUNTS = {"global": ("mt5", "5001234", "StandIn-Demo"), "b3": ("mt5_br", "70012345", "StandInB3-PRD")}
 ADAPTERS = {
-    "mt5": "nexus_gateway.adapters.mt5_global:Mt5GlobalAdapter",
-    "mt5_br": "nexus_gateway.adapters.mt5_brazil:Mt5BrazilAdapter",
+    "mt5": "nexus_gateway.adapters.mt5:Mt5GlobalAdapter",
+    "mt5_br": "nexus_gateway.adapters.mt5:Mt5BrazilAdapter",
 }
 
 

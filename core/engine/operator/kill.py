@@ -33,13 +33,7 @@ from ..orders.links import request_snapshot, want_snapshot
 from ..orders.placement import send_order, want_cancel
 from ..settings import NS_PER_MS
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
-from ..turn import Turn, live_orders, signals_of_route
-
-
-def kill_level(state: EngineState, route: str) -> KillLevel:
-    """The rung in force on a route: the higher of its own and everybody's."""
-    record = state.kills.get(route)
-    return state.kill if record is None else max(state.kill, record.level)
+from ..turn import Turn, kill_level, live_orders, signals_of_route
 
 
 def apply_kill(turn: Turn, command: Kill, peer: str) -> None:

@@ -18,8 +18,7 @@ from ...messages import (
 from ..effects import AnswerAdmin
 from ..signals.reports import make_report
 from ..state import RouteRecord
-from ..turn import Turn, live_orders
-from .kill import kill_level
+from ..turn import Turn, kill_level, live_orders
 
 _MAX_ROWS = 5_000
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from ...messages import Correction, CorrectionKind, Fill, LegState, RejectCode
-from ..attribution import absorb_external
 from ..state import ZERO, ExecutionRecord, LegRecord, route_of
 from ..turn import Turn
+from .exits import absorb_external
 from .lifecycle import end_order, refresh_order, revive_order
 from .money import is_stale, leg_realized_usd, newest_rate
 from .recognition import find_own_id, recognise

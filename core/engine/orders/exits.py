@@ -3,7 +3,8 @@
 A loop towards flat, one step per turn: cancel what still works, wait until that is certain, close what is
 open, look again. It never has two closing orders in flight for the same lots, and never closes more than the
 account holds. While the market is shut it tries rarely and for as long as it takes; it goes on at once when the market
-opens.
+opens. Lots that another program or a person traded against ours on a netting account have closed our legs, and are
+subtracted here (`absorb_external`, `absorb_lost_tickets`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from decimal import Decimal
 from typing import Final
 
 from ...messages import AccountMode, OrderRole, RejectCode, Side
-from ..attribution import absorb_lost_tickets
 from ..settings import NS_PER_MS
 from ..state import ZERO, LegRecord, SignalRecord
 from ..turn import Turn, leg_orders
@@ -124,3 +124,38 @@ def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         leg.exit_failures = 0
         leg.retry_ns = 0
     turn.touch(signal.signal.signal_id)
+
+
+def absorb_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:
+    """Let foreign lots (signed) reduce our open legs on the other side, those first that opened first.
+
+    Without this, closing such a leg later would send an order for lots that are gone, and open the opposite.
+    On hedging accounts positions are separate and this does nothing.
+    """
+    holders = turn.state.routes[route].holders
+    if turn.state.routes[route].hello.account_mode is not AccountMode.NETTING:
+        return
+    for signal_id in list(holders):
+        for leg in turn.state.signals[signal_id].legs:
+            if not lots:
+                return
+            if leg.route != route or leg.symbol != symbol or leg.open * lots >= 0:
+                continue
+            taken = min(abs(leg.open), abs(lots)).copy_sign(lots)
+            _take_from_leg(turn, signal_id, leg, taken)
+            lots -= taken
+            turn.touch(signal_id)
+
+
+def absorb_lost_tickets(turn: Turn, signal_id: str, leg: LegRecord, held: Decimal) -> None:
+    """A hedging leg whose tickets are no longer there was closed by somebody: only `held` lots are left."""
+    gone = abs(leg.open) - held
+    if gone > 0:
+        _take_from_leg(turn, signal_id, leg, gone.copy_sign(-leg.open))
+
+
+def _take_from_leg(turn: Turn, signal_id: str, leg: LegRecord, lots: Decimal) -> None:
+    turn.shift_open(signal_id, leg, lots)
+    leg.adjusted += lots
+    turn.position(leg.route, leg.symbol).external -= lots
+    turn.count("closed_by_other_hand")

@@ -7,11 +7,11 @@ from typing import Final
 
 from ...messages import Account, Hello, KillLevel, LegState, SnapshotRequest
 from ..effects import CutLink, SendToPlatform
-from ..rolls.decision import rename_rolled
 from ..settings import NS_PER_MS
 from ..state import KillRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .lifecycle import mark_unknown
+from .renaming import rename_rolled
 
 _BUSTS_WITHIN_MS: Final = 3_600_000
 """Exchanges take trades back within minutes; after this only the position would tell."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 from ...messages import LegState, RejectCode, Snapshot, WorkingOrder
-from ..attribution import absorb_external
 from ..settings import NS_PER_MS
 from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .executions import apply_fill, execution_key, infer_bust
+from .exits import absorb_external
 from .lifecycle import end_order, mark_unknown, note_unsettled
 from .links import apply_account, want_snapshot
 from .recognition import find_own_id, recognise

@@ -20,13 +20,12 @@ from msgspec import structs
 
 from ...messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
-from ..netting import refuse_opposed
-from ..operator.kill import kill_level
+from ..admission import refuse_opposed
 from ..orders.exits import close_leg, has_given_up
 from ..orders.placement import market_tif, place_for_leg
 from ..settings import NS_PER_MS
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
-from ..turn import Turn, leg_orders, position_after, unknown_order
+from ..turn import Turn, kill_level, leg_orders, position_after, unknown_order
 
 _MOST_TRIES: Final = 3
 

@@ -1,12 +1,18 @@
-"""A signal arrives: recognised, checked, turned into legs. From here on the fan-out policy leads it."""
+"""A signal arrives: recognised, checked, turned into legs with their protective prices. The fan-out policy goes on.
+
+Protective prices are resolved once, here, so that size, checks, order and stop use the same price: a target's own
+bracket before the signal's; a distance is measured from the leg's own price, since a CFD that stands in for a future
+trades at another level and on another grid.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 from ...messages import (
     Allocation,
+    Bracket,
     KillLevel,
     Protection,
     Reject,
@@ -24,10 +30,8 @@ from ...risk import (
     floor_to_lot,
     lots_for_risk,
 )
-from ..admission import bound_reduction, refuse_route
-from ..brackets import entry_price, set_bracket
+from ..admission import bound_reduction, refuse_opposed, refuse_route
 from ..effects import RiskChecked, TellNexus
-from ..netting import refuse_opposed
 from ..settings import NS_PER_MS
 from ..state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
 from ..turn import Turn, position_after
@@ -291,3 +295,41 @@ def release_unused(turn: Turn, record: SignalRecord) -> None:
 
 def _certainly_unused(order: OrderRecord) -> bool:
     return order.state.final and not (order.done or order.inferred_end or order.executions)
+
+
+def set_bracket(signal: Signal, leg: LegRecord, market: MarketContext) -> None:
+    """Give an opening leg its protective prices, or the code why it has none."""
+    wanted = signal.targets[leg.target].bracket or signal.bracket
+    if wanted is None or leg.hedge or signal.reduce_only:
+        return
+    if wanted.stop_distance is None and wanted.take_profit_distance is None:
+        leg.bracket = wanted
+        return
+    entry = entry_price(signal, leg, market)
+    if entry is None:
+        leg.code = RejectCode.BAD_QUOTE
+        leg.text = f"{leg.platform} has no {'ask' if leg.sign > 0 else 'bid'} to measure the bracket's distance from"
+        return
+    stop, target = wanted.stop_loss, wanted.take_profit
+    if wanted.stop_distance is not None:
+        stop = _step_towards(entry, entry - wanted.stop_distance * leg.sign, market.tick_size)
+    if wanted.take_profit_distance is not None:
+        target = _step_towards(entry, entry + wanted.take_profit_distance * leg.sign, market.tick_size)
+    try:
+        leg.bracket = Bracket(stop_loss=stop, take_profit=target)
+    except ValueError as error:  # beyond what a price can be
+        leg.code, leg.text = RejectCode.BRACKET_INVALID, f"bracket of {leg.platform}: {error}"
+
+
+def entry_price(signal: Signal, leg: LegRecord, market: MarketContext) -> Decimal | None:
+    """What a leg's distances are measured from: the order's own price, else the far side of its platform's quote."""
+    own = signal.limit_price if signal.limit_price is not None else signal.stop_price
+    if own is not None:
+        return own
+    return market.ask if leg.sign > 0 else market.bid
+
+
+def _step_towards(entry: Decimal, price: Decimal, tick: Decimal) -> Decimal:
+    """The price on the leg's grid that is not farther from the entry: a distance is never exceeded by rounding."""
+    rounding = ROUND_CEILING if price < entry else ROUND_FLOOR
+    return (price / tick).to_integral_value(rounding) * tick

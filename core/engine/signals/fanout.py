@@ -20,7 +20,6 @@ from ...messages import (
     RejectCode,
     Side,
 )
-from ..operator.kill import kill_level
 from ..orders.exits import close_leg, drive_exit
 from ..orders.placement import market_tif, place_for_leg, want_cancel
 from ..orders.protection import guard_leg
@@ -28,7 +27,7 @@ from ..rolls.carry import drive_carry, drive_leaving
 from ..rolls.decision import is_rolled_out
 from ..settings import NS_PER_MS
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
-from ..turn import Turn, leg_orders
+from ..turn import Turn, kill_level, leg_orders
 
 
 def not_enough_legs(record: SignalRecord) -> tuple[RejectCode, str]:

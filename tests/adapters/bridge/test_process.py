@@ -181,9 +181,7 @@ def make_config(folder: Path, script: Path, start_timeout_s: float, options: dic
         launcher=QUICK,
         orders=OrdersConfig(journal=str(folder / "journal" / "orders.sqlite")),
         platforms={
-            "mt5": PlatformConfig(
-                adapter="nexus_gateway.adapters.mt5_global:Mt5GlobalAdapter", symbols=(), settings=settings
-            )
+            "mt5": PlatformConfig(adapter="nexus_gateway.adapters.mt5:Mt5GlobalAdapter", symbols=(), settings=settings)
         },
     )
 

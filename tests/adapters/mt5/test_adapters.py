@@ -18,11 +18,9 @@ from nexus_gateway.adapters.bridge.counters import BRIDGE_COUNTERS
 from nexus_gateway.adapters.bridge.quote_hours import QuoteHours
 from nexus_gateway.adapters.bridge.settings import BridgeSettings
 from nexus_gateway.adapters.bridge.ticks import TickIntake
-from nexus_gateway.adapters.contracts import PlatformNames
-from nexus_gateway.adapters.mt5.adapter import CAPABILITIES
+from nexus_gateway.adapters.mt5.adapter import CAPABILITIES, Mt5BrazilAdapter, Mt5GlobalAdapter
 from nexus_gateway.adapters.mt5.settings import Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings, NativeBridge
-from nexus_gateway.adapters.mt5_brazil import Mt5BrazilAdapter
-from nexus_gateway.adapters.mt5_global import Mt5GlobalAdapter
+from nexus_gateway.adapters.symbol_watch import PlatformNames
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.config import convert_settings
 from nexus_gateway.core.errors import ConfigError

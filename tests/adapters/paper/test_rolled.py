@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from nexus_gateway.adapters.contracts import describe_from_catalog
 from nexus_gateway.adapters.paper.book import PaperBook, PaperExecution, PaperFunds, PaperOrder
 from nexus_gateway.adapters.paper.rolled import rename_rolled
+from nexus_gateway.adapters.symbol_watch import describe_from_catalog
 from nexus_gateway.core.messages import AccountMode, Fill, OrderType, Side
 from nexus_gateway.shm.symbols import Symbol
 

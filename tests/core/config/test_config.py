@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from nexus_gateway.core.config import PLATFORM_KEYS, SIMULATOR, GatewayConfig, load_config, platform_of
+from nexus_gateway.core.config import PLATFORM_KEYS, SIMULATOR, GatewayConfig, PlatformConfig, load_config, platform_of
 from nexus_gateway.core.errors import ConfigError
+from nexus_gateway.core.process import load_entry
 from nexus_gateway.shm import host
 from nexus_gateway.shm.tick import Platform
 from nexus_gateway.shm.writer import TickWriter
@@ -248,3 +249,19 @@ def test_symbol_entries_are_found_by_name() -> None:
     assert GatewayConfig().symbol("NQ").tick_size == Decimal("0.25")
     with pytest.raises(KeyError, match="ZZ"):
         GatewayConfig().symbol("ZZ")
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [
+        ("nexus_gateway.adapters.mt5_global:Mt5GlobalAdapter", "nexus_gateway.adapters.mt5:Mt5GlobalAdapter"),
+        ("nexus_gateway.adapters.mt5_brazil:Mt5BrazilAdapter", "nexus_gateway.adapters.mt5:Mt5BrazilAdapter"),
+        ("nexus_gateway.adapters.simulator:SimulatorAdapter", "nexus_gateway.adapters.simulator:SimulatorAdapter"),
+        ("nexus_gateway.adapters.replay:ReplayAdapter", "nexus_gateway.adapters.replay:ReplayAdapter"),
+        ("nexus_gateway.adapters.bridge:BridgeAdapter", "nexus_gateway.adapters.bridge:BridgeAdapter"),
+    ],
+)
+def test_adapters_keep_the_names_that_release_0_1_had(written, used):
+    entry = PlatformConfig(adapter=written, symbols=("NQ",)).adapter
+    assert entry == used
+    assert load_entry(entry, "test").__name__ == used.partition(":")[2]

@@ -1,4 +1,4 @@
-"""The names and values that the real package exports; `tests/mt5_terminal/test_wheel.py` compares them with the wheel."""
+"""The names and values that the real package exports; `tests/mt5_terminal/test_wheel.py` compares them."""
 
 from __future__ import annotations
 

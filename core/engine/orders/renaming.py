@@ -1,0 +1,62 @@
+"""After a roll: the names that a route's orders and positions go by, so that two months are never added up."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from ...messages import Hello, WorkingOrder
+from ..state import PositionRecord, RouteRecord
+from ..turn import Turn
+
+
+def rename_rolled(turn: Turn, name: str, route: RouteRecord, hello: Hello) -> None:
+    """Give what a route has the names that `hello` has for its contracts: that of the root for the one in front, the
+    contract's own for what was in front before.
+    """
+    before = {each.symbol: each.contract for each in route.hello.instruments}
+    for each in hello.instruments:
+        old = before.get(each.symbol, "")
+        if old and each.contract and old != each.contract and each.symbol != old:
+            _rename(turn, name, route, each.symbol, old, contract=old)
+            route.retired[old] = each.symbol
+    for each in hello.instruments:
+        # An adapter that began from a directory made anew presented an older contract for a moment.
+        if each.symbol != each.contract and route.retired.get(each.contract) == each.symbol:
+            del route.retired[each.contract]
+            _rename(turn, name, route, each.contract, each.symbol, contract=each.contract)
+
+
+def _rename(turn: Turn, name: str, route: RouteRecord, old: str, new: str, *, contract: str) -> None:
+    state = turn.state
+    position = route.positions.pop(old, None)
+    if position is not None:
+        kept = route.positions.setdefault(new, PositionRecord())
+        kept.net += position.net
+        kept.external += position.external
+        kept.blocked = kept.blocked or position.blocked
+        kept.contract = contract
+    if old in route.tickets:
+        route.tickets.setdefault(new, {}).update(route.tickets.pop(old))
+    for record in state.orders.values():
+        order = record.order
+        if (order.platform, order.account, order.symbol) == (route.platform, route.account, old):
+            record.order = structs.replace(order, symbol=new)
+            if record.replace is not None:
+                record.replace = structs.replace(record.replace, symbol=new)
+    for key in route.executions:
+        execution = state.executions[key]
+        if execution.symbol == old:
+            execution.symbol = new
+    for orphan in state.orphans.values():
+        if orphan.route == name and orphan.symbol == old:
+            orphan.symbol = new
+            orphan.row = None if orphan.row is None else _renamed(orphan.row, old, new)
+    route.external_orders = [_renamed(row, old, new) for row in route.external_orders]
+    for signal in state.signals.values():
+        for leg in signal.legs:
+            if leg.route == name and leg.symbol == old:
+                leg.symbol = new
+
+
+def _renamed(row: WorkingOrder, old: str, new: str) -> WorkingOrder:
+    return structs.replace(row, symbol=new) if row.symbol == old else row
