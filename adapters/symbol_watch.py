@@ -27,11 +27,11 @@ from ..core.instruments.symbols import PlatformSymbol, SymbolFile
 from ..core.logs import Log
 from ..core.messages import Instrument
 from ..shm import host
+from ..shm.durations import NS_PER_S
 from ..shm.symbols import Symbol, SymbolDirectory
 
 _LOOK_EVERY_S: Final = 0.05
 _LOOK_AT_NAMES_S: Final = 2.0
-_NS_PER_S: Final = 1_000_000_000
 
 
 class ContractWatch:
@@ -209,7 +209,7 @@ def _describe(symbol: Symbol, catalog: Catalog, sessions: Sessions) -> Instrumen
         except InstrumentRefused:
             pass  # a contract that its exchange does not list has no end either; the gateway refuses it
         else:
-            expiry_ns = int(sessions.last_trade(known, last_session).timestamp()) * _NS_PER_S
+            expiry_ns = int(sessions.last_trade(known, last_session).timestamp()) * NS_PER_S
     tick_size = Decimal(repr(symbol.tick_size)) if math.isfinite(symbol.tick_size) else Decimal("0.01")
     return Instrument(
         symbol=symbol.name,
@@ -243,9 +243,9 @@ class MarketHours:
             return True
         now_ns = self._utc_ns()
         if now_ns >= self._until_ns:
-            at = datetime.fromtimestamp(now_ns / _NS_PER_S, UTC)
+            at = datetime.fromtimestamp(now_ns / NS_PER_S, UTC)
             self._open = any(self._sessions.is_open(market, at) for market in self._markets)
-            self._until_ns = int(min(self._changes(at)).timestamp()) * _NS_PER_S
+            self._until_ns = int(min(self._changes(at)).timestamp()) * NS_PER_S
         return self._open
 
     def _changes(self, at: datetime) -> Iterator[datetime]:

@@ -13,13 +13,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
 from ..core.errors import GatewayError
 from ..core.instruments.currency import CurrencyConverter, Rate
 from ..core.messages import Bracket, FanOut, FanOutKind, Reject, RejectCode, Side, Signal, Target
+from ..shm.durations import NS_PER_MS
 from .interface import NexusGatewayInterface
 from .orders.ledger import OrderLedger
 from .orders.outcomes import LinkStatus, SignalOutcome
@@ -27,8 +28,6 @@ from .sizing import InstrumentTable, Sizing, SizingRefused, rate_of_quote, size_
 
 if TYPE_CHECKING:
     from .market_view import Quote
-
-_NS_PER_MS: Final = 1_000_000
 
 
 class TradeIdea(Struct, frozen=True, kw_only=True):
@@ -135,7 +134,7 @@ class NexusCommunicationAdapter:
     def handle_market_data(self, quote: Quote) -> TradeAnswer | None:
         """Take in a quote, and send what the strategy wants on it. None when it wants nothing."""
         self._quotes[quote.platform, quote.symbol] = (quote, time.time_ns())
-        rate = rate_of_quote(quote, self._instruments, self._settings.max_rate_age_ms * _NS_PER_MS)
+        rate = rate_of_quote(quote, self._instruments, self._settings.max_rate_age_ms * NS_PER_MS)
         if rate is not None:
             self.rates.put(rate)
         idea = None if self._decide is None else self._decide(quote)
@@ -242,8 +241,8 @@ class NexusCommunicationAdapter:
             return Refusal(RejectCode.OUTCOME_UNKNOWN, text)
         last_ns = self._last_sent_ns.get((idea.symbol, idea.side))
         window_ms = self._settings.lookalike_window_ms
-        if last_ns is not None and time.monotonic_ns() - last_ns < window_ms * _NS_PER_MS:
-            age_ms = (time.monotonic_ns() - last_ns) // _NS_PER_MS
+        if last_ns is not None and time.monotonic_ns() - last_ns < window_ms * NS_PER_MS:
+            age_ms = (time.monotonic_ns() - last_ns) // NS_PER_MS
             text = f"{idea.side} {idea.symbol} was sent {age_ms} ms ago, limit one in {window_ms} ms; wait"
             return Refusal(RejectCode.LOOKALIKE_SIGNAL, text)
         if not idea.platforms:
@@ -254,7 +253,7 @@ class NexusCommunicationAdapter:
         symbol = self._instruments.traded(platform, idea.symbol)
         quote, heard_ns = self._quotes.get((platform, symbol), (None, 0))
         limit_ms = self._settings.max_quote_age_ms
-        age_ms = (time.time_ns() - heard_ns) // _NS_PER_MS
+        age_ms = (time.time_ns() - heard_ns) // NS_PER_MS
         if quote is None or quote.is_stale or age_ms > limit_ms:
             measured = (
                 "there is none" if quote is None else "its adapter is gone" if quote.is_stale else f"{age_ms} ms old"

@@ -99,7 +99,7 @@ _LAYERS = {
     "core/engine": (
         "effects settings",
         "state events",
-        "turn",
+        "turn state_layouts",
         "orders admission retention",
         "rolls timers",
         "signals",

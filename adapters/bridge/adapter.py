@@ -32,6 +32,7 @@ from ...core.messages import (
     SnapshotRequest,
     TimeInForce,
 )
+from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
 from ..base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
 from ..feed import TickFeed
@@ -41,7 +42,7 @@ from .counters import BRIDGE_COUNTERS, BridgeCounters
 from .frames import FrameError
 from .messages import BridgeHello, Error, FromBridge, Notice, Status, Subscribed, SymbolStatus
 from .orders import check_snapshot, make_incomplete_snapshot, make_place, make_refusal
-from .session import NS_PER_S, BridgeSession
+from .session import BridgeSession
 from .settings import BridgeSettings
 from .symbols import BridgeSymbols
 from .ticks import TickIntake

@@ -7,7 +7,8 @@ from typing import Final
 
 from ...core.logs import Log
 from ...shm.counters import CountersPage
-from .session import NS_PER_MS, NS_PER_S, BridgeSession
+from ...shm.durations import NS_PER_MS, NS_PER_S
+from .session import BridgeSession
 from .symbols import BridgeSymbols
 from .ticks import TickIntake
 

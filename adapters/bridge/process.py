@@ -23,6 +23,7 @@ from ...core.config import convert_settings
 from ...core.errors import ConfigError
 from ...core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId, load_entry
 from ...shm import host
+from ...shm.durations import NS_PER_MS, NS_PER_S
 from ...shm.tick import Platform
 from ..order_settings import split_settings
 from .settings import BridgeSettings, BridgeStart
@@ -30,12 +31,11 @@ from .settings import BridgeSettings, BridgeStart
 COUNTERS: Final = ("bridge_running", "bridge_starts", "bridge_hang_kills", "bridge_orphans_ended")
 TOKEN_VARIABLE: Final = "NEXUS_GATEWAY_BRIDGE_TOKEN"
 BRIDGE_EXIT_CONFIG: Final = 2
-_NS_PER_S: Final = 1_000_000_000
 _TURN_S: Final = 0.1
 _STDERR: Final = 2
 _STOP_GRACE_S: Final = 3.0
-_PULSE_GRACE_NS: Final = 2 * _NS_PER_S
-_OWN_PAUSE_NS: Final = _NS_PER_S
+_PULSE_GRACE_NS: Final = 2 * NS_PER_S
+_OWN_PAUSE_NS: Final = NS_PER_S
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -229,7 +229,7 @@ class KeptBridge:
         pid = self._process.pid
         identity = ProcessId(pid, host.started_ms(pid) or 0)
         host.replace_private(files.identity, msgspec.json.encode(identity))
-        self._started_until_ns = self._utc_ns() + int(plan.start_timeout_s * _NS_PER_S)
+        self._started_until_ns = self._utc_ns() + int(plan.start_timeout_s * NS_PER_S)
         self._context.log.info("bridge started", bridge_pid=pid, command=command)
 
     def wait(self, seconds: float) -> int | None:
@@ -262,7 +262,7 @@ class KeptBridge:
         self._context.log.error(
             "the bridge hangs, ending it",
             doing=doing,
-            over_ms=over_ns // 1_000_000,
+            over_ms=over_ns // NS_PER_MS,
             cure="if the next one hangs as well, the terminal does: close it by hand",
         )
         return True

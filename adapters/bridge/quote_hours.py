@@ -14,10 +14,10 @@ from typing import Final
 from ...core.instruments.catalog import Catalog, Instrument
 from ...core.instruments.contract_code import parse_code
 from ...core.instruments.sessions import Sessions
+from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
 from .ticks import TickIntake
 
-_NS_PER_S: Final = 1_000_000_000
 _A_MOMENT: Final = timedelta(seconds=1)
 _LOOK_BACK_DAYS: Final = 22
 _NEVER_NS: Final = 1 << 62
@@ -57,7 +57,7 @@ class QuoteHours:
             self._set_gates()
 
     def _set_gates(self) -> None:
-        now = datetime.fromtimestamp(self._utc_ns() / _NS_PER_S, UTC)
+        now = datetime.fromtimestamp(self._utc_ns() / NS_PER_S, UTC)
         self._until_ns = _NEVER_NS
         for symbol in self._symbols:
             market = self._market(symbol)
@@ -93,4 +93,4 @@ class QuoteHours:
 
 
 def _to_ns(at: datetime) -> int:
-    return int(at.timestamp()) * _NS_PER_S
+    return int(at.timestamp()) * NS_PER_S

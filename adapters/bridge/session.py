@@ -15,6 +15,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from ...core.messages import Cancel, Replace
+from ...shm.durations import NS_PER_MS
 from .frames import MESSAGE, FrameError, pack_frame
 from .messages import (
     Ack,
@@ -34,8 +35,6 @@ from .messages import (
     encode_message,
 )
 
-NS_PER_MS: Final = 1_000_000
-NS_PER_S: Final = 1_000_000_000
 _Ms = Annotated[int, Meta(ge=10, le=600_000)]
 
 

@@ -12,13 +12,13 @@ from ...core.errors import GatewayError
 from ...core.instruments.contract_code import parse_code
 from ...core.instruments.expiry import contract_dates
 from ...core.instruments.identity import ReportedIdentity, compare_identity
+from ...shm.durations import NS_PER_MS
 from ...shm.tick import TickArray
 from ..base import LinkLostError
 from ..bridge.messages import BridgeHello
 from ..bridge.session import BridgeSession
 from .checks import ANSWER_S, CertifyRun, Found, failed, passed, skipped, unknown
 
-NS_PER_MS: Final = 1_000_000
 _CLOCK_LIMIT_MS: Final = 1_000
 _OPEN_PATIENCE_S: Final = 120.0
 

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ...shm.durations import NS_PER_DAY, NS_PER_S
 from .delimited import Rows
-from .file_clock import NS_PER_DAY, NS_PER_S
 
 FIRST_YEAR: Final = 1970
 LAST_YEAR: Final = 2261

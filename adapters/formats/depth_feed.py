@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from ...core.errors import DataFormatError
+from ...shm.durations import NS_PER_MS
 from ...shm.tick import TICK_DTYPE, TickArray, TickFlag
 from .batch import report_broken
 from .byte_blocks import read_blocks, split_whole_lines
@@ -26,7 +27,6 @@ from .oddities import EXACT_SIZE_LIMIT, Oddities
 from .recording import CHUNK_TICKS, Format, Instrument, ReadOptions, Recording
 
 _Ms: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=9_223_372_036_854)]
-_NS_PER_MS: Final = 1_000_000
 _LAST_NS: Final = np.iinfo(np.int64).max
 _LINE_SHOWN: Final = 120
 
@@ -149,13 +149,13 @@ class _Feed:
         self._check(quote.bid, quote.ask, quote.bid_size, quote.ask_size)
         prices = (quote.bid, quote.ask, np.nan, quote.bid_size, quote.ask_size, np.nan)
         flags = TickFlag.BID | TickFlag.ASK
-        return (0, quote.transacted_ms * _NS_PER_MS, received_ns, *prices, 0, 0, flags)
+        return (0, quote.transacted_ms * NS_PER_MS, received_ns, *prices, 0, 0, flags)
 
     def _trade_row(self, trade: _Trade, received_ns: int) -> tuple[object, ...]:
         self._check(trade.price, trade.size)
         prices = (np.nan, np.nan, trade.price, np.nan, np.nan, trade.size)
         flags = TickFlag.TRADE | (TickFlag.SELLER if trade.buyer_waited else TickFlag.BUYER)
-        return (0, trade.transacted_ms * _NS_PER_MS, received_ns, *prices, 0, 0, flags)
+        return (0, trade.transacted_ms * NS_PER_MS, received_ns, *prices, 0, 0, flags)
 
     def _check(self, *values: float) -> None:
         sizes = values[len(values) // 2 :]

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from ...core.errors import DataFormatError
+from ...shm.durations import NS_PER_MS
 from ...shm.tick import TickArray, TickFlag
 from .binary_records import read_records
 from .byte_blocks import read_lzma_blocks
@@ -30,7 +31,6 @@ _RECORD: Final = np.dtype(
     ]
 )
 _MS_PER_HOUR: Final = 3_600_000
-_NS_PER_MS: Final = 1_000_000
 _NAMED: Final = re.compile(r"([A-Za-z0-9]+)_(\d{4})-(\d\d)-(\d\d)_(\d\d)h_ticks\.bi5")
 _VENDOR: Final = re.compile(r"([A-Za-z0-9]+)/(\d{4})/(\d\d)/(\d\d)/(\d\d)h_ticks\.bi5")
 # What the vendor divides by is not in the file. Other instruments (indices, exotic pairs) must say it themselves.
@@ -92,7 +92,7 @@ def _decode(
         sound &= np.isfinite(records["ask_size"]) & np.isfinite(records["bid_size"])
         batch.refuse(~sound, f"ms below {_MS_PER_HOUR} and finite sizes from 0")
         ticks = new_ticks(records.size)
-        ticks["ts_event_ns"] = clock.to_utc_ns(base_ns + records["ms"].astype(np.int64) * _NS_PER_MS)
+        ticks["ts_event_ns"] = clock.to_utc_ns(base_ns + records["ms"].astype(np.int64) * NS_PER_MS)
         ticks["ts_recv_ns"] = ticks["ts_event_ns"]
         for side in ("bid", "ask"):
             ticks[side] = records[side] / float(10**decimals)

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import ConfigError
+from ...shm.durations import NS_PER_S
 from .recording import ReadOptions
 
-NS_PER_S: Final = 1_000_000_000
-NS_PER_DAY: Final = 86_400 * NS_PER_S
 # Every zone changes its offset on a quarter of an hour of its own clock.
 _STEP_NS: Final = 900 * NS_PER_S
 _EPOCH: Final = datetime(1970, 1, 1)

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from ...core.errors import DataFormatError
 from ...core.instruments.contract_code import MONTH_LETTERS
+from ...shm.durations import NS_PER_DAY
 from ...shm.tick import TickArray, TickFlag
 from .byte_blocks import list_members, read_member_blocks
 from .delimited import Column, Kind, Rows, Table
-from .file_clock import NS_PER_DAY, FileClock, ns_of
+from .file_clock import FileClock, ns_of
 from .instrument_name import name_of_file
 from .oddities import Oddities, set_sizes
 from .recording import Decoder, Format, Instrument, ReadOptions, Recording, new_ticks, pick_contracts

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import DataFormatError
+from ...shm.durations import NS_PER_S
 from ...shm.tick import TickArray, TickFlag
 from .byte_blocks import read_blocks, read_first_line
 from .civil_time import date_ns
 from .delimited import Column, Rows, Table
-from .file_clock import NS_PER_S, FileClock
+from .file_clock import FileClock
 from .instrument_name import name_of_nt8_file
 from .oddities import Oddities, set_sizes
 from .recording import Format, ReadOptions, Recording, new_ticks

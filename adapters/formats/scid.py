@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import DataFormatError
+from ...shm.durations import NS_PER_US
 from ...shm.tick import TickArray, TickFlag
 from .binary_records import read_records
 from .byte_blocks import BLOCK_BYTES
@@ -41,8 +42,7 @@ _RECORD: Final = np.dtype(
 )
 _VERSION: Final = 1
 _UNIX_EPOCH_US: Final = 2_209_161_600_000_000
-_NS_PER_US: Final = 1000
-_LAST_US: Final = _UNIX_EPOCH_US + np.iinfo(np.int64).max // _NS_PER_US
+_LAST_US: Final = _UNIX_EPOCH_US + np.iinfo(np.int64).max // NS_PER_US
 # Bytes f9 9e 70 fd and 01 9f 70 fd: first and last part of a trade that the exchange reported in parts.
 _FIRST_PART: Final = np.float32(-1.99900095e37)
 _LAST_PART: Final = np.float32(-1.99900197e37)
@@ -95,7 +95,7 @@ def _read_body(path: Path) -> Iterator[bytes]:
 
 def _to_ticks(records: npt.NDArray[np.void], clock: FileClock, options: ReadOptions, oddities: Oddities) -> TickArray:
     ticks = new_ticks(records.size)
-    ticks["ts_event_ns"] = clock.to_utc_ns((records["time_us"] - _UNIX_EPOCH_US) * _NS_PER_US)
+    ticks["ts_event_ns"] = clock.to_utc_ns((records["time_us"] - _UNIX_EPOCH_US) * NS_PER_US)
     ticks["ts_recv_ns"] = ticks["ts_event_ns"]
     for name, field in (("bid", "low"), ("ask", "high"), ("last", "close")):
         prices = _shortest_decimals(records[field])

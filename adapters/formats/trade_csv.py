@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ...shm.durations import NS_PER_MS
 from ...shm.tick import TickArray, TickFlag
 from .byte_blocks import read_blocks
 from .delimited import Column, Table
@@ -17,7 +18,6 @@ from .recording import Format, ReadOptions, Recording, new_ticks
 HEADER: Final = "epoch_ms,price,size"
 _COLUMNS: Final = (Column("epoch_ms", ","), Column("price", ","), Column("size", "\n"))
 _LAST_MS: Final = 9_223_372_036_854
-_NS_PER_MS: Final = 1_000_000
 
 
 def open_trade_csv(path: Path, options: ReadOptions) -> Recording:
@@ -28,7 +28,7 @@ def open_trade_csv(path: Path, options: ReadOptions) -> Recording:
         table = Table(str(path), _COLUMNS, HEADER, options.on_error == "raise", oddities)
         for rows in table.read(read_blocks(path)):
             ticks = new_ticks(len(rows))
-            ticks["ts_event_ns"] = clock.to_utc_ns(rows.integers(0, 0, _LAST_MS) * _NS_PER_MS)
+            ticks["ts_event_ns"] = clock.to_utc_ns(rows.integers(0, 0, _LAST_MS) * NS_PER_MS)
             ticks["ts_recv_ns"] = ticks["ts_event_ns"]
             ticks["last"] = rows.decimals(1)
             set_sizes(ticks, "last_size", rows.sizes(2), oddities)

@@ -19,6 +19,7 @@ from ...core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
 from ...core.instruments.sessions import load_sessions
 from ...core.messages import AccountMode, Capabilities, Instrument, OrderType, TimeInForce
 from ...core.transport import ensure_token
+from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
 from ..base import LinkLostError
 from ..bridge.adapter import BridgeAdapter
@@ -31,7 +32,6 @@ from ..bridge.ticks import TickIntake
 from ..feed import TickFeed
 from .settings import MAX_SYMBOL_CHARACTERS, Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings
 
-_NS_PER_S: Final = 1_000_000_000
 _ORDER_TYPES: Final = tuple(OrderType)
 _TIMES: Final = tuple(TimeInForce)
 CAPABILITIES: Final = {
@@ -147,12 +147,12 @@ class Mt5Adapter(BridgeAdapter):
             offset = timedelta(minutes=int(hello.details.get("utc_offset_minutes", "0")))
         except ValueError:
             return instrument
-        expiry = datetime.fromtimestamp(instrument.expiry_ns / _NS_PER_S, UTC)
+        expiry = datetime.fromtimestamp(instrument.expiry_ns / NS_PER_S, UTC)
         day = (expiry + offset).date()
         if day == expiry.date():
             return instrument
         end = datetime(day.year, day.month, day.day, 23, 59, 59, tzinfo=UTC)
-        return msgspec.structs.replace(instrument, expiry_ns=int(end.timestamp()) * _NS_PER_S)
+        return msgspec.structs.replace(instrument, expiry_ns=int(end.timestamp()) * NS_PER_S)
 
     def name_at_platform(self, symbol: Symbol) -> str:
         """See `BridgeAdapter`. A name in `settings.names` that is known as another instrument's, or as that of no one

@@ -31,6 +31,7 @@ from ...core.messages import (
 )
 from ...core.transport import LinkClient
 from ...shm.counters import CountersPage
+from ...shm.durations import NS_PER_S
 from ..base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
 from ..waiting import Readable, wait_readable
 from .event_queue import EventQueue
@@ -51,7 +52,7 @@ ORDER_COUNTERS: Final = (
 )
 """Counters of an adapter that takes orders."""
 
-_SEED_NS: Final = 24 * 3600 * 1_000_000_000
+_SEED_NS: Final = 24 * 3600 * NS_PER_S
 _RETRY_LINK_S: Final = 1.0
 _LOOK_AT_KILL_S: Final = 0.25
 MakeLink = Callable[[Hello], LinkClient]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from ...core.messages import Cancel, Capabilities, KillLevel, Order, OrderRole, RejectCode, find_client_order_id
+from ...shm.durations import NS_PER_MS
 from ..base import Command, PlatformAccount
 
-_NS_PER_MS: Final = 1_000_000
 _REDUCING: Final = (OrderRole.EXIT, OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
 
@@ -58,7 +58,7 @@ def _refuse_order(
     if kill_level >= KillLevel.SEVER or (kill_level >= KillLevel.NO_NEW and not _reduces(order)):
         return RejectCode.KILL_SWITCH, f"the kill file says {kill_level.name.lower()}; `resume` removes it"
     if order.not_after_ns and now_ns > order.not_after_ns:
-        late_ms = (now_ns - order.not_after_ns) // _NS_PER_MS
+        late_ms = (now_ns - order.not_after_ns) // NS_PER_MS
         return RejectCode.TOO_LATE_TO_SEND, f"the order came {late_ms} ms after the time it had to be sent by"
     code, text = _refuse_unsupported(order, platform, capabilities)
     if text:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...core.errors import ConfigError
 from ...core.messages import Cancel, Instrument, Order, Snapshot, SnapshotRequest
+from ...shm.durations import NS_PER_S
 from ...shm.reader import TickReader
 from ...shm.symbols import Symbol
 from ...shm.tick import TickFlag
@@ -30,7 +31,6 @@ from .store import PaperStore
 PAPER_COUNTERS: Final = ("paper_trades", "paper_quotes_refused", "paper_ticks_missed", "paper_reports_muted")
 _DEATH_EXIT_CODE: Final = 70
 _QUOTED: Final = int(TickFlag.BID | TickFlag.ASK)
-_NS_PER_S: Final = 1_000_000_000
 
 
 def paper_account_name(platform: str) -> str:
@@ -99,7 +99,7 @@ class PaperAdapter(Adapter):
         self._take_instruments()
 
     def poll(self, timeout_s: float) -> int:
-        due_s = (self._exchange.next_due_ns - time.time_ns()) / _NS_PER_S
+        due_s = (self._exchange.next_due_ns - time.time_ns()) / NS_PER_S
         published = self._inner.poll(min(timeout_s, max(due_s, 0.0)))
         if self._inner.instruments is not self._heard:
             self._take_instruments()

@@ -18,10 +18,11 @@ from ...core.messages import (
     client_order_id,
     find_client_order_id,
 )
+from ...shm.durations import NS_PER_MS
 from .book import ZERO, PaperBook, PaperExecution, PaperOrder
 from .matching import floor_to_step
 from .scenarios import SECOND_REPORT_MS, Plan
-from .timeline import MS, Timeline
+from .timeline import Timeline
 from .trading import TradingFloor
 
 _FAR: Final = Decimal("0.1")
@@ -52,9 +53,9 @@ class Aftermath:
                 (CorrectionKind.CORRECT, plan.correct_after_ms),
             ):
                 if after_ms:
-                    self._timeline.schedule(now_ns + after_ms * MS, partial(self._correct, execution, kind))
+                    self._timeline.schedule(now_ns + after_ms * NS_PER_MS, partial(self._correct, execution, kind))
         if plan.by_hand and not order.live:
-            self._timeline.schedule(now_ns + SECOND_REPORT_MS * MS, partial(self._act_by_hand, order))
+            self._timeline.schedule(now_ns + SECOND_REPORT_MS * NS_PER_MS, partial(self._act_by_hand, order))
         if plan.dies == "after_fill":
             self._timeline.die()
 
@@ -171,7 +172,7 @@ class Aftermath:
             if sibling.group != order.group or sibling is order:
                 continue
             if sibling.plan.late_cancel_ms:
-                due_ns = now_ns + sibling.plan.late_cancel_ms * MS
+                due_ns = now_ns + sibling.plan.late_cancel_ms * NS_PER_MS
                 self._timeline.schedule(due_ns, partial(self._reduce, sibling, lots))
             else:
                 self._reduce(sibling, lots, now_ns)

@@ -26,6 +26,7 @@ from ...core.messages import (
     SnapshotRequest,
     find_client_order_id,
 )
+from ...shm.durations import NS_PER_MS
 from .aftermath import Aftermath
 from .book import PaperBook, PaperFunds
 from .entry import make_order, refuse_order, refuse_replace
@@ -34,7 +35,7 @@ from .reports import make_account, make_snapshot, state_while_live, unrealized_r
 from .rolled import rename_rolled
 from .scenarios import AS_IT_SHOULD, SCENARIOS, Plan, choose_scenario, fraction
 from .settings import PaperSettings
-from .timeline import MS, Report, Timeline
+from .timeline import Report, Timeline
 from .trading import TradingFloor
 
 _ENTRIES: Final = (OrderRole.ENTRY, OrderRole.HEDGE, OrderRole.ROLL)
@@ -45,7 +46,7 @@ def new_book(platform: str, settings: PaperSettings, now_ns: int) -> PaperBook:
     """An account that has never traded."""
     return PaperBook(
         funds=PaperFunds(
-            book_id=f"{now_ns // MS:x}",
+            book_id=f"{now_ns // NS_PER_MS:x}",
             mode=settings.account_mode(platform),
             currency=settings.account_currency(platform),
             balance=settings.balance,
@@ -166,7 +167,7 @@ class PaperExchange:
         if settings.jitter_ms:
             latency_ms += settings.jitter_ms * fraction(settings.seed, f"late/{tag}")
         # One connection: what was sent later does not arrive earlier.
-        self._last_arrival_ns = max(self._last_arrival_ns, now_ns + int(latency_ms * MS))
+        self._last_arrival_ns = max(self._last_arrival_ns, now_ns + int(latency_ms * NS_PER_MS))
         self.timeline.schedule(self._last_arrival_ns, deed)
         self.advance(now_ns)
 
@@ -189,14 +190,14 @@ class PaperExchange:
             self._reject(order.client_order_id, RejectCode.PLATFORM_REJECTED, text, plan, now_ns)
             return
         accepted = make_order(order, plan, self.book, now_ns)
-        self.timeline.mute_until(now_ns + plan.mute_ms * MS)
+        self.timeline.mute_until(now_ns + plan.mute_ms * NS_PER_MS)
         self.timeline.tell_order(accepted, now_ns, delay_ms=plan.ack_after_ms)
         if plan.dies == "after_accept":
             self.timeline.die()
             return
         if plan.cancelled_after_ms:
             self.timeline.schedule(
-                now_ns + plan.cancelled_after_ms * MS,
+                now_ns + plan.cancelled_after_ms * NS_PER_MS,
                 lambda at_ns: self._floor.end(accepted, LegState.CANCELLED, at_ns, "cancelled by the platform"),
             )
         self._floor.enter(accepted, now_ns)
@@ -209,7 +210,8 @@ class PaperExchange:
                 self._floor.trade_in_full(order, now_ns)
             if order.live:
                 self.timeline.schedule(
-                    now_ns + plan.late_cancel_ms * MS, lambda at_ns: self._floor.end(order, LegState.CANCELLED, at_ns)
+                    now_ns + plan.late_cancel_ms * NS_PER_MS,
+                    lambda at_ns: self._floor.end(order, LegState.CANCELLED, at_ns),
                 )
                 return
         text = "no such order" if order is None else f"the order is {order.state}"

@@ -9,14 +9,13 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from ...core.messages import AccountMode, Capabilities, OrderType, TimeInForce
+from ...shm.durations import NS_PER_DAY, NS_PER_MINUTE
 from .scenarios import SCENARIOS, check_names
 
 _Ms = Annotated[float, Meta(ge=0, le=60_000)]
 _OrderType = Literal["market", "limit", "stop", "stop_limit"]
 _TimeInForce = Literal["day", "gtc", "ioc", "fok", "gtd"]
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
-_NS_PER_MINUTE: Final = 60_000_000_000
-_NS_PER_DAY: Final = 1440 * _NS_PER_MINUTE
 
 
 class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +92,6 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def next_day_end_ns(self, now_ns: int) -> int:
         """The first end of day after `now_ns`, UTC ns."""
         hours, minutes = self.day_ends_utc.split(":")
-        offset_ns = (int(hours) * 60 + int(minutes)) * _NS_PER_MINUTE
-        days = (now_ns - offset_ns) // _NS_PER_DAY + 1
-        return days * _NS_PER_DAY + offset_ns
+        offset_ns = (int(hours) * 60 + int(minutes)) * NS_PER_MINUTE
+        days = (now_ns - offset_ns) // NS_PER_DAY + 1
+        return days * NS_PER_DAY + offset_ns

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from msgspec import structs
 
 from ...core.messages import Correction, Fill, OrderUpdate, Reject
+from ...shm.durations import NS_PER_MS
 from .book import PaperOrder
 from .reports import make_update
 from .scenarios import Plan
@@ -16,8 +16,6 @@ from .scenarios import Plan
 Report = OrderUpdate | Fill | Correction | Reject
 Deed = Callable[[int], None]
 """Called with the time at which it was due."""
-
-MS: Final = 1_000_000
 
 
 class Timeline:
@@ -57,7 +55,7 @@ class Timeline:
             self.lost_reports += 1
             return
         self._number += 1
-        due_ns = now_ns + (plan.report_after_ms + delay_ms) * MS
+        due_ns = now_ns + (plan.report_after_ms + delay_ms) * NS_PER_MS
         heapq.heappush(self._reports, (due_ns, self._number, report))
 
     def tell_order(

@@ -11,12 +11,13 @@ from decimal import Decimal
 from typing import Final
 
 from ...core.messages import AccountMode, Fill, Instrument, LegState, Side, TimeInForce
+from ...shm.durations import NS_PER_MS
 from .book import ZERO, PaperBook, PaperExecution, PaperOrder
 from .matching import Quote, floor_to_step, is_triggered, trade_price
 from .reports import state_while_live
 from .scenarios import SECOND_REPORT_MS
 from .settings import PaperSettings
-from .timeline import MS, Timeline
+from .timeline import Timeline
 
 _KEEP_ENDED: Final = 20_000
 
@@ -136,7 +137,7 @@ class TradingFloor:
             step = self.lot_step(order.symbol)
             lots = min(lots, max(floor_to_step(order.quantity / 2, step), step))
             late_ms = SECOND_REPORT_MS if plan.second_part_first else 0
-            order.fill_from_ns = now_ns + plan.second_part_after_ms * MS
+            order.fill_from_ns = now_ns + plan.second_part_after_ms * NS_PER_MS
             self._timeline.schedule(order.fill_from_ns, lambda at_ns: self.try_trade(order, at_ns))
         quote.use(order.side, lots)
         if order.filled + lots >= order.quantity:

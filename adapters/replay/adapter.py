@@ -21,6 +21,7 @@ from ...core.config import convert_settings
 from ...core.errors import ConfigError
 from ...core.logs import process_log
 from ...shm import run_folder
+from ...shm.durations import NS_PER_S
 from ...shm.segment import Segment
 from ...shm.symbols import Symbol
 from ...shm.tick import TICK_DTYPE, TickArray
@@ -112,7 +113,7 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         moment = datetime.fromisoformat(self.start)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+        return int(moment.timestamp()) * NS_PER_S + moment.microsecond * 1000
 
 
 class ReplayAdapter(Adapter):

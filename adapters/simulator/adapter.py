@@ -15,6 +15,7 @@ import numpy as np
 
 from ...core.config import convert_settings
 from ...core.messages import Instrument
+from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
 from ...shm.tick import TICK_DTYPE, TickFlag
 from ...shm.writer import empty_ticks
@@ -50,7 +51,7 @@ class Lie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         told = {name: getattr(self, name) for name in ("tick_size", "lot_step", "point_value", "currency")}
         if self.expiry is not None:
             noon = datetime.combine(date.fromisoformat(self.expiry), time_of_day(12), UTC)
-            told["expiry_ns"] = int(noon.timestamp()) * 1_000_000_000
+            told["expiry_ns"] = int(noon.timestamp()) * NS_PER_S
         return msgspec.structs.replace(instrument, **{name: value for name, value in told.items() if value is not None})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .settings import NS_PER_MS
+from ...shm.durations import NS_PER_MS
 from .state import EngineState
 from .turn import Turn
 

@@ -7,7 +7,6 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 Ms = Annotated[int, Meta(gt=0, le=86_400_000)]
-NS_PER_MS = 1_000_000
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

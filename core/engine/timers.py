@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 
+from ...shm.durations import NS_PER_MS
 from ..messages import LegState
 from .orders.lifecycle import mark_unknown
 from .orders.links import request_snapshot, want_snapshot
 from .orders.placement import send_cancel
-from .settings import NS_PER_MS
 from .state import EngineState, RouteRecord
 from .turn import Turn, live_orders
 

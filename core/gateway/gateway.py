@@ -14,6 +14,7 @@ from typing import Final
 
 import zmq
 
+from ...shm.durations import NS_PER_MS, NS_PER_S
 from ..engine import (
     AdapterSaid,
     AdminAsked,
@@ -44,14 +45,12 @@ from .standing_kills import StandingKills
 
 LONGEST_WAIT_MS: Final = 100
 _LOOK_NS: Final = 250_000_000
-_REFRESH_NS: Final = 1_000_000_000
+_REFRESH_NS: Final = NS_PER_S
 _VALUE_NS: Final = 5_000_000_000
 _CLOCK_NS: Final = 2_000_000
 """Deadlines are in ms: whatever falls due together is one event of the journal."""
-_AFTER_FAULT_NS: Final = 1_000_000_000
+_AFTER_FAULT_NS: Final = NS_PER_S
 _DISK_RETRY_S: Final = 0.5
-_NS_PER_MS: Final = 1_000_000
-_NS_PER_S: Final = 1_000_000_000
 
 
 class Gateway:
@@ -118,7 +117,7 @@ class Gateway:
 
     def _wait_ms(self) -> int:
         due_ns = self._journaled.engine.next_due_ns()
-        until_due_ms = LONGEST_WAIT_MS if due_ns is None else -((time.time_ns() - due_ns) // _NS_PER_MS)
+        until_due_ms = LONGEST_WAIT_MS if due_ns is None else -((time.time_ns() - due_ns) // NS_PER_MS)
         return max(0, min(LONGEST_WAIT_MS, until_due_ms, self._adapters.wait_ms(), self._nexus.wait_ms()))
 
     def _take(self, event: LinkEvent) -> None:
@@ -250,7 +249,7 @@ class Gateway:
 
     def _look_at_clock(self) -> None:
         """The engine's time never runs back. While it stands still no deadline falls due: somebody has to know."""
-        behind_s = (self._journaled.engine.state.now_ns - time.time_ns()) // _NS_PER_S
+        behind_s = (self._journaled.engine.state.now_ns - time.time_ns()) // NS_PER_S
         if behind_s > 0 and not self._clock_is_behind:
             text = (
                 "the clock was set back: until it has caught up signals are refused as stale and no deadline falls due"

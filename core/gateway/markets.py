@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from ...shm.durations import NS_PER_S
 from ..config import GatewayConfig
 from ..errors import GatewayError
 from ..instruments.catalog import Catalog, Instrument, load_catalog
@@ -26,7 +27,6 @@ from .rates import RateFile, UsdRates
 from .stand_ins import StandIns
 
 _TERMS_AGE_NS: Final = 60_000_000_000
-_NS_PER_S: Final = 1_000_000_000
 _OWN_MARKET: Final = ("nexus_gateway.adapters.simulator:", "nexus_gateway.adapters.replay:")
 """Adapters whose market is open whenever they run: a simulation at a weekend is no mistake."""
 
@@ -226,7 +226,7 @@ class Markets:
             return code, None, str(error)
 
     def _expiry_ns(self, instrument: Instrument, dates: ContractDates) -> int:
-        return int(self._sessions.last_trade(instrument, dates.last_session).timestamp()) * _NS_PER_S
+        return int(self._sessions.last_trade(instrument, dates.last_session).timestamp()) * NS_PER_S
 
     def _is_open(self, platform: str, instrument: Instrument, now_ns: int) -> bool:
         configured = self._config.platforms.get(platform)
@@ -237,7 +237,7 @@ class Markets:
             at = _utc(now_ns)
             is_open = self._sessions.is_open(instrument, at)
             change = self._sessions.next_close(instrument, at) if is_open else self._sessions.next_open(instrument, at)
-            hours = self._hours[instrument.sessions] = _Hours(is_open, int(change.timestamp()) * _NS_PER_S)
+            hours = self._hours[instrument.sessions] = _Hours(is_open, int(change.timestamp()) * NS_PER_S)
         return hours.is_open
 
 
@@ -254,7 +254,7 @@ def _told(rate: UsdRate | None) -> dict[str, Any]:
 
 
 def _utc(now_ns: int) -> datetime:
-    return datetime.fromtimestamp(now_ns / _NS_PER_S, UTC)
+    return datetime.fromtimestamp(now_ns / NS_PER_S, UTC)
 
 
 def _find_reported(hello: Hello, symbols: tuple[str, ...]) -> PlatformInstrument | None:

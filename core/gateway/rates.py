@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ...shm.durations import NS_PER_MS, NS_PER_S
 from ..errors import ConfigError, DataFormatError
 from ..instruments.catalog import Catalog
 from ..instruments.currency import CurrencyConverter, Rate, live_rate
@@ -25,9 +26,7 @@ from .quotes import QuoteBoards
 _REAIS_PER_1000_DOLLARS: Final = ("WDO", "DOL")
 _CONFIGURED_RANK: Final = 2
 _RATE_STEP: Final = Decimal("1E-10")
-_NS_PER_MS: Final = 1_000_000
-_NS_PER_S: Final = 1_000_000_000
-_LOOK_NS: Final = 60 * _NS_PER_S
+_LOOK_NS: Final = 60 * NS_PER_S
 _FOREVER_NS: Final = (1 << 63) - 1
 """A rate that the user has fixed on purpose does not age."""
 
@@ -53,7 +52,7 @@ class UsdRates:
     ) -> None:
         """`platforms`: the symbols of each. `configured`: USD for one unit; taken when no other rate is fresh."""
         self._converter = CurrencyConverter()
-        self._max_age_ns = max_age_ms * _NS_PER_MS
+        self._max_age_ns = max_age_ms * NS_PER_MS
         self._file = file
         self._sources = [
             source for name, symbols in platforms.items() for source in _find_sources(name, symbols, catalog)
@@ -109,7 +108,7 @@ class RateFile:
             ConfigError: it is wrong, or not there.
         """
         self._path = path
-        self._max_age_ns = int(max_age_s * _NS_PER_S)
+        self._max_age_ns = int(max_age_s * NS_PER_S)
         self._log = log
         self._look_at_ns = 0
         self._stamp = self._read_stamp()
@@ -124,7 +123,7 @@ class RateFile:
             self._look_at_ns = now_ns + _LOOK_NS
             self._read_again()
         try:
-            return self._history.rates_on(datetime.fromtimestamp(now_ns / _NS_PER_S, UTC).date(), self._max_age_ns)
+            return self._history.rates_on(datetime.fromtimestamp(now_ns / NS_PER_S, UTC).date(), self._max_age_ns)
         except RateRefused:
             return ()
 

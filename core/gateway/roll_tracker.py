@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from ...shm.durations import NS_PER_S
 from .roll_decision import Standing, compare_volumes, find_obstacles
 
 Standings = Callable[[str, str, str], Sequence[Standing]]
@@ -95,7 +96,7 @@ class ContractTracker:
         *,
         warm_ns: int,
         fence_after_ns: int = 600_000_000_000,
-        retry_ns: int = 1_000_000_000,
+        retry_ns: int = NS_PER_S,
         tell_again_ns: int = 600_000_000_000,
         least_lots: int = 1_000,
     ) -> None:

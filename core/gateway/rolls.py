@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from ...shm.durations import NS_PER_S
 from ...shm.segment import SegmentError
 from ...shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
 from ..config import GatewayConfig
@@ -29,8 +30,7 @@ from .roll_decision import Standing
 from .roll_tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, VolumeMoved, WarmUp
 from .volumes import TradedVolumes
 
-_NS_PER_S: Final = 1_000_000_000
-_RETIRE_NS: Final = 60 * _NS_PER_S
+_RETIRE_NS: Final = 60 * NS_PER_S
 _WIDEST: Final = Decimal("0.01")
 
 
@@ -63,13 +63,13 @@ class LiveContracts:
         dates = RollDates(
             front=lambda root, now_ns: rollover.front_contract(root, _utc(now_ns)).code,
             switch_ns=lambda code: _switch_ns(rollover, code),
-            fence_ns=lambda code: int(rollover.last_session_start(_parsed(code)).timestamp() * _NS_PER_S),
+            fence_ns=lambda code: int(rollover.last_session_start(_parsed(code)).timestamp() * NS_PER_S),
         )
         self._tracker = ContractTracker(
             self._roots,
             dates,
-            warm_ns=int(config.rollover.warm_s * _NS_PER_S),
-            fence_after_ns=int(config.rollover.fence_after_s * _NS_PER_S),
+            warm_ns=int(config.rollover.warm_s * NS_PER_S),
+            fence_after_ns=int(config.rollover.fence_after_s * NS_PER_S),
         )
 
     def step(
@@ -253,7 +253,7 @@ def _check_contract(what: str, code: str, roots: Container[str], rollover: Rollo
 
 
 def _switch_ns(rollover: Rollover, code: str) -> int:
-    return int(rollover.switch_at(_parsed(code)).timestamp() * _NS_PER_S)
+    return int(rollover.switch_at(_parsed(code)).timestamp() * NS_PER_S)
 
 
 def _parsed(code: str) -> Contract:
@@ -264,4 +264,4 @@ def _parsed(code: str) -> Contract:
 
 
 def _utc(now_ns: int) -> datetime:
-    return datetime.fromtimestamp(now_ns / _NS_PER_S, UTC)
+    return datetime.fromtimestamp(now_ns / NS_PER_S, UTC)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from ...shm.durations import NS_PER_S
 from .money import Money
 from .price_grid import decimal_of_float
 from .refusals import (
@@ -26,7 +27,6 @@ _PRECISION = 40
 """Digits kept while converting: a chain of two rates stays far more exact than a cent of any account."""
 _MAX_SPREAD = Decimal("0.01")
 _PIVOTS = ("USD", "EUR")
-_NS_PER_SECOND = 1_000_000_000
 
 Quality = Literal["fresh", "stale", "missing"]
 
@@ -82,7 +82,7 @@ class Conversion(msgspec.Struct, frozen=True):
         """Return one line: amounts, each rate with source and age, and a flag when it is not fresh."""
         shown = str(self.amount) if self.amount is not None else "no amount"
         used = "; ".join(
-            f"{each.base}{each.quote} {each.value} from {each.source}, {each.age_ns(now_ns) // _NS_PER_SECOND} s old"
+            f"{each.base}{each.quote} {each.value} from {each.source}, {each.age_ns(now_ns) // NS_PER_S} s old"
             for each in self.rates
         )
         flag = "" if self.quality == "fresh" else f" [{self.quality} rate]"
@@ -198,8 +198,8 @@ def _apply(money: Money, chain: tuple[Rate, ...]) -> Money:
 def _staleness(rates: tuple[Rate, ...], now_ns: int) -> str:
     stale = [rate for rate in rates if not rate.is_fresh(now_ns)]
     parts = [
-        f"{rate.base}{rate.quote} from {rate.source} was {rate.age_ns(now_ns) / _NS_PER_SECOND:.1f} s old, limit "
-        f"{(rate.max_age_ns or 0) / _NS_PER_SECOND:.1f} s"
+        f"{rate.base}{rate.quote} from {rate.source} was {rate.age_ns(now_ns) / NS_PER_S:.1f} s old, limit "
+        f"{(rate.max_age_ns or 0) / NS_PER_S:.1f} s"
         for rate in stale
     ]
     return "; ".join(parts) + "; restore the feed or configure a rate"

@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from ...shm.durations import NS_PER_S
 from ..errors import DataFormatError
 from .currency import Rate
 from .data_file import read_text
@@ -22,7 +23,6 @@ from .refusals import RATE_MISSING, RateRefused
 _PER_EUR = "_per_eur"
 _PUBLISHED = time(14, 15)
 _FRANKFURT = ZoneInfo("Europe/Berlin")
-_NS_PER_SECOND = 1_000_000_000
 FILE_RANK = 1
 """Rates of a file are used when no live one (rank 0) is fresh, and before configured ones."""
 
@@ -49,7 +49,7 @@ class RateHistory:
         if index < 0:
             raise RateRefused(RATE_MISSING, f"{self._source} has no row on or before {day}; use an older file")
         published = datetime.combine(self._days[index], _PUBLISHED, _FRANKFURT)
-        time_ns = int(published.timestamp()) * _NS_PER_SECOND
+        time_ns = int(published.timestamp()) * NS_PER_S
         return tuple(
             Rate("EUR", currency, value, self._source, time_ns, max_age_ns, FILE_RANK)
             for currency, value in self._values[index].items()

@@ -17,6 +17,7 @@ from typing import Final
 
 from ...shm import host
 from ...shm.counters import CountersPage
+from ...shm.durations import NS_PER_S
 from ...shm.run_folder import check_name, remove_stale_segments
 from ..config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig
 from ..errors import ConfigError, RunFolderError
@@ -44,7 +45,6 @@ STEP_S: Final = 0.2
 _STOP_POLL_S: Final = 0.05
 _KILL_PATIENCE_S: Final = 5.0
 _HURRY: Final = 2  # requests to stop
-_NS_PER_S: Final = 1e9
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Launcher:
                     pid=child.identity.pid if child.identity else None,
                     state=supervision.state.value,
                     restarts=supervision.restarts,
-                    heartbeat_age_s=None if beat_ns is None else time.monotonic() - beat_ns / _NS_PER_S,
+                    heartbeat_age_s=None if beat_ns is None else time.monotonic() - beat_ns / NS_PER_S,
                     cores=child.spec.cores,
                     detail=supervision.detail,
                 )
@@ -260,7 +260,7 @@ class Launcher:
             self._note_exit(child, supervision, now_s, code)
             return True
         beat_ns = child.last_beat_ns()
-        if supervision.judge(now_s, None if beat_ns is None else beat_ns / _NS_PER_S):
+        if supervision.judge(now_s, None if beat_ns is None else beat_ns / NS_PER_S):
             self._log.error("process hangs, killing it", child=child.spec.name, reason=supervision.detail)
             self._count("hang_kills")
             child.kill()

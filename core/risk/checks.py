@@ -13,13 +13,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ...shm.durations import NS_PER_MS
 from ..messages import RejectCode, Side
 from .day import DayCounters
 from .limits import Limits
 from .market import MarketContext
 from .sizing import is_multiple, risk_usd
-
-_MS = 1_000_000
 
 
 class Finding(Struct, frozen=True):
@@ -174,7 +173,7 @@ def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits
     expired = 0 < market.expiry_ns <= now_ns
     note(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {now_ns}")
     note(RejectCode.SESSION_CLOSED, market.session_open, "open" if market.session_open else "closed", "open")
-    age_ms = (now_ns - market.quote_ns) // _MS
+    age_ms = (now_ns - market.quote_ns) // NS_PER_MS
     # One from the future is no newer: a clock was set back since, and nobody can say how old it is.
     fresh = abs(age_ms) <= limits.max_quote_age_ms
     note(RejectCode.STALE_QUOTE, fresh, f"{age_ms} ms", f"{limits.max_quote_age_ms} ms")
@@ -203,9 +202,9 @@ def _check_currency(note: _Note, market: MarketContext, limits: Limits, now_ns: 
         note(RejectCode.STALE_RATE, False, f"no rate of {market.currency}", f"one of at most {most_ms} ms")
         return
     if rate.until_ns:
-        most_ms = (rate.until_ns - rate.true_ns) // _MS
+        most_ms = (rate.until_ns - rate.true_ns) // NS_PER_MS
     source = f" from {rate.source}" if rate.source else ""
-    measured = f"{rate.value} USD/{market.currency}{source}, {(now_ns - rate.true_ns) // _MS} ms"
+    measured = f"{rate.value} USD/{market.currency}{source}, {(now_ns - rate.true_ns) // NS_PER_MS} ms"
     note(RejectCode.STALE_RATE, not rate.is_stale(now_ns, limits.max_rate_age_ms), measured, f"{most_ms} ms")
 
 
@@ -246,5 +245,5 @@ def _check_rates(note: _Note, proposal: Proposal, limits: Limits, day: DayCounte
         note(RejectCode.ORDER_RATE, here < limit, f"{here} in 1 s on {proposal.route}", f"{limit} in 1 s")
     if limits.max_same_side_entries is not None:
         name = f"{proposal.route}|{proposal.symbol}|{proposal.side}"
-        entries = day.entries_in_window(name, now_ns, limits.same_side_window_ms * _MS)
+        entries = day.entries_in_window(name, now_ns, limits.same_side_window_ms * NS_PER_MS)
         note(RejectCode.REPEATED_ENTRIES, entries < limits.max_same_side_entries, entries, limits.max_same_side_entries)

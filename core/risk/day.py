@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, field
 
-_NS = 1_000_000_000
+from ...shm.durations import NS_PER_S
 
 
 class Equity(Struct, kw_only=True):
@@ -64,12 +64,12 @@ class DayCounters(Struct, kw_only=True):
         for name in (route, ""):
             times = self.sent_ns.setdefault(name, [])
             times.append(now_ns)
-            _drop_before(times, now_ns - _NS)
+            _drop_before(times, now_ns - NS_PER_S)
 
     def sent_in_last_second(self, route: str, now_ns: int) -> int:
         """Orders sent in the last second to `route`, or to all when it is empty."""
         times = self.sent_ns.get(route)
-        return 0 if times is None else _count_from(times, now_ns - _NS + 1)
+        return 0 if times is None else _count_from(times, now_ns - NS_PER_S + 1)
 
     def count_entry(self, name: str, now_ns: int, window_ns: int) -> None:
         """Count one accepted entry of `name` (symbol and side)."""
@@ -114,7 +114,7 @@ def day_bounds(now_ns: int, day_zone: str, day_starts: str) -> tuple[int, int]:
     """
     zone = ZoneInfo(day_zone)
     hour, minute = (int(part) for part in day_starts.split(":"))
-    local = datetime.fromtimestamp(now_ns // _NS, UTC).astimezone(zone)
+    local = datetime.fromtimestamp(now_ns // NS_PER_S, UTC).astimezone(zone)
     start = local.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
     if _utc_ns(start) > now_ns:
         start -= timedelta(days=1)
@@ -122,7 +122,7 @@ def day_bounds(now_ns: int, day_zone: str, day_starts: str) -> tuple[int, int]:
 
 
 def _utc_ns(moment: datetime) -> int:
-    return int(moment.astimezone(UTC).timestamp()) * _NS
+    return int(moment.astimezone(UTC).timestamp()) * NS_PER_S
 
 
 def _drop_before(times: list[int], first_ns: int) -> None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-_NS_PER_MS = 1_000_000
+from ...shm.durations import NS_PER_MS
 
 
 class UsdRate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +25,7 @@ class UsdRate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def is_stale(self, now_ns: int, max_age_ms: int) -> bool:
         """Whether it is too old for risk. One from the future is no newer: a clock was set back since."""
-        most_ns = max_age_ms * _NS_PER_MS
+        most_ns = max_age_ms * NS_PER_MS
         return now_ns > (self.until_ns or self.true_ns + most_ns) or self.true_ns > now_ns + most_ns
 
 

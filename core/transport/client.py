@@ -24,8 +24,9 @@ from collections.abc import Callable
 
 import zmq
 
+from ...shm.durations import NS_PER_MS
 from ..messages import Envelope, Heartbeat, Hello, Message, MessageError, Reject, RejectCode, Welcome, decode
-from .link import MOST_TOGETHER, NS_PER_MS, Link, LinkFault, LinkTiming
+from .link import MOST_TOGETHER, Link, LinkFault, LinkTiming
 from .sockets import ClientKeys, make_client_socket
 
 RECEIVE_AT_MOST = 1_000

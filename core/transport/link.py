@@ -14,10 +14,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from ...shm.durations import NS_PER_MS
 from ..errors import GatewayError
 from ..messages import Envelope, Heartbeat, Message, MessageError, RejectCode, decode, encode
 
-NS_PER_MS = 1_000_000
 MOST_TOGETHER = 32
 """Envelopes that may travel as the frames of one ZeroMQ message: what belongs together costs one wake-up of the peer,
 and is there for one turn of it. Bounded, since a queue counts messages, not frames."""

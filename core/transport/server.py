@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import zmq
 from msgspec import Struct, structs
 
+from ...shm.durations import NS_PER_MS
 from ..messages import (
     Envelope,
     Heartbeat,
@@ -36,7 +37,7 @@ from ..messages import (
     decode,
     encode,
 )
-from .link import MOST_TOGETHER, NS_PER_MS, Link, LinkFault, LinkTiming, glimpse
+from .link import MOST_TOGETHER, Link, LinkFault, LinkTiming, glimpse
 from .sockets import FailedHandshakes
 
 _FAREWELL_MS = 100

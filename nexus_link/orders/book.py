@@ -30,13 +30,13 @@ from ...core.messages import (
     Signal,
     SignalState,
 )
+from ...shm.durations import NS_PER_MS
 from .outcomes import SignalOutcome
 
 UNANSWERED_AT_MOST: Final = 1_000
 """More signals without a word of the gateway are not taken: something is wrong, and each of them may yet trade."""
 WATCHED_AT_MOST: Final = 1_000
 FINAL_AT_MOST: Final = 10_000
-_NS_PER_MS: Final = 1_000_000
 Phase = Literal["open", "answered", "final"]
 _NO_ANSWER: Final = "no answer of the gateway yet; it may have traded or may still trade"
 _NOT_EXECUTED: Final = frozenset((RejectCode.MALFORMED, RejectCode.TOO_LARGE, RejectCode.WRONG_VERSION))
@@ -180,7 +180,7 @@ class SignalBook:
             if entry.phase == "open":
                 self.counts["sent_again" if entry.sent else "sent"] += 1
                 entry.sent += 1
-                self._schedule(entry, now_ns + self._timing.send_again_ms * _NS_PER_MS)
+                self._schedule(entry, now_ns + self._timing.send_again_ms * NS_PER_MS)
                 messages.append(entry.signal)
             else:
                 self.counts["asked"] += 1
@@ -188,7 +188,7 @@ class SignalBook:
                 entry.question = request_id = next(self._request_ids)
                 self._questions[request_id] = signal_id
                 if not entry.outcome.is_settled:
-                    self._schedule(entry, now_ns + self._timing.ask_again_ms * _NS_PER_MS)
+                    self._schedule(entry, now_ns + self._timing.ask_again_ms * NS_PER_MS)
                 messages.append(Query(request_id=request_id, what=QueryKind.REPORT, signal_id=signal_id))
         return messages
 
@@ -271,7 +271,7 @@ class SignalBook:
         if report.code is not RejectCode.STALE_SIGNAL or report.duplicate:
             return False
         age_ns = report.received_ns - entry.signal.created_ns
-        return (entry.may_have_arrived or entry.sent > 1) and age_ns > self._timing.remembered_ms * _NS_PER_MS
+        return (entry.may_have_arrived or entry.sent > 1) and age_ns > self._timing.remembered_ms * NS_PER_MS
 
     def _move_on(self, entry: _Entry, now_ns: int) -> None:
         """Next phase of a signal of which a report has come; a late fill or bust can bring a final one back."""
@@ -282,7 +282,7 @@ class SignalBook:
         if entry.outcome.is_settled:
             entry.place = None
         else:
-            self._schedule(entry, now_ns + self._timing.ask_again_ms * _NS_PER_MS)
+            self._schedule(entry, now_ns + self._timing.ask_again_ms * NS_PER_MS)
 
     def _end(self, entry: _Entry) -> None:
         self._enter(entry, "final")

@@ -36,6 +36,7 @@ from ...core.messages import (
     Welcome,
 )
 from ...core.transport import LinkClient, LinkState, read_token
+from ...shm.durations import NS_PER_MS
 from .desk import SignalDesk
 from .options import LinkOptions
 from .outbox import read_back
@@ -45,7 +46,6 @@ from .waiters import PositionQuestions, fail, resolve
 T = TypeVar("T")
 Change = SignalCancel | SignalReplace | SignalClose
 News = SignalOutcome | Reject | LinkStatus
-_NS_PER_MS: Final = 1_000_000
 _NOT_OPEN: Final = "the interface to the gateway is not open, so nothing was sent; call connect first"
 _LOOK_AGAIN_MS: Final = 200
 _AFTER_FAULT_S: Final = 0.05
@@ -250,7 +250,7 @@ class OrderLink:
             wait_ms = min(wait_ms, client.wait_ms())
         due_ns = self._desk.book.next_due_ns()
         if due_ns is not None:
-            wait_ms = min(wait_ms, max(0, -((time.monotonic_ns() - due_ns) // _NS_PER_MS)))
+            wait_ms = min(wait_ms, max(0, -((time.monotonic_ns() - due_ns) // NS_PER_MS)))
         poller.poll(0 if self._requests else wait_ms)
         try:
             self._wake_out.recv(4_096)

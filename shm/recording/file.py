@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import layout
+from ..durations import NS_PER_S
 from ..layout import TICK_BYTES
 from ..tick import TICK_DTYPE, Platform, TickArray
 
@@ -106,7 +107,7 @@ def read_header(path: Path) -> RecordingHeader | None:
 
 def file_path(ring_folder: Path, number: int, created_ns: int) -> Path:
     """Name of a data file: the number sorts and never repeats, the time is for people."""
-    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(created_ns // 1_000_000_000))
+    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(created_ns // NS_PER_S))
     return ring_folder / f"{number:06d}-{when}{TICKS_SUFFIX}"
 
 

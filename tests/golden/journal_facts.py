@@ -10,8 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from nexus_gateway.core.engine import Engine
-from nexus_gateway.core.engine.kill import kill_level
-from nexus_gateway.core.engine.turn import live_orders
+from nexus_gateway.core.engine.turn import kill_level, live_orders
 
 
 def read_facts(engine: Engine) -> dict[str, object]:

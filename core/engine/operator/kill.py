@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from ....shm.durations import NS_PER_MS
 from ...messages import (
     AccountMode,
     AdminResult,
@@ -31,7 +32,6 @@ from ..effects import AnswerAdmin, CutLink, SendToPlatform
 from ..orders.exits import close_leg, has_given_up, try_again
 from ..orders.links import request_snapshot, want_snapshot
 from ..orders.placement import send_order, want_cancel
-from ..settings import NS_PER_MS
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
 from ..turn import Turn, kill_level, live_orders, signals_of_route
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from ....shm.durations import NS_PER_MS
 from ...messages import AccountMode, OrderRole, RejectCode, Side
-from ..settings import NS_PER_MS
 from ..state import ZERO, LegRecord, SignalRecord
 from ..turn import Turn, leg_orders
 from .placement import place_for_leg, want_cancel

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from ....shm.durations import NS_PER_MS
 from ...messages import Account, Hello, KillLevel, LegState, SnapshotRequest
 from ..effects import CutLink, SendToPlatform
-from ..settings import NS_PER_MS
 from ..state import KillRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .lifecycle import mark_unknown

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from ....shm.durations import NS_PER_MS
 from ...messages import (
     Cancel,
     LegState,
@@ -23,7 +24,6 @@ from ...messages import (
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import MAX_ATTEMPTS
 from ..effects import SendToPlatform
-from ..settings import NS_PER_MS
 from ..state import LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from ....shm.durations import NS_PER_MS
 from ...messages import LegState, OrderRole, OrderType, Side, TimeInForce
-from ..settings import NS_PER_MS
 from ..state import ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, leg_orders
 from .exits import SHUT_PAUSE_MS, close_leg

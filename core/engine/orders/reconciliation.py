@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from ....shm.durations import NS_PER_MS
 from ...messages import LegState, RejectCode, Snapshot, WorkingOrder
-from ..settings import NS_PER_MS
 from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .executions import apply_fill, execution_key, infer_bust

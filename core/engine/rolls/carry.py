@@ -18,12 +18,12 @@ from typing import Final
 
 from msgspec import structs
 
+from ....shm.durations import NS_PER_MS
 from ...messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
 from ..admission import refuse_opposed
 from ..orders.exits import close_leg, has_given_up
 from ..orders.placement import market_tif, place_for_leg
-from ..settings import NS_PER_MS
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders, position_after, unknown_order
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
+from ....shm.durations import NS_PER_MS
 from ...messages import (
     Allocation,
     Bracket,
@@ -32,7 +33,6 @@ from ...risk import (
 )
 from ..admission import bound_reduction, refuse_opposed, refuse_route
 from ..effects import RiskChecked, TellNexus
-from ..settings import NS_PER_MS
 from ..state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
 from ..turn import Turn, position_after
 from .fanout import begin_fanout, not_enough_legs

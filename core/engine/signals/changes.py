@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from ....shm.durations import NS_PER_MS
 from ...messages import KillLevel, OrderRole, Reject, RejectCode, SignalCancel, SignalClose, SignalReplace
 from ...risk import MarketContext, is_multiple
 from ..effects import TellNexus
 from ..orders.exits import close_leg, try_again
 from ..orders.money import rate_to_usd
 from ..orders.placement import send_replace, want_cancel
-from ..settings import NS_PER_MS
 from ..state import LegRecord, OrderRecord
 from ..turn import Turn, leg_orders, position_after
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from ....shm.durations import NS_PER_MS
 from ...messages import (
     Allocation,
     FanOutKind,
@@ -25,7 +26,6 @@ from ..orders.placement import market_tif, place_for_leg, want_cancel
 from ..orders.protection import guard_leg
 from ..rolls.carry import drive_carry, drive_leaving
 from ..rolls.decision import is_rolled_out
-from ..settings import NS_PER_MS
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders
 

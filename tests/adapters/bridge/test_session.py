@@ -8,8 +8,9 @@ import pytest
 from nexus_gateway.adapters.bridge import messages as bm
 from nexus_gateway.adapters.bridge.frames import FrameBuffer, FrameError
 from nexus_gateway.adapters.bridge.orders import check_snapshot, make_incomplete_snapshot, make_place
-from nexus_gateway.adapters.bridge.session import NS_PER_MS, BridgeSession, BridgeTiming, ClockOffset, prove
+from nexus_gateway.adapters.bridge.session import BridgeSession, BridgeTiming, ClockOffset, prove
 from nexus_gateway.core import messages as m
+from nexus_gateway.shm.durations import NS_PER_MS
 
 from tests.reference_bridge import vectors, wire
 
