@@ -57,7 +57,7 @@ class _PlainLoader(yaml.SafeLoader):
         # PyYAML gives an item's number in a list, the key's node in a mapping, and None for the root and for a key.
         step = str(index.value) if isinstance(index, yaml.Node) else index
         self._where.append(step)
-        self._check(self.peek_event())
+        self._check(self.peek_event())  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
         node = super().compose_node(parent, index)
         self._where.pop()
         return node
@@ -65,6 +65,7 @@ class _PlainLoader(yaml.SafeLoader):
     def _check(self, event: yaml.Event) -> None:
         where = tuple(step for step in self._where if step is not None)
         name = show_path(where) or "the file"
+        assert event.start_mark is not None  # the parser sets it on each event
         place = f"{self._path}:{event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError(
