@@ -4,16 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types coverage simulate bench clean
+.PHONY: demo test lint types coverage simulate bench lock clean
 
 demo: $(STAMP)
 	$(BIN)/nexus-gateway demo
 
 test: lint types coverage
 
-$(STAMP): pyproject.toml
+# The locked versions and nothing else: a release that is published today changes no result here.
+$(STAMP): pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $(STAMP)
 
 lint: $(STAMP)
@@ -23,7 +25,7 @@ lint: $(STAMP)
 # On an installed copy, as users have it: the editable install's import hook is invisible to type checkers.
 types: $(STAMP)
 	rm -rf build
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/types .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p nexus_gateway
 	MYPYPATH=build/types $(BIN)/mypy -p nexus_gateway.shm -p nexus_gateway.core --platform win32 --cache-dir .mypy_cache/win32
 
@@ -42,6 +44,19 @@ simulate: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 	$(BIN)/pytest benchmarks/bench_micro.py --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
+
+# Renews .ci/requirements.lock (with hashes, for make and CI) and constraints.txt (for users): the newest versions within
+# pyproject.toml's bounds, the same for Windows and Linux and each Python. Run it when a dependency there changes.
+# `make lock UPGRADE=` keeps the versions that still fit.
+UPGRADE ?= --upgrade
+COMPILE := build/lock/bin/uv --quiet pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	--fork-strategy fewest --custom-compile-command "make lock"
+
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) $(UPGRADE) --generate-hashes --output-file .ci/requirements.lock
+	$(COMPILE) --no-annotate --constraints .ci/requirements.lock --output-file constraints.txt
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache

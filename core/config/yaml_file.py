@@ -1,7 +1,12 @@
 """Reading a YAML file so that every later complaint can name the line.
 
-Stricter than YAML itself: a key given twice is refused (YAML keeps the last one, so half of an edit would be lost in
-silence), and so are dates and other values that JSON has no form for.
+Stricter than YAML itself. Refused are:
+
+- a key given twice: YAML keeps the last one, so half of an edit would be lost in silence;
+- dates and other values that JSON has no form for;
+- anchors, aliases and merge keys: 200 bytes of them build a list with a million entries, and a value that stands in
+  another place than its line says cannot be named in an error;
+- nesting deeper than `MAX_DEPTH`: no setting needs it, and Python's stack ends somewhere behind it.
 """
 
 from __future__ import annotations
@@ -17,6 +22,10 @@ from ..errors import ConfigError
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value stands: mapping keys and list positions, from the top."""
 
+MAX_DEPTH: Final = 32
+"""Most lists and mappings inside each other."""
+
+_MERGE_TAG: Final = "tag:yaml.org,2002:merge"
 _COLLECTION_TAGS: Final = (yaml.SafeLoader.DEFAULT_MAPPING_TAG, yaml.SafeLoader.DEFAULT_SEQUENCE_TAG)
 
 
@@ -35,11 +44,54 @@ class YamlFile:
         return f"{self.path}:{self.lines.get(path, 1)}"
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Stops at the first anchor, alias or too deep value, before anything is built from it."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text)
+        self._path = path
+        self._where: list[str | int | None] = []
+        """Where the node that is being read stands. None: the root, or a key."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        # PyYAML gives an item's number in a list, the key's node in a mapping, and None for the root and for a key.
+        step = str(index.value) if isinstance(index, yaml.Node) else index
+        self._where.append(step)
+        self._check(self.peek_event())  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+        node = super().compose_node(parent, index)
+        self._where.pop()
+        return node
+
+    def _check(self, event: yaml.Event) -> None:
+        where = tuple(step for step in self._where if step is not None)
+        name = show_path(where) or "the file"
+        assert event.start_mark is not None  # the parser sets it on each event
+        place = f"{self._path}:{event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(
+                f"{place}: {name} was the alias *{event.anchor}, must be written out; "
+                f"copy what &{event.anchor} marks to this place"
+            )
+        anchor = getattr(event, "anchor", None)
+        if anchor is not None:
+            raise ConfigError(
+                f"{place}: {name} was marked with the anchor &{anchor}, must be plain; "
+                f"remove &{anchor} and write the value out wherever *{anchor} stands"
+            )
+        if len(self._where) > MAX_DEPTH + 1:
+            top = show_path(where[:1]) or "the file"
+            raise ConfigError(
+                f"{place}: {top} was nested deeper than {MAX_DEPTH} levels, the most that is allowed; "
+                "check its indentation and brackets"
+            )
+
+
 def read_yaml(path: Path) -> YamlFile:
     """Read one file. An empty one is an empty mapping.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, has a key twice, or is not a mapping at the top.
+        ConfigError: the file cannot be read, is not YAML, has a key twice, an anchor, an alias, a merge key or more
+            than `MAX_DEPTH` levels, or is not a mapping at the top.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -48,7 +100,7 @@ def read_yaml(path: Path) -> YamlFile:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8") from error
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _PlainLoader(text, path)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{path}:{line}: holds the character #x{error.character:04x}; remove it") from error
@@ -58,8 +110,6 @@ def read_yaml(path: Path) -> YamlFile:
         content = {} if root is None else _build(path, loader, root, (), lines)
     except yaml.YAMLError as error:
         raise ConfigError(_describe_syntax(path, error)) from error
-    except RecursionError:
-        raise ConfigError(f"{path} contains itself through an alias (*name); write the values out") from None
     finally:
         loader.dispose()
     if not isinstance(content, dict):
@@ -81,8 +131,10 @@ def _build(path: Path, loader: yaml.SafeLoader, node: yaml.Node, where: KeyPath,
             place = f"{path}:{key_node.start_mark.line + 1}"
             if key is None:
                 raise ConfigError(f"{place}: a key was a list or mapping, must be text")
+            full = show_path((*where, key))
+            if key_node.tag == _MERGE_TAG:
+                raise ConfigError(f"{place}: {full} was a merge key, must be plain; write its keys out here")
             if key in mapping:
-                full = show_path((*where, key))
                 raise ConfigError(f"{place}: {full} was given twice, allowed is once; remove one of the two")
             mapping[key] = _build(path, loader, value_node, (*where, key), lines)
         return mapping
