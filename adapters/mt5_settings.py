@@ -14,7 +14,7 @@ from .bridge_settings import BridgeSettings, BridgeStart
 MAX_SYMBOL_CHARACTERS: Final = 29
 """The MetaTrader5 package refuses longer symbols."""
 
-SHIPPED_BRIDGE: Final = Path(__file__).resolve().parents[1] / "bridges" / "mt5" / "mt5_bridge.py"
+SHIPPED_BRIDGE: Final = Path(__file__).resolve().parents[1] / "bridges" / "mt5" / "mt5_bridge"
 _WRITTEN_BY_GATEWAY: Final = (
     *("platform", "terminal_path", "login", "server", "company", "host", "port", "remote"),
     *("token_file", "token_env", "pulse_file"),

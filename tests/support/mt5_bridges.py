@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import json
 import os
+import pkgutil
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
+
+from nexus_gateway.bridges.mt5 import mt5_bridge
 
 from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "bridges" / "mt5" / "mt5_bridge.py"
+SOURCE = ROOT / "bridges" / "mt5" / "mt5_bridge"
+SCRIPT = Path(os.environ.get("MT5_BRIDGE", SOURCE))
+"""The bridge as it is started: its folder, or the archive that the environment names."""
 PATIENCE_S = 30.0
 
 
 @functools.cache
-def load_bridge() -> ModuleType:
-    """The bridge's file as a module, for its pure parts: it is in no package."""
-    spec = importlib.util.spec_from_file_location("mt5_bridge", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def load_bridge() -> SimpleNamespace:
+    """All names of the bridge's modules in one namespace, for tests of its pure parts."""
+    names: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(mt5_bridge.__path__, f"{mt5_bridge.__name__}."):
+        names |= vars(importlib.import_module(module.name))
+    return SimpleNamespace(**names)
 
 
 def free_port() -> int:
@@ -41,7 +43,7 @@ def free_port() -> int:
 
 
 class BridgeProcess:
-    """`mt5_bridge.py` for one stand-in. Started with `start`; `settings` are changes to its configuration.
+    """The bridge for one stand-in. Started with `start`; `settings` are changes to its configuration.
 
     Attributes:
         clock: what the bridge believes of the server's.

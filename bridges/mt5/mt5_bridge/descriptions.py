@@ -1,0 +1,230 @@
+"""What the platform shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from .constants import DEAL_BUY, DEAL_SELL, ENDED_STATES, ORDER_STATES, ORDER_TYPES
+from .decimals import exact, write, write_or_none
+from .order_ids import STOP_LOSS, OrderIds
+from .protocol import Body
+from .server_clock import ServerClock
+from .symbols import name_external
+from .terminal import Account
+
+
+class SymbolNames:
+    """The terminal's names -> the gateway's."""
+
+    def __init__(self) -> None:
+        self._universal: dict[str, str] = {}
+
+    def set(self, universal: dict[str, str]) -> None:
+        """`universal`: the terminal's name -> the gateway's, of the symbols that are subscribed."""
+        self._universal = universal
+
+    def of(self, platform_symbol: str) -> str:
+        found = self._universal.get(platform_symbol)
+        return found if found is not None else name_external(platform_symbol, self._universal.values())
+
+
+class View(NamedTuple):
+    """Everything about orders, read together.
+
+    Attributes:
+        history: orders that have ended.
+        missing: tickets that live as far as we know, and are listed nowhere.
+    """
+
+    orders: Sequence[Any]
+    positions: Sequence[Any]
+    history: Sequence[Any]
+    deals: Sequence[Any]
+    missing: set[int]
+
+
+class Child(NamedTuple):
+    """A position's stop loss or take profit, told as an order of its own."""
+
+    ticket: int
+    role: str
+    symbol: str
+    side: str
+    price: float
+    lots: float
+
+
+class Wanted(NamedTuple):
+    """A change that the terminal has accepted, and that is told as done once it shows."""
+
+    revision: int
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+
+
+def is_trade(deal: Any) -> bool:
+    """Not a deposit, a fee, a dividend, nor a trade that was taken back."""
+    return deal.type in (DEAL_BUY, DEAL_SELL) and deal.volume > 0
+
+
+def has_ended(order: Any) -> bool:
+    """Of an order of the history: it may be listed there too early."""
+    return order.state in ENDED_STATES
+
+
+def prices_of(order: Any) -> tuple[str | None, str | None]:
+    """Limit price and stop price, as the protocol wants them."""
+    kind = ORDER_TYPES.get(order.type, ("buy", "market"))[1]
+    if kind == "limit":
+        return write_or_none(order.price_open), None
+    if kind == "stop":
+        return None, write_or_none(order.price_open)
+    if kind == "stop_limit":
+        return write_or_none(order.price_stoplimit), write_or_none(order.price_open)
+    return None, None
+
+
+class Describer:
+    """Makes the protocol's words of the terminal's structs."""
+
+    def __init__(self, platform: str, account: Account, clock: ServerClock, ids: OrderIds, names: SymbolNames) -> None:
+        self._route = {"platform": platform, "account": account.name}
+        self._currency = account.currency
+        self._hedging = account.hedging
+        self._clock = clock
+        self._ids = ids
+        self._names = names
+
+    def order(self, order: Any, *, has_ended: bool = False) -> Body:
+        """`working order` of the protocol; `update` makes an `order_update` of it."""
+        side, kind = ORDER_TYPES.get(order.type, ("buy", "market"))
+        limit_price, stop_price = prices_of(order)
+        filled = exact(order.volume_initial) - exact(order.volume_current)
+        state = ORDER_STATES.get(order.state, "unknown")
+        if state == "working" and filled > 0:
+            state = "partially_filled"
+        if state == "partially_filled" and has_ended:
+            state = "cancelled"
+        return {
+            "client_order_id": self._ids.of_order(order),
+            "symbol": self._names.of(order.symbol),
+            "side": side,
+            "state": state,
+            "quantity": write(exact(order.volume_initial)),
+            "filled": write(filled),
+            "platform_order_id": str(order.ticket),
+            "order_type": kind,
+            "limit_price": limit_price,
+            "stop_price": stop_price,
+        }
+
+    def child(self, order_id: str, child: Child, state: str, filled: Decimal) -> Body:
+        """As `order`, of a stop loss or take profit."""
+        price = write_or_none(child.price)
+        is_stop = child.role == STOP_LOSS
+        return {
+            "client_order_id": order_id,
+            "symbol": self._names.of(child.symbol),
+            "side": child.side,
+            "state": state,
+            "quantity": write(exact(child.lots)),
+            "filled": write(filled),
+            "platform_order_id": f"{child.ticket}:{child.role}",
+            "order_type": "stop" if is_stop else "limit",
+            "limit_price": None if is_stop else price,
+            "stop_price": price if is_stop else None,
+        }
+
+    def update(self, row: Body, ts_event_ns: int, revision: int = 0, text: str = "") -> Body:
+        """`order_update` of a row."""
+        extra = {"replace_revision": revision, "text": text[:512], "ts_event_ns": ts_event_ns}
+        return {"type": "order_update", **self._route, **row, **extra}
+
+    def order_time_ns(self, order: Any) -> int:
+        return self._clock.to_utc_ns(order.time_done_msc or order.time_setup_msc)
+
+    def fill(self, deal: Any, order_id: str, child: Child | None) -> Body:
+        """`fill` of a deal. `child`: the stop or target that made it."""
+        return {
+            "type": "fill",
+            **self._route,
+            "exec_id": str(deal.ticket),
+            "client_order_id": order_id,
+            "symbol": self._names.of(deal.symbol),
+            "side": "buy" if deal.type == DEAL_BUY else "sell",
+            "quantity": write(exact(deal.volume)),
+            "price": write(exact(deal.price)),
+            "ts_event_ns": self._clock.to_utc_ns(deal.time_msc),
+            "platform_order_id": str(deal.order) if child is None else f"{child.ticket}:{child.role}",
+            "contract": "",
+            "position_ticket": str(deal.position_id) if self._hedging else "",
+            "fee": write(-exact(deal.commission) - exact(deal.fee)),
+            "fee_currency": self._currency,
+        }
+
+    def correction(self, deal: Any, revision: int) -> Body:
+        """`correction` of a deal that is another one than it was told."""
+        busted = not is_trade(deal)
+        return {
+            "type": "correction",
+            **self._route,
+            "exec_id": str(deal.ticket),
+            "kind": "bust" if busted else "correct",
+            "revision": revision,
+            "quantity": None if busted else write(exact(deal.volume)),
+            "price": None if busted else write(exact(deal.price)),
+            "ts_event_ns": self._clock.to_utc_ns(deal.time_msc),
+        }
+
+    def position(self, position: Any) -> Body:
+        sign = 1 if position.type == 0 else -1
+        return {
+            "symbol": self._names.of(position.symbol),
+            "quantity": write(sign * exact(position.volume)),
+            "avg_price": write_or_none(position.price_open),
+            "contract": "",
+            "ticket": str(position.ticket) if self._hedging else "",
+        }
+
+    def money(self, account: Any, now_ns: int) -> Body:
+        """`account` of the protocol."""
+        return {
+            "type": "account",
+            **self._route,
+            "currency": self._currency,
+            "balance": write(exact(account.balance)),
+            "equity": write(exact(account.equity)),
+            "margin_used": write(exact(account.margin)),
+            "day_start_equity": None,
+            "realized_today": None,
+            "as_of_ns": now_ns,
+        }
+
+    def reject(self, code: str, text: str, order_id: str, revision: int = 0) -> Body:
+        return {
+            "type": "reject",
+            "code": code,
+            "text": text[:512],
+            "client_order_id": order_id,
+            **self._route,
+            "replace_revision": revision,
+        }
+
+    def part(self, kind: str, rows: list[Body], now_ns: int) -> Body:
+        """A part of a snapshot."""
+        return {"type": kind, **self._route, "rows": rows, "as_of_ns": now_ns}
+
+    def snapshot(self, request_id: int, parts: list[Body], from_ns: int, funds: Body | None, complete: bool) -> Body:
+        positions, orders, executions = parts
+        return {
+            "type": "snapshot",
+            "request_id": request_id,
+            **self._route,
+            "positions": positions,
+            "working_orders": orders,
+            "executions": {**executions, "from_ns": from_ns},
+            "funds": funds,
+            "complete": complete,
+        }

@@ -1,0 +1,193 @@
+"""Terminal."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .config import Config, Log
+from .constants import (
+    ACCOUNT_REAL,
+    AUTH_FAILED,
+    CALL_FAILED,
+    INITIALIZE_LIMIT_MS,
+    INITIALIZE_TIMEOUT_MS,
+    IPC_LOST,
+    MARGIN_HEDGING,
+    MODULE_RAISES,
+    SEND_LIMIT_MS,
+)
+from .errors import CallFailed, TerminalLost, TooLate, WrongTerminal
+from .protocol import Body
+
+
+class Account:
+    """What account_info and terminal_info say of the account that the terminal is logged in to."""
+
+    def __init__(self, terminal: Any, account: Any) -> None:
+        self.name = str(account.login)
+        self.hedging: bool = account.margin_mode == MARGIN_HEDGING
+        self.currency: str = account.currency
+        self.simulated: bool = account.trade_mode != ACCOUNT_REAL
+        self.build: int = terminal.build
+        self.details = {
+            "login": str(account.login),
+            "server": account.server[:512],
+            "company": account.company[:512],
+            "path": terminal.path[:512],
+            "build": str(terminal.build),
+            "margin_mode": str(account.margin_mode),
+            "leverage": str(account.leverage),
+        }
+
+
+class Fitness(NamedTuple):
+    """`status` of the protocol: the terminal's links, and what a person must do."""
+
+    data_up: bool
+    orders_up: bool
+    text: str
+
+
+class Terminal:
+    """The module, its errors told apart. `announce`: called before a call that may be long, with limit and name.
+
+    Attributes:
+        error: code and text of the last call that failed.
+        account: once connected.
+    """
+
+    def __init__(self, module: Any, config: Config, log: Log) -> None:
+        self._module = module
+        self._config = config
+        self._log = log
+        self.announce: Callable[[int, str], None] = lambda for_ms, doing: None
+        self.error: tuple[int, str] = (1, "Success")
+        self.account: Account | None = None
+
+    def call(self, name: str, *arguments: Any, **keywords: Any) -> Any:
+        """The function's result, None or False as it says. Raises TerminalLost."""
+        try:
+            result = getattr(self._module, name)(*arguments, **keywords)
+        except MODULE_RAISES as error:
+            self.error = (CALL_FAILED, repr(error)[:200])
+            return None
+        if result is None or result is False:
+            self.error = self._module.last_error()
+            if self.error[0] in IPC_LOST:
+                raise TerminalLost(f"{name}: {self.error[1]} ({self.error[0]})")
+        return result
+
+    def need(self, name: str, *arguments: Any, **keywords: Any) -> Any:
+        """As `call`. Raises CallFailed where that is None."""
+        result = self.call(name, *arguments, **keywords)
+        if result is None:
+            raise CallFailed(f"{name}: {self.error[1]} ({self.error[0]})")
+        return result
+
+    def need_account(self) -> Any:
+        """account_info of the configured account: somebody may log in elsewhere between any two calls.
+
+        Raises:
+            WrongTerminal: it is another login, server or company.
+            CallFailed, TerminalLost: see `need`.
+        """
+        account, config = self.need("account_info"), self._config
+        found = [
+            ("login", config.login, account.login),
+            ("server", config.server, account.server),
+            ("company", config.company, account.company),
+        ]
+        wrong = [
+            f"{name} was {was!r}, the configuration names {wanted!r}"
+            for name, wanted, was in found
+            if wanted is not None and str(wanted).casefold() != str(was).casefold()
+        ]
+        if wrong:
+            raise WrongTerminal(f"{'; '.join(wrong)}; log in there, or correct the configuration")
+        return account
+
+    def send(self, request: Body, not_after_ns: int = 0) -> Any:
+        """order_send: its result, or None with `error`: what went out is never raised over, the caller must know.
+
+        Raises, with nothing sent:
+            TooLate: `not_after_ns` has passed; 0 = no limit. Looked at last: the account's call may have taken long.
+            CallFailed, TerminalLost, WrongTerminal: see `need_account`.
+        """
+        self.announce(SEND_LIMIT_MS, "order_send")
+        self.need_account()
+        if not_after_ns and time.time_ns() > not_after_ns:
+            raise TooLate
+        try:
+            result = self._module.order_send(request)
+        except MODULE_RAISES as error:
+            # Before it was sent or while the answer was read: nobody can tell.
+            self.error = (CALL_FAILED, repr(error)[:200])
+            return None
+        if result is None:
+            self.error = self._module.last_error()
+        return result
+
+    def connect(self) -> Account:
+        """Open the pipe to the configured terminal, which is launched if need be, and look who it is.
+
+        Raises:
+            TerminalLost: not now.
+            WrongTerminal: it is another one.
+        """
+        self.account = None
+        config = self._config
+        self.announce(INITIALIZE_LIMIT_MS, "initialize")
+        self._module.shutdown()
+        opened = self._module.initialize(
+            path=config.terminal_path, portable=config.portable, timeout=INITIALIZE_TIMEOUT_MS
+        )
+        if not opened:
+            code, text = self._module.last_error()
+            cure = "; log in to it by hand once, with the password saved" if code == AUTH_FAILED else ""
+            raise TerminalLost(f"{config.terminal_path}: {text} ({code}){cure}")
+        account = Account(*self._read_identity())
+        self._log.say("info", f"terminal connected: {account.details}")
+        self.account = account
+        return account
+
+    def look(self) -> tuple[Fitness, Any]:
+        """The switches of the terminal and of the account, and account_info. Raises TerminalLost, WrongTerminal."""
+        terminal, account = self._read_identity()
+        wants = []
+        if not terminal.connected:
+            wants.append("the terminal has no connection to the broker")
+        if not self._config.has_orders:
+            wants.append("this bridge is for ticks alone (role)")
+        else:
+            if not terminal.trade_allowed:
+                wants.append("press Algo Trading in the terminal")
+            if terminal.tradeapi_disabled:
+                wants.append("allow algo trading via the external Python API (Tools, Options, Expert Advisors)")
+            if not account.trade_allowed:
+                wants.append("trading is not allowed on this account: log in with the master password")
+            if not account.trade_expert:
+                wants.append("the broker forbids algo trading on this account")
+        if self.account is not None and terminal.build != self.account.build:
+            self._log.say("warning", f"the terminal is build {terminal.build} now, was {self.account.build}")
+            self.account.build = terminal.build
+        return Fitness(bool(terminal.connected), not wants, "; ".join(wants)), account
+
+    def _read_identity(self) -> tuple[Any, Any]:
+        try:
+            terminal, account = self.need("terminal_info"), self.need_account()
+        except CallFailed as error:
+            raise TerminalLost(f"it tells nothing about itself: {error}") from None
+        wanted_path = os.path.dirname(self._config.terminal_path)
+        if _plain_path(terminal.path) != _plain_path(wanted_path):
+            raise WrongTerminal(
+                f"path was {terminal.path!r}, the configuration names {wanted_path!r}; log in there, or correct the "
+                "configuration"
+            )
+        return terminal, account
+
+
+def _plain_path(path: str) -> str:
+    return os.path.normcase(os.path.realpath(path))
