@@ -446,7 +446,7 @@ def test_an_id_of_every_role_is_found(role):
 
 
 def test_the_roles_that_open_a_position_are_those_of_the_engine():
-    assert tuple(role.value for role in OPENING) == mt5._OPENING_ROLES
+    assert tuple(role.value for role in OPENING) == mt5.OPENING_ROLES
 
 
 def order(ticket: int, **fields):

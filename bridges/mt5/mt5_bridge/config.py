@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import os
 import re
 import stat
-import sys
-import time
 from typing import Any
 
-from .constants import NS_PER_MS, NS_PER_S
 from .errors import Breach, ConfigError
-from .protocol import Body, Required, _flag, _name, _platform, _text, _whole, _word, take_fields
+from .fields import NAME, PLATFORM, Body, Required, one_of, take_fields, text_up_to, to_flag, whole_between
+from .log import LEVELS
 
 PORTS = {"mt5": 9011, "mt5_br": 9012}
 CLOCKS: dict[str, Body] = {
     "mt5": {"utc_offset_minutes": 120, "dst": "us", "mode": "configured"},
     "mt5_br": {"utc_offset_minutes": -180, "dst": "none", "mode": "configured"},
 }
-LEVELS = ("debug", "info", "warning", "error")
 
 
 def _text_or_none(value: Any) -> str | None:
-    return None if value is None else _name(value)
+    return None if value is None else NAME(value)
 
 
 def _path_or_none(value: Any) -> str | None:
-    return None if value is None else _text(1_000, r"(?s)^.")(value)
+    return None if value is None else text_up_to(1_000, r"(?s)^.")(value)
 
 
 def _hours_or_none(value: Any) -> tuple[int, int] | None:
@@ -44,37 +40,37 @@ def _hours_or_none(value: Any) -> tuple[int, int] | None:
 
 
 CLOCK_FIELDS: dict[str, Any] = {
-    "utc_offset_minutes": (_whole(-900, 900), 0),
-    "dst": (_word("none", "us", "eu"), "none"),
-    "mode": (_word("configured", "measured"), "configured"),
+    "utc_offset_minutes": (whole_between(-900, 900), 0),
+    "dst": (one_of("none", "us", "eu"), "none"),
+    "mode": (one_of("configured", "measured"), "configured"),
 }
 CONFIG_FIELDS: dict[str, Any] = {
-    "platform": (_platform, Required),
-    "terminal_path": (_text(257, r"(?s)^."), Required),
-    "login": (_whole(1, 2**63 - 1), Required),
-    "server": (_text(253, r"(?s)^."), Required),
+    "platform": (PLATFORM, Required),
+    "terminal_path": (text_up_to(257, r"(?s)^."), Required),
+    "login": (whole_between(1, 2**63 - 1), Required),
+    "server": (text_up_to(253, r"(?s)^."), Required),
     "company": (_text_or_none, None),
-    "portable": (_flag, True),
+    "portable": (to_flag, True),
     "token_file": (_path_or_none, None),
     "token_env": (_text_or_none, None),
-    "host": (_name, "127.0.0.1"),
-    "port": (_whole(1, 65_535), None),
-    "remote": (_flag, False),
+    "host": (NAME, "127.0.0.1"),
+    "port": (whole_between(1, 65_535), None),
+    "remote": (to_flag, False),
     "clock": (lambda value: take_fields(value, CLOCK_FIELDS), None),
-    "role": (_word("both", "ticks", "orders"), "both"),
-    "poll_ms": (_whole(1, 1_000), 2),
-    "backoff_ms": (_whole(50, 60_000), 1_000),
-    "account_wait_s": (_whole(0, 600), 60),
-    "monitor_busy_ms": (_whole(5, 1_000), 30),
-    "monitor_idle_ms": (_whole(50, 5_000), 300),
-    "history_days": (_whole(1, 30), 2),
-    "deviation_points": (_whole(0, 100_000), 10),
-    "locked_quotes": (_word("pass", "gate"), None),
+    "role": (one_of("both", "ticks", "orders"), "both"),
+    "poll_ms": (whole_between(1, 1_000), 2),
+    "backoff_ms": (whole_between(50, 60_000), 1_000),
+    "account_wait_s": (whole_between(0, 600), 60),
+    "monitor_busy_ms": (whole_between(5, 1_000), 30),
+    "monitor_idle_ms": (whole_between(50, 5_000), 300),
+    "history_days": (whole_between(1, 30), 2),
+    "deviation_points": (whole_between(0, 100_000), 10),
+    "locked_quotes": (one_of("pass", "gate"), None),
     "quote_hours": (_hours_or_none, None),
     "ids_file": (_path_or_none, None),
     "pulse_file": (_path_or_none, None),
     "log_file": (_path_or_none, None),
-    "log_level": (_word(*LEVELS), "info"),
+    "log_level": (one_of(*LEVELS), "info"),
 }
 
 
@@ -163,25 +159,3 @@ def load_config(path: str) -> Config:
         raise ConfigError(f"configuration {path} cannot be read: {error}") from None
     folder, name = os.path.split(os.path.abspath(path))
     return Config(values, folder, os.path.splitext(name)[0])
-
-
-class Log:
-    """Lines of `time LEVEL text`; the token never comes here. What cannot be written is lost: a full disk must not end
-    the bridge in the middle of an order.
-    """
-
-    def __init__(self, path: str | None, level: str) -> None:
-        self._stream = sys.stderr
-        if path is not None:
-            # Open for as long as the program runs.
-            self._stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        self._least = LEVELS.index(level)
-
-    def say(self, level: str, text: str) -> None:
-        """`level`: one of LEVELS."""
-        if LEVELS.index(level) >= self._least:
-            now_ns = time.time_ns()
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // NS_PER_S))
-            with contextlib.suppress(OSError):
-                self._stream.write(f"{stamp}.{now_ns % NS_PER_S // NS_PER_MS:03d}Z {level.upper()} {text}\n")
-                self._stream.flush()

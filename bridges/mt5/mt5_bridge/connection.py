@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 
 from .constants import FRAME_TICKS, LAST_WORD_S, LOGIN_WITHIN_S, MAX_URGENT
-from .protocol import Body, FrameReader, pack_message, pack_ticks
+from .fields import Body
+from .protocol import FrameReader, pack_message, pack_ticks
 from .ticks import Rows
 
 

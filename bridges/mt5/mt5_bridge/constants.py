@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import struct
-import sys
 
-try:
-    import numpy as np
-except ImportError as import_error:
-    sys.stderr.write(f"mt5_bridge: numpy cannot be imported ({import_error}); run: pip install numpy MetaTrader5\n")
-    raise SystemExit(2) from import_error
-
+import numpy as np
 
 PROGRAM = "mt5_bridge.py"
 VERSION = "1.0.0"

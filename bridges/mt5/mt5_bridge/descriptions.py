@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from .constants import DEAL_BUY, DEAL_SELL, ENDED_STATES, ORDER_STATES, ORDER_TYPES
 from .decimals import exact, write, write_or_none
+from .fields import Body
 from .order_ids import STOP_LOSS, OrderIds
-from .protocol import Body
 from .server_clock import ServerClock
 from .symbols import name_external
 from .terminal import Account
@@ -30,21 +29,6 @@ class SymbolNames:
         return found if found is not None else name_external(platform_symbol, self._universal.values())
 
 
-class View(NamedTuple):
-    """Everything about orders, read together.
-
-    Attributes:
-        history: orders that have ended.
-        missing: tickets that live as far as we know, and are listed nowhere.
-    """
-
-    orders: Sequence[Any]
-    positions: Sequence[Any]
-    history: Sequence[Any]
-    deals: Sequence[Any]
-    missing: set[int]
-
-
 class Child(NamedTuple):
     """A position's stop loss or take profit, told as an order of its own."""
 
@@ -54,14 +38,6 @@ class Child(NamedTuple):
     side: str
     price: float
     lots: float
-
-
-class Wanted(NamedTuple):
-    """A change that the terminal has accepted, and that is told as done once it shows."""
-
-    revision: int
-    limit_price: Decimal | None
-    stop_price: Decimal | None
 
 
 def is_trade(deal: Any) -> bool:

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .bridge import Bridge
-from .config import Config, Log, load_config
+from .config import Config, load_config
 from .constants import BIND_PATIENCE_S, EXIT_CLEAN, EXIT_CONFIG, EXIT_PORT, PROGRAM, VERSION
 from .errors import ConfigError, TerminalLost, WrongTerminal
+from .log import Log
 
 
 def listen(host: str, port: int, patience_s: float) -> socket.socket:

@@ -11,9 +11,9 @@ from typing import Any
 from .constants import REASON_SL, REASON_SO, REASON_TP
 
 _OWN_ID = re.compile(r"NXG([A-Z2-7]{16})([A-Z2-7]{2})")
-_ROLE_AT = 16
+ROLE_AT = 16
 STOP_LOSS, TAKE_PROFIT = "S", "T"
-_OPENING_ROLES = ("E", "H", "R")
+OPENING_ROLES = ("E", "H", "R")
 """Entry, hedge, and what a roll opens again in the new contract."""
 
 
@@ -31,7 +31,7 @@ def find_order_id(text: str) -> str:
 
 def child_id(entry_id: str, role: str) -> str:
     """The id of an entry's stop loss or take profit: the entry's, with another role."""
-    body = f"{entry_id[3:_ROLE_AT]}{role}{entry_id[_ROLE_AT + 1 : -2]}"
+    body = f"{entry_id[3:ROLE_AT]}{role}{entry_id[ROLE_AT + 1 : -2]}"
     return f"NXG{body}{_check_characters(body)}"
 
 
@@ -110,6 +110,6 @@ class OrderIds:
             return ""
         order_id = self.of_tag(order.ticket, order.magic, order.comment)
         closes = self.hedging and order.position_id not in (0, order.ticket)
-        if order_id and closes and order_id[_ROLE_AT] in _OPENING_ROLES:
+        if order_id and closes and order_id[ROLE_AT] in OPENING_ROLES:
             return ""
         return order_id

@@ -5,21 +5,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 
 from .constants import HEADER, MAX_GREETING_BYTES, MAX_MESSAGE_BYTES, MAX_SYMBOLS, MESSAGE, PROTOCOL_VERSION, TICKS
 from .errors import Breach
-
-Body = dict[str, Any]
-
-
-class Required:
-    """Stands for the default of a field that has none."""
+from .fields import (
+    COUNT,
+    HEX,
+    ID,
+    MILLISECONDS,
+    NAME,
+    PLATFORM,
+    SYMBOL,
+    Body,
+    Required,
+    one_of,
+    rows_of,
+    take_fields,
+    text_up_to,
+    to_decimal_or_none,
+    to_flag,
+    to_positive,
+    whole_between,
+)
 
 
 def pack_frame(kind: int, payload: bytes) -> bytes:
@@ -69,88 +79,12 @@ class FrameReader:
         return payload
 
 
-def _text(longest: int, pattern: str = "") -> Callable[[Any], str]:
-    matches = re.compile(pattern)
-
-    def check(value: Any) -> str:
-        if type(value) is not str or len(value) > longest or not matches.search(value):
-            raise ValueError(f"must be a text of at most {longest} characters {pattern}")
-        return value
-
-    return check
-
-
-def _whole(least: int, most: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"must be a whole number of {least} to {most}")
-        return value
-
-    return check
-
-
-def _word(*words: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if type(value) is not str or value not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return value
-
-    return check
-
-
-def _decimal(value: Any) -> Decimal:
-    if type(value) is not str or len(value) > 64:
-        raise ValueError("must be a decimal in a text")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise ValueError("must be a decimal in a text") from None
-    exponent = number.as_tuple().exponent
-    if not isinstance(exponent, int) or not -12 <= exponent <= 12 or abs(number) > 10**12:
-        raise ValueError("must be finite, with at most 12 places")
-    return number
-
-
-def _above_zero(value: Any) -> Decimal:
-    number = _decimal(value)
-    if number <= 0:
-        raise ValueError("must be above zero")
-    return number
-
-
-def _decimal_or_none(value: Any) -> Decimal | None:
-    return None if value is None else _decimal(value)
-
-
-def _flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise ValueError("must be true or false")
-    return value
-
-
-def _rows_of(fields: dict[str, Any], most: int) -> Callable[[Any], list[Body]]:
-    def check(value: Any) -> list[Body]:
-        if type(value) is not list or len(value) > most:
-            raise ValueError(f"must be a list of at most {most}")
-        return [take_fields(each, fields) for each in value]
-
-    return check
-
-
-_count = _whole(0, 2**63 - 1)
-_ms = _whole(10, 600_000)
-_platform = _text(16, r"^[a-z][a-z0-9_]*$")
-_symbol = _text(32, r"^[A-Z0-9][A-Za-z0-9._/-]*$")
-_name = _text(64, r"(?s)^.")
-_hex = _text(128, r"^[0-9a-f]{32,128}$")
-_id = _text(64)
-
 WANTED_FIELDS: dict[str, Any] = {
-    "symbol_id": (_whole(1, 65_535), Required),
-    "symbol": (_symbol, Required),
-    "platform_symbol": (_name, Required),
-    "after_ns": (_count, 0),
-    "after_count": (_count, 0),
+    "symbol_id": (whole_between(1, 65_535), Required),
+    "symbol": (SYMBOL, Required),
+    "platform_symbol": (NAME, Required),
+    "after_ns": (COUNT, 0),
+    "after_count": (COUNT, 0),
 }
 
 
@@ -167,97 +101,76 @@ def _order(value: Any) -> Body:
 
 
 ORDER_FIELDS: dict[str, Any] = {
-    "type": (_word("order"), Required),
-    "client_order_id": (_text(64, r"^[!-~]+$"), Required),
-    "platform": (_platform, Required),
-    "account": (_id, Required),
-    "symbol": (_symbol, Required),
-    "contract": (_id, Required),
-    "side": (_word("buy", "sell"), Required),
-    "quantity": (_above_zero, Required),
-    "order_type": (_word("market", "limit", "stop", "stop_limit"), Required),
-    "limit_price": (_decimal_or_none, None),
-    "stop_price": (_decimal_or_none, None),
-    "time_in_force": (_word("day", "gtc", "ioc", "fok", "gtd"), "day"),
-    "good_till_ns": (_count, 0),
-    "stop_loss": (_decimal_or_none, None),
-    "take_profit": (_decimal_or_none, None),
-    "reduce_only": (_flag, False),
-    "close_ticket": (_text(32), ""),
-    "oco_group": (_text(64), ""),
-    "not_after_ns": (_count, 0),
+    "type": (one_of("order"), Required),
+    "client_order_id": (text_up_to(64, r"^[!-~]+$"), Required),
+    "platform": (PLATFORM, Required),
+    "account": (ID, Required),
+    "symbol": (SYMBOL, Required),
+    "contract": (ID, Required),
+    "side": (one_of("buy", "sell"), Required),
+    "quantity": (to_positive, Required),
+    "order_type": (one_of("market", "limit", "stop", "stop_limit"), Required),
+    "limit_price": (to_decimal_or_none, None),
+    "stop_price": (to_decimal_or_none, None),
+    "time_in_force": (one_of("day", "gtc", "ioc", "fok", "gtd"), "day"),
+    "good_till_ns": (COUNT, 0),
+    "stop_loss": (to_decimal_or_none, None),
+    "take_profit": (to_decimal_or_none, None),
+    "reduce_only": (to_flag, False),
+    "close_ticket": (text_up_to(32), ""),
+    "oco_group": (text_up_to(64), ""),
+    "not_after_ns": (COUNT, 0),
 }
 
 MESSAGES: dict[str, dict[str, Any]] = {
     "login": {
-        "nonce": (_hex, Required),
-        "proof": (_text(64, r"^[0-9a-f]{64}$"), Required),
-        "platform": (_platform, Required),
-        "heartbeat_ms": (_ms, Required),
-        "mute_after_ms": (_ms, Required),
-        "sent_ns": (_count, Required),
+        "nonce": (HEX, Required),
+        "proof": (text_up_to(64, r"^[0-9a-f]{64}$"), Required),
+        "platform": (PLATFORM, Required),
+        "heartbeat_ms": (MILLISECONDS, Required),
+        "mute_after_ms": (MILLISECONDS, Required),
+        "sent_ns": (COUNT, Required),
     },
-    "subscribe": {"symbols": (_rows_of(WANTED_FIELDS, MAX_SYMBOLS), Required)},
+    "subscribe": {"symbols": (rows_of(WANTED_FIELDS, MAX_SYMBOLS), Required)},
     "heartbeat": {
-        "sent_ns": (_count, Required),
-        "last_seq_received": (_count, Required),
-        "ticks_received": (_count, 0),
+        "sent_ns": (COUNT, Required),
+        "last_seq_received": (COUNT, Required),
+        "ticks_received": (COUNT, 0),
     },
-    "place": {"order": (_order, Required), "stop_loss_id": (_id, ""), "take_profit_id": (_id, "")},
+    "place": {"order": (_order, Required), "stop_loss_id": (ID, ""), "take_profit_id": (ID, "")},
     "cancel": {
-        "client_order_id": (_id, Required),
-        "platform": (_platform, Required),
-        "account": (_id, Required),
-        "symbol": (_symbol, Required),
-        "platform_order_id": (_id, ""),
+        "client_order_id": (ID, Required),
+        "platform": (PLATFORM, Required),
+        "account": (ID, Required),
+        "symbol": (SYMBOL, Required),
+        "platform_order_id": (ID, ""),
     },
     "replace": {
-        "client_order_id": (_id, Required),
-        "platform": (_platform, Required),
-        "account": (_id, Required),
-        "symbol": (_symbol, Required),
-        "revision": (_whole(1, 2**31 - 1), Required),
-        "quantity": (_above_zero, Required),
-        "platform_order_id": (_id, ""),
-        "limit_price": (_decimal_or_none, None),
-        "stop_price": (_decimal_or_none, None),
+        "client_order_id": (ID, Required),
+        "platform": (PLATFORM, Required),
+        "account": (ID, Required),
+        "symbol": (SYMBOL, Required),
+        "revision": (whole_between(1, 2**31 - 1), Required),
+        "quantity": (to_positive, Required),
+        "platform_order_id": (ID, ""),
+        "limit_price": (to_decimal_or_none, None),
+        "stop_price": (to_decimal_or_none, None),
     },
     "snapshot_request": {
-        "request_id": (_count, Required),
-        "platform": (_platform, Required),
-        "account": (_id, Required),
-        "executions_from_ns": (_count, 0),
+        "request_id": (COUNT, Required),
+        "platform": (PLATFORM, Required),
+        "account": (ID, Required),
+        "executions_from_ns": (COUNT, 0),
     },
     "error": {
         "code": (
-            _word("wrong_token", "wrong_version", "malformed", "replaced", "not_ready", "mute", "closing"),
+            one_of("wrong_token", "wrong_version", "malformed", "replaced", "not_ready", "mute", "closing"),
             Required,
         ),
-        "text": (_text(512), Required),
+        "text": (text_up_to(512), Required),
     },
 }
 """What an adapter may say: message -> field -> (check, default)."""
-
-
-def take_fields(value: Any, fields: dict[str, Any]) -> Body:
-    """The checked fields of an object, defaults filled in. Raises Breach or ValueError."""
-    if type(value) is not dict:
-        raise ValueError("must be an object")
-    unknown = sorted(value.keys() - fields.keys())
-    if unknown:
-        raise Breach(f"unknown key {unknown[0]!r}")
-    taken = {}
-    for name, (check, default) in fields.items():
-        if name not in value:
-            if default is Required:
-                raise Breach(f"{name} was missing")
-            taken[name] = default
-            continue
-        try:
-            taken[name] = check(value[name])
-        except ValueError as error:
-            raise Breach(f"{name} was {str(value[name])[:100]!r}, {error}") from None
-    return taken
 
 
 def _no_constant(word: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .constants import MS_PER_S, NS_PER_MS
-from .protocol import Body
+from .fields import Body
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS

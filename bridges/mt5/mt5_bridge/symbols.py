@@ -11,7 +11,7 @@ from typing import Any
 from .constants import CALC_BY_CONTRACT_SIZE, MAX_SYMBOL_CHARACTERS, MS_PER_S, TRADE_MODE_DISABLED
 from .decimals import exact, write
 from .errors import NotSynchronised, SymbolRefused
-from .protocol import Body
+from .fields import Body
 from .server_clock import ServerClock
 from .terminal import Terminal
 

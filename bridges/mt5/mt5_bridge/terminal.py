@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .config import Config, Log
+from .config import Config
 from .constants import (
     ACCOUNT_REAL,
     AUTH_FAILED,
@@ -20,7 +20,8 @@ from .constants import (
     SEND_LIMIT_MS,
 )
 from .errors import CallFailed, TerminalLost, TooLate, WrongTerminal
-from .protocol import Body
+from .fields import Body
+from .log import Log
 
 
 class Account:
@@ -108,6 +109,19 @@ class Terminal:
         if wrong:
             raise WrongTerminal(f"{'; '.join(wrong)}; log in there, or correct the configuration")
         return account
+
+    def find(self, name: str, ticket: int) -> Any:
+        """The order or position of this ticket, None when there is none.
+
+        Args:
+            name: orders_get or positions_get.
+
+        Raises:
+            CallFailed, TerminalLost, WrongTerminal: see `need_account`.
+        """
+        found = self.need(name, ticket=ticket)
+        self.need_account()  # what another account has says nothing
+        return found[0] if found else None
 
     def send(self, request: Body, not_after_ns: int = 0) -> Any:
         """order_send: its result, or None with `error`: what went out is never raised over, the caller must know.

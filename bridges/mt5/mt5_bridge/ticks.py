@@ -33,7 +33,7 @@ from .constants import (
     WAIT_S,
     WARM_UP_LIMIT_MS,
 )
-from .protocol import Body
+from .fields import Body
 from .server_clock import MINUTE_MS, ClockGauge, ServerClock
 from .terminal import Terminal
 
