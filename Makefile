@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types coverage simulate bench clean
+.PHONY: demo test lint types coverage simulate bench bridges clean
 
 demo: $(STAMP)
 	$(BIN)/nexus-gateway demo
@@ -42,6 +42,10 @@ simulate: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 	$(BIN)/pytest benchmarks/bench_micro.py --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
+
+# Each Python bridge as one file, dist/<bridge>-<version>.pyz; the same sources give the same bytes.
+bridges:
+	$(PYTHON) bridges/build.py dist
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache

@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +38,16 @@ def load_bridge() -> SimpleNamespace:
     return SimpleNamespace(**names)
 
 
+def find_old_python() -> str | None:
+    """A Python 3.9, the oldest that runs the bridge."""
+    places = [*Path.home().glob(".pyenv/versions/3.9.*/bin/python"), shutil.which("python3.9")]
+    for place in map(str, filter(None, places)):
+        # A launcher of that name may stand there without the version it is for.
+        if subprocess.run([place, "--version"], capture_output=True).returncode == 0:
+            return place
+    return None
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
@@ -47,10 +58,12 @@ class BridgeProcess:
 
     Attributes:
         clock: what the bridge believes of the server's.
+        program: folder or archive that is started.
     """
 
     def __init__(self, stand_in: StandIn, folder: Path, preset: str, platform: str = "mt5", **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.program = SCRIPT
         self.port = free_port()
         self.token = secrets.token_hex(16)
         self.token_file = folder / "bridge.token"
@@ -91,7 +104,7 @@ class BridgeProcess:
         self.config_file.write_text(json.dumps(self.config))
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", str(SCRIPT), str(self.config_file), *arguments],
+                [sys.executable, "-W", "error", str(self.program), str(self.config_file), *arguments],
                 env=self._stand_in.environment(),
                 **{"stdout": log, "stderr": log, **streams},
             )
