@@ -344,7 +344,7 @@ def test_garbage_floods_and_silence_harm_nobody_else(bench):
 def test_a_crowd_before_the_door_is_thinned_and_harms_nobody_else(bench):
     """Each holds one of the sockets that select can take."""
     crowd = []
-    for _ in range(mt5.MOST_STRANGERS + 8):
+    for _ in range(mt5.MAX_WITHOUT_SESSION + 8):
         crowd.append(greet(bench.bridge.port))
         bench.listen(0.02)
     for connection, frames in crowd[:8]:

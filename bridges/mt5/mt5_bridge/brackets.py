@@ -19,7 +19,7 @@ class Brackets:
     """Reports the stops and targets of our positions when they appear, change, trade or go.
 
     Attributes:
-        live: the ones that were reported and work, by order id.
+        live: reported as working, by order id.
     """
 
     def __init__(self, ids: OrderIds, owners: Owners, describer: Describer, reports: OrderReports) -> None:
@@ -28,10 +28,10 @@ class Brackets:
         self._owners = owners
         self._describer = describer
         self._reports = reports
-        # Order id -> since when (monotonic) its position is gone and its deal not listed.
+        # Order id -> monotonic time since when its position is closed without a listed deal.
         self._ending: dict[str, float] = {}
 
-    def take(self, view: View) -> None:
+    def apply(self, view: View) -> None:
         now_ns = time.time_ns()
         shown = {}
         if self._ids.hedging:
@@ -48,13 +48,13 @@ class Brackets:
             if revision or self.live.get(order_id) != child:
                 self.live[order_id] = child
                 self._ending.pop(order_id, None)
-                self._reports.tell_order(self._describer.update(row, now_ns, revision))
+                self._reports.send_order(self._describer.update(row, now_ns, revision))
         open_tickets = {position.ticket for position in view.positions}
         for order_id in [each for each in self.live if each not in shown]:
             self._end_child(order_id, self.live[order_id], view, open_tickets, now_ns)
 
     def ended_rows(self, view: View) -> dict[str, Body]:
-        """Rows of the stops and targets that have traded, by id."""
+        """Rows of the filled stops and targets, by order id."""
         rows: dict[str, Body] = {}
         for deal in view.deals:
             if is_trade(deal) and deal.reason in (REASON_SL, REASON_TP):
@@ -73,7 +73,7 @@ class Brackets:
             if is_trade(each) and each.position_id == child.ticket and each.entry != ENTRY_IN
         ]
         if child.ticket not in open_tickets and sum(each.volume for each in closing) + 1e-9 < child.lots:
-            # The position has gone and its deal is not listed yet: what it was decides between filled and cancelled.
+            # The position is closed and the closing deal is not listed yet: it decides between filled and cancelled.
             began_s = self._ending.setdefault(order_id, time.monotonic())
             if time.monotonic() - began_s < LATE_VERDICT_S:
                 return
@@ -83,4 +83,4 @@ class Brackets:
         self._ending.pop(order_id, None)
         self._reports.wanted.pop(order_id, None)
         row = self._describer.child(order_id, child, "filled" if struck else "cancelled", struck)
-        self._reports.tell_order(self._describer.update(row, now_ns))
+        self._reports.send_order(self._describer.update(row, now_ns))

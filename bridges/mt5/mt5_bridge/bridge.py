@@ -1,4 +1,4 @@
-"""The loop: one thread that serves the sockets and does one thing at a time at the terminal."""
+"""The main loop: serve the sockets, then make one call to the terminal at a time, all in one thread."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .terminal_keeper import TerminalKeeper
 
 
 class Bridge:
-    """One terminal, one adapter, one thread. `turn` for ever."""
+    """Serves one adapter from one terminal, in one thread. Call `turn` in a loop."""
 
     def __init__(self, module: Any, config: Config, log: Log, listener: socket.socket) -> None:
         boot_id = secrets.token_hex(8)
@@ -70,7 +70,7 @@ class Bridge:
         return self._keeper.report()
 
     def turn(self) -> None:
-        """Serve the sockets, then do the one thing that is most overdue."""
+        """Serve the sockets, then do the most urgent task that is due."""
         now_s = time.monotonic()
         self._pulse.beat(now_s)
         self._serve(now_s)
@@ -81,7 +81,7 @@ class Bridge:
         except CallFailed as error:
             self._complain(str(error), now_s)
         if self._session.link is not None and self._session.link.is_excused:
-            self._session.tell({"type": "busy", "for_ms": 0, "doing": ""})  # the long call is over
+            self._session.send({"type": "busy", "for_ms": 0, "doing": ""})  # the long call is over
         now_s = time.monotonic()
         for link in self._acceptor.links:
             link.flush(now_s)
@@ -92,7 +92,7 @@ class Bridge:
             self._session.notice("error", f"orders or positions cannot be read: {text}")
 
     def stop(self) -> None:
-        """Say so, and close."""
+        """Send `closing` to every connection and close all sockets."""
         now_s = time.monotonic()
         for link in self._acceptor.links:
             link.end("closing", "the bridge stops", now_s)
@@ -122,7 +122,7 @@ class Bridge:
             self._subscriptions.poll(now_s)
 
     def _wait_s(self, now_s: float) -> float:
-        """How long nothing needs to be done."""
+        """Seconds until the next task is due, at most LONGEST_WAIT_S."""
         due_s = [now_s + LONGEST_WAIT_S, *(link.due_s for link in self._acceptor.links)]
         if self._keeper.trade is None:
             due_s.append(self._keeper.connect_due_s)
@@ -147,29 +147,29 @@ class Bridge:
         for link in list(self._acceptor.links):
             if link.socket in readable:
                 link.receive(now_s)
-            self._digest(link, now_s)
+            self._handle_messages(link, now_s)
             link.flush(now_s)
         self._acceptor.drop_dead()
 
-    def _digest(self, link: Link, now_s: float) -> None:
-        """Act upon the link's messages, one by one."""
+    def _handle_messages(self, link: Link, now_s: float) -> None:
+        """Handle the received messages of a connection in order; end it when it breaks the protocol or is silent."""
         try:
             while not link.is_over and not link.is_ending:
                 payload = link.frames.take()
                 if payload is None:
                     break
                 body = read_message(payload, link.received + 1)
-                self._act(link, body)
+                self._handle(link, body)
                 link.received += 1
         except Breach as breach:
             self._log.say("warning", f"an adapter broke the protocol: {breach}")
             code = "wrong_version" if "version was" in str(breach) else "malformed"
             link.end(code, str(breach), now_s)
-        silent_s = now_s - (link.heard_s if link is self._session.link else link.opened_s)
+        silent_s = now_s - (link.received_s if link is self._session.link else link.opened_s)
         if silent_s > link.mute_after_s and not link.is_ending:
             link.end("mute", f"nothing heard for {silent_s:.1f} s", now_s)
 
-    def _act(self, link: Link, body: Body) -> None:
+    def _handle(self, link: Link, body: Body) -> None:
         kind = body["type"]
         if kind == "error":
             self._log.say("warning", f"the adapter ends the session, {body['code']}: {body['text']!r}")
@@ -177,7 +177,7 @@ class Bridge:
         elif link is not self._session.link:
             if kind != "login":
                 raise Breach(f"{kind} came before login")
-            self._guarded(link, body, self._log_in)
+            self._guarded(link, body, self._handle_login)
         elif kind == "heartbeat":
             link.echo = (body["sent_ns"], time.time_ns())
         elif kind == "subscribe":
@@ -190,16 +190,16 @@ class Bridge:
             raise Breach(f"{kind} came a second time")
 
     def _guarded(self, link: Link, body: Body, deed: Callable[[Link, Body], None]) -> None:
-        """The terminal may be lost on the way; then there is no session any more."""
+        """Run a handler that calls the terminal. When the terminal fails, end this connection with `not_ready`."""
         try:
             deed(link, body)
         except (TerminalLost, WrongTerminal, CallFailed) as error:
             if not isinstance(error, CallFailed):
                 self._keeper.handle(error)
-            # Who is just logging in is no session yet; others have heard it already.
+            # A connection that is just logging in is not the session yet, so the keeper has not ended it.
             link.end("not_ready", str(error), time.monotonic())
 
-    def _log_in(self, link: Link, login: Body) -> None:
+    def _handle_login(self, link: Link, login: Body) -> None:
         now_s, received_ns = time.monotonic(), time.time_ns()
         token = self._config.token
         if not hmac.compare_digest(login["proof"], prove(token, "adapter", link.nonce, login["nonce"])):

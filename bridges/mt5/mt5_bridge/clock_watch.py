@@ -1,4 +1,4 @@
-"""The server's clock as ticks show it, compared with what the bridge believes."""
+"""Compare the server's clock, as measured on ticks, with the offset in use."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .ticks import Stream
 
 
 class ClockWatch:
-    """Compares and corrects the server's clock, from ticks that have just come.
+    """Measures the offset of the server's clock; corrects it in mode `measured`, reports an error in mode `configured`.
 
     Attributes:
-        gauge: takes the stamps of new ticks.
-        trouble: the disagreement with a configured clock; empty when there is none.
+        gauge: collects the time stamps of new ticks.
+        trouble: how the configured clock differs; empty when it does not.
         due_s: when to compare next, monotonic.
-        on_change: called when a measured clock has changed.
+        on_change: called after the offset was corrected.
     """
 
     def __init__(self, terminal: Terminal, clock: ServerClock, session: Session) -> None:
@@ -32,7 +32,7 @@ class ClockWatch:
         self._session = session
 
     def compare(self, streams: Iterable[Stream]) -> None:
-        """What ticks show against what is believed."""
+        """Compare the measured offset with the one in use. Raises TerminalLost."""
         now_ms = time.time_ns() // NS_PER_MS
         if not self._clock.is_known:
             self._sample(now_ms, streams)
@@ -57,7 +57,7 @@ class ClockWatch:
             )
 
     def _sample(self, now_ms: int, streams: Iterable[Stream]) -> None:
-        """Before the offset is known no ticks are read: the newest of each symbol serve instead."""
+        """Feed the gauge with the newest tick of each symbol: no ticks are read before the offset is known."""
         for stream in streams:
             tick = self._terminal.call("symbol_info_tick", stream.name)
             newest_ms = 0 if tick is None else int(tick.time_msc)

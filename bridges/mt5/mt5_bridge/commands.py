@@ -1,4 +1,4 @@
-"""Commands."""
+"""Execute the commands `place`, `cancel` and `replace` at the terminal."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from .terminal import Terminal
 
 
 class Desk:
-    """place, cancel, replace. Each returns whether the terminal was asked; what then is true the monitor tells.
+    """Executes commands. Each returns whether it was handed over to the terminal; the monitor reports the outcome.
 
     Attributes:
-        markets: what is subscribed, by the gateway's name.
-        switches_doubtful: the terminal or the account has refused to trade at all: look at the switches.
+        markets: subscribed symbols, by the gateway's name.
+        switches_doubtful: trading as such was refused, so the switches must be checked at once.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Desk:
         describer: Describer,
         monitor: Monitor,
         deviation_points: int,
-        tell: Callable[[Body], None],
+        send: Callable[[Body], None],
         log: Log,
     ) -> None:
         self.switches_doubtful = False
@@ -63,18 +63,22 @@ class Desk:
         self._ids = ids
         self._describer = describer
         self._monitor = monitor
-        self._tell = tell
+        self._send = send
         self._log = log
         self._cancels_waiting: set[tuple[str, int]] = set()
 
     def place(self, body: Body) -> bool:
-        """Raises CallFailed, TerminalLost, WrongTerminal, with nothing handed over."""
+        """Send a new order. A known client order id is not sent again: its newest update is repeated.
+
+        Raises:
+            CallFailed, TerminalLost, WrongTerminal: nothing was handed over.
+        """
         order = body["order"]
         order_id = order["client_order_id"]
         if self._ids.is_known(order_id) or order_id in self._monitor.latest:
             latest = self._monitor.latest.get(order_id)
             if latest is not None:
-                self._tell(latest)
+                self._send(latest)
             return True
         try:
             self._requests.check_ids(body)
@@ -92,7 +96,11 @@ class Desk:
         return self._hand_over(order, request, market, kind)
 
     def cancel(self, body: Body) -> bool:
-        """Raises CallFailed, TerminalLost, WrongTerminal, with nothing handed over."""
+        """Remove a working order, a stop or a target. Cancels of orders that are not listed yet wait for them.
+
+        Raises:
+            CallFailed, TerminalLost, WrongTerminal: nothing was handed over.
+        """
         order_id = body["client_order_id"]
         child = self._monitor.children.get(order_id)
         if child is not None:
@@ -108,18 +116,22 @@ class Desk:
             may_come = is_ours_or_seen and not self._monitor.is_over(ticket)
         self._monitor_soon()
         if may_come:
-            # Handed over and not listed yet: refused now, it would trade all the same.
+            # Handed over and not listed yet: if the cancel were refused now, the order could still trade.
             self._cancels_waiting.add((order_id, ticket or 0))
             return True
         self._refuse_cancel(order_id, "the terminal has no such working order")
         return False
 
     def replace(self, body: Body) -> bool:
-        """Raises CallFailed, TerminalLost, WrongTerminal, with nothing handed over."""
+        """Change the prices of a working order, a stop or a target.
+
+        Raises:
+            CallFailed, TerminalLost, WrongTerminal: nothing was handed over.
+        """
         order_id, revision = body["client_order_id"], body["revision"]
 
         def refuse(text: str) -> None:
-            self._tell(self._describer.reject("replace_rejected", text, order_id, revision))
+            self._send(self._describer.reject("replace_rejected", text, order_id, revision))
 
         child = self._monitor.children.get(order_id)
         if child is not None:
@@ -141,7 +153,7 @@ class Desk:
         return True
 
     def follow_up(self) -> None:
-        """After each look of the monitor: cancels that waited for their order. Raises as `cancel`; they still wait."""
+        """Retry the waiting cancels; call it after each `Monitor.look`. Raises as `cancel`; what failed still waits."""
         for waiting in list(self._cancels_waiting):
             order_id, ticket = waiting[0], waiting[1] or self._ids.tickets.get(waiting[0], 0)
             if not ticket:
@@ -161,9 +173,9 @@ class Desk:
             raise Refused("platform_rejected", f"the bridge cannot note the order's id on disk: {error}") from None
 
     def _hand_over(self, order: Body, request: Body, market: SymbolFacts, kind: str) -> bool:
-        """Send it once; again only where the server has said that it did nothing."""
+        """Send the request once; again only when the server has confirmed that it did not trade."""
         order_id = order["client_order_id"]
-        # Another mode would be another order: one that may fill in part, or whose rest may stay.
+        # IOC and FOK are the order's own terms: another filling mode could fill in part or leave a rest working.
         is_filling_ours = order["time_in_force"] not in ("ioc", "fok")
         retries = 0
         tried: set[int] = set()
@@ -174,7 +186,7 @@ class Desk:
                 self._reject("too_late_to_send", "the order came after the time it had to be sent by", order_id)
                 return bool(retries or tried)
             if result is None:
-                return self._take_no_result(order_id)
+                return self._handle_no_result(order_id)
             retcode = result.retcode
             if retcode in ACCEPTED:
                 if tried:
@@ -197,7 +209,7 @@ class Desk:
                     request["price"] = self._requests.fresh_price(market.name, ORDER_TYPES[request["type"]][0])
                     continue
                 except Refused:
-                    pass  # no price: the server's word stands
+                    pass  # no price to retry with: report the server's refusal
             if retcode == INVALID_FILL and is_filling_ours:
                 tried.add(request["type_filling"])
                 filling = self._requests.next_filling(market, kind, tried)
@@ -208,7 +220,7 @@ class Desk:
             self._reject(code, self._words(result), order_id)
             return True
 
-    def _take_no_result(self, order_id: str) -> bool:
+    def _handle_no_result(self, order_id: str) -> bool:
         code, text = self._terminal.error
         if code in NOTHING_WAS_SENT:
             self.switches_doubtful = True
@@ -219,7 +231,7 @@ class Desk:
         return True
 
     def _change(self, request: Body, refuse: Callable[[str], None]) -> bool:
-        """Send a modification or removal; False when it was refused, and said so."""
+        """Send a modification or removal; False when it was refused, after `refuse` was called."""
         result = self._terminal.send(request)
         self._monitor_soon()
         if result is None:
@@ -241,7 +253,7 @@ class Desk:
         self._change(request, functools.partial(self._refuse_cancel, order_id))
 
     def _change_child(self, child: Child, price: float, refuse: Callable[[str], None]) -> bool:
-        """Set the stop or target of a position; 0 takes it away."""
+        """Set the stop or target of a position; price 0 removes it."""
         position = self._terminal.find("positions_get", child.ticket)
         if position is None:
             self._monitor_soon()
@@ -284,12 +296,12 @@ class Desk:
         return int(named) if re.match(r"^[0-9]{1,19}$", named) else None
 
     def _refuse_cancel(self, order_id: str, text: str) -> None:
-        self._tell(self._describer.reject("cancel_rejected", text, order_id))
+        self._send(self._describer.reject("cancel_rejected", text, order_id))
 
     def _reject(self, code: str, text: str, order_id: str) -> None:
         body = self._describer.reject(code, text, order_id)
         self._monitor.latest[order_id] = body
-        self._tell(body)
+        self._send(body)
 
     def _monitor_soon(self) -> None:
         self._monitor.at_once = True

@@ -1,4 +1,4 @@
-"""Configuration."""
+"""Read and check the configuration file and the token. README.md explains the keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _path_or_none(value: Any) -> str | None:
 
 
 def _hours_or_none(value: Any) -> tuple[int, int] | None:
-    """Minutes of the day, from and to."""
+    """Parse `HH:MM-HH:MM` to minutes of the day, from and to."""
     if value is None:
         return None
     found = re.match(r"^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$", str(value))
@@ -75,10 +75,10 @@ CONFIG_FIELDS: dict[str, Any] = {
 
 
 class Config:
-    """The bridge's configuration, checked; see README.md. `token` is never logged."""
+    """The checked configuration. `token` must never be logged."""
 
     def __init__(self, values: Body, folder: str, stem: str) -> None:
-        """`folder`, `stem`: of the configuration file; relative paths are meant from there. Raises ConfigError."""
+        """`folder`, `stem`: of the configuration file; relative paths start there. Raises ConfigError."""
         try:
             taken = take_fields(values, CONFIG_FIELDS)
         except (Breach, ValueError) as error:
@@ -151,7 +151,7 @@ def _read_token(file: str | None, variable: str | None, folder: str) -> str:
 
 
 def load_config(path: str) -> Config:
-    """Raises ConfigError."""
+    """Load the configuration from a JSON file. Raises ConfigError."""
     try:
         with open(path, encoding="utf-8") as source:
             values = json.load(source)

@@ -1,4 +1,4 @@
-"""Connection."""
+"""One TCP connection: receive bytes, queue messages and ticks, send by priority."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .ticks import Rows
 
 
 class Link:
-    """One TCP connection with an adapter; never blocks. Three queues: urgent messages, heartbeats, ticks.
+    """One TCP connection with an adapter; never blocks. Sends messages first, then heartbeats, then ticks.
 
     Attributes:
-        received: number of the adapter's newest message that was acted upon.
-        is_excused: `busy` was the last word: the adapter waits longer than usual.
-        heard_s: when its newest bytes came, monotonic.
-        is_over: closed, by whomever.
+        received: sequence number of the adapter's last handled message.
+        is_excused: `busy` was the last message queued: the adapter tolerates a longer silence.
+        received_s: when bytes were received last, monotonic.
+        is_over: closed, by either side.
     """
 
     def __init__(self, connection: socket.socket, now_s: float) -> None:
@@ -34,7 +34,7 @@ class Link:
         self.ticks_sent = 0
         self.ticks_dropped = 0
         self.ticks_waiting = 0
-        self.heard_s = now_s
+        self.received_s = now_s
         self.opened_s = now_s
         self.is_over = False
         self.is_excused = False
@@ -60,36 +60,36 @@ class Link:
 
     @property
     def due_s(self) -> float:
-        """When it needs a turn, monotonic."""
+        """When `flush` must be called next even if nothing is queued, monotonic."""
         return min(self._beat_due_s if self.heartbeat is not None else math.inf, self._ends_s)
 
     def open(self, heartbeat: Callable[[], Body], heartbeat_ms: int, mute_after_ms: int) -> None:
-        """It is the session now. `heartbeat`: makes one."""
+        """Make it the session's connection. `heartbeat` returns the next heartbeat message."""
         self.frames.greeting = False
         self.heartbeat = heartbeat
         self.heartbeat_s, self.mute_after_s = heartbeat_ms / 1000, mute_after_ms / 1000
 
     def queue(self, body: Body) -> None:
-        """Never dropped; overtakes ticks."""
+        """Queue a message: never dropped, sent before ticks."""
         self._urgent.append(body)
         self.is_excused = body["type"] == "busy" and body["for_ms"] > 0
         if len(self._urgent) > MAX_URGENT:
-            self.close()  # rather a new session with a snapshot than an event less
+            self.close()  # a new session with a snapshot loses no event; dropping one would
 
     def queue_ticks(self, symbol_id: int, records: Rows) -> None:
-        """Ticks of one symbol, in their order."""
+        """Queue ticks of one symbol, oldest first."""
         for first in range(0, len(records), FRAME_TICKS):
             part = records[first : first + FRAME_TICKS]
             self._ticks.append((symbol_id, len(part), pack_ticks(part)))
             self.ticks_waiting += len(part)
 
     def forget_ticks(self, symbol_ids: set[int]) -> None:
-        """Throw away what waits under these ids: it is of what they stood for until now."""
+        """Drop queued ticks with these ids: the ids are about to mean other symbols."""
         self._ticks = deque(each for each in self._ticks if each[0] not in symbol_ids)
         self.ticks_waiting = sum(each[1] for each in self._ticks)
 
     def end(self, code: str, text: str, now_s: float) -> None:
-        """A last word; then read to the end, so that it is not thrown away with what was not read."""
+        """Send an error, then read until the peer closes: closing with unread bytes could discard the error."""
         if not self.is_ending and not self.is_over:
             self._ticks.clear()
             self.ticks_waiting = 0
@@ -98,12 +98,12 @@ class Link:
             self._ends_s = now_s + LAST_WORD_S
 
     def close(self) -> None:
-        """At once."""
+        """Close the socket at once."""
         self.is_over = True
         self.socket.close()
 
     def receive(self, now_s: float) -> None:
-        """Take in what has come; an end of the connection shows in `is_over`."""
+        """Read all bytes that are available; sets `is_over` when the peer has closed."""
         for _ in range(16):
             try:
                 data = self.socket.recv(1 << 16)
@@ -114,12 +114,12 @@ class Link:
             if not data:
                 self.close()
                 return
-            self.heard_s = now_s
+            self.received_s = now_s
             if not self.is_ending:
                 self.frames.feed(data)
 
     def flush(self, now_s: float) -> None:
-        """Send what the system takes now."""
+        """Send as much as the socket takes now."""
         try:
             while not self.is_over and (self._under_way or self._load(now_s)):
                 sent = self.socket.send(self._under_way)
@@ -137,7 +137,7 @@ class Link:
             self.close()
 
     def _load(self, now_s: float) -> bool:
-        """Choose what goes next."""
+        """Prepare the next frame; False when there is none."""
         if self._urgent:
             self._pack(self._urgent.popleft())
         elif self.heartbeat is not None and now_s >= self._beat_due_s:

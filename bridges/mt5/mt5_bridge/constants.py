@@ -1,4 +1,4 @@
-"""Constants."""
+"""Constants of the protocol, of the MetaTrader5 module, and the bridge's own limits and intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-PROGRAM = "mt5_bridge.py"
+PROGRAM = "mt5_bridge"
 VERSION = "1.0.0"
 
 EXIT_CLEAN = 0
@@ -50,7 +50,7 @@ RECORD = np.dtype(
         ("flags", "u1"),
     ]
 )
-"""64 bytes: the gateway's tick, as it goes over the wire."""
+"""The gateway's tick record as sent: 64 bytes."""
 
 ROW = np.dtype(
     [
@@ -64,9 +64,9 @@ ROW = np.dtype(
         ("volume_real", "<f8"),
     ]
 )
-"""60 bytes: a tick as copy_ticks_* gives it; the fields of a Tick have the same order."""
+"""A tick as copy_ticks_* returns it: 60 bytes; the fields of a Tick have the same order."""
 
-# The terminal. Names as in the module; SYMBOL_FILLING_* and SYMBOL_ORDER_* it does not export.
+# The terminal. Names follow the MetaTrader5 module, which does not export SYMBOL_FILLING_* and SYMBOL_ORDER_*.
 COPY_TICKS_ALL = -1
 TICK_FLAG_BID, TICK_FLAG_ASK, TICK_FLAG_LAST, TICK_FLAG_VOLUME, TICK_FLAG_BUY, TICK_FLAG_SELL = 2, 4, 8, 16, 32, 64
 ACTION_DEAL, ACTION_PENDING, ACTION_SLTP, ACTION_MODIFY, ACTION_REMOVE = 1, 5, 6, 7, 8
@@ -82,7 +82,7 @@ REASON_SL, REASON_TP, REASON_SO = 4, 5, 6
 DEAL_BUY, DEAL_SELL, DEAL_BUY_CANCELED, DEAL_SELL_CANCELED = 0, 1, 13, 14
 ENTRY_IN = 0
 CALC_BY_CONTRACT_SIZE = (0, 2, 3, 4, 5, 32)
-"""FOREX, CFD, CFDINDEX, CFDLEVERAGE, FOREX_NO_LEVERAGE, EXCH_STOCKS: profit is difference x contract size x lots."""
+"""FOREX, CFD, CFDINDEX, CFDLEVERAGE, FOREX_NO_LEVERAGE, EXCH_STOCKS: profit = price move x contract size x lots."""
 
 ORDER_TYPES = {
     0: ("buy", "market"),
@@ -93,7 +93,7 @@ ORDER_TYPES = {
     5: ("sell", "stop"),
     6: ("buy", "stop_limit"),
     7: ("sell", "stop_limit"),
-    8: ("buy", "market"),  # close by: the side is of no account
+    8: ("buy", "market"),  # close by: it has no side of its own
 }
 TYPE_NUMBERS = {words: number for number, words in ORDER_TYPES.items() if number < 8}
 ORDER_MODES = {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8}
@@ -111,15 +111,15 @@ ORDER_STATES = {
 }
 FINAL_STATES = ("filled", "cancelled", "rejected", "expired")
 ENDED_STATES = (2, 3, 4, 5, 6)
-"""Of an order that the history lists and orders_get does not: PARTIAL there means that its rest was cancelled."""
+"""Ended orders in the history. PARTIAL, when orders_get no longer lists the order: the rest was cancelled."""
 
 ACCEPTED = (10008, 10009, 10010)
 NO_CHANGES = 10025
 INVALID_FILL = 10030
 AGAIN_AT_FRESH_PRICE = (10004, 10020, 10021)
-"""The server has not traded, for certain, and gives another price: sent again, at most twice, within not_after_ns."""
+"""Requote: the server has certainly not traded. Sent again at most REQUOTE_RETRIES times, within not_after_ns."""
 AMBIGUOUS = (10011, 10012, 10031)
-"""ERROR, TIMEOUT, CONNECTION: whether the server has it is not known. Never sent again; orders and deals will tell."""
+"""ERROR, TIMEOUT, CONNECTION: the server may have the order. Never sent again; orders and deals show the outcome."""
 SWITCHED_OFF = (10017, 10026, 10027)
 RETCODES = {
     10004: "REQUOTE",
@@ -170,28 +170,28 @@ REJECT_CODES = {
     10022: "unsupported_tif",
     10030: "unsupported_tif",
 }
-"""retcode -> the protocol's code; all others that refuse are `platform_rejected`."""
+"""retcode -> reject code of the protocol; all other refusals are `platform_rejected`."""
 
 IPC_LOST = (-10000, -10001, -10002, -10003, -10004, -10005)
 AUTH_FAILED = -6
 CALL_FAILED = -1
 MODULE_RAISES = (SystemError, TypeError, ValueError, ArithmeticError)
-"""What comes of arguments that do not fit its C types (a date beyond 2038), and of answers that it cannot decode."""
+"""Raised by the module for arguments beyond its C types (a date after 2038) and for answers that it cannot decode."""
 NOTHING_WAS_SENT = (-2, -7, -8, -10004)
-"""Wrong arguments, unsupported, switched off, no connection: order_send has not gone out, for certain."""
+"""Wrong arguments, unsupported, switched off, no connection: order_send has certainly not sent the order."""
 
-# How long a call into the terminal may take before the adapter is right to lose patience.
+# Time limits of calls into the terminal; after them the adapter may treat the bridge as unresponsive.
 INITIALIZE_TIMEOUT_MS = 20_000
 INITIALIZE_LIMIT_MS = 120_000
-"""The module tries to launch for some 100 s, then waits for the login up to its time-out."""
+"""The module tries to launch the terminal for about 100 s, then waits for the login up to its time-out."""
 WARM_UP_LIMIT_MS = 60_000
-"""MetaQuotes: up to 45 s while the history of a symbol is brought up to date."""
+"""MetaQuotes documents up to 45 s to update the history of a symbol."""
 SEND_LIMIT_MS = 30_000
 HISTORY_LIMIT_MS = 15_000
 HANG_LIMIT_MS = 120_000
-"""For the supervisor, whatever the call: not below any of the above; 77 s have been seen for a read that did return."""
+"""For the supervisor, any call: not below any limit above; a read that took 77 s and then returned was reported."""
 
-# Rhythm.
+# Intervals and limits.
 PULSE_S = 1.0
 WATCH_S = 2.0
 DEALS_S = 1.0
@@ -199,25 +199,26 @@ MONEY_S = 1.0
 LAG_S = 5.0
 LAG_MS = 2_000
 WAIT_S = 0.05
-"""Between two looks for a symbol's first tick, or for history that is not there yet."""
+"""Interval of polling for a symbol's first tick or for missing history."""
 MISSING_S = 10.0
 SYNCHRONISE_S = 1.5
-"""Of the 3 s that the answers to a subscription may take."""
+"""Part of the 3 s that the answers to a subscription may take."""
 COMPLAIN_S = 10.0
 LATE_VERDICT_S = 10.0
 CLOCK_DOUBT_S = 26 * 3_600
-"""No two clocks of the world are further apart: history begins so much earlier, lest a wrong offset hide executions."""
+"""The largest difference between two time zones: history is read from that much earlier, so that a wrong clock offset
+hides no executions."""
 BIND_PATIENCE_S = 15.0
 LONGEST_BACKOFF_S = 60.0
 LONGEST_WAIT_S = 0.25
 FIRST_COUNT = 4_000
 MOST_COUNT = 100_000
 FRAME_TICKS = 1_024
-"""Small enough that an order event does not wait long behind one that is under way."""
-MOST_WAITING_TICKS = 65_536
-"""Beyond, the terminal is not read: it keeps them."""
+"""Ticks per frame: small, so that an order event waits only briefly for a frame that is being sent."""
+MAX_WAITING_TICKS = 65_536
+"""Above this queue length ticks stay in the terminal, which keeps them."""
 MAX_SYMBOL_CHARACTERS = 29
 REQUOTE_RETRIES = 2
 STABLE_READS = 5
-MOST_STRANGERS = 16
-"""Connections without a session; select takes 512 sockets on Windows, 1,024 descriptors elsewhere."""
+MAX_WITHOUT_SESSION = 16
+"""Connections without a session. select is limited to 512 sockets on Windows, 1,024 descriptors elsewhere."""

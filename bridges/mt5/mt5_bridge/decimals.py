@@ -1,4 +1,4 @@
-"""Decimals: the terminal counts in binary floats, the gateway in decimals."""
+"""Convert the terminal's binary floats to the gateway's decimals."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from .errors import BadNumber
 
 
 def exact(value: float) -> Decimal:
-    """The decimal that was meant: 10 places, without the noise of binary fractions. Raises BadNumber."""
+    """The decimal value of a float, rounded to 10 places to remove binary noise. Raises BadNumber: not finite."""
     if not math.isfinite(value):
         raise BadNumber(f"the terminal gave {value} for a number")
     return Decimal(write(Decimal(repr(round(float(value), 10)))))
 
 
 def write(number: Decimal) -> str:
-    """As the protocol wants it."""
+    """Format a decimal as the protocol requires: no exponent, no trailing zeros."""
     return format(number.normalize() if number else Decimal(0), "f")
 
 
 def write_or_none(value: float) -> str | None:
-    """A price of the terminal; its 0 means none."""
+    """Format a price; the terminal's 0 means none."""
     return write(exact(value)) if value else None
 
 
 def is_multiple(number: Decimal, step: Decimal) -> bool:
+    """Whether `number` is on the grid of `step`; a step of 0 or less has no grid."""
     return step > 0 and number % step == 0

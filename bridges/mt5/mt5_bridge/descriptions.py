@@ -1,4 +1,4 @@
-"""What the platform shows."""
+"""Convert the terminal's orders, deals, positions and money to messages of the protocol."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from .terminal import Account
 
 
 class SymbolNames:
-    """The terminal's names -> the gateway's."""
+    """Maps the terminal's symbol names to the gateway's."""
 
     def __init__(self) -> None:
         self._universal: dict[str, str] = {}
 
     def set(self, universal: dict[str, str]) -> None:
-        """`universal`: the terminal's name -> the gateway's, of the symbols that are subscribed."""
+        """Set the subscribed symbols: terminal's name -> gateway's name."""
         self._universal = universal
 
     def of(self, platform_symbol: str) -> str:
+        """The gateway's name; one made by the protocol's rule for a symbol that is not subscribed."""
         found = self._universal.get(platform_symbol)
         return found if found is not None else name_external(platform_symbol, self._universal.values())
 
 
 class Child(NamedTuple):
-    """A position's stop loss or take profit, told as an order of its own."""
+    """A position's stop loss or take profit, reported as an order of its own."""
 
     ticket: int
     role: str
@@ -41,17 +42,17 @@ class Child(NamedTuple):
 
 
 def is_trade(deal: Any) -> bool:
-    """Not a deposit, a fee, a dividend, nor a trade that was taken back."""
+    """Whether the deal is a trade in force: not a deposit, fee, dividend or cancelled trade."""
     return deal.type in (DEAL_BUY, DEAL_SELL) and deal.volume > 0
 
 
 def has_ended(order: Any) -> bool:
-    """Of an order of the history: it may be listed there too early."""
+    """Whether an order in the history has really ended: the terminal may list it there too early."""
     return order.state in ENDED_STATES
 
 
 def prices_of(order: Any) -> tuple[str | None, str | None]:
-    """Limit price and stop price, as the protocol wants them."""
+    """Limit price and stop price of an order, as the protocol formats them."""
     kind = ORDER_TYPES.get(order.type, ("buy", "market"))[1]
     if kind == "limit":
         return write_or_none(order.price_open), None
@@ -63,7 +64,7 @@ def prices_of(order: Any) -> tuple[str | None, str | None]:
 
 
 class Describer:
-    """Makes the protocol's words of the terminal's structs."""
+    """Builds messages of the protocol for one account from the terminal's structs."""
 
     def __init__(self, platform: str, account: Account, clock: ServerClock, ids: OrderIds, names: SymbolNames) -> None:
         self._route = {"platform": platform, "account": account.name}
@@ -74,7 +75,7 @@ class Describer:
         self._names = names
 
     def order(self, order: Any, *, has_ended: bool = False) -> Body:
-        """`working order` of the protocol; `update` makes an `order_update` of it."""
+        """Row of `working_orders`; `update` makes an `order_update` of it."""
         side, kind = ORDER_TYPES.get(order.type, ("buy", "market"))
         limit_price, stop_price = prices_of(order)
         filled = exact(order.volume_initial) - exact(order.volume_current)
@@ -97,7 +98,7 @@ class Describer:
         }
 
     def child(self, order_id: str, child: Child, state: str, filled: Decimal) -> Body:
-        """As `order`, of a stop loss or take profit."""
+        """Row of `working_orders` for a stop loss or take profit."""
         price = write_or_none(child.price)
         is_stop = child.role == STOP_LOSS
         return {
@@ -114,15 +115,16 @@ class Describer:
         }
 
     def update(self, row: Body, ts_event_ns: int, revision: int = 0, text: str = "") -> Body:
-        """`order_update` of a row."""
+        """`order_update` made of a row."""
         extra = {"replace_revision": revision, "text": text[:512], "ts_event_ns": ts_event_ns}
         return {"type": "order_update", **self._route, **row, **extra}
 
     def order_time_ns(self, order: Any) -> int:
+        """When the order ended, else when it was placed; UTC ns."""
         return self._clock.to_utc_ns(order.time_done_msc or order.time_setup_msc)
 
     def fill(self, deal: Any, order_id: str, child: Child | None) -> Body:
-        """`fill` of a deal. `child`: the stop or target that made it."""
+        """`fill` of a deal. `child`: the stop or target that traded, if one did."""
         return {
             "type": "fill",
             **self._route,
@@ -141,7 +143,7 @@ class Describer:
         }
 
     def correction(self, deal: Any, revision: int) -> Body:
-        """`correction` of a deal that is another one than it was told."""
+        """`correction` of a deal that has changed since it was reported."""
         busted = not is_trade(deal)
         return {
             "type": "correction",
@@ -155,6 +157,7 @@ class Describer:
         }
 
     def position(self, position: Any) -> Body:
+        """Row of `positions`; the quantity of a short position is negative."""
         sign = 1 if position.type == 0 else -1
         return {
             "symbol": self._names.of(position.symbol),
@@ -165,7 +168,7 @@ class Describer:
         }
 
     def money(self, account: Any, now_ns: int) -> Body:
-        """`account` of the protocol."""
+        """`account` message: balance, equity, margin."""
         return {
             "type": "account",
             **self._route,
@@ -179,6 +182,7 @@ class Describer:
         }
 
     def reject(self, code: str, text: str, order_id: str, revision: int = 0) -> Body:
+        """`reject` of a command; `revision`: of a replace."""
         return {
             "type": "reject",
             "code": code,
@@ -189,10 +193,11 @@ class Describer:
         }
 
     def part(self, kind: str, rows: list[Body], now_ns: int) -> Body:
-        """A part of a snapshot."""
+        """One part of a snapshot; `kind`: positions, working_orders or executions."""
         return {"type": kind, **self._route, "rows": rows, "as_of_ns": now_ns}
 
     def snapshot(self, request_id: int, parts: list[Body], from_ns: int, funds: Body | None, complete: bool) -> Body:
+        """`snapshot` of three parts: positions, working orders, executions from `from_ns` on."""
         positions, orders, executions = parts
         return {
             "type": "snapshot",

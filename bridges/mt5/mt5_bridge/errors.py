@@ -1,46 +1,46 @@
-"""Errors."""
+"""Exceptions that more than one module of the bridge raises or catches."""
 
 from __future__ import annotations
 
 
 class Breach(Exception):
-    """The other side broke the protocol: its bytes cannot be trusted from here on."""
+    """The adapter broke the protocol: nothing that it sends after this can be trusted."""
 
 
 class ConfigError(Exception):
-    """What was wrong, and its cure. Starting again does not help."""
+    """The configuration is wrong; the text names the cure. A restart does not help."""
 
 
 class TerminalLost(Exception):
-    """The terminal is gone, or the pipe to it: everything has to be opened anew."""
+    """The terminal or the pipe to it is gone: it must be connected again."""
 
 
 class WrongTerminal(Exception):
-    """It is another terminal, login, server or company than the configuration names."""
+    """The terminal, login, server or company is not the one in the configuration."""
 
 
 class CallFailed(Exception):
-    """The terminal refused a call that nothing can go on without."""
+    """The terminal returned no result for a call whose result is required."""
 
 
 class TooLate(Exception):
-    """The time until which an order may be sent has passed."""
+    """The latest time at which the order may be sent has passed; it was not sent."""
 
 
 class BadNumber(CallFailed, ValueError):
-    """The terminal gave something for a number that is none."""
+    """The terminal returned a number that is not finite."""
 
 
 class SymbolRefused(Exception):
-    """Why a symbol is not given."""
+    """The symbol cannot be subscribed; the text says why."""
 
 
 class NotSynchronised(SymbolRefused):
-    """The terminal knows the symbol, but its terms have not come from the broker yet."""
+    """The terminal has not received the symbol's terms from the broker yet; a later attempt may succeed."""
 
 
 class Refused(Exception):
-    """The bridge itself says no: nothing has reached the terminal. `code`: the protocol's."""
+    """The bridge rejects a command; nothing was sent. `code`: reject code of the protocol."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)

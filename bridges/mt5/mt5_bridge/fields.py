@@ -1,4 +1,7 @@
-"""Checks of the fields of JSON objects: messages of an adapter, and the configuration."""
+"""Check the fields of JSON objects: messages of an adapter, and the configuration.
+
+A check takes the value of one field and returns the value to use; it raises ValueError.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ Body = dict[str, Any]
 
 
 class Required:
-    """Stands for the default of a field that has none."""
+    """Marks a field without a default."""
 
 
 def take_fields(value: Any, fields: dict[str, Any]) -> Body:
-    """The checked fields of an object, defaults filled in. Raises Breach or ValueError."""
+    """Check an object and fill in defaults. `fields`: name -> (check, default). Raises Breach or ValueError."""
     if type(value) is not dict:
         raise ValueError("must be an object")
     unknown = sorted(value.keys() - fields.keys())

@@ -1,4 +1,4 @@
-"""`challenge` and `hello` of the protocol: what the bridge says of itself before and at the login."""
+"""Build `challenge` and `hello`, the bridge's messages before and at the login."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .terminal import Account, Fitness
 
 
 def make_challenge(nonce: str, platform: str, boot_id: str) -> Body:
+    """`challenge`: the first message on each connection."""
     return {
         "type": "challenge",
         "nonce": nonce,
@@ -21,7 +22,7 @@ def make_challenge(nonce: str, platform: str, boot_id: str) -> Body:
 
 
 def make_hello(proof: str, login: Body, received_ns: int, account: Account, fitness: Fitness, details: Body) -> Body:
-    """`received_ns`: when the login came. `details`: those of the bridge, added to the account's."""
+    """`hello`: the answer to a valid login, received at `received_ns`. `details` are added to the account's."""
     return {
         "type": "hello",
         "proof": proof,
@@ -48,7 +49,7 @@ def _describe_account(account: Account) -> Body:
 
 
 def _capabilities(account: Account) -> Body:
-    """Netting: one stop for the whole position, so brackets of single orders are not the platform's."""
+    """Capabilities of the account. Netting has one stop for a whole position, so no brackets of single orders."""
     return {
         "order_types": ["market", "limit", "stop", "stop_limit"],
         "times_in_force": ["day", "gtc", "ioc", "fok", "gtd"],

@@ -1,4 +1,4 @@
-"""Log of the bridge: standard error or a file."""
+"""Write the log: to standard error or a file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class Log:
-    """Lines of `time LEVEL text`; the token never comes here. What cannot be written is lost: a full disk must not end
-    the bridge in the middle of an order.
+    """Writes lines of `time LEVEL text`; never pass the token. A line that cannot be written is lost: a full disk must
+    not end the bridge while an order is being sent.
     """
 
     def __init__(self, path: str | None, level: str) -> None:
         self._stream = sys.stderr
         if path is not None:
-            # Open for as long as the program runs.
+            # Stays open until the program ends.
             self._stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         self._least = LEVELS.index(level)
 
     def say(self, level: str, text: str) -> None:
-        """`level`: one of LEVELS."""
+        """Write one line; `level`: one of LEVELS."""
         if LEVELS.index(level) >= self._least:
             now_ns = time.time_ns()
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // NS_PER_S))

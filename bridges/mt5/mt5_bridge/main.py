@@ -1,4 +1,4 @@
-"""Main."""
+"""Command line, listening port and signals: run the bridge until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .log import Log
 
 
 def listen(host: str, port: int, patience_s: float) -> socket.socket:
-    """A predecessor may still hold the port for a moment. Raises OSError."""
+    """Open the listening socket; retry for `patience_s`, a previous process may still hold the port. Raises OSError."""
     deadline_s = time.monotonic() + patience_s
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         listener = socket.socket(family, socket.SOCK_STREAM)
         exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
-        # Windows lets a second program share a port unless it is told not to.
+        # Windows lets a second program share a port unless the first one asks for it alone.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if exclusive is None else exclusive, 1)
         try:
             listener.bind((host, port))
@@ -44,7 +44,7 @@ def listen(host: str, port: int, patience_s: float) -> socket.socket:
 
 
 class Stopping:
-    """Set by a signal, or when the standard input ends."""
+    """`is_wanted` becomes True on a signal or, with `lifeline`, when standard input ends."""
 
     def __init__(self, *, lifeline: bool) -> None:
         self.is_wanted = False
@@ -59,14 +59,14 @@ class Stopping:
 
     def _read_to_the_end(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            # Not through sys.stdin: its lock, held here, would abort the interpreter at its end, exit code and all.
+            # os.read, not sys.stdin: this thread would hold its lock at exit, which aborts the interpreter.
             while os.read(sys.stdin.fileno(), 1 << 12):
                 pass
         self.is_wanted = True
 
 
 def run(config: Config, log: Log, module: Any, *, check: bool, lifeline: bool) -> int:
-    """Serve until it is asked to stop; the exit code."""
+    """Serve until asked to stop; returns the exit code."""
     stopping = Stopping(lifeline=lifeline)
     try:
         listener = listen(config.host, 0 if check else config.port, 0.0 if check else BIND_PATIENCE_S)
@@ -97,7 +97,7 @@ def _check(bridge: Bridge, log: Log) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of the program; the exit code."""
+    """Parse the command line and run; returns the exit code."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Bridge between a MetaTrader 5 terminal and an adapter.")
     parser.add_argument("config", help="the configuration, JSON; see README.md")
     parser.add_argument("--check", action="store_true", help="connect, print what was found, end")

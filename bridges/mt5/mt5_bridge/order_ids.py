@@ -1,4 +1,4 @@
-"""Order identity: whose order is it."""
+"""Match the terminal's tickets with the gateway's client order ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OWN_ID = re.compile(r"NXG([A-Z2-7]{16})([A-Z2-7]{2})")
 ROLE_AT = 16
 STOP_LOSS, TAKE_PROFIT = "S", "T"
 OPENING_ROLES = ("E", "H", "R")
-"""Entry, hedge, and what a roll opens again in the new contract."""
+"""Entry, hedge, and the order by which a roll opens the position in the new contract."""
 
 
 def _check_characters(body: str) -> str:
@@ -22,7 +22,7 @@ def _check_characters(body: str) -> str:
 
 
 def find_order_id(text: str) -> str:
-    """The gateway's id inside a comment, empty when there is none. Its last two characters prove the others."""
+    """The gateway's order id in a comment, empty when there is none. Its last two characters are a checksum."""
     for found in _OWN_ID.finditer(text):
         if _check_characters(found.group(1)) == found.group(2):
             return found.group()
@@ -30,28 +30,28 @@ def find_order_id(text: str) -> str:
 
 
 def child_id(entry_id: str, role: str) -> str:
-    """The id of an entry's stop loss or take profit: the entry's, with another role."""
+    """The order id of an entry's stop loss or take profit: the entry's id with another role."""
     body = f"{entry_id[3:ROLE_AT]}{role}{entry_id[ROLE_AT + 1 : -2]}"
     return f"NXG{body}{_check_characters(body)}"
 
 
 def magic_number(order_id: str) -> int:
-    """The `magic` of an order: 63 bits that follow from its id, whatever a server does to the comment."""
+    """The `magic` of an order: 63-bit hash of its id, which identifies it when a server rewrites the comment."""
     return int.from_bytes(hashlib.blake2b(order_id.encode(), digest_size=8).digest(), "big") >> 1
 
 
 class OrderIds:
-    """Which order, deal and position of the terminal is which of the gateway's: from magic and comment, so that a
-    restart finds them again. A file keeps the ids that were handed over, for brokers that rewrite comments.
+    """Maps tickets to order ids by magic and comment, which survive a restart of the bridge. A file keeps the ids that
+    were handed over, for brokers that rewrite comments.
 
-    An id is one ticket's. A second ticket with the same magic is somebody else's (a copier, a close by hand).
+    One id belongs to one ticket. A second ticket with the same magic is external (a copier, a manual close).
 
     Attributes:
-        tickets: id -> its order at the terminal, once it was seen there.
+        tickets: order id -> its ticket, once the terminal has listed it.
     """
 
     def __init__(self, path: str, *, hedging: bool) -> None:
-        """Raises OSError."""
+        """Load the ids from the file at `path`, if it exists. Raises OSError."""
         self.hedging = hedging
         self.tickets: dict[str, int] = {}
         self._path = path
@@ -65,11 +65,11 @@ class OrderIds:
                         self._by_magic[magic_number(order_id)] = order_id
 
     def is_known(self, order_id: str) -> bool:
-        """Whether it was handed over, ever."""
+        """Whether this id was ever handed over."""
         return order_id in self.tickets or magic_number(order_id) in self._by_magic
 
     def note(self, order_id: str) -> None:
-        """It is about to be handed over: on disk first. Raises OSError."""
+        """Write the id to the file; call it before the order is handed over. Raises OSError."""
         self._by_magic[magic_number(order_id)] = order_id
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -78,16 +78,16 @@ class OrderIds:
             os.close(handle)
 
     def own(self, ticket: int, order_id: str) -> None:
-        """The terminal says that this ticket is that id's order."""
+        """Record that the terminal gave this ticket to this order id."""
         self._by_ticket[ticket] = order_id
         self.tickets[order_id] = ticket
 
     def of_ticket(self, ticket: int) -> str | None:
-        """None when this ticket was not seen yet."""
+        """The order id of a ticket, empty for an external one, None for one that was not seen yet."""
         return self._by_ticket.get(ticket)
 
     def of_order(self, order: Any) -> str:
-        """Whose order this is; empty when it is not one of ours."""
+        """The order id of an order, empty for an external one."""
         known = self._by_ticket.get(order.ticket)
         if known is not None:
             return known
@@ -99,7 +99,7 @@ class OrderIds:
         return order_id
 
     def of_tag(self, ticket: int, magic: int, comment: str) -> str:
-        """Whose ticket this is, by magic and comment alone; empty when the id has another one."""
+        """The order id by magic and comment alone; empty when that id already has another ticket."""
         order_id = find_order_id(comment)
         if not order_id or magic_number(order_id) != magic:
             order_id = self._by_magic.get(magic, "")

@@ -1,4 +1,4 @@
-"""Order updates on their way to the adapter: the newest of each order, and the changes that must show in one."""
+"""Send order updates: keep the newest of each order, confirm a replace once it shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .fields import Body
 
 
 class Wanted(NamedTuple):
-    """A change that the terminal has accepted, and that is told as done once it shows."""
+    """An accepted replace; reported as done once the order shows its prices."""
 
     revision: int
     limit_price: Decimal | None
@@ -18,33 +18,33 @@ class Wanted(NamedTuple):
 
 
 class OrderReports:
-    """Sends what the monitor finds.
+    """Sends the events that the monitor finds.
 
     Attributes:
         latest: order id -> its newest update, repeated when its place command comes again.
-        wanted: ticket, or id of a stop or target -> a change that the terminal has accepted and must show.
-        is_muted: nothing is sent, `latest` is kept all the same.
+        wanted: ticket, or id of a stop or target -> the accepted replace that must show.
+        is_muted: nothing is sent; `latest` is still kept.
     """
 
-    def __init__(self, tell: Callable[[Body], None]) -> None:
+    def __init__(self, send: Callable[[Body], None]) -> None:
         self.latest: dict[str, Body] = {}
         self.wanted: dict[Any, Wanted] = {}
         self.is_muted = False
-        self._tell = tell
+        self._send = send
 
-    def tell(self, body: Body) -> None:
-        """Send this event."""
+    def send(self, body: Body) -> None:
+        """Send an event."""
         if not self.is_muted:
-            self._tell(body)
+            self._send(body)
 
-    def tell_order(self, body: Body) -> None:
-        """Send this order update, and keep it."""
+    def send_order(self, body: Body) -> None:
+        """Send an order update and keep it in `latest`."""
         if body["client_order_id"]:
             self.latest[body["client_order_id"]] = body
-        self.tell(body)
+        self.send(body)
 
     def pop_revision(self, key: Any, row: Body) -> int:
-        """The revision of the change that waits under `key`, once the row shows it; else 0."""
+        """Remove the replace that waits under `key` if the row shows its prices; returns its revision, else 0."""
         wanted = self.wanted.get(key)
         if wanted is None or not self._shows(row, wanted):
             return 0

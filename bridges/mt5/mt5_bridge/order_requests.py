@@ -1,4 +1,4 @@
-"""Requests for order_send, made of commands: checked against symbol, account and positions, nothing is rounded."""
+"""Check commands against symbol, account and positions, and build the requests for order_send."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MARKET, PENDING = "market", "pending"
 
 
 class RequestMaker:
-    """Makes the requests for one account. Every method raises Refused where a command does not fit.
+    """Builds the requests for one account. Methods raise Refused for a command that does not fit; nothing is rounded.
 
     Attributes:
         markets: subscribed symbols, by the gateway's name.
@@ -56,6 +56,7 @@ class RequestMaker:
         self._fillings: dict[tuple[str, str], int] = {}
 
     def check_ids(self, body: Body) -> None:
+        """Check the client order id of a `place` and those of its stop and target."""
         order_id = body["order"]["client_order_id"]
         if find_order_id(order_id) != order_id:
             raise Refused("platform_rejected", f"client_order_id was {order_id!r}, must be one of the gateway's")
@@ -64,7 +65,7 @@ class RequestMaker:
                 raise Refused("unsupported_bracket", f"{key} was {body[key]!r}, must follow from the entry's id")
 
     def check_order(self, order: Body) -> SymbolFacts:
-        """What is traded, once the order fits it. Raises Refused: nothing is rounded here."""
+        """Check an order against its symbol and the account; returns the symbol's facts."""
         market = self.facts_of(order["symbol"])
         quantity = order["quantity"]
         if not is_multiple(quantity, market.lot_step):
@@ -87,12 +88,14 @@ class RequestMaker:
         return market
 
     def facts_of(self, symbol: str, platform_symbol: str = "") -> SymbolFacts:
+        """Facts of a subscribed symbol, which must have this name at the terminal when one is given."""
         market = self.markets.get(symbol)
         if market is None or platform_symbol not in ("", market.name):
             raise Refused("identity_mismatch", f"symbol was {symbol}, which is not subscribed as {platform_symbol}")
         return market
 
     def check_replace(self, order: Any, body: Body, kind: str, market: SymbolFacts) -> None:
+        """Check a `replace` against the working order; `kind`: its order type."""
         if kind == "market":
             raise Refused("replace_rejected", "a market order cannot be changed")
         if body["quantity"] != exact(order.volume_initial):
@@ -110,10 +113,12 @@ class RequestMaker:
 
     @staticmethod
     def check_price(price: Decimal | None, name: str, market: SymbolFacts) -> None:
+        """Check that a price is on the tick."""
         if price is not None and not is_multiple(price, market.tick_size):
             raise Refused("not_on_tick", f"{name} was {price}, the tick of {market.name} is {market.tick_size}")
 
     def make_deal(self, order: Body, market: SymbolFacts) -> Body:
+        """Request for a market order. Raises CallFailed, TerminalLost, WrongTerminal, too."""
         tif = order["time_in_force"]
         if tif == "gtd":
             raise Refused("unsupported_tif", "a market order has no end")
@@ -128,6 +133,7 @@ class RequestMaker:
         return request
 
     def make_pending(self, order: Body, market: SymbolFacts) -> Body:
+        """Request for a limit, stop or stop-limit order."""
         tif, kind = order["time_in_force"], order["order_type"]
         if order["close_ticket"]:
             raise Refused("unsupported_type", "a position is closed at market")
@@ -140,7 +146,7 @@ class RequestMaker:
         request["type_time"] = {"day": TIME_DAY, "gtc": TIME_GTC, "gtd": TIME_SPECIFIED}[tif]
         request["type_filling"] = self._choose_filling(market, PENDING, tif)
         if tif == "gtd":
-            # Whole seconds: it ends less than one second too early, never too late.
+            # Whole seconds, rounded down: the order ends less than one second early, never late.
             request["expiration"] = self._clock.to_server_ms(order["good_till_ns"] // NS_PER_MS) // MS_PER_S
         request["price"] = float(order["limit_price"] if kind == "limit" else order["stop_price"])
         if kind == "stop_limit":
@@ -148,6 +154,7 @@ class RequestMaker:
         return request
 
     def make_modify(self, order: Any, body: Body, kind: str) -> Body:
+        """Request that changes the prices of a working order and keeps everything else."""
         request = {
             "action": ACTION_MODIFY,
             "order": order.ticket,
@@ -164,12 +171,12 @@ class RequestMaker:
         return request
 
     def next_filling(self, market: SymbolFacts, kind: str, tried: set[int]) -> int | None:
-        """The filling mode to try after one was refused; None: there is no other, or it is the second refusal."""
+        """Filling mode to try after the first refusal; None when there is no other, or after the second refusal."""
         others = [mode for mode in self._fillings_of(market, kind) if mode not in tried]
         return others[0] if others and len(tried) == 1 else None
 
     def remember_filling(self, market: SymbolFacts, kind: str, filling: int) -> None:
-        """The server has accepted this mode after it had refused another."""
+        """Use this mode first from now on: the server has accepted it after it refused another."""
         self._fillings[(market.name, kind)] = filling
 
     def _make_request(self, action: int, order: Body, market: SymbolFacts) -> Body:
@@ -188,7 +195,7 @@ class RequestMaker:
         return request
 
     def _choose_filling(self, market: SymbolFacts, kind: str, tif: str) -> int:
-        """SYMBOL_FILLING_* is a mask, ORDER_FILLING_* a number: they must not be mixed up."""
+        """Choose ORDER_FILLING_*, a number; the symbol's SYMBOL_FILLING_* is a mask with other values."""
         mask = market.filling_mask
         if kind == MARKET and tif in ("ioc", "fok"):
             wanted, bit = (FILLING_IOC, MASK_IOC) if tif == "ioc" else (FILLING_FOK, MASK_FOK)
@@ -205,7 +212,7 @@ class RequestMaker:
 
     @staticmethod
     def _fillings_of(market: SymbolFacts, kind: str) -> list[int]:
-        """Those that may be tried, best first."""
+        """Filling modes to try, best first."""
         by_mask = [
             mode for bit, mode in ((MASK_FOK, FILLING_FOK), (MASK_IOC, FILLING_IOC)) if market.filling_mask & bit
         ]
@@ -230,6 +237,7 @@ class RequestMaker:
         return int(ticket)
 
     def fresh_price(self, name: str, side: str) -> float:
+        """Current ask to buy at, or bid to sell at."""
         tick = self._terminal.call("symbol_info_tick", name)
         price = 0.0 if tick is None else float(tick.ask if side == "buy" else tick.bid)
         if price <= 0:

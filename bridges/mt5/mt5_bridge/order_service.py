@@ -1,4 +1,4 @@
-"""Commands and snapshot requests of the adapter, and the regular look at orders and money."""
+"""Answer commands and snapshot requests of the adapter; poll orders and money."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .terminal_keeper import TerminalKeeper
 
 
 class OrderService:
-    """Orders of the session: what comes from the adapter, and what is told to it.
+    """Serves the order messages of the session.
 
     Attributes:
-        look_due_s: when to look at orders next, monotonic.
+        look_due_s: when to poll orders next, monotonic.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class OrderService:
         self._money_due_s = 0.0
 
     def command(self, link: Link, body: Body) -> None:
+        """Execute a `place`, `cancel` or `replace` and acknowledge it."""
         assert self._keeper.trade is not None
         kind = body["type"]
         named = body["order"] if kind == "place" else body
@@ -57,14 +58,15 @@ class OrderService:
                 code = "link_down"
             order_id, revision = named["client_order_id"], body.get("revision", 0)
             reject = self._keeper.trade.describer.reject(code, str(error), order_id, revision)
-            # On the account's own route, whatever the command named: the adapter takes no other.
-            self._session.tell(reject)
+            # Names the terminal's account, not the one in the command: the adapter accepts no other.
+            self._session.send(reject)
         link.queue({"type": "ack", "command_seq": link.received + 1, "handed_over": handed_over})
         link.flush(time.monotonic())
         if isinstance(trouble, (TerminalLost, WrongTerminal)):
             self._keeper.handle(trouble)
 
     def answer_snapshot(self, link: Link, body: Body) -> None:
+        """Send a snapshot. Raises Breach, CallFailed, TerminalLost, WrongTerminal."""
         assert self._keeper.trade is not None
         self._terminal.announce(HISTORY_LIMIT_MS, "history")
         trade = self._keeper.trade
@@ -76,6 +78,11 @@ class OrderService:
         )
 
     def look(self, now_s: float) -> None:
+        """Poll orders, retry waiting cancels, send the money when it has changed.
+
+        Raises:
+            CallFailed, TerminalLost, WrongTerminal: see `Monitor.look`.
+        """
         assert self._keeper.trade is not None
         monitor, config = self._keeper.trade.monitor, self._config
         try:
@@ -89,7 +96,7 @@ class OrderService:
             money = self._keeper.trade.describer.money(self._terminal.need_account(), 0)
             if money != self._keeper.trade.money:
                 self._keeper.trade.money = money
-                self._session.tell({**money, "as_of_ns": time.time_ns()})
+                self._session.send({**money, "as_of_ns": time.time_ns()})
 
     def _is_route(self, named: Body) -> bool:
         account = self._terminal.account

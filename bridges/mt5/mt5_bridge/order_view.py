@@ -1,4 +1,4 @@
-"""Orders, positions, history and deals of the account, read together."""
+"""Read orders, positions, history and deals of the account as one consistent view."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .terminal import Terminal
 
 
 class View(NamedTuple):
-    """Everything about orders, read together.
+    """Orders, positions, history and deals, read together.
 
     Attributes:
         history: orders that have ended.
-        missing: tickets that live as far as we know, and are listed nowhere.
+        missing: tickets of live orders that are listed nowhere.
     """
 
     orders: Sequence[Any]
@@ -28,23 +28,25 @@ class View(NamedTuple):
 
 
 class ViewReader:
-    """Reads views of one account, whose history begins `history_s` before now."""
+    """Reads views of one account. `history_s`: how far back the regular views go."""
 
     def __init__(self, terminal: Terminal, clock: ServerClock, history_s: int) -> None:
         self._terminal = terminal
         self._clock = clock
         self._history_s = history_s
-        # Ended orders that the history of the window does not show, and their deals.
+        # Ended orders older than the window that were looked up by ticket, and their deals.
         self._outside: dict[int, Any] = {}
         self._deals_outside: list[Any] = []
 
     @property
     def window_ns(self) -> int:
-        """Where history begins that is read all the time, UTC."""
+        """Begin of the regular views' history, UTC ns."""
         return time.time_ns() - self._history_s * NS_PER_S
 
     def read(self, from_ns: int, expected: Set[int]) -> View:
-        """History since then and some more. Deals last: no order has traded more than the deals that are read.
+        """Read a view with history from `from_ns` on, and CLOCK_DOUBT_S earlier. `expected`: tickets of live orders.
+
+        Deals are read last, so that they explain every quantity that an order shows as filled.
 
         Raises:
             CallFailed, TerminalLost: see `Terminal.need`.
@@ -73,7 +75,11 @@ class ViewReader:
         )
 
     def read_stable(self, from_ns: int, expected: Set[int]) -> tuple[View, bool]:
-        """All parts of one moment, and whether that could be had. Raises CallFailed, TerminalLost."""
+        """Read a view again until nothing has changed meanwhile; False after STABLE_READS attempts.
+
+        Raises:
+            CallFailed, TerminalLost: see `read`.
+        """
         for _ in range(STABLE_READS):
             view = self.read(from_ns, expected)
             again = self.read_signature()
@@ -82,16 +88,18 @@ class ViewReader:
         return view, False
 
     def find_in_history(self, ticket: int) -> Sequence[Any]:
+        """The history's orders with this ticket, none when the call fails. Raises TerminalLost."""
         found: Sequence[Any] = self._terminal.call("history_orders_get", ticket=ticket) or ()
         return found
 
     def read_signature(self) -> Any:
-        """Of orders and positions as they are now: equal to an earlier one when nothing has changed since."""
+        """Signature of the current orders and positions. Raises CallFailed, TerminalLost."""
         need = self._terminal.need
         return self.sign(need("orders_get"), need("positions_get"))
 
     @staticmethod
     def sign(orders: Sequence[Any], positions: Sequence[Any]) -> Any:
+        """Signature: two are equal when no order or position has changed between them."""
         return (
             [
                 (each.ticket, each.state, each.volume_current, each.price_open, each.price_stoplimit, each.sl, each.tp)

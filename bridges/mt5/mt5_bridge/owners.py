@@ -1,4 +1,4 @@
-"""Which of our orders a position or a deal belongs to."""
+"""Find the order id that a position or a deal belongs to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .terminal import Terminal
 
 
 class Owners:
-    """Finds the order id behind positions and deals; asks the terminal where the ids are not known yet."""
+    """Finds the order id of positions and deals; asks the terminal for tickets that are not known yet."""
 
     def __init__(self, terminal: Terminal, ids: OrderIds) -> None:
         self._terminal = terminal
@@ -19,7 +19,7 @@ class Owners:
         self._entries: dict[int, str] = {}
 
     def entry_of(self, ticket: int, position: Any = None) -> str:
-        """The id of the order that opened a position, empty when it is not one of ours, or on a netting account."""
+        """Order id of the entry that opened a position; empty for an external one, and on a netting account."""
         if not self._ids.hedging:
             return ""
         found = self._entries.get(ticket)
@@ -37,7 +37,7 @@ class Owners:
         return found
 
     def order_of_deal(self, deal: Any) -> tuple[str, Child | None]:
-        """The id of the order that made this deal; with the child when it was a stop or target."""
+        """Order id behind a deal, empty for an external one; and the stop or target that traded, if one did."""
         if deal.reason in (REASON_SL, REASON_TP):
             role = STOP_LOSS if deal.reason == REASON_SL else TAKE_PROFIT
             entry_id = self.entry_of(deal.position_id)
@@ -48,7 +48,7 @@ class Owners:
             return child_id(entry_id, role), child
         known = self._ids.of_ticket(deal.order)
         if known is None:
-            # So new that the orders were read before it.
+            # The deal is newer than the orders that were read.
             found = self._terminal.call("history_orders_get", ticket=deal.order) or self._terminal.call(
                 "orders_get", ticket=deal.order
             )

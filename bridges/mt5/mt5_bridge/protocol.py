@@ -1,4 +1,4 @@
-"""Frames and messages."""
+"""Pack and unpack frames and messages of the bridge protocol (bridges/PROTOCOL.md)."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ from .fields import (
 
 
 def pack_frame(kind: int, payload: bytes) -> bytes:
-    """Header and payload; `kind` is TICKS or MESSAGE."""
+    """Frame of header and payload; `kind` is TICKS or MESSAGE."""
     return HEADER.pack(len(payload), kind, 0, PROTOCOL_VERSION) + payload
 
 
 def pack_message(seq: int, body: Body) -> bytes:
-    """One frame with this message."""
+    """Frame with one message."""
     text = json.dumps({"seq": seq, "body": body}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    # Half of a surrogate pair, from a stranger or out of the terminal's texts, has no place in UTF-8.
+    # Texts of the terminal or of a peer may hold half a surrogate pair, which UTF-8 cannot encode.
     return pack_frame(MESSAGE, text.encode("utf-8", "replace"))
 
 
 def pack_ticks(records: np.ndarray[Any, Any]) -> bytes:
-    """One frame of 1 to MAX_FRAME_TICKS records."""
+    """Frame of 1 to MAX_FRAME_TICKS records."""
     return pack_frame(TICKS, records.tobytes())
 
 
 class FrameReader:
-    """Puts an adapter's frames together, however TCP has cut them. `greeting`: only small messages are kept."""
+    """Reassembles an adapter's frames from TCP segments. `greeting`: before the login only small ones are accepted."""
 
     def __init__(self) -> None:
         self.greeting = True
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Add received bytes."""
         self._bytes += data
 
     def take(self) -> bytes | None:
-        """Payload of the next message, None while it is not all there. Raises Breach."""
+        """Payload of the next complete message, None when there is none. Raises Breach."""
         if len(self._bytes) < HEADER.size:
             return None
         length, kind, flags, version = HEADER.unpack_from(self._bytes)
@@ -170,7 +170,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "text": (text_up_to(512), Required),
     },
 }
-"""What an adapter may say: message -> field -> (check, default)."""
+"""Messages that an adapter may send: type -> field -> (check, default)."""
 
 
 def _no_constant(word: str) -> Any:
@@ -178,7 +178,7 @@ def _no_constant(word: str) -> Any:
 
 
 def read_message(payload: bytes, expected_seq: int) -> Body:
-    """The body of an adapter's message, checked, with its `type`. Raises Breach."""
+    """Decode and check an adapter's message; returns its body with `type`. Raises Breach."""
     try:
         message = json.loads(payload.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -196,5 +196,5 @@ def read_message(payload: bytes, expected_seq: int) -> Body:
 
 
 def prove(token: str, side: str, first_nonce: str, second_nonce: str) -> str:
-    """`mac` of the protocol; `side` is `adapter` or `bridge`."""
+    """`mac` of the protocol, hex; `side` is `adapter` or `bridge`."""
     return hmac.new(token.encode(), f"{side}|{first_nonce}|{second_nonce}".encode(), hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""Heartbeat file of the bridge, for a supervisor."""
+"""Write the heartbeat file for the supervisor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .constants import HANG_LIMIT_MS, NS_PER_MS, PULSE_S
 
 
 class Pulse:
-    """The file in which a supervisor sees that the bridge turns, or until when it may stand still."""
+    """Heartbeat file for the supervisor: time of the last loop, deadline of the call in progress."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
         self._path = path
@@ -18,12 +18,12 @@ class Pulse:
         self._due_s = 0.0
 
     def beat(self, now_s: float) -> None:
-        """Once a second."""
+        """Write the file if PULSE_S has passed since the last time; call it in each loop."""
         if now_s >= self._due_s:
             self.write(now_s, "turning")
 
     def write(self, now_s: float, doing: str) -> None:
-        """From now on this may take HANG_LIMIT_MS."""
+        """Write the file before a call that may block for up to HANG_LIMIT_MS."""
         self._due_s = now_s + PULSE_S
         if self._path is None:
             return
@@ -41,4 +41,4 @@ class Pulse:
                 target.write(json.dumps(line) + "\n")
             os.replace(fresh, self._path)
         except OSError:
-            pass  # somebody reads it just now (Windows); the next one comes soon
+            pass  # Windows: the supervisor has it open; the next write follows within PULSE_S

@@ -1,4 +1,4 @@
-"""Clock: the broker's wall clock, written as if it were UTC."""
+"""Convert between UTC and the server's clock, the broker's wall clock that the terminal stamps as if it were UTC."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SAMPLING_MS = 10_000
 
 
 def _sunday(year: int, month: int, number: int) -> int:
-    """Day of the month of its `number`th Sunday; -1 = the last."""
+    """Day of the month of the `number`th Sunday; -1 = the last."""
     days = [day for day in range(1, calendar.monthrange(year, month)[1] + 1) if calendar.weekday(year, month, day) == 6]
     return days[number - 1 if number > 0 else number]
 
 
 @functools.cache
 def summer_of(rule: str, year: int) -> tuple[int, int]:
-    """First and last moment of daylight time, UTC ms: 02:00 New York by US dates, 01:00 UTC by EU dates."""
+    """Begin and end of daylight saving time, UTC ms: 02:00 New York by US dates, 01:00 UTC by EU dates."""
     if rule == "us":
         first, last = (3, _sunday(year, 3, 2), 7), (11, _sunday(year, 11, 1), 6)
     else:
@@ -39,21 +39,22 @@ def summer_of(rule: str, year: int) -> tuple[int, int]:
 
 
 class ServerClock:
-    """Offset of the server's clock to UTC, now and at any other time. `is_known`: False until it was measured."""
+    """Offset of the server's clock from UTC at any time, in ms."""
 
     def __init__(self, settings: Body) -> None:
         self._rule: str = settings["dst"]
         self._base_ms: int = settings["utc_offset_minutes"] * MINUTE_MS
         self.is_measured = settings["mode"] == "measured"
-        # Measured: (since UTC ms, offset ms), oldest first. What was stamped by an old offset keeps it.
+        # Measured: (since UTC ms, offset ms), oldest first. Earlier time stamps keep the offset of their time.
         self._pieces: list[tuple[int, int]] = []
 
     @property
     def is_known(self) -> bool:
+        """False in mode `measured` before the first measurement."""
         return not self.is_measured or bool(self._pieces)
 
     def offset_ms(self, utc_ms: int) -> int:
-        """Server's clock minus UTC at this moment."""
+        """Server's clock minus UTC at this time."""
         if self.is_measured:
             if not self._pieces:
                 return self._base_ms
@@ -62,14 +63,15 @@ class ServerClock:
         return self._base_ms + (HOUR_MS if self._is_summer(utc_ms) else 0)
 
     def take(self, offset_ms: int, utc_ms: int) -> None:
-        """It was measured: from now on this is it."""
+        """Use a measured offset from `utc_ms` on."""
         self._pieces.append((utc_ms, offset_ms))
 
     def to_server_ms(self, utc_ms: int) -> int:
+        """Time stamp of the server's clock at this UTC time."""
         return utc_ms + self.offset_ms(utc_ms)
 
     def to_utc_ms(self, server_ms: int) -> int:
-        """Where the clock was put back, the earlier of the two moments."""
+        """UTC of a time stamp. In the hour that occurs twice when clocks go back: the earlier one."""
         if self.is_measured:
             for since, offset in reversed(self._pieces):
                 if server_ms - offset >= since:
@@ -79,7 +81,7 @@ class ServerClock:
         return summer_ms if self._is_summer(summer_ms) else server_ms - self._base_ms
 
     def to_utc_ns(self, server_ms: int) -> int:
-        """0 for 0: the terminal's word for none."""
+        """As `to_utc_ms`, in ns; 0, the terminal's value for none, stays 0."""
         return max(self.to_utc_ms(server_ms), 0) * NS_PER_MS if server_ms > 0 else 0
 
     def all_to_utc_ms(self, server_ms: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -99,10 +101,10 @@ class ServerClock:
 
 
 class ClockGauge:
-    """Reads the server's offset off ticks that have just come: their stamp minus our clock, to a quarter of an hour.
+    """Measures the server's offset on new ticks: their time stamp minus this computer's clock, in quarters of an hour.
 
-    Ticks are a moment old when they are seen, and this computer's clock may be some seconds wrong; what lies further
-    from a quarter proves nothing. `SAMPLES` ticks of one stretch must agree, of as many symbols as trade.
+    Ticks are a little old when they are read, and this computer's clock may be some seconds wrong; a sample further
+    from a quarter proves nothing. `SAMPLES` ticks in a row, of any symbols, must agree.
     """
 
     def __init__(self) -> None:
@@ -110,13 +112,13 @@ class ClockGauge:
         self._began_ms = 0
 
     def add(self, server_ms: int, utc_ms: int) -> None:
-        """A tick with this stamp has come now."""
+        """Add the time stamp of a tick that was received at `utc_ms`."""
         if not self._samples:
             self._began_ms = utc_ms
         self._samples.append(server_ms - utc_ms)
 
     def read(self, utc_ms: int) -> int | None:
-        """The offset in ms, once in a while; None when there is nothing to say."""
+        """The measured offset in ms, once enough samples agree; else None. Clears the samples it has judged."""
         if not self._samples or (utc_ms - self._began_ms < SAMPLING_MS and len(self._samples) < SAMPLES):
             return None
         samples, self._samples = self._samples, []

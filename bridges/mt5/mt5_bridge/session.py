@@ -1,4 +1,4 @@
-"""The session with the adapter that has logged in: events, notices, heartbeats, its end."""
+"""Send events, notices and heartbeats to the adapter that has logged in."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .pulse import Pulse
 
 
 class Session:
-    """The one session of the bridge. Without a `link` there is none: events are left to the next snapshot.
+    """The one session of the bridge. Without a `link` events are not sent: the next snapshot contains them.
 
     Attributes:
         link: connection of the adapter that has logged in.
-        on_end: called when the session is over, after `link` has become None.
+        on_end: called when the session has ended, after `link` has become None.
     """
 
     def __init__(self, log: Log, pulse: Pulse) -> None:
@@ -26,18 +26,18 @@ class Session:
         self.on_end: Callable[[], None] = lambda: None
         self._pulse = pulse
 
-    def tell(self, body: Body) -> None:
-        """An event for the adapter; without one it is left to the next snapshot."""
+    def send(self, body: Body) -> None:
+        """Send an event to the adapter, if one is logged in."""
         if self.link is not None:
             self.link.queue(body)
 
     def notice(self, level: str, text: str) -> None:
-        """For our log and the adapter's."""
+        """Write to the log, and send to the adapter's."""
         self.log.say(level, text)
-        self.tell({"type": "notice", "level": level, "text": text[:512]})
+        self.send({"type": "notice", "level": level, "text": text[:512]})
 
     def announce(self, for_ms: int, doing: str) -> None:
-        """A call follows that may block for so long: say so, and see to it that it has left."""
+        """Announce a call that may block for `for_ms`: write the heartbeat file, and send `busy` at once."""
         now_s = time.monotonic()
         self._pulse.write(now_s, doing)
         link = self.link
@@ -53,15 +53,16 @@ class Session:
         self.log.say("info", "an adapter has logged in")
 
     def end(self, text: str) -> None:
+        """End the session with `not_ready`, because the terminal cannot be used."""
         link, now_s = self.link, time.monotonic()
         if link is not None:
-            self.tell({"type": "status", "data_up": False, "orders_up": False, "text": text[:512]})
+            self.send({"type": "status", "data_up": False, "orders_up": False, "text": text[:512]})
             link.end("not_ready", text, now_s)
             link.flush(now_s)
             self.forget()
 
     def forget(self) -> None:
-        """The adapter is gone."""
+        """Clear the session: its adapter is gone or was replaced."""
         self.link = None
         self.on_end()
         self.log.say("info", "the adapter is gone; orders and positions stay as they are")

@@ -1,4 +1,4 @@
-"""Snapshots: what is true now, for an adapter that asks."""
+"""Build snapshots of orders, positions and executions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ def make_snapshot(
     *,
     clock_is_right: bool,
 ) -> Body:
-    """What is true now. Tells first what it contains. Raises CallFailed, TerminalLost, WrongTerminal."""
+    """Build the snapshot of the current state; the monitor first reports the changes that it contains.
+
+    Raises:
+        CallFailed, TerminalLost, WrongTerminal: nothing can be said about the account.
+    """
     from_ns = request["executions_from_ns"] or monitor.window_ns
     view, stable = monitor.read_stable(min(from_ns, monitor.window_ns))
-    monitor.take(view)
+    monitor.apply(view)
     now_ns = time.time_ns()
     deals = [each for each in view.deals if is_trade(each)]
     deals = sorted({each.ticket: each for each in deals}.values(), key=lambda each: (each.time_msc, each.ticket))
     if len(deals) > MAX_ROWS:
-        # From a whole millisecond on, or some of it would be missing.
+        # Begin at a whole millisecond: half of one would be missing without a trace.
         first_ms = deals[-MAX_ROWS - 1].time_msc
         deals = [each for each in deals if each.time_msc > first_ms]
         from_ns = max(from_ns, clock.to_utc_ns(first_ms + 1))

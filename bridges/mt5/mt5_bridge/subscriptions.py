@@ -1,4 +1,4 @@
-"""The subscribed symbols: opened, read for ticks, watched for a history that stands still."""
+"""Open the subscribed symbols, send their ticks, report a tick history that stands still."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from .config import Config
 from .connection import Link
-from .constants import MISSING_S, MOST_WAITING_TICKS, NS_PER_MS, SYNCHRONISE_S, WAIT_S
+from .constants import MAX_WAITING_TICKS, MISSING_S, NS_PER_MS, SYNCHRONISE_S, WAIT_S
 from .descriptions import SymbolNames
 from .errors import Breach, NotSynchronised, SymbolRefused
 from .fields import Body
@@ -19,7 +19,7 @@ from .ticks import HOLE, QuoteGate, Rows, Stream, TickReader
 
 
 class Subscriptions:
-    """Answers `subscribe`, and sends the ticks of what is subscribed.
+    """Answers `subscribe` and sends the ticks of the subscribed symbols.
 
     Attributes:
         streams: by symbol id.
@@ -42,14 +42,20 @@ class Subscriptions:
         self._session = session
         self._gate = QuoteGate(config.gate_locked, config.quote_hours)
         self._reader = TickReader(terminal, clock, gauge, self._gate, config.poll_s)
-        self._gated_told = 0
+        self._gated_reported = 0
 
     def clear(self) -> None:
-        """The session is over."""
+        """Forget all subscriptions: the session has ended."""
         self.streams.clear()
         self._names.set({})
 
     def subscribe(self, link: Link, body: Body, markets: dict[str, SymbolFacts]) -> None:
+        """Replace the subscriptions, answer symbol by symbol, fill `markets` with what orders need of each.
+
+        Raises:
+            Breach: a symbol id came twice.
+            CallFailed, TerminalLost: see `Terminal.call`.
+        """
         wanted = {each["symbol_id"]: each for each in body["symbols"]}
         if len(wanted) != len(body["symbols"]):
             raise Breach("a symbol_id came twice")
@@ -70,10 +76,11 @@ class Subscriptions:
             link.queue({"type": "subscribed", "subscribe_seq": link.received + 1, "symbols": [answer]})
             if records is not None:
                 link.queue_ticks(symbol_id, records)
-            # History of the next one may take a while.
+            # Send now: loading the next symbol's history may take long.
             link.flush(time.monotonic())
 
     def poll(self, now_s: float) -> None:
+        """Read the ticks of the symbol that is due first, if one is due. Raises TerminalLost."""
         link = self._session.link
         assert link is not None
         if not self.streams or not self._config.has_ticks:
@@ -81,8 +88,8 @@ class Subscriptions:
         stream = min(self.streams.values(), key=lambda each: each.due_s)
         if stream.due_s > now_s:
             return
-        if link.ticks_waiting > MOST_WAITING_TICKS or not self._clock.is_known:
-            # The terminal keeps them.
+        if link.ticks_waiting > MAX_WAITING_TICKS or not self._clock.is_known:
+            # The terminal keeps the ticks until they are read.
             stream.due_s = now_s + 0.01
             return
         was_in_trouble = stream.trouble
@@ -90,39 +97,39 @@ class Subscriptions:
         if records is not None:
             link.queue_ticks(stream.symbol_id, records)
         if stream.trouble and stream.trouble != was_in_trouble:
-            self._tell_stopped(stream, f"no ticks, {stream.trouble}")
+            self._report_stopped(stream, f"no ticks, {stream.trouble}")
         if stream.has_hole:
             stream.has_hole = False
             self._session.notice("error", f"{stream.symbol}: {HOLE}")
         if -math.inf < stream.missing_since_s < now_s - MISSING_S:
             assert stream.cursor is not None
-            stream.missing_since_s = -math.inf  # told
+            stream.missing_since_s = -math.inf  # reported once
             text = f"the terminal's history does not show {stream.cursor.missing} ticks any more that were sent"
             self._session.notice("warning", f"{stream.symbol}: {text}")
         late = 0 if stream.cursor is None else stream.cursor.late
-        if late > stream.late_told:
-            link.ticks_dropped += late - stream.late_told
+        if late > stream.late_reported:
+            link.ticks_dropped += late - stream.late_reported
             self._session.notice(
-                "warning", f"{stream.symbol}: {late - stream.late_told} ticks came too late to be sent"
+                "warning", f"{stream.symbol}: {late - stream.late_reported} ticks came too late to be sent"
             )
-            stream.late_told = late
+            stream.late_reported = late
 
     def find_lags(self) -> None:
-        """A terminal may go on quoting while its history stands still. Twice in a row: a tick may just have come."""
+        """Report symbols whose quote moves while their history stands still; twice in a row, for a tick may be late."""
         for stream in self.streams.values():
             stream.lagging = stream.lagging + 1 if self._reader.lags(stream) else 0
             if stream.lagging == 2:
-                self._tell_stopped(stream, "the terminal has quotes, but no ticks in its history")
+                self._report_stopped(stream, "the terminal has quotes, but no ticks in its history")
 
     def count_gated(self) -> None:
-        """Tell how many quotes were none since the last time."""
-        if self._gate.gated > self._gated_told:
-            count, self._gated_told = self._gate.gated - self._gated_told, self._gate.gated
+        """Report how many quotes were discarded since the last time."""
+        if self._gate.gated > self._gated_reported:
+            count, self._gated_reported = self._gate.gated - self._gated_reported, self._gate.gated
             self._session.notice("info", f"{count} quotes were none (crossed, or outside the hours): sent as not known")
 
     def _open_symbol(self, wanted: Body, until_s: float) -> tuple[SymbolFacts, Body]:
-        """What orders need to know of it, and `instrument` of the protocol. One that was just selected may take a
-        moment to be synchronised. Raises SymbolRefused, ValueError.
+        """Facts for orders, and `instrument` of the protocol. Waits until `until_s` for a symbol that was just selected
+        and is not synchronised yet. Raises SymbolRefused, ValueError.
         """
         assert self._terminal.account is not None
         currency = self._terminal.account.currency
@@ -140,7 +147,7 @@ class Subscriptions:
     def _open_stream(
         self, wanted: Body, before: Stream | None, until_s: float, markets: dict[str, SymbolFacts]
     ) -> tuple[Body, Rows | None]:
-        """Answer for one symbol, and its state."""
+        """Open one symbol; returns the answer, and a record of its state for a new one."""
         answer: Body = {"symbol_id": wanted["symbol_id"], "accepted": False}
         try:
             market, instrument = self._open_symbol(wanted, until_s)
@@ -165,7 +172,7 @@ class Subscriptions:
             resumed = True
             stream.symbol = wanted["symbol"]
         self.streams[stream.symbol_id] = stream
-        # What goes on where it ended, or will, must not be overtaken by its own state.
+        # A resumed stream gets no state record: it would be newer than the ticks that follow.
         is_new = before is None and stream.cursor is not None and wanted["after_ns"] == 0
         records = self._reader.state(stream) if is_new else None
         answer.update(
@@ -173,7 +180,7 @@ class Subscriptions:
         )
         return answer, records
 
-    def _tell_stopped(self, stream: Stream, text: str) -> None:
+    def _report_stopped(self, stream: Stream, text: str) -> None:
         text = f"{stream.symbol}: {text}"
         self._session.notice("error", text)
-        self._session.tell({"type": "symbol_status", "symbol_id": stream.symbol_id, "live": False, "text": text[:512]})
+        self._session.send({"type": "symbol_status", "symbol_id": stream.symbol_id, "live": False, "text": text[:512]})

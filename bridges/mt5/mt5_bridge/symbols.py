@@ -1,4 +1,4 @@
-"""Symbols."""
+"""Select symbols in the terminal and describe their terms."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .terminal import Terminal
 
 
 class SymbolFacts:
-    """What orders and the gateway need to know of one symbol."""
+    """Terms of one symbol: price and volume steps, order types, filling and expiration modes."""
 
     def __init__(self, info: Any) -> None:
-        """Raises NotSynchronised, ValueError on numbers that are none."""
+        """Raises NotSynchronised, BadNumber."""
         self.name: str = info.name
         self.tick_size = exact(info.trade_tick_size or info.point)
         self.lot_step = exact(info.volume_step)
         self.least_lots = exact(info.volume_min)
-        # volume_limit is for position and orders of a side together: an order that closes may be larger, so the server
-        # judges it (10034).
+        # volume_limit is not checked: it limits position and orders of a side together, and a closing order may be
+        # larger. The server checks it (10034).
         self.most_lots = exact(info.volume_max)
         self.execution: int = info.trade_exemode
         self.filling_mask: int = info.filling_mode
@@ -41,7 +41,7 @@ class SymbolFacts:
 
 
 def find_similar(terminal: Terminal, name: str) -> str:
-    """For a message: at most 5 names of the terminal that are like this one."""
+    """Text for an error message: up to 5 similar names that the terminal has."""
     stem = re.sub(r"[^A-Za-z0-9].*", "", name)[:3]
     found = terminal.call("symbols_get", group=f"*{stem}*,*{stem.upper()}*") if stem else None
     names = difflib.get_close_matches(name, [each.name for each in found or ()], 5, 0.0)
@@ -49,7 +49,7 @@ def find_similar(terminal: Terminal, name: str) -> str:
 
 
 def open_symbol(terminal: Terminal, name: str, server_now_ms: int) -> Any:
-    """SymbolInfo of a symbol of just this name, now in the Market Watch. Raises SymbolRefused."""
+    """Select the symbol of exactly this name into the Market Watch; returns its SymbolInfo. Raises SymbolRefused."""
     if not name.isascii() or len(name) > MAX_SYMBOL_CHARACTERS:
         raise SymbolRefused(f"{name!r} must be at most {MAX_SYMBOL_CHARACTERS} ASCII characters")
     if not terminal.call("symbol_select", name, True):
@@ -70,7 +70,7 @@ def open_symbol(terminal: Terminal, name: str, server_now_ms: int) -> Any:
 
 
 def describe_instrument(info: Any, market: SymbolFacts, symbol: str, account_currency: str, clock: ServerClock) -> Body:
-    """`instrument` of the protocol. Raises NotSynchronised, ValueError on numbers that are none."""
+    """`instrument` of the protocol. Raises NotSynchronised, BadNumber."""
     point_value: Decimal | None = None
     currency = info.currency_profit or account_currency
     tick_value = exact(info.trade_tick_value)  # in the account's currency
@@ -79,7 +79,7 @@ def describe_instrument(info: Any, market: SymbolFacts, symbol: str, account_cur
     elif info.trade_calc_mode in CALC_BY_CONTRACT_SIZE:
         point_value = exact(info.trade_contract_size)
     elif currency == account_currency:
-        # Without it nobody would compare the multiplier.
+        # Without a point value the gateway could not check the multiplier.
         raise NotSynchronised(f"the tick value of {info.name!r} was {tick_value}, must be above 0: subscribe later")
     return {
         "symbol": symbol,
@@ -94,7 +94,7 @@ def describe_instrument(info: Any, market: SymbolFacts, symbol: str, account_cur
 
 
 def name_external(platform_symbol: str, universal: Iterable[str]) -> str:
-    """The symbol of an instrument that was not subscribed (section 3.8 of the protocol)."""
+    """Symbol name for an instrument that is not subscribed (section 3.8 of the protocol)."""
     name = re.sub(r"[^A-Za-z0-9._/-]", "-", platform_symbol)
     name = name[:1].upper() + name[1:]
     if not re.match(r"[A-Z0-9]", name):

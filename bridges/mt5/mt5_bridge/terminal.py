@@ -1,4 +1,4 @@
-"""Terminal."""
+"""Call the MetaTrader5 module: check whose account it is, classify its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .log import Log
 
 
 class Account:
-    """What account_info and terminal_info say of the account that the terminal is logged in to."""
+    """The account that the terminal is logged in to."""
 
     def __init__(self, terminal: Any, account: Any) -> None:
         self.name = str(account.login)
@@ -45,7 +45,7 @@ class Account:
 
 
 class Fitness(NamedTuple):
-    """`status` of the protocol: the terminal's links, and what a person must do."""
+    """`status` of the protocol: whether data and orders are up, and what the user must do."""
 
     data_up: bool
     orders_up: bool
@@ -53,11 +53,12 @@ class Fitness(NamedTuple):
 
 
 class Terminal:
-    """The module, its errors told apart. `announce`: called before a call that may be long, with limit and name.
+    """The MetaTrader5 module with classified errors.
 
     Attributes:
-        error: code and text of the last call that failed.
-        account: once connected.
+        announce: called before a call that may be long, with its limit in ms and its name.
+        error: code and text of the last failed call.
+        account: None until connected.
     """
 
     def __init__(self, module: Any, config: Config, log: Log) -> None:
@@ -69,7 +70,7 @@ class Terminal:
         self.account: Account | None = None
 
     def call(self, name: str, *arguments: Any, **keywords: Any) -> Any:
-        """The function's result, None or False as it says. Raises TerminalLost."""
+        """Call a function of the module; its result, None when it failed (see `error`). Raises TerminalLost."""
         try:
             result = getattr(self._module, name)(*arguments, **keywords)
         except MODULE_RAISES as error:
@@ -82,17 +83,17 @@ class Terminal:
         return result
 
     def need(self, name: str, *arguments: Any, **keywords: Any) -> Any:
-        """As `call`. Raises CallFailed where that is None."""
+        """As `call`. Raises CallFailed where that returns None."""
         result = self.call(name, *arguments, **keywords)
         if result is None:
             raise CallFailed(f"{name}: {self.error[1]} ({self.error[0]})")
         return result
 
     def need_account(self) -> Any:
-        """account_info of the configured account: somebody may log in elsewhere between any two calls.
+        """account_info, checked: the user may switch the account between any two calls.
 
         Raises:
-            WrongTerminal: it is another login, server or company.
+            WrongTerminal: another login, server or company than configured.
             CallFailed, TerminalLost: see `need`.
         """
         account, config = self.need("account_info"), self._config
@@ -120,14 +121,14 @@ class Terminal:
             CallFailed, TerminalLost, WrongTerminal: see `need_account`.
         """
         found = self.need(name, ticket=ticket)
-        self.need_account()  # what another account has says nothing
+        self.need_account()  # the answer could be about another account
         return found[0] if found else None
 
     def send(self, request: Body, not_after_ns: int = 0) -> Any:
-        """order_send: its result, or None with `error`: what went out is never raised over, the caller must know.
+        """Call order_send; its result, or None with `error`. Once it is called nothing is raised: the order may be out.
 
         Raises, with nothing sent:
-            TooLate: `not_after_ns` has passed; 0 = no limit. Looked at last: the account's call may have taken long.
+            TooLate: `not_after_ns` has passed; 0 = no limit. Checked last: the account check may take long.
             CallFailed, TerminalLost, WrongTerminal: see `need_account`.
         """
         self.announce(SEND_LIMIT_MS, "order_send")
@@ -137,7 +138,7 @@ class Terminal:
         try:
             result = self._module.order_send(request)
         except MODULE_RAISES as error:
-            # Before it was sent or while the answer was read: nobody can tell.
+            # It may have failed before sending or while the answer was decoded: the outcome is unknown.
             self.error = (CALL_FAILED, repr(error)[:200])
             return None
         if result is None:
@@ -145,11 +146,11 @@ class Terminal:
         return result
 
     def connect(self) -> Account:
-        """Open the pipe to the configured terminal, which is launched if need be, and look who it is.
+        """Connect to the configured terminal, launching it if necessary, and check its account.
 
         Raises:
-            TerminalLost: not now.
-            WrongTerminal: it is another one.
+            TerminalLost: it cannot be reached now.
+            WrongTerminal: another terminal or account than configured.
         """
         self.account = None
         config = self._config
@@ -168,7 +169,7 @@ class Terminal:
         return account
 
     def look(self) -> tuple[Fitness, Any]:
-        """The switches of the terminal and of the account, and account_info. Raises TerminalLost, WrongTerminal."""
+        """Check the switches of terminal and account; also returns account_info. Raises TerminalLost, WrongTerminal."""
         terminal, account = self._read_identity()
         wants = []
         if not terminal.connected:

@@ -1,4 +1,4 @@
-"""The connection to the terminal: opened, watched, lost, opened again after a pause."""
+"""Keep the terminal connected: connect, check it regularly, reconnect after a pause."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .trade import Trade
 
 
 class TerminalKeeper:
-    """Keeps the terminal connected, and what belongs to its account.
+    """Holds the connection to the terminal and the objects of its account.
 
     Attributes:
         trade: None while the terminal is not connected.
-        fitness: the newest `status`.
-        unfit: why no adapter may log in; empty when one may.
-        is_hopeless: since its start the terminal is another one than the configuration's, for `account_wait_s`: a
-            terminal that was just opened may still be on its way to the right account.
-        connect_due_s, watch_due_s: when to connect and when to look at the switches next, monotonic.
+        fitness: the last `status`.
+        unfit: why logins are refused; empty when they are not.
+        is_hopeless: the terminal or account was wrong from the start, and still is after `account_wait_s`. A terminal
+            that was just launched may need that time to log in.
+        connect_due_s, watch_due_s: when to connect and when to check the switches next, monotonic.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TerminalKeeper:
         self._right_until_s = time.monotonic() + config.account_wait_s
 
     def connect(self) -> None:
-        """Raises TerminalLost, WrongTerminal, OSError (the file of ids)."""
+        """Connect, create the objects of the account. Raises TerminalLost, WrongTerminal, OSError (the ids file)."""
         account = self._terminal.connect()
         self.trade = Trade(self._config, self._terminal, account, self._clock, self._names, self._session)
         self._right_until_s = math.inf
@@ -56,13 +56,14 @@ class TerminalKeeper:
         self.watch(time.monotonic())
 
     def reconnect(self) -> None:
+        """As `connect`; an OSError counts as a lost terminal. Raises TerminalLost, WrongTerminal."""
         try:
             self.connect()
         except OSError as error:
             self.lose(str(error))
 
     def watch(self, now_s: float) -> None:
-        """Look at the switches; tell when they have changed. Raises TerminalLost, WrongTerminal."""
+        """Check the switches; report changes. Raises TerminalLost, WrongTerminal."""
         self.watch_due_s = now_s + WATCH_S
         if self.trade is not None:
             self.trade.desk.switches_doubtful = False
@@ -73,10 +74,10 @@ class TerminalKeeper:
         if found != self.fitness:
             self.fitness = found
             self._log.say("warning", f"data {found.data_up}, orders {found.orders_up}: {found.text or 'all is well'}")
-            self._session.tell({"type": "status", **found._asdict(), "text": found.text[:512]})
+            self._session.send({"type": "status", **found._asdict(), "text": found.text[:512]})
 
     def become_unfit(self, text: str) -> None:
-        """Somebody else is logged in: nothing is told of that account, until the right one is back."""
+        """End the session: another account is logged in, and nothing about it may be reported."""
         if text != self.unfit:
             self._log.say("error", text)
         self.unfit = text
@@ -86,7 +87,7 @@ class TerminalKeeper:
             self.lose(text)
 
     def lose(self, text: str) -> None:
-        """The pipe is broken: say so, and open everything anew."""
+        """End the session and schedule a reconnect: the terminal is lost."""
         self._log.say("error", f"the terminal is lost: {text}; next attempt in {self._backoff_s:.0f} s")
         self._session.end(f"the terminal is lost: {text}")
         self.trade = None
@@ -96,14 +97,14 @@ class TerminalKeeper:
         self._backoff_s = min(self._backoff_s * 2, LONGEST_BACKOFF_S)
 
     def handle(self, error: TerminalLost | WrongTerminal) -> None:
-        """End the session; open everything again after a TerminalLost."""
+        """End the session; after TerminalLost schedule a reconnect, too."""
         if isinstance(error, TerminalLost):
             self.lose(str(error))
         else:
             self.become_unfit(str(error))
 
     def report(self) -> Body:
-        """What `--check` prints."""
+        """Account and state of the terminal, printed by `--check`."""
         account = self._terminal.account
         assert account is not None
         return {

@@ -1,4 +1,4 @@
-"""Ticks."""
+"""Read ticks from the terminal's history without loss or duplicates, and convert them to records."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ from .server_clock import MINUTE_MS, ClockGauge, ServerClock
 from .terminal import Terminal
 
 Rows = Any
-"""An array of ROW."""
+"""An array of ROW, or of RECORD once converted; shape (n,)."""
 HOLE = "ticks are others than before at the place to go on at: there may be a hole"
 
 
 class TickCursor:
-    """Where the reading of one symbol's history stands: no row is skipped, none is taken twice.
+    """Read position in one symbol's history: no row is skipped, none is returned twice.
 
-    The terminal can be asked from a whole second on, many rows share a millisecond, and there are no numbers. So the
-    second of the newest row is read again each time; what was taken of it must be the beginning of what is read now.
+    The terminal returns rows from a whole second on; many rows share a millisecond, and they have no sequence numbers.
+    So the second of the newest row is read again each time, and the rows already taken must be the first ones in it.
 
     Attributes:
         second: read from here on, whole seconds of the server's clock.
         count: how many rows to ask for.
-        late: rows that appeared before others that were taken: never sent, for ticks keep their order.
-        missing: rows that were taken and that the history does not show just now.
-        is_behind: there is more to be read at once.
-        is_warm: the history was read once; the first time may take long.
+        late: count of rows that appeared before rows already taken; not sent, since ticks are sent in order.
+        missing: count of taken rows that the history does not show at the moment.
+        is_behind: more rows can be read at once.
+        is_warm: the history was read once; the first read may take long.
     """
 
     def __init__(self, after_ms: int, after_count: int | None) -> None:
-        """`after_count`: rows of just `after_ms` that were taken; None = all of them."""
+        """`after_count`: number of rows at exactly `after_ms` that were taken; None = all."""
         self.second = max(after_ms // MS_PER_S, 1)
         self.count = FIRST_COUNT
         self.late = 0
@@ -71,21 +71,21 @@ class TickCursor:
 
     @property
     def newest_ms(self) -> int:
-        """Stamp of the newest row that was taken, or of the place to go on at."""
+        """Time stamp of the newest row taken, or of the position to resume at; server's clock."""
         known = self._known
         return self._after_ms if known is None or not len(known) else int(known["time_msc"][-1])
 
     @property
     def has_begun(self) -> bool:
-        """Whether the place to resume at was found, or is known not to be there."""
+        """Whether the position to resume at was found, or is known to be missing."""
         return self._known is not None
 
     def begin(self, rows: Rows) -> bool | None:
-        """Find the place to go on at in the first rows.
+        """Find the position to resume at in the first rows read.
 
         Returns:
-            Whether it is there; None: not in these rows. Read again: at once with the larger `count` when `is_behind`,
-            else later, for a terminal that has just started shows its history little by little.
+            True: found. False: it is missing, so ticks may be lost. None: not in these rows; read again, at once with
+            the larger `count` when `is_behind`, else later: a terminal that has just started loads its history slowly.
         """
         stamps = rows["time_msc"]
         newest_ms = int(stamps[-1]) if len(rows) else 0
@@ -101,7 +101,7 @@ class TickCursor:
         return equal >= wanted
 
     def take(self, rows: Rows) -> Rows:
-        """Those of the rows since `second` that were not taken before; they count as taken now."""
+        """The new ones among the rows read since `second`; they count as taken from now on."""
         known = self._known
         assert known is not None, "begin comes first"
         size = len(known)
@@ -117,7 +117,7 @@ class TickCursor:
         return fresh
 
     def _advance(self, rows: Rows, full: bool) -> None:
-        """`rows`: all that were taken since `second`."""
+        """Move on to the second of the newest row. `rows`: all rows taken since `second`."""
         stamps = rows["time_msc"]
         second = int(stamps[-1]) // MS_PER_S
         if full and (second == self.second or self.count < MOST_COUNT):
@@ -127,11 +127,11 @@ class TickCursor:
         self._known = rows[start:].copy()
 
     def _take_changed(self, rows: Rows, known: Rows) -> tuple[Rows, Rows]:
-        """The beginning is another one: what is new is found row by row.
+        """Find new rows one by one, when the rows already taken are not the first ones read.
 
         Returns:
-            The new ones; and all that were taken, those included that are not shown just now: they may come back, and
-            must not be taken for new ones then.
+            The new rows; and all rows taken, including those missing now: they may reappear, and must not count as
+            new then.
         """
         shown = Counter(row.tobytes() for row in rows)
         is_missing = np.zeros(len(known), bool)
@@ -141,7 +141,7 @@ class TickCursor:
             shown[key] -= not is_missing[i]
         newest_ms = int(known["time_msc"][-1])
         is_fresh = np.zeros(len(rows), bool)
-        # From the end: of rows that are alike, those that were there before came first.
+        # From the end: among equal rows the first ones are those already taken.
         for i in range(len(rows) - 1, -1, -1):
             key = rows[i].tobytes()
             if shown[key] > 0:
@@ -154,7 +154,7 @@ class TickCursor:
 
 
 class QuoteGate:
-    """What is no quote is sent as not known: crossed ones, outside the hours all. Counts rows."""
+    """Replaces invalid quotes (crossed, or outside the hours) by NaN, and counts them in `gated`."""
 
     def __init__(self, gate_locked: bool, hours: tuple[int, int] | None) -> None:
         self.gated = 0
@@ -162,6 +162,7 @@ class QuoteGate:
         self._hours = hours
 
     def apply(self, records: Rows, server_ms: Rows) -> None:
+        """Change records in place; `server_ms`: their time stamps, server's clock."""
         bid, ask = records["bid"], records["ask"]
         bad = bid >= ask if self._gate_locked else bid > ask
         if self._hours is not None:
@@ -179,12 +180,12 @@ class QuoteGate:
 
 
 def _price(column: Rows) -> Rows:
-    """0 is the terminal's word for none."""
+    """Prices with the terminal's 0, which means none, replaced by NaN."""
     return np.where((column == 0) | ~np.isfinite(column), math.nan, column)
 
 
 def make_records(rows: Rows, symbol_id: int, clock: ServerClock, gate: QuoteGate) -> Rows:
-    """One record for each row, in their order. Of the flags those that are documented; feeds set others, too."""
+    """Convert rows to records, one each. Only documented flags are used; feeds set others, too."""
     records = np.zeros(len(rows), RECORD)
     if not len(rows):
         return records
@@ -202,7 +203,7 @@ def make_records(rows: Rows, symbol_id: int, clock: ServerClock, gate: QuoteGate
         np.where(flags & TICK_FLAG_BID != 0, BID, 0)
         | np.where(flags & TICK_FLAG_ASK != 0, ASK, 0)
         | np.where(traded, TRADE, 0)
-        # Both at once is said of trades whose side the exchange does not tell.
+        # Both flags at once: the exchange does not publish the side of the trade.
         | np.where(traded & bought & ~sold, BUYER, 0)
         | np.where(traded & sold & ~bought, SELLER, 0)
     ).astype(np.uint8)
@@ -212,14 +213,14 @@ def make_records(rows: Rows, symbol_id: int, clock: ServerClock, gate: QuoteGate
 
 
 def make_state(tick: Any, symbol_id: int, clock: ServerClock, gate: QuoteGate) -> Rows:
-    """One record that says how a Tick found the symbol."""
+    """Convert a Tick to one record with flag SNAPSHOT, the symbol's current state."""
     records = make_records(np.array([tuple(tick)], ROW), symbol_id, clock, gate)
     records["flags"] = SNAPSHOT
     return records
 
 
 class Stream:
-    """One subscribed symbol. `cursor` is None while it has never had a tick, or nothing is to be read yet, or ever."""
+    """One subscribed symbol. `cursor` is None before its first tick, and while ticks are not read (clock, role)."""
 
     def __init__(self, wanted: Body, cursor: TickCursor | None) -> None:
         self.symbol_id: int = wanted["symbol_id"]
@@ -229,7 +230,7 @@ class Stream:
         self.cursor = cursor
         self.due_s = 0.0
         self.newest_ms = 0
-        self.late_told = 0
+        self.late_reported = 0
         self.lagging = 0
         self.missing_since_s = math.inf
         self.has_hole = False
@@ -237,7 +238,7 @@ class Stream:
 
 
 class TickReader:
-    """Reads the terminal's ticks of the subscribed symbols, forward only."""
+    """Reads new ticks of the subscribed symbols."""
 
     def __init__(
         self, terminal: Terminal, clock: ServerClock, gauge: ClockGauge, gate: QuoteGate, poll_s: float
@@ -249,10 +250,10 @@ class TickReader:
         self._poll_s = poll_s
 
     def begin(self, wanted: Body) -> tuple[TickCursor | None, bool, str]:
-        """The cursor for a symbol that was just opened; whether it goes on where the adapter says; why not.
+        """Cursor for a symbol that was just opened; whether it resumes where the adapter asks; if not, why.
 
-        While the terminal does not show that place (it has just started, or fails), the cursor stays there, and `poll`
-        goes on from it as soon as it is shown: any other place would be a hole, or ticks twice.
+        While the terminal does not show that position (it has just started, or fails), the cursor stays there, and
+        `poll` resumes once it is shown: any other position would lose or repeat ticks.
         """
         tick = self._terminal.call("symbol_info_tick", wanted["platform_symbol"])
         newest_ms = 0 if tick is None else int(tick.time_msc)
@@ -273,14 +274,14 @@ class TickReader:
                 return cursor, found, "" if found else HOLE
 
     def state(self, stream: Stream) -> Rows | None:
-        """The symbol's state as a record, None when it never had a tick."""
+        """The symbol's current state as one record, None before its first tick. Raises TerminalLost."""
         tick = self._terminal.call("symbol_info_tick", stream.name)
         if tick is None or not tick.time_msc:
             return None
         return make_state(tick, stream.symbol_id, self._clock, self._gate)
 
     def lags(self, stream: Stream) -> bool:
-        """Whether the symbol's quote is newer than the history that ticks are read from."""
+        """Whether the symbol's quote is more than LAG_MS newer than its history. Raises TerminalLost."""
         cursor = stream.cursor
         if cursor is None or cursor.is_behind:
             return False
@@ -288,21 +289,21 @@ class TickReader:
         return tick is not None and int(tick.time_msc) > cursor.newest_ms + LAG_MS
 
     def poll(self, stream: Stream, now_s: float) -> Rows | None:
-        """The records that have come since; None when there are none. Sets when to look again."""
+        """New records, None when there are none; sets when the stream is due next. Raises TerminalLost."""
         cursor = stream.cursor
         if cursor is None and stream.after[0]:
-            # Subscribed before the server's clock was known.
+            # It was subscribed before the server's clock was known.
             cursor = stream.cursor = self._cursor_after(*stream.after)
         if cursor is None:
             stream.due_s = now_s + max(self._poll_s, WAIT_S)
             tick = self._terminal.call("symbol_info_tick", stream.name)
             if tick is None or not tick.time_msc:
                 return None
-            # The first tick ever: all of its second is new.
+            # The first tick ever: everything in its second is new.
             cursor = stream.cursor = TickCursor(int(tick.time_msc) // MS_PER_S * MS_PER_S - 1, None)
         rows = self._read(stream.name, cursor)
         spent_s = time.monotonic() - now_s
-        # No more than half of the time goes to the terminal: others need it, orders above all.
+        # Ticks take at most half of the loop's time; the rest is for orders and the sockets.
         stream.due_s = now_s + spent_s + max(self._poll_s, spent_s)
         if rows is None:
             stream.trouble = f"{self._terminal.error[1]} ({self._terminal.error[0]})"

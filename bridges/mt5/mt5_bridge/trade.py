@@ -1,4 +1,4 @@
-"""The objects that belong to one account, for as long as one connection to the terminal lasts."""
+"""Create the order objects of one account; they live as long as one connection to the terminal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .terminal import Account, Terminal
 
 
 class Trade:
-    """Orders of the account that the terminal is logged in to; made again with each connection to the terminal.
+    """Order objects of the account that the terminal is logged in to.
 
     Attributes:
-        money: newest `account` message that was sent.
+        money: the last `account` message that was sent.
     """
 
     def __init__(
@@ -30,10 +30,10 @@ class Trade:
         names: SymbolNames,
         session: Session,
     ) -> None:
-        """Raises OSError: the file of ids."""
+        """Raises OSError: the ids file cannot be read."""
         ids = OrderIds(config.ids_file, hedging=account.hedging)
         self.describer = Describer(config.platform, account, clock, ids, names)
-        self.monitor = Monitor(terminal, clock, ids, self.describer, config.history_days * DAY_S, session.tell)
+        self.monitor = Monitor(terminal, clock, ids, self.describer, config.history_days * DAY_S, session.send)
         self.desk = Desk(
             terminal,
             clock,
@@ -41,7 +41,7 @@ class Trade:
             self.describer,
             self.monitor,
             config.deviation_points,
-            session.tell,
+            session.send,
             session.log,
         )
         self.money: Body = {}
