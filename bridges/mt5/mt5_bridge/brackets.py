@@ -1,4 +1,4 @@
-"""Stop losses and take profits of positions on hedging accounts, reported as orders of their own."""
+"""Report stop losses and take profits of positions on hedging accounts as orders of their own."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Brackets:
         self._ending: dict[str, float] = {}
 
     def apply(self, view: View) -> None:
+        """Compare with the view and report changes and ends. Raises CallFailed, TerminalLost."""
         now_ns = time.time_ns()
         shown = {}
         if self._ids.hedging:
