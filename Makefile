@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types coverage simulate bench lock clean
+.PHONY: demo test lint types coverage simulate bench bridges lock clean
 
 demo: $(STAMP)
 	$(BIN)/nexus-gateway demo
@@ -57,6 +57,10 @@ lock:
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) $(UPGRADE) --generate-hashes --output-file .ci/requirements.lock
 	$(COMPILE) --no-annotate --constraints .ci/requirements.lock --output-file constraints.txt
+
+# Each Python bridge as one file, dist/<bridge>-<version>.pyz; the same sources give the same bytes.
+bridges:
+	$(PYTHON) bridges/build.py dist
 
 clean:
 	rm -rf .venv build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache

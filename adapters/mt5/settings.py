@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
@@ -14,7 +14,7 @@ from ..bridge.settings import BridgeSettings, BridgeStart
 MAX_SYMBOL_CHARACTERS: Final = 29
 """The MetaTrader5 package refuses longer symbols."""
 
-SHIPPED_BRIDGE: Final = Path(__file__).resolve().parents[2] / "bridges" / "mt5" / "mt5_bridge.py"
+SHIPPED_BRIDGE: Final = Path(__file__).resolve().parents[2] / "bridges" / "mt5" / "mt5_bridge"
 _WRITTEN_BY_GATEWAY: Final = (
     *("platform", "terminal_path", "login", "server", "company", "host", "port", "remote"),
     *("token_file", "token_env", "pulse_file"),
@@ -30,7 +30,7 @@ class NativeBridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         terminal_path: of terminal64.exe; no other terminal is ever taken.
         interpreter: command of the Python that has the MetaTrader5 package; empty = the gateway's own. Under Wine
             `[wine, 'C:\Python312\python.exe']`.
-        script: the bridge; None = the one that comes with the gateway.
+        script: the bridge, its folder or its archive; None = the folder that comes with the gateway.
         start_timeout_s: from its start to its first sign of life.
         options: further keys of the bridge's own configuration (bridges/mt5/README.md), such as `clock`; it checks
             them.
@@ -48,6 +48,12 @@ class NativeBridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 raise ValueError(
                     f"options has {key}, which the gateway writes itself; set it outside of native.options"
                 )
+        # Of a path of Windows, too: under Wine.
+        if self.script is not None and PureWindowsPath(self.script).name == "mt5_bridge.py":
+            raise ValueError(
+                f"script was {self.script!r}, the one-file bridge of version 0.1; name the folder mt5_bridge, or the "
+                "archive mt5_bridge-<version>.pyz that `make bridges` builds"
+            )
 
 
 class Mt5Settings(BridgeSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import json
 import os
+import pkgutil
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
+
+from nexus_gateway.bridges.mt5 import mt5_bridge
 
 from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "bridges" / "mt5" / "mt5_bridge.py"
+SOURCE = ROOT / "bridges" / "mt5" / "mt5_bridge"
+SCRIPT = Path(os.environ.get("MT5_BRIDGE", SOURCE))
+"""The bridge as it is started: its folder, or the archive that the environment names."""
 PATIENCE_S = 30.0
 
 
 @functools.cache
-def load_bridge() -> ModuleType:
-    """The bridge's file as a module, for its pure parts: it is in no package."""
-    spec = importlib.util.spec_from_file_location("mt5_bridge", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def load_bridge() -> SimpleNamespace:
+    """All names of the bridge's modules in one namespace, for tests of its pure parts."""
+    names: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(mt5_bridge.__path__, f"{mt5_bridge.__name__}."):
+        names |= vars(importlib.import_module(module.name))
+    return SimpleNamespace(**names)
+
+
+def find_old_python() -> str | None:
+    """A Python 3.9, the oldest that runs the bridge."""
+    places = [*Path.home().glob(".pyenv/versions/3.9.*/bin/python"), shutil.which("python3.9")]
+    for place in map(str, filter(None, places)):
+        # A launcher of that name may stand there without the version it is for.
+        if subprocess.run([place, "--version"], capture_output=True).returncode == 0:
+            return place
+    return None
 
 
 def free_port() -> int:
@@ -41,14 +54,16 @@ def free_port() -> int:
 
 
 class BridgeProcess:
-    """`mt5_bridge.py` for one stand-in. Started with `start`; `settings` are changes to its configuration.
+    """The bridge for one stand-in. Started with `start`; `settings` are changes to its configuration.
 
     Attributes:
         clock: what the bridge believes of the server's.
+        program: folder or archive that is started.
     """
 
     def __init__(self, stand_in: StandIn, folder: Path, preset: str, platform: str = "mt5", **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.program = SCRIPT
         self.port = free_port()
         self.token = secrets.token_hex(16)
         self.token_file = folder / "bridge.token"
@@ -89,7 +104,7 @@ class BridgeProcess:
         self.config_file.write_text(json.dumps(self.config))
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", str(SCRIPT), str(self.config_file), *arguments],
+                [sys.executable, "-W", "error", str(self.program), str(self.config_file), *arguments],
                 env=self._stand_in.environment(),
                 **{"stdout": log, "stderr": log, **streams},
             )

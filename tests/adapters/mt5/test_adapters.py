@@ -495,6 +495,10 @@ def settings_of(kind: type[Mt5Settings] = Mt5BrazilSettings, **changes: object) 
         ({**NATIVE, "server": None}, "server is missing"),
         ({**NATIVE, "remote": True}, "remote was true, must be false"),
         ({**NATIVE, "native": {"terminal_path": "x", "options": {"port": 1}}}, "options has port, which the gateway"),
+        (
+            {**NATIVE, "native": {"terminal_path": "x", "script": "Z:\\opt\\mt5_bridge.py"}},
+            "name the folder mt5_bridge, or",
+        ),
         ({"host": "192.168.1.7", "token_env": "T"}, "which is not this machine"),
         ({"token_env": "T", "mode": "both"}, "must be one of hedging, netting"),
         ({"token_env": "T", "suffix": ".cash"}, "suffix is not a known key"),
@@ -517,13 +521,13 @@ def test_what_a_native_bridge_is_started_with():
             "native": {
                 "terminal_path": "C:\\MT5 Brazil\\terminal64.exe",
                 "interpreter": ["wine", "C:\\Python312\\python.exe"],
-                "script": "/opt/mt5_bridge.py",
+                "script": "/opt/mt5_bridge.pyz",
                 "options": {"poll_ms": 5},
             }
         }
     )
     (start,) = settings.native_starts(Platform.MT5_BR)
-    assert start.command == ("wine", "C:\\Python312\\python.exe", "/opt/mt5_bridge.py")
+    assert start.command == ("wine", "C:\\Python312\\python.exe", "/opt/mt5_bridge.pyz")
     assert start.configuration == {
         "platform": "mt5_br",
         "terminal_path": "C:\\MT5 Brazil\\terminal64.exe",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,11 +125,13 @@ def test_kills_of_bridge_keeper_and_terminal_lose_no_tick(broker, bridges):
 
 def test_a_bridge_that_hangs_in_a_call_is_replaced(broker, tmp_path: Path):
     """The terminal answers no more: past the announced time the bridge is killed, and the next one finds it well."""
-    script = tmp_path / "impatient_bridge.py"
-    source = SHIPPED_BRIDGE.read_text(encoding="utf-8")
+    script = tmp_path / "impatient" / "mt5_bridge"
+    shutil.copytree(SHIPPED_BRIDGE, script)
+    constants = script / "constants.py"
+    source = constants.read_text(encoding="utf-8")
     impatient, limits = re.subn(r"^(\w+_LIMIT_MS) = [\d_]+$", r"\1 = 1_000", source, flags=re.MULTILINE)
     assert limits >= 5
-    script.write_text(impatient, encoding="utf-8")
+    constants.write_text(impatient, encoding="utf-8")
     native = {"terminal_path": str(broker.mt5.exe), "script": str(script)}
     run = Run(broker.config(native=native))
     broker.go()

@@ -276,9 +276,9 @@ def test_a_call_that_fails_loses_no_cancel_that_waits(tmp_path):
     ids = bridge.OrderIds(str(tmp_path / "ids"), hedging=False)
     order_id = m.client_order_id(m.signal_key("waits"), 0, m.OrderRole.ENTRY, 0)
     ids.note(order_id)
-    answers, sent = [(), bridge.CallFailed("not now"), (), (SimpleNamespace(ticket=7),)], []
+    answers, sent = [None, bridge.CallFailed("not now"), None, SimpleNamespace(ticket=7)], []
 
-    def need(name, **keywords):
+    def find(name, ticket):
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -288,7 +288,7 @@ def test_a_call_that_fails_loses_no_cancel_that_waits(tmp_path):
         sent.append(request)
         return SimpleNamespace(retcode=10009)
 
-    terminal = SimpleNamespace(need=need, need_account=lambda: None, send=send)
+    terminal = SimpleNamespace(find=find, send=send)
     monitor = SimpleNamespace(children={}, latest={}, at_once=False, is_over=lambda ticket: False)
     desk = bridge.Desk(terminal, None, ids, None, monitor, 10, None, None)
     ids.own(7, order_id)

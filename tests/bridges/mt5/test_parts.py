@@ -1,4 +1,4 @@
-"""The parts of bridges/mt5/mt5_bridge.py that need no terminal: codec, configuration, clock, identity, tick cursor."""
+"""The parts of bridges/mt5/mt5_bridge that need no terminal: codec, configuration, clock, identity, tick cursor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag
 from tests.mt5_terminal.module.MetaTrader5 import constants
 from tests.mt5_terminal.module.MetaTrader5.layouts import TICK_DTYPE as ROW_DTYPE
 from tests.reference_bridge import vectors
-from tests.support.mt5_bridges import SCRIPT, load_bridge
+from tests.support.mt5_bridges import SOURCE, load_bridge
 
 mt5 = load_bridge()
 VECTORS = vectors.make_vectors()
@@ -38,18 +38,20 @@ def ms_of(*when: int, zone: datetime.tzinfo = UTC) -> int:
     return int(datetime.datetime(*when, tzinfo=zone).timestamp() * 1000)
 
 
-# The file itself.
+# The package itself.
 
 
-def test_one_file_of_old_syntax_that_imports_nothing_of_ours():
-    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 9))
+def test_old_syntax_that_imports_nothing_of_ours():
     imported = set()
-    for node in ast.walk(tree):
-        assert not isinstance(node, ast.Match), "match is Python 3.10"
-        if isinstance(node, ast.Import):
-            imported |= {each.name.split(".")[0] for each in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(str(node.module).split(".")[0])
+    for path in SOURCE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))):
+            assert not isinstance(node, ast.Match), "match is Python 3.10"
+            if isinstance(node, ast.Import):
+                imported |= {each.name.split(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level <= 1, f"{path.name} imports from outside its package"
+                if not node.level:
+                    imported.add(str(node.module).split(".")[0])
     assert imported - sys.stdlib_module_names == {"numpy"}
     assert "zoneinfo" not in imported, "Windows has no time zones of its own"
 
@@ -444,7 +446,7 @@ def test_an_id_of_every_role_is_found(role):
 
 
 def test_the_roles_that_open_a_position_are_those_of_the_engine():
-    assert tuple(role.value for role in OPENING) == mt5._OPENING_ROLES
+    assert tuple(role.value for role in OPENING) == mt5.OPENING_ROLES
 
 
 def order(ticket: int, **fields):

@@ -344,7 +344,7 @@ def test_garbage_floods_and_silence_harm_nobody_else(bench):
 def test_a_crowd_before_the_door_is_thinned_and_harms_nobody_else(bench):
     """Each holds one of the sockets that select can take."""
     crowd = []
-    for _ in range(mt5.MOST_STRANGERS + 8):
+    for _ in range(mt5.MAX_WITHOUT_SESSION + 8):
         crowd.append(greet(bench.bridge.port))
         bench.listen(0.02)
     for connection, frames in crowd[:8]:
@@ -483,11 +483,11 @@ def test_without_ticks_to_read_it_rests(stand_in, tmp_path, role):
     process.config_file.write_text(json.dumps(process.config))
     config = mt5.load_config(str(process.config_file))
     bridge = mt5.Bridge(None, config, mt5.Log(None, "error"), None)
-    bridge._trade = SimpleNamespace(monitor=SimpleNamespace(at_once=False))
-    bridge._session = object()
+    bridge._keeper.trade = SimpleNamespace(monitor=SimpleNamespace(at_once=False))
+    bridge._session.link = object()
     wanted = {"symbol_id": 1, "symbol": "WIN", "platform_symbol": "WINZ26", "after_ns": 0, "after_count": 0}
-    bridge._streams = {1: mt5.Stream(wanted, None)}
-    bridge._watch_due_s = bridge._look_due_s = bridge._gauge_due_s = bridge._lag_due_s = 105.0
+    bridge._subscriptions.streams = {1: mt5.Stream(wanted, None)}
+    bridge._keeper.watch_due_s = bridge._orders.look_due_s = bridge._clock_watch.due_s = bridge._lag_due_s = 105.0
     assert (bridge._wait_s(100.0) > 0) == (role == "orders")
 
 
