@@ -44,7 +44,7 @@ from .orders.lifecycle import mark_unknown
 from .orders.links import apply_account, link_down, link_up, price_account
 from .orders.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
-from .retention import forget_finished, forget_strangers
+from .retention import evict_external, evict_finished
 from .rolls.decision import apply_contract, apply_news
 from .settings import EngineSettings
 from .signals.arrival import apply_signal, release_unused
@@ -52,7 +52,7 @@ from .signals.changes import apply_change
 from .signals.fanout import settle
 from .signals.reports import is_done, make_report, says_the_same
 from .state import STATE_LAYOUT, EngineState, route_of
-from .state_layouts import read_state
+from .state.layouts import read_state
 from .timers import DueTimes, run_timers
 from .turn import Turn, live_orders
 
@@ -85,7 +85,7 @@ class Engine:
         turn = Turn(state, state.now_ns)
         turn.money_moved = state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
         if turn.money_moved:
-            forget_strangers(turn)
+            evict_external(turn)
         self._dispatch(turn, event)
         self._settle(turn)
         self._due_times.note(state, turn)
@@ -110,7 +110,7 @@ class Engine:
             if signal_id in self.state.active:
                 self._told[signal_id] = report
             if before is None or not says_the_same(before, report):
-                told += [TellNexus(report, peer) for peer in record.peers]
+                told += [TellNexus(report, peer) for peer in record.report_to]
         return told
 
     def report(self, signal_id: str) -> Report:
@@ -142,7 +142,7 @@ class Engine:
             apply_signal(turn, event.signal, event.markets, event.peer)
         elif isinstance(event, ClockTicked):
             run_timers(turn)
-            forget_finished(turn)
+            evict_finished(turn)
         elif isinstance(event, NexusAsked):
             apply_change(turn, event.request, event.markets, event.peer)
         elif isinstance(event, LinkUp):
@@ -196,8 +196,8 @@ class Engine:
         state = turn.state
         expected = event.settings.expected_platforms
         # A platform that was taken out of the configuration since will never show anything.
-        awaited = [name for name in expected if not state.boot_id or name in state.waiting_for]
-        state.waiting_for = dict.fromkeys(awaited)
+        awaited = [name for name in expected if not state.boot_id or name in state.awaited_platforms]
+        state.awaited_platforms = dict.fromkeys(awaited)
         state.settings, state.limits = event.settings, event.limits
         state.boot_id = event.boot_id
         turn.money_moved = True  # the limits may be others than before
@@ -274,7 +274,7 @@ def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
                 opens = market.session_open and leg.market is not None and not leg.market.session_open
                 leg.market = market
                 if opens:
-                    leg.session_ns = turn.now_ns
+                    leg.session_opened_ns = turn.now_ns
                     leg.retry_ns = 0
-                if leg.leaving is not None or opens:
-                    turn.look_at(signal_id)  # it may have waited for the market to open
+                if leg.roll_out is not None or opens:
+                    turn.mark_for_settle(signal_id)  # it may have waited for the market to open

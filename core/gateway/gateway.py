@@ -300,7 +300,7 @@ class Gateway:
             return
         state = self._journaled.engine.state
         for signal_id in state.active:
-            if event.peer in state.signals[signal_id].peers:
+            if event.peer in state.signals[signal_id].report_to:
                 self._nexus.send(event.peer, self._journaled.engine.report(signal_id))
 
     def _known_hellos(self) -> dict[str, Hello]:

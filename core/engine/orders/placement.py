@@ -131,10 +131,10 @@ def send_cancel(turn: Turn, record: OrderRecord) -> None:
     order = record.order
     route = turn.state.routes[f"{order.platform}|{order.account}"]
     fresh = turn.now_ns - record.cancel_sent_ns < turn.state.settings.ack_ms * NS_PER_MS
-    if not route.up or (record.cancels and fresh):
+    if not route.up or (record.cancels_sent and fresh):
         return
     record.cancel_sent_ns = turn.now_ns
-    record.cancels += 1
+    record.cancels_sent += 1
     turn.effects.append(
         SendToPlatform(
             Cancel(

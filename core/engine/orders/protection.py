@@ -35,7 +35,7 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     if bracket is None or not route.up or not route.ready:
         return
     protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]
-    if any(order.missing for order in protective):
+    if any(order.unreported_qty for order in protective):
         return
     for role, price in zip(_ROLES, (bracket.stop_loss, bracket.take_profit), strict=True):
         if price is not None:
@@ -54,7 +54,7 @@ def _balance(
     leg = signal.legs[leg_number]
     if any(_in_flux(order) for order in orders):
         return
-    working = sum((order.remaining for order in orders), ZERO)
+    working = sum((order.leaves_qty for order in orders), ZERO)
     excess = working - abs(leg.open)
     if excess > 0:
         _reduce(turn, leg, orders[-1], excess)
@@ -74,7 +74,7 @@ def _balance(
 
 
 def _was_refused(order: OrderRecord, role: OrderRole, leg: LegRecord) -> bool:
-    return order.role is role and order.state is LegState.REJECTED and order.sent_ns >= leg.session_ns
+    return order.role is role and order.state is LegState.REJECTED and order.sent_ns >= leg.session_opened_ns
 
 
 def _in_flux(order: OrderRecord) -> bool:
@@ -85,7 +85,7 @@ def _in_flux(order: OrderRecord) -> bool:
 def _reduce(turn: Turn, leg: LegRecord, order: OrderRecord, excess: Decimal) -> None:
     capabilities = turn.state.routes[leg.route].hello.capabilities
     can_resize = capabilities is not None and capabilities.replace and capabilities.replace_quantity
-    if excess < order.remaining and can_resize:
+    if excess < order.leaves_qty and can_resize:
         send_replace(turn, order, order.quantity - excess, order.limit_price, order.stop_price)
     else:
         want_cancel(turn, order)

@@ -100,8 +100,11 @@ def _refuse_replace(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sig
         return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, the leg was sized {leg.quantity}"
     if leg.symbol in route.retired and quantity > order.quantity:
         return RejectCode.CONTRACT_EXPIRED, f"{leg.symbol} was rolled: its orders may only become smaller"
-    if quantity <= order.done:
-        return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, {order.done} have filled already; cancel instead"
+    if quantity <= order.max_cum_qty:
+        return (
+            RejectCode.PARENT_EXCEEDED,
+            f"quantity was {quantity}, {order.max_cum_qty} have filled already; cancel instead",
+        )
     if leg.market is None or not is_multiple(quantity, leg.market.lot_step):
         return RejectCode.NOT_ON_LOT_STEP, f"quantity was {quantity}"
     grown = max(quantity - order.quantity, Decimal(0)) * leg.sign

@@ -189,5 +189,5 @@ def test_a_bracket_at_the_platform_is_known_to_the_gateway_by_its_ids():
     trading.wait(3_000)
     (leg,) = trading.engine.state.signals["b"].legs
     assert leg.open == 0
-    assert leg.adjusted == 0, "closed by its own target, not by another hand"
+    assert leg.external_qty == 0, "closed by its own target, not by another hand"
     assert not trading.route.live
