@@ -10,15 +10,15 @@ from __future__ import annotations
 from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection, RejectCode, Signal
 from ..risk import is_multiple
 from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord
-from .turn import Turn, live_orders, unknown_order
+from .turn import Turn, kill_level, live_orders, unknown_order
 
 
 def refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
     """Why a leg cannot trade on its account now; NONE and "" when it can."""
-    kill = turn.state.kills.get(leg.route)
+    level = kill_level(turn.state, leg.route)
     barred = KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW
-    if kill is not None and kill.level >= barred:
-        return RejectCode.KILL_SWITCH, f"kill switch of {leg.platform} is at {kill.level.name.lower()}; resume first"
+    if level >= barred:
+        return RejectCode.KILL_SWITCH, f"kill switch of {leg.platform} is at {level.name.lower()}; resume first"
     if not route.up or not route.ready:
         return RejectCode.PLATFORM_NOT_READY, f"{leg.platform} is not connected and reconciled"
     unknown = unknown_order(turn.state, route, leg.symbol)

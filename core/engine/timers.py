@@ -9,7 +9,7 @@ from ..messages import LegState
 from .orders.lifecycle import mark_unknown
 from .orders.links import request_snapshot, want_snapshot
 from .orders.placement import send_cancel
-from .state import EngineState, RouteRecord
+from .state import EngineState, RouteRecord, route_of
 from .turn import Turn, live_orders
 
 
@@ -79,7 +79,7 @@ def _signal_due_ns(state: EngineState, signal_id: str) -> int | None:
 def _order_due_ns(state: EngineState, order_id: str) -> int | None:
     """When an answer about an order is due; None while none is waited for, or nobody is there to give it."""
     order = state.orders.get(order_id)
-    if order is None or not order.live or not state.routes[f"{order.order.platform}|{order.order.account}"].up:
+    if order is None or not order.live or not state.routes[route_of(order.order.platform, order.order.account)].up:
         return None
     wait_ns = state.settings.ack_ms * NS_PER_MS
     times = []

@@ -20,7 +20,7 @@ from .recognition import find_own_id, recognise
 
 def execution_key(platform: str, account: str, exec_id: str) -> str:
     """The key under which an execution is counted once."""
-    return f"{platform}|{account}|{exec_id}"
+    return f"{route_of(platform, account)}|{exec_id}"
 
 
 def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:

@@ -16,7 +16,7 @@ from ....shm.durations import NS_PER_MS
 from ...messages import AccountMode, OrderRole, RejectCode, Side
 from ..state import ZERO, LegRecord, SignalRecord
 from ..turn import Turn, leg_orders
-from .placement import place_for_leg, want_cancel
+from .placement import OrderTerms, place_for_leg, want_cancel
 
 SHUT_PAUSE_MS: Final = 300_000
 """Between two tries in a market that is shut by our calendar, which may be wrong: a weekend has order ids enough."""
@@ -57,21 +57,15 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         net = turn.position(leg.route, leg.symbol).net
         # Two signals may stand against each other on one account: then closing one of them does not reduce the account.
         reduces = net * leg.open > 0 and abs(net) >= abs(leg.open)
-        placed = place_for_leg(turn, signal, leg_number, OrderRole.EXIT, side, abs(leg.open), reduce_only=reduces)
-        if placed is None:
+        terms = OrderTerms(side=side, quantity=abs(leg.open), reduce_only=reduces)
+        if place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms) is None:
             _give_up(turn, signal, leg, "all names of closing orders are used up; close it by hand")
         return
     for ticket, lots in tickets.items():
-        place_for_leg(
-            turn,
-            signal,
-            leg_number,
-            OrderRole.EXIT,
-            Side.SELL if lots > 0 else Side.BUY,
-            abs(lots),
-            reduce_only=True,
-            close_ticket=ticket,
+        terms = OrderTerms(
+            side=Side.SELL if lots > 0 else Side.BUY, quantity=abs(lots), reduce_only=True, close_ticket=ticket
         )
+        place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms)
 
 
 def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:

@@ -14,7 +14,7 @@ from ...messages import LegState, OrderRole, OrderType, Side, TimeInForce
 from ..state import ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, leg_orders
 from .exits import SHUT_PAUSE_MS, close_leg
-from .placement import place_for_leg, send_replace, want_cancel
+from .placement import OrderTerms, place_for_leg, send_replace, want_cancel
 
 _ROLES = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
@@ -98,13 +98,9 @@ def _place(
     stop = role is OrderRole.STOP_LOSS
     capabilities = turn.state.routes[leg.route].hello.capabilities
     lasting = capabilities is not None and TimeInForce.GTC in capabilities.times_in_force
-    placed = place_for_leg(
-        turn,
-        signal,
-        leg_number,
-        role,
-        Side.SELL if leg.open > 0 else Side.BUY,
-        quantity,
+    terms = OrderTerms(
+        side=Side.SELL if leg.open > 0 else Side.BUY,
+        quantity=quantity,
         order_type=OrderType.STOP if stop else OrderType.LIMIT,
         stop_price=price if stop else None,
         limit_price=None if stop else price,
@@ -112,4 +108,4 @@ def _place(
         reduce_only=True,
         oco_group=f"{signal.key}-{leg_number}",
     )
-    return placed is not None
+    return place_for_leg(turn, signal, leg_number, role, terms) is not None

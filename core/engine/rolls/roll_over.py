@@ -23,7 +23,7 @@ from ...messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, S
 from ...messages.order_id import MAX_LEGS
 from ..admission import refuse_opposed
 from ..orders.exits import close_leg, has_given_up
-from ..orders.placement import market_tif, place_for_leg
+from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders, position_after, unknown_order
 
@@ -220,17 +220,14 @@ def _not_opened(left: Decimal, lots: Decimal, old: LegRecord) -> str:
 def _send(turn: Turn, signal: SignalRecord, number: int, lots: Decimal) -> None:
     leg = signal.legs[number]
     bracket = leg.bracket if leg.protection is Protection.PLATFORM else None
-    place_for_leg(
-        turn,
-        signal,
-        number,
-        OrderRole.ROLL,
-        Side.BUY if leg.sign > 0 else Side.SELL,
-        lots,
+    terms = OrderTerms(
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        quantity=lots,
         time_in_force=market_tif(turn, leg),
         stop_loss=None if bracket is None else bracket.stop_loss,
         take_profit=None if bracket is None else bracket.take_profit,
     )
+    place_for_leg(turn, signal, number, OrderRole.ROLL, terms)
 
 
 def _end(turn: Turn, signal: SignalRecord, leg: LegRecord, code: RejectCode, text: str) -> None:

@@ -16,13 +16,12 @@ from ...messages import (
     KillLevel,
     LegState,
     OrderRole,
-    OrderType,
     Protection,
     RejectCode,
     Side,
 )
 from ..orders.exits import close_leg, drive_exit
-from ..orders.placement import market_tif, place_for_leg, want_cancel
+from ..orders.placement import OrderTerms, market_tif, place_for_leg, want_cancel
 from ..orders.protection import guard_leg
 from ..rolls.decision import is_rolled_out
 from ..rolls.roll_over import drive_roll_out, drive_roll_over
@@ -83,13 +82,9 @@ def parent_quantity(record: SignalRecord) -> Decimal:
 def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
     signal = record.signal
     native = leg.bracket if leg.protection is Protection.PLATFORM else None
-    place_for_leg(
-        turn,
-        record,
-        number,
-        OrderRole.ENTRY,
-        Side.BUY if leg.sign > 0 else Side.SELL,
-        leg.quantity,
+    terms = OrderTerms(
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        quantity=leg.quantity,
         order_type=signal.order_type,
         limit_price=signal.limit_price,
         stop_price=signal.stop_price,
@@ -99,6 +94,7 @@ def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         take_profit=None if native is None else native.take_profit,
         reduce_only=signal.reduce_only,
     )
+    place_for_leg(turn, record, number, OrderRole.ENTRY, terms)
 
 
 def settle(turn: Turn, record: SignalRecord) -> None:
@@ -234,16 +230,9 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
     if lots <= 0:
         return
     leg.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
-    place_for_leg(
-        turn,
-        record,
-        number,
-        OrderRole.HEDGE,
-        Side.BUY if leg.sign > 0 else Side.SELL,
-        lots,
-        order_type=OrderType.MARKET,
-        time_in_force=market_tif(turn, leg),
-    )
+    side = Side.BUY if leg.sign > 0 else Side.SELL
+    terms = OrderTerms(side=side, quantity=lots, time_in_force=market_tif(turn, leg))
+    place_for_leg(turn, record, number, OrderRole.HEDGE, terms)
 
 
 def _hedge_lots(turn: Turn, leg: LegRecord) -> Decimal:
