@@ -99,7 +99,7 @@ _LAYERS = {
     "core/engine": (
         "effects settings",
         "state events",
-        "turn state_layouts",
+        "turn",
         "orders admission retention",
         "rolls timers",
         "signals",

@@ -1,52 +1,29 @@
-"""Orders as a pure state machine: events in, effects out. No socket, no clock, no randomness
-(docs/orders.md).
-"""
+"""Orders as a pure state machine: events in, effects out. No socket, no clock, no randomness (docs/orders.md)."""
 
 from __future__ import annotations
 
-from .effects import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus
-from .engine import Engine
-from .events import (
-    AdapterSaid,
-    AdminAsked,
-    ClockTicked,
-    ContractChosen,
-    ContractNews,
-    Event,
-    LinkDown,
-    LinkUp,
-    MarketMoved,
-    NexusAsked,
-    RollSpread,
-    SignalArrived,
-    Started,
-)
-from .settings import EngineSettings
-from .state import ContractRecord, EngineState
-
-__all__ = [
-    "AdapterSaid",
-    "AdminAsked",
-    "Alert",
-    "AnswerAdmin",
-    "ClockTicked",
-    "ContractChosen",
-    "ContractNews",
-    "ContractRecord",
-    "CutLink",
-    "Effect",
-    "Engine",
-    "EngineSettings",
-    "EngineState",
-    "Event",
-    "LinkDown",
-    "LinkUp",
-    "MarketMoved",
-    "NexusAsked",
-    "RiskChecked",
-    "RollSpread",
-    "SendToPlatform",
-    "SignalArrived",
-    "Started",
-    "TellNexus",
-]
+from .effects import Alert as Alert
+from .effects import AnswerAdmin as AnswerAdmin
+from .effects import CutLink as CutLink
+from .effects import Effect as Effect
+from .effects import RiskChecked as RiskChecked
+from .effects import SendToPlatform as SendToPlatform
+from .effects import TellNexus as TellNexus
+from .engine import Engine as Engine
+from .events import AdapterSaid as AdapterSaid
+from .events import AdminAsked as AdminAsked
+from .events import ClockTicked as ClockTicked
+from .events import ContractChosen as ContractChosen
+from .events import ContractNews as ContractNews
+from .events import Event as Event
+from .events import LinkDown as LinkDown
+from .events import LinkUp as LinkUp
+from .events import MarketMoved as MarketMoved
+from .events import NexusAsked as NexusAsked
+from .events import RollSpread as RollSpread
+from .events import SignalArrived as SignalArrived
+from .events import Started as Started
+from .settings import EngineSettings as EngineSettings
+from .state import ContractRecord as ContractRecord
+from .state import EngineState as EngineState
+from .state import route_of as route_of

@@ -10,15 +10,15 @@ from __future__ import annotations
 from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection, RejectCode, Signal
 from ..risk import is_multiple
 from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord
-from .turn import Turn, live_orders, unknown_order
+from .turn import Turn, kill_level, live_orders, unknown_order
 
 
 def refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
     """Why a leg cannot trade on its account now; NONE and "" when it can."""
-    kill = turn.state.kills.get(leg.route)
+    level = kill_level(turn.state, leg.route)
     barred = KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW
-    if kill is not None and kill.level >= barred:
-        return RejectCode.KILL_SWITCH, f"kill switch of {leg.platform} is at {kill.level.name.lower()}; resume first"
+    if level >= barred:
+        return RejectCode.KILL_SWITCH, f"kill switch of {leg.platform} is at {level.name.lower()}; resume first"
     if not route.up or not route.ready:
         return RejectCode.PLATFORM_NOT_READY, f"{leg.platform} is not connected and reconciled"
     unknown = unknown_order(turn.state, route, leg.symbol)
@@ -39,7 +39,7 @@ def refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord)
             f"{leg.symbol} was rolled: it can be closed, nothing opens there; trade {route.retired[leg.symbol]}",
         )
     position = route.positions.get(leg.symbol)
-    if position is not None and (position.blocked or position.mismatches) and not signal.reduce_only:
+    if position is not None and (position.blocked or position.mismatch_snapshots) and not signal.reduce_only:
         return (
             RejectCode.POSITION_MISMATCH,
             f"position of {leg.symbol} on {leg.platform} differed from the platform's; acknowledge it first",
@@ -76,7 +76,7 @@ def bound_reduction(turn: Turn, signal: Signal, leg: LegRecord, route: RouteReco
     net = position.net if position is not None else ZERO
     working = sum(
         (
-            order.remaining
+            order.leaves_qty
             for order in live_orders(turn.state, route)
             if order.order.symbol == leg.symbol and order.order.side.sign == leg.sign
         ),
@@ -116,7 +116,7 @@ def _held_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:
         return ""
     whose = [
         f"{signal_id} {other.open:+f}"
-        for signal_id in route.holders
+        for signal_id in route.holding_signals
         for other in turn.state.signals[signal_id].legs
         if other.route == leg.route and other.symbol == leg.symbol and other.open * leg.sign < 0
     ]
@@ -126,13 +126,13 @@ def _held_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:
 def _working_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:
     for order in live_orders(turn.state, route):
         if order.role not in _REDUCING and order.order.symbol == leg.symbol and _opens_against(turn, order, leg):
-            lots = order.remaining * order.order.side.sign
+            lots = order.leaves_qty * order.order.side.sign
             return f"an entry of {lots:+f} {leg.symbol} works there ({order.signal_id or order.order.client_order_id})"
     return ""
 
 
 def _opens_against(turn: Turn, order: OrderRecord, leg: LegRecord) -> bool:
-    if order.order.side.sign == leg.sign or not order.remaining:
+    if order.order.side.sign == leg.sign or not order.leaves_qty:
         return False
     signal = turn.state.signals.get(order.signal_id)
     return signal is None or not signal.signal.reduce_only

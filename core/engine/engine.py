@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import assert_never
 
 import msgspec
 
@@ -44,7 +45,7 @@ from .orders.lifecycle import mark_unknown
 from .orders.links import apply_account, link_down, link_up, price_account
 from .orders.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
-from .retention import forget_finished, forget_strangers
+from .retention import evict_external, evict_finished
 from .rolls.decision import apply_contract, apply_news
 from .settings import EngineSettings
 from .signals.arrival import apply_signal, release_unused
@@ -52,7 +53,7 @@ from .signals.changes import apply_change
 from .signals.fanout import settle
 from .signals.reports import is_done, make_report, says_the_same
 from .state import STATE_LAYOUT, EngineState, route_of
-from .state_layouts import read_state
+from .state.layouts import read_state
 from .timers import DueTimes, run_timers
 from .turn import Turn, live_orders
 
@@ -85,7 +86,7 @@ class Engine:
         turn = Turn(state, state.now_ns)
         turn.money_moved = state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
         if turn.money_moved:
-            forget_strangers(turn)
+            evict_external(turn)
         self._dispatch(turn, event)
         self._settle(turn)
         self._due_times.note(state, turn)
@@ -110,7 +111,7 @@ class Engine:
             if signal_id in self.state.active:
                 self._told[signal_id] = report
             if before is None or not says_the_same(before, report):
-                told += [TellNexus(report, peer) for peer in record.peers]
+                told += [TellNexus(report, peer) for peer in record.report_to]
         return told
 
     def report(self, signal_id: str) -> Report:
@@ -135,80 +136,33 @@ class Engine:
         return turn.effects
 
     def _dispatch(self, turn: Turn, event: Event) -> None:
-        if isinstance(event, AdapterSaid):
-            self._adapter_said(turn, event)
-        elif isinstance(event, SignalArrived):
-            note_rates(turn, event.markets)
-            apply_signal(turn, event.signal, event.markets, event.peer)
-        elif isinstance(event, ClockTicked):
-            run_timers(turn)
-            forget_finished(turn)
-        elif isinstance(event, NexusAsked):
-            apply_change(turn, event.request, event.markets, event.peer)
-        elif isinstance(event, LinkUp):
-            link_up(turn, event.hello)
-        elif isinstance(event, LinkDown):
-            link_down(turn, event.platform, event.account)
-        elif isinstance(event, MarketMoved):
-            note_markets(turn, event.markets)
-        elif isinstance(event, AdminAsked):
-            self._admin_asked(turn, event)
-        elif isinstance(event, ContractChosen):
-            apply_contract(turn, event)
-        elif isinstance(event, ContractNews):
-            apply_news(turn, event)
-        else:
-            self._start(turn, event)
-
-    def _adapter_said(self, turn: Turn, event: AdapterSaid) -> None:
-        message = event.message
-        if isinstance(message, Fill):
-            apply_fill(turn, message)
-        elif isinstance(message, OrderUpdate):
-            apply_update(turn, message)
-        elif isinstance(message, Snapshot):
-            apply_snapshot(turn, message)
-        elif isinstance(message, Correction):
-            apply_correction(turn, message)
-        elif isinstance(message, Reject):
-            apply_reject(turn, message)
-        else:
-            assert isinstance(message, Account)
-            apply_account(turn, message)
-        name = route_of(message.platform, message.account)
-        if name in turn.state.routes:
-            turn.touch_route(name)
-
-    def _admin_asked(self, turn: Turn, event: AdminAsked) -> None:
-        request = event.request
-        if isinstance(request, Kill):
-            apply_kill(turn, request, event.peer)
-        elif isinstance(request, Resume):
-            apply_resume(turn, request, event.peer)
-        elif isinstance(request, Acknowledge):
-            apply_acknowledge(turn, request, event.peer)
-        else:
-            assert isinstance(request, StageChange)
-            apply_stage(turn, request, event.peer)
-
-    def _start(self, turn: Turn, event: Started) -> None:
-        """After every start all links are down and whatever was never answered is unknown."""
-        state = turn.state
-        expected = event.settings.expected_platforms
-        # A platform that was taken out of the configuration since will never show anything.
-        awaited = [name for name in expected if not state.boot_id or name in state.waiting_for]
-        state.waiting_for = dict.fromkeys(awaited)
-        state.settings, state.limits = event.settings, event.limits
-        state.boot_id = event.boot_id
-        turn.money_moved = True  # the limits may be others than before
-        if state.stage not in event.limits.stages:
-            state.stage = min(event.limits.stages)
-        state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
-        for route in state.routes.values():
-            route.up = route.ready = route.request_pending = False
-            for order in live_orders(state, route):
-                if not order.acked_ns:
-                    mark_unknown(turn, order, "the gateway restarted before an answer")
+        match event:
+            case AdapterSaid():
+                _apply_adapter_message(turn, event.message)
+            case SignalArrived():
+                record_rates(turn, event.markets)
+                apply_signal(turn, event.signal, event.markets, event.peer)
+            case ClockTicked():
+                run_timers(turn)
+                evict_finished(turn)
+            case NexusAsked():
+                apply_change(turn, event.request, event.markets, event.peer)
+            case LinkUp():
+                link_up(turn, event.hello)
+            case LinkDown():
+                link_down(turn, event.platform, event.account)
+            case MarketMoved():
+                record_markets(turn, event.markets)
+            case AdminAsked():
+                _apply_admin_request(turn, event)
+            case ContractChosen():
+                apply_contract(turn, event)
+            case ContractNews():
+                apply_news(turn, event)
+            case Started():
+                _start(turn, event)
+            case _:
+                assert_never(event)
 
     def _settle(self, turn: Turn) -> None:
         """Let every touched signal and route take its next step."""
@@ -253,7 +207,64 @@ class Engine:
         return engine
 
 
-def note_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
+def _apply_adapter_message(turn: Turn, message: OrderUpdate | Fill | Correction | Reject | Snapshot | Account) -> None:
+    match message:
+        case Fill():
+            apply_fill(turn, message)
+        case OrderUpdate():
+            apply_update(turn, message)
+        case Snapshot():
+            apply_snapshot(turn, message)
+        case Correction():
+            apply_correction(turn, message)
+        case Reject():
+            apply_reject(turn, message)
+        case Account():
+            apply_account(turn, message)
+        case _:
+            assert_never(message)
+    name = route_of(message.platform, message.account)
+    if name in turn.state.routes:
+        turn.touch_route(name)
+
+
+def _apply_admin_request(turn: Turn, event: AdminAsked) -> None:
+    match event.request:
+        case Kill():
+            apply_kill(turn, event.request, event.peer)
+        case Resume():
+            apply_resume(turn, event.request, event.peer)
+        case Acknowledge():
+            apply_acknowledge(turn, event.request, event.peer)
+        case StageChange():
+            apply_stage(turn, event.request, event.peer)
+        case Query():
+            raise AssertionError("answered by Engine._answer")
+        case _:
+            assert_never(event.request)
+
+
+def _start(turn: Turn, event: Started) -> None:
+    """Apply the settings of a new process. Its links are all down, and orders without an answer are unknown."""
+    state = turn.state
+    expected = event.settings.expected_platforms
+    # A platform that was taken out of the configuration since will never show anything.
+    awaited = [name for name in expected if not state.boot_id or name in state.awaited_platforms]
+    state.awaited_platforms = dict.fromkeys(awaited)
+    state.settings, state.limits = event.settings, event.limits
+    state.boot_id = event.boot_id
+    turn.money_moved = True  # the limits may be others than before
+    if state.stage not in event.limits.stages:
+        state.stage = min(event.limits.stages)
+    state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+    for route in state.routes.values():
+        route.up = route.ready = route.request_pending = False
+        for order in live_orders(state, route):
+            if not order.acked_ns:
+                mark_unknown(turn, order, "the gateway restarted before an answer")
+
+
+def record_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
     """Remember the currency rates that came with an event."""
     for market in markets:
         if market.rate is not None:
@@ -262,9 +273,9 @@ def note_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
         price_account(turn, turn.state.routes[name])
 
 
-def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
+def record_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
     """Remember rates, and value open legs at the newest quote."""
-    note_rates(turn, markets)
+    record_rates(turn, markets)
     newest = {(market.platform, market.symbol): market for market in markets if market.finite}
     for signal_id in turn.state.active:
         for leg in turn.state.signals[signal_id].legs:
@@ -274,7 +285,7 @@ def note_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
                 opens = market.session_open and leg.market is not None and not leg.market.session_open
                 leg.market = market
                 if opens:
-                    leg.session_ns = turn.now_ns
+                    leg.session_opened_ns = turn.now_ns
                     leg.retry_ns = 0
-                if leg.leaving is not None or opens:
-                    turn.look_at(signal_id)  # it may have waited for the market to open
+                if leg.roll_out is not None or opens:
+                    turn.mark_for_settle(signal_id)  # it may have waited for the market to open

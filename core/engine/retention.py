@@ -7,7 +7,7 @@ from .state import EngineState
 from .turn import Turn
 
 
-def forget_finished(turn: Turn) -> None:
+def evict_finished(turn: Turn) -> None:
     """Drop signals that ended longer ago than `retention_ms`, with their orders and executions.
 
     Safe, because a signal this old is refused as stale when it comes again; its lots stay in the position.
@@ -24,19 +24,19 @@ def forget_finished(turn: Turn) -> None:
             gone.append(signal_id)
     for signal_id in gone:
         record = state.signals.pop(signal_id)
-        state.keys.pop(record.key, None)
+        state.signals_by_key.pop(record.key, None)
         for leg in record.legs:
             for key in leg.executions:
-                _forget_execution(state, key, limit_ns)
+                _evict_execution(state, key, limit_ns)
             for order_id in leg.orders:
                 state.orders.pop(order_id, None)
-    for key in [key for key, seen_ns in state.seen_keys.items() if seen_ns <= limit_ns]:
-        state.seen_keys.pop(key)
-    for order_id in [o for o, orphan in state.orphans.items() if orphan.since_ns <= limit_ns and orphan.row is None]:
+    for key in [key for key, seen_ns in state.found_keys.items() if seen_ns <= limit_ns]:
+        state.found_keys.pop(key)
+    for order_id in [o for o, orphan in state.orphans.items() if orphan.found_ns <= limit_ns and orphan.row is None]:
         state.orphans.pop(order_id)
 
 
-def forget_strangers(turn: Turn) -> None:
+def evict_external(turn: Turn) -> None:
     """Drop what belongs to no signal and is that old: hand-made trades, closing orders of the kill switch.
 
     It looks at every execution, so once a day is often enough.
@@ -47,18 +47,18 @@ def forget_strangers(turn: Turn) -> None:
         return
     for key, execution in list(state.executions.items()):
         if not execution.signal_id and execution.seen and execution.ts_event_ns <= limit_ns:
-            order = state.orders.get(execution.order_id)
+            order = state.orders.get(execution.client_order_id)
             if order is None or not order.live:
-                _forget_execution(state, key, limit_ns)
+                _evict_execution(state, key, limit_ns)
     for order_id, order in list(state.orders.items()):
-        if not order.signal_id and not order.live and not order.missing and order.ended_ns <= limit_ns:
+        if not order.signal_id and not order.unsettled and order.ended_ns <= limit_ns:
             state.orders.pop(order_id)
 
 
-def _forget_execution(state: EngineState, key: str, limit_ns: int) -> None:
+def _evict_execution(state: EngineState, key: str, limit_ns: int) -> None:
     execution = state.executions.pop(key, None)
     route = None if execution is None else state.routes.get(execution.route)
     if execution is not None and route is not None:
         route.executions.pop(key, None)
         # Not beyond the limit, whatever a platform's clock has said: what is newer is not known yet.
-        route.forgotten_ns = max(route.forgotten_ns, min(execution.ts_event_ns, limit_ns))
+        route.evicted_until_ns = max(route.evicted_until_ns, min(execution.ts_event_ns, limit_ns))

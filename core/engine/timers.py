@@ -9,7 +9,7 @@ from ..messages import LegState
 from .orders.lifecycle import mark_unknown
 from .orders.links import request_snapshot, want_snapshot
 from .orders.placement import send_cancel
-from .state import EngineState, RouteRecord
+from .state import EngineState, RouteRecord, route_of
 from .turn import Turn, live_orders
 
 
@@ -79,7 +79,7 @@ def _signal_due_ns(state: EngineState, signal_id: str) -> int | None:
 def _order_due_ns(state: EngineState, order_id: str) -> int | None:
     """When an answer about an order is due; None while none is waited for, or nobody is there to give it."""
     order = state.orders.get(order_id)
-    if order is None or not order.live or not state.routes[f"{order.order.platform}|{order.order.account}"].up:
+    if order is None or not order.live or not state.routes[route_of(order.order.platform, order.order.account)].up:
         return None
     wait_ns = state.settings.ack_ms * NS_PER_MS
     times = []
@@ -103,7 +103,7 @@ def _route_due(state: EngineState, name: str, route: RouteRecord) -> list[int]:
     if route.request_pending:
         due.append(route.request_sent_ns + settings.snapshot_ms * NS_PER_MS)
     else:
-        due.append(route.snapshot_due_ns or route.proof_ns + settings.proof_ms * NS_PER_MS)
+        due.append(route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * NS_PER_MS)
     return due
 
 
@@ -119,7 +119,7 @@ def run_timers(turn: Turn) -> None:
             _ask(turn, route)
         turn.touch_route(name)
     for signal_id in state.active:
-        turn.look_at(signal_id)
+        turn.mark_for_settle(signal_id)
 
 
 def _time_out_orders(turn: Turn, route: RouteRecord) -> None:
@@ -129,11 +129,11 @@ def _time_out_orders(turn: Turn, route: RouteRecord) -> None:
             mark_unknown(turn, order, "no answer in time")
         if order.cancel_wanted:
             send_cancel(turn, order)
-        if order.state is LegState.UNKNOWN or order.missing:
+        if order.state is LegState.UNKNOWN or order.unreported_qty:
             want_snapshot(turn, route, turn.state.settings.retry_ms)
         if order.replace is not None and turn.now_ns >= order.replace_sent_ns + wait_ns:
             want_snapshot(turn, route, turn.state.settings.retry_ms)
-    if route.unsettled:
+    if route.unreported_orders:
         want_snapshot(turn, route, turn.state.settings.retry_ms)
 
 
@@ -144,6 +144,6 @@ def _ask(turn: Turn, route: RouteRecord) -> None:
             turn.count("snapshot_timeout")
             request_snapshot(turn, route)
         return
-    due_ns = route.snapshot_due_ns or route.proof_ns + settings.proof_ms * NS_PER_MS
+    due_ns = route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * NS_PER_MS
     if turn.now_ns >= due_ns:
         request_snapshot(turn, route)

@@ -53,7 +53,7 @@ class Turn:
             self.dirty[signal_id] = None
             self.review[signal_id] = None
 
-    def look_at(self, signal_id: str) -> None:
+    def mark_for_settle(self, signal_id: str) -> None:
         """Time has passed for this signal, or its route is ready again: look at its policy before the turn
         ends.
         """
@@ -77,7 +77,7 @@ class Turn:
     def shift_open(self, signal_id: str, leg: LegRecord, lots: Decimal) -> None:
         """Add (signed) lots to what a leg holds: the only place where that changes."""
         leg.open += lots
-        holders = self.state.routes[leg.route].holders
+        holders = self.state.routes[leg.route].holding_signals
         if any(other.open for other in self.state.signals[signal_id].legs if other.route == leg.route):
             holders[signal_id] = None
         else:
@@ -125,9 +125,9 @@ def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Dec
     for order_id in route.live:
         record = state.orders[order_id]
         if record.order.symbol == symbol and record.order.side.sign == sign:
-            net += record.remaining * sign
-            if record.missing:
-                net += record.missing * sign
+            net += record.leaves_qty * sign
+            if record.unreported_qty:
+                net += record.unreported_qty * sign
     return net + add
 
 

@@ -28,6 +28,7 @@ from ..engine import (
     NexusAsked,
     SignalArrived,
     Started,
+    route_of,
 )
 from ..journal import JournalError
 from ..logs import Log
@@ -155,10 +156,10 @@ class Gateway:
             known = self._journaled.engine.state.counts.get("duplicate_fill", 0) > duplicates
             self._counters.add("fills", 0 if known else 1)
         elif isinstance(event, LinkUp):
-            self._log.info("platform linked", route=f"{event.hello.platform}|{event.hello.account}")
+            self._log.info("platform linked", route=route_of(event.hello.platform, event.hello.account))
             self._next_refresh_ns = 0  # its quotes may be new: a signal of the next moment needs them
         elif isinstance(event, LinkDown):
-            self._log.warning("platform lost", route=f"{event.platform}|{event.account}", reason=event.reason)
+            self._log.warning("platform lost", route=route_of(event.platform, event.account), reason=event.reason)
         elif isinstance(event, AdminAsked) and isinstance(event.request, Resume):
             self._kills.note_resume(event.request, _was_accepted(effects))
 
@@ -300,7 +301,7 @@ class Gateway:
             return
         state = self._journaled.engine.state
         for signal_id in state.active:
-            if event.peer in state.signals[signal_id].peers:
+            if event.peer in state.signals[signal_id].report_to:
                 self._nexus.send(event.peer, self._journaled.engine.report(signal_id))
 
     def _known_hellos(self) -> dict[str, Hello]:
@@ -314,7 +315,7 @@ class Gateway:
         state = self._journaled.engine.state
         refusal = ""
         if hello.role is Role.ADAPTER:
-            route = state.routes.get(f"{hello.platform}|{hello.account}")
+            route = state.routes.get(route_of(hello.platform, hello.account))
             is_severed = route is not None and route.severed
             if is_severed or self._kills.level_of(hello.platform) is KillLevel.SEVER:
                 refusal = f"{hello.platform} is severed; resume first: nexus-gateway resume"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from ..engine import AdapterSaid, AdminAsked, Event, LinkDown, LinkUp, NexusAsked, SignalArrived
+from ..engine import AdapterSaid, AdminAsked, Event, LinkDown, LinkUp, NexusAsked, SignalArrived, route_of
 from ..messages import (
     Account,
     Acknowledge,
@@ -101,9 +101,8 @@ class Inbox:
                 # Of this account's orders only, whatever id it names.
                 body = structs.replace(body, platform=hello.platform, account=hello.account)
             if (body.platform, body.account) != (hello.platform, hello.account):
-                text = (
-                    f"message was of {body.platform}|{body.account}, this link is of {route}; use one link an account"
-                )
+                other = route_of(body.platform, body.account)
+                text = f"message was of {other}, this link is of {route}; use one link an account"
                 raise Refused("messages_of_wrong_route", Reject(code=RejectCode.NOT_ALLOWED, text=text))
             if isinstance(body, Snapshot):
                 _check_snapshot(body, route)
@@ -152,9 +151,8 @@ class Inbox:
 def _check_snapshot(snapshot: Snapshot, route: str) -> None:
     for part in (snapshot.positions, snapshot.working_orders, snapshot.executions, snapshot.funds):
         if part is not None and (part.platform, part.account) != (snapshot.platform, snapshot.account):
-            text = (
-                f"a part of the snapshot of {route} was of {part.platform}|{part.account}; all parts are of one account"
-            )
+            other = route_of(part.platform, part.account)
+            text = f"a part of the snapshot of {route} was of {other}; all parts are of one account"
             raise Refused("messages_of_wrong_route", Reject(code=RejectCode.NOT_ALLOWED, text=text))
 
 

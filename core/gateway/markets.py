@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ...shm.durations import NS_PER_S
 from ..config import GatewayConfig
+from ..engine import route_of
 from ..errors import GatewayError
 from ..instruments.catalog import Catalog, Instrument, load_catalog
 from ..instruments.contract_code import parse_code
@@ -163,7 +164,7 @@ class Markets:
         return self._expiry_ns(self.catalog[contract.root], contract_dates(self.catalog, contract))
 
     def _terms_of(self, hello: Hello, symbol: str, now_ns: int) -> _Terms | None:
-        key = (f"{hello.platform}|{hello.account}", symbol)
+        key = (route_of(hello.platform, hello.account), symbol)
         terms = self._terms.get(key)
         front = self.boards.contract(symbol)
         if terms is None or now_ns >= terms.until_ns or terms.hello is not hello or terms.front != front:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus
+from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus, route_of
 from ..logs import Log
 from ..messages import Cancel, Message, Order, Reject, RejectCode, Replace
 from ..transport import MOST_TOGETHER, LinkServer
@@ -38,7 +38,7 @@ class Outbox:
                 self._nexus.send(effect.peer, effect.message)
             elif isinstance(effect, CutLink):
                 reason = "severed by the operator; resume first"
-                self._adapters.cut(f"{effect.platform}|{effect.account}", reason, RejectCode.KILL_SWITCH)
+                self._adapters.cut(route_of(effect.platform, effect.account), reason, RejectCode.KILL_SWITCH)
             elif isinstance(effect, RiskChecked):
                 failed = next((finding for finding in effect.findings if not finding.passed), None)
                 if failed is not None:
@@ -57,7 +57,7 @@ class Outbox:
 
     def _send(self, effect: SendToPlatform) -> bool:
         message = effect.message
-        sent = self._adapters.send(f"{message.platform}|{message.account}", self._stand_ins.outward(message))
+        sent = self._adapters.send(route_of(message.platform, message.account), self._stand_ins.outward(message))
         name = _SENT.get(type(message))
         if name is not None:
             self._counters.add(name if sent else "orders_without_link")

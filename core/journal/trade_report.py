@@ -201,7 +201,7 @@ def _currencies(state: EngineState, signal_id: str) -> tuple[CurrencyResult, ...
 
 def _is_closed_elsewhere(state: EngineState, signal_id: str) -> bool:
     record = state.signals.get(signal_id)
-    return record is not None and any(leg.adjusted for leg in record.legs)
+    return record is not None and any(leg.external_qty for leg in record.legs)
 
 
 def _trade(report: Report, currencies: tuple[CurrencyResult, ...]) -> Trade:

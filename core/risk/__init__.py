@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from .checks import Finding, Proposal, check_entry, first_failure, reference_price
-from .day import DayCounters, Equity, day_bounds
-from .limits import Limits, Micro, Stage, read_limits
-from .market import MarketContext, UsdRate
-from .sizing import floor_to_lot, is_multiple, lots_for_risk, risk_usd
-
-__all__ = [
-    "DayCounters",
-    "Equity",
-    "Finding",
-    "Limits",
-    "MarketContext",
-    "Micro",
-    "Proposal",
-    "Stage",
-    "UsdRate",
-    "check_entry",
-    "day_bounds",
-    "first_failure",
-    "floor_to_lot",
-    "is_multiple",
-    "lots_for_risk",
-    "read_limits",
-    "reference_price",
-    "risk_usd",
-]
+from .checks import Finding as Finding
+from .checks import Proposal as Proposal
+from .checks import check_entry as check_entry
+from .checks import first_failure as first_failure
+from .checks import reference_price as reference_price
+from .day import DayCounters as DayCounters
+from .day import Equity as Equity
+from .day import day_bounds as day_bounds
+from .limits import Limits as Limits
+from .limits import Micro as Micro
+from .limits import Stage as Stage
+from .limits import read_limits as read_limits
+from .market import MarketContext as MarketContext
+from .market import UsdRate as UsdRate
+from .sizing import floor_to_lot as floor_to_lot
+from .sizing import is_multiple as is_multiple
+from .sizing import lots_for_risk as lots_for_risk
+from .sizing import risk_usd as risk_usd

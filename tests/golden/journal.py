@@ -2,7 +2,7 @@
 
 It goes to `journals/layout_<STATE_LAYOUT>`, with the facts that the engine held at the end. A golden journal is never
 made again for a layout that has been released: it shows what that release really wrote. Each new STATE_LAYOUT keeps the
-old folders, adds a converter (`core/engine/state_layouts.py`), and adds its own folder with this script, which refuses
+old folders, adds a converter (`core/engine/state/layouts.py`), and adds its own folder with this script, which refuses
 a folder that exists.
 """
 

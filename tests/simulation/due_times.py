@@ -31,7 +31,7 @@ def _of_route(state: EngineState, name: str, route: RouteRecord) -> list[int]:
     if route.request_pending:
         due.append(route.request_sent_ns + settings.snapshot_ms * MS)
     else:
-        due.append(route.snapshot_due_ns or route.proof_ns + settings.proof_ms * MS)
+        due.append(route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * MS)
     for order_id in route.live:
         due += _of_order(state.orders[order_id], settings.ack_ms * MS)
     return due

@@ -129,7 +129,7 @@ class Gateway:
             self.broken.append("the engine rebuilt from the journal differs from the one that died")
         if self.plants.reset_counters:
             self.engine.state.day.trades.clear()
-            self.engine.state.seen_keys.clear()
+            self.engine.state.found_keys.clear()
         if self.plants.rebase_equity:
             for equity in self.engine.state.day.equity.values():
                 equity.day_start = equity.now
@@ -230,10 +230,10 @@ class Gateway:
         assert self.engine is not None
         for signal in self.engine.state.signals.values():
             for leg in signal.legs:
-                if leg.carried:
+                if leg.roll_over_ended:
                     leg.orders.clear()
-                    leg.carried = False
-                    leg.carry_until_ns = self.schedule.now_ns + 60 * SECOND
+                    leg.roll_over_ended = False
+                    leg.roll_over_until_ns = self.schedule.now_ns + 60 * SECOND
 
     def _resend(self) -> list[e.Effect]:
         assert self.engine is not None

@@ -64,12 +64,14 @@ def _check_position(engine: Engine, platform: FakePlatform) -> list[str]:
         for signal_id, signal in engine.state.signals.items()
         if any(leg.open for leg in signal.legs if leg.platform == platform.name)
     }
-    if holders != set(route.holders):
-        found.append(f"{platform.name}: open legs are of {sorted(holders)}, listed are {sorted(route.holders)}")
+    if holders != set(route.holding_signals):
+        found.append(f"{platform.name}: open legs are of {sorted(holders)}, listed are {sorted(route.holding_signals)}")
     for leg in _legs(engine, platform):
         lots = sum((engine.state.executions[key].signed for key in leg.executions), ZERO)
-        if leg.open != lots + leg.adjusted:
-            found.append(f"{platform.name} {leg.symbol}: open {leg.open}, executions {lots}, adjusted {leg.adjusted}")
+        if leg.open != lots + leg.external_qty:
+            found.append(
+                f"{platform.name} {leg.symbol}: open {leg.open}, executions {lots}, adjusted {leg.external_qty}"
+            )
     return found
 
 
@@ -90,7 +92,7 @@ def _check_kill(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
             held = abs(platform.net(OLD)) + abs(platform.net(NEW))
         if not kill.verified:
             if kill.attempts < 200 and not any(
-                leg.exit_failures for s in engine.state.signals.values() for leg in s.legs
+                leg.exit_attempts for s in engine.state.signals.values() for leg in s.legs
             ):
                 found.append(f"{platform.name}: {kill.level.name} not verified in the calm: {kill.text}")
         elif working or (kill.level >= m.KillLevel.FLATTEN and not kill.own_only and held):
@@ -183,8 +185,8 @@ def _check_unknown(engine: Engine) -> list[str]:
             report = make_report(turn, engine.state.signals[record.signal_id])
             if not report.unknown_legs:
                 found.append(f"{record.order.client_order_id} is unknown and its report hides it")
-        if record.missing:
-            found.append(f"{record.order.client_order_id} misses {record.missing} lots in the calm")
+        if record.unreported_qty:
+            found.append(f"{record.order.client_order_id} misses {record.unreported_qty} lots in the calm")
     return found[:3]
 
 
@@ -197,10 +199,10 @@ def _check_policies(engine: Engine) -> list[str]:
         found += _check_naked_hedges(engine, signal)
         for leg in signal.legs:
             orders = [engine.state.orders[name] for name in leg.orders]
-            if leg.closing and leg.open and leg.exit_failures < engine.state.settings.max_exit_attempts:
+            if leg.closing and leg.open and leg.exit_attempts < engine.state.settings.max_exit_attempts:
                 found.append(f"{signal_id} {leg.platform} should be flat and holds {leg.open}")
             protective = [o for o in orders if o.role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT)]
-            stops = sum((o.remaining for o in protective if o.role is m.OrderRole.STOP_LOSS), ZERO)
+            stops = sum((o.leaves_qty for o in protective if o.role is m.OrderRole.STOP_LOSS), ZERO)
             settled = not any(o.cancel_wanted or o.replace for o in protective if o.live)
             guarded = leg.protection is m.Protection.GATEWAY and not leg.closing and settled
             if guarded and stops != abs(leg.open) and kill_level(engine.state, leg.route) < m.KillLevel.CANCEL_ALL:
@@ -216,7 +218,7 @@ def _check_policies(engine: Engine) -> list[str]:
 def _check_naked_hedges(engine: Engine, signal: SignalRecord) -> list[str]:
     primary = signal.legs[0]
     entries = [engine.state.orders[name] for name in primary.orders if name[16] == "E"]
-    if not signal.hedged or primary.open or primary.leaving or not primary.executions or any(o.live for o in entries):
+    if not signal.hedged or primary.open or primary.roll_out or not primary.executions or any(o.live for o in entries):
         return []
     return [
         f"{signal.signal.signal_id} {leg.platform} hedges {leg.open} lots of a primary that is flat"
@@ -267,14 +269,14 @@ def _check_carriers(
         for leg in signal.legs:
             if leg.platform != platform.name:
                 continue
-            gave_up = leg.exit_failures >= engine.state.settings.max_exit_attempts
-            if leg.leaving is not None and leg.open and not gave_up:
+            gave_up = leg.exit_attempts >= engine.state.settings.max_exit_attempts
+            if leg.roll_out is not None and leg.open and not gave_up:
                 found.append(f"{signal_id} {platform.name} still holds {leg.open} {leg.symbol} after the roll")
-            if leg.carry_pending and not signal.legs[leg.carries].open:
+            if leg.roll_over_pending and not signal.legs[leg.rolls_over_from].open:
                 found.append(f"{signal_id} {platform.name}: the second half of the roll hangs: {leg.text}")
-            if not leg.carried or leg.closing:
+            if not leg.roll_over_ended or leg.closing:
                 continue
-            both = *leg.executions, *signal.legs[leg.carries].executions
+            both = *leg.executions, *signal.legs[leg.rolls_over_from].executions
             if any(not engine.state.executions[key].counts for key in both):
                 continue
             name = signal.key, leg.target, leg.sign

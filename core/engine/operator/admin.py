@@ -34,7 +34,7 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
         if not (route.up and route.ready):
             lines.append(f"{name}: not connected and reconciled")
         for symbol, position in route.positions.items():
-            if position.blocked or position.mismatches:
+            if position.blocked or position.mismatch_snapshots:
                 lines.append(f"{name}: position of {symbol} differed from the platform's; acknowledge it first")
     if lines:
         _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, "not resumed", lines)
@@ -55,9 +55,9 @@ def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
     """An account that nobody links any more and that holds nothing: another one has taken its place, or its platform is
     out of the configuration. Waiting for it, nothing would ever be resumed.
     """
-    if route.up or route.severed or route.live or route.unsettled:
+    if route.up or route.severed or route.live or route.unreported_orders:
         return False
-    if any(position.net or position.mismatches for position in route.positions.values()):
+    if any(position.net or position.mismatch_snapshots for position in route.positions.values()):
         return False
     expected = turn.state.settings.expected_platforms
     replaced = any(each.up and each.platform == route.platform for each in turn.state.routes.values())
@@ -78,9 +78,13 @@ def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
             found.append(f"{name}: {command.symbol} holds {position.net}")
         for order in live_orders(turn.state, route):
             # Only what snapshots have missed as often as it takes: what is merely slow resolves itself.
-            if order.order.symbol == command.symbol and order.state is LegState.UNKNOWN and order.absent >= STRIKES:
+            if (
+                order.order.symbol == command.symbol
+                and order.state is LegState.UNKNOWN
+                and order.missed_snapshots >= STRIKES
+            ):
                 text = f"not at the platform, says {command.by}"
-                end_order(turn, order, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, text, inferred=True)
+                end_order(turn, order, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, text, presumed=True)
                 found.append(f"{name}: order {order.order.client_order_id} is taken for ended")
     if found:
         turn.alert(RejectCode.NONE, f"acknowledged by {command.by}: {'; '.join(found[:5])}", command.platform)

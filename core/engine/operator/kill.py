@@ -63,10 +63,10 @@ def _raise(turn: Turn, name: str, route: RouteRecord, command: Kill, peer: str) 
     whole_account = not record.own_only and record.level >= KillLevel.CANCEL_ALL
     record.own_only = command.own_only and not whole_account
     record.level = max(record.level, command.level)
-    record.asked_ns = turn.now_ns
+    record.requested_ns = turn.now_ns
     record.verified = False
     record.attempts = 0
-    record.retry_ns = record.others_ns = 0
+    record.retry_ns = record.external_cancelled_ns = 0
     record.command, record.peer = command, peer
     if record.level >= KillLevel.FLATTEN:
         for signal in signals_of_route(turn.state, name):
@@ -78,7 +78,7 @@ def _raise(turn: Turn, name: str, route: RouteRecord, command: Kill, peer: str) 
 
 
 def _ask_proof(turn: Turn, route: RouteRecord, record: KillRecord) -> None:
-    record.proof_request = route.request_id + 1
+    record.verifying_request_id = route.request_id + 1
     if route.up:
         request_snapshot(turn, route)
 
@@ -99,7 +99,7 @@ def drive_kill(turn: Turn, name: str) -> None:
     missing = _missing(turn, name, route, record)
     flat = not missing
     if record.level is KillLevel.SEVER:
-        waited_ms = (turn.now_ns - record.asked_ns) // NS_PER_MS
+        waited_ms = (turn.now_ns - record.requested_ns) // NS_PER_MS
         if not route.severed and (flat or waited_ms >= turn.state.settings.sever_patience_ms):
             route.severed = True
             turn.effects.append(CutLink(route.platform, route.account))
@@ -114,9 +114,9 @@ def drive_kill(turn: Turn, name: str) -> None:
     record.text = missing
     if route.up and not route.request_pending and turn.now_ns >= record.retry_ns:
         record.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
-        if record.level >= KillLevel.FLATTEN and not record.own_only and not record.proof_request:
+        if record.level >= KillLevel.FLATTEN and not record.own_only and not record.verifying_request_id:
             _close_account(turn, name, route, record)
-        record.proof_request = route.request_id + 1
+        record.verifying_request_id = route.request_id + 1
         want_snapshot(turn, route, turn.state.settings.retry_ms)
 
 
@@ -137,10 +137,10 @@ def _cancel_orders(turn: Turn, name: str, route: RouteRecord, record: KillRecord
     for order in live_orders(turn.state, route):
         if order.role in OPENING or (everything and order.role is not OrderRole.EXIT):
             want_cancel(turn, order)
-    fresh = turn.now_ns - record.others_ns < turn.state.settings.ack_ms * NS_PER_MS
+    fresh = turn.now_ns - record.external_cancelled_ns < turn.state.settings.ack_ms * NS_PER_MS
     if not everything or record.own_only or not route.up or not route.external_orders or fresh:
         return
-    record.others_ns = turn.now_ns
+    record.external_cancelled_ns = turn.now_ns
     for row in route.external_orders:
         cancel = Cancel(
             client_order_id=row.client_order_id,
@@ -174,7 +174,7 @@ def _missing(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> s
         held = _held(turn, name, route, record)
         if held:
             return "holds " + ", ".join(f"{lots:+f} {symbol}" for symbol, lots in held.items())
-    if record.proof_request:
+    if record.verifying_request_id:
         return "the platform has not confirmed it yet"
     return ""
 
@@ -207,7 +207,7 @@ def _close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord
         for leg in signal.legs:
             if leg.route == name and leg.open and not has_given_up(turn, leg):
                 return
-    if any(position.mismatches for position in route.positions.values()):
+    if any(position.mismatch_snapshots for position in route.positions.values()):
         return
     hedging = route.hello.account_mode is AccountMode.HEDGING
     for symbol, position in list(route.positions.items()):
@@ -223,7 +223,7 @@ def _close_lots(
     turn: Turn, name: str, route: RouteRecord, record: KillRecord, symbol: str, lots: Decimal, ticket: str
 ) -> None:
     # By time and not by a counter: a counter starts again with a lost journal, and would name an order of before.
-    key = signal_key(f"kill/{record.asked_ns}/{name}")
+    key = signal_key(f"kill/{record.requested_ns}/{name}")
     most = min(MAX_ATTEMPTS, turn.state.settings.max_exit_attempts * 10)
     while record.attempts < most:
         order_id = client_order_id(key, 0, OrderRole.EXIT, record.attempts)

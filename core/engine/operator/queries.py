@@ -57,7 +57,7 @@ def _positions(turn: Turn, route: RouteRecord) -> Positions:
         Position(symbol=symbol, quantity=position.net, contract=position.contract)
         for symbol, position in route.positions.items()
     )
-    return Positions(platform=route.platform, account=route.account, rows=rows, as_of_ns=route.proof_ns)
+    return Positions(platform=route.platform, account=route.account, rows=rows, as_of_ns=route.last_reconciled_ns)
 
 
 def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
@@ -68,7 +68,7 @@ def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
             side=order.order.side,
             state=order.state,
             quantity=order.quantity,
-            filled=order.filled,
+            filled=order.cum_qty,
             platform_order_id=order.platform_order_id,
             order_type=order.order.order_type,
             limit_price=order.limit_price,
@@ -78,7 +78,7 @@ def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
     ]
     rows += route.external_orders
     return WorkingOrders(
-        platform=route.platform, account=route.account, rows=tuple(rows[:_MAX_ROWS]), as_of_ns=route.proof_ns
+        platform=route.platform, account=route.account, rows=tuple(rows[:_MAX_ROWS]), as_of_ns=route.last_reconciled_ns
     )
 
 
@@ -92,7 +92,7 @@ def _executions(turn: Turn, route: RouteRecord) -> Executions:
                     platform=route.platform,
                     account=route.account,
                     exec_id=key.split("|", 2)[2],
-                    client_order_id=execution.order_id,
+                    client_order_id=execution.client_order_id,
                     symbol=execution.symbol,
                     side=Side.BUY if execution.sign > 0 else Side.SELL,
                     quantity=execution.quantity,
@@ -103,7 +103,9 @@ def _executions(turn: Turn, route: RouteRecord) -> Executions:
                     fee_currency=execution.fee_currency,
                 )
             )
-    return Executions(platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=route.proof_ns)
+    return Executions(
+        platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=route.last_reconciled_ns
+    )
 
 
 def _status(turn: Turn, query: Query) -> AdminResult:

@@ -20,7 +20,7 @@ from .recognition import find_own_id, recognise
 
 def execution_key(platform: str, account: str, exec_id: str) -> str:
     """The key under which an execution is counted once."""
-    return f"{platform}|{account}|{exec_id}"
+    return f"{route_of(platform, account)}|{exec_id}"
 
 
 def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:
@@ -32,13 +32,13 @@ def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:
         return
     key = execution_key(fill.platform, fill.account, fill.exec_id)
     record = turn.state.executions.get(key)
-    if record is None and from_snapshot and fill.ts_event_ns <= route.forgotten_ns:
-        turn.count("forgotten_fill")  # counted long ago, and dropped from memory since
+    if record is None and from_snapshot and fill.ts_event_ns <= route.evicted_until_ns:
+        turn.count("evicted_fill")  # counted long ago, and dropped from memory since
         return
     if record is None:
         record = turn.state.executions[key] = ExecutionRecord(route=name)
         route.executions[key] = None
-    record.absent = 0
+    record.missed_snapshots = 0
     if record.seen:
         if from_snapshot:
             _adopt_snapshot_row(turn, key, record, fill)
@@ -66,7 +66,7 @@ def apply_correction(turn: Turn, correction: Correction) -> None:
         return
     before = record.signed
     record.revision = correction.revision
-    record.bust_inferred = False
+    record.presumed_busted = False
     if correction.kind is CorrectionKind.BUST:
         record.busted = True
     else:
@@ -80,11 +80,11 @@ def apply_correction(turn: Turn, correction: Correction) -> None:
     _rebook(turn, key, record, before)
 
 
-def infer_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
+def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
     """Drop an execution that the platform no longer lists."""
     before = record.signed
     record.busted = True
-    record.bust_inferred = True
+    record.presumed_busted = True
     turn.count("bust_inferred")
     turn.alert(RejectCode.NONE, f"execution {key} is no longer listed by the platform: taken as busted")
     _rebook(turn, key, record, before)
@@ -92,9 +92,9 @@ def infer_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
 
 def _adopt_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
     changed = record.quantity != fill.quantity or record.price != fill.price
-    if record.bust_inferred or (changed and record.revision == 0):
+    if record.presumed_busted or (changed and record.revision == 0):
         before = record.signed
-        record.busted = record.bust_inferred = False
+        record.busted = record.presumed_busted = False
         record.quantity, record.price = fill.quantity, fill.price
         turn.count("execution_changed_at_platform")
         _rebook(turn, key, record, before)
@@ -122,7 +122,7 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> Non
     owner: tuple[str, int] | None = None
     if parts is not None:
         order = recognise(turn, route, parts, fill)
-        record.order_id = parts.client_order_id
+        record.client_order_id = parts.client_order_id
         if order is not None:
             order.executions[key] = None
             owner = (order.signal_id, order.leg) if order.signal_id else None
@@ -139,20 +139,20 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> Non
             leg.executions[key] = None
 
 
-def _rebook(turn: Turn, key: str, record: ExecutionRecord, before_signed: Decimal) -> None:
+def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decimal) -> None:
     """Carry the change of one execution into order, leg, position and day."""
     if not record.seen:
         return
-    delta = record.signed - before_signed
+    delta = record.signed - signed_before
     position = turn.position(record.route, record.symbol)
     position.net += delta
     route = turn.state.routes[record.route]
     if record.ticket:
         tickets = route.tickets.setdefault(record.symbol, {})
         tickets[record.ticket] = tickets.get(record.ticket, ZERO) + delta
-    order = turn.state.orders.get(record.order_id)
+    order = turn.state.orders.get(record.client_order_id)
     if order is not None:
-        if order.inferred_end and delta and not record.busted:
+        if order.presumed_ended and delta and not record.busted:
             # Snapshots had not shown it, and it trades: whoever was told that it never was there must hear of it.
             revive_order(turn, order, LegState.PARTIALLY_FILLED)
         refresh_order(turn, order)
@@ -168,14 +168,14 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, before_signed: Decima
         _revalue(turn, leg)
         turn.touch(record.signal_id)
     turn.touch_route(record.route)
-    if order is not None and order.filled > order.quantity:
+    if order is not None and order.cum_qty > order.quantity:
         turn.count("overfill")
         turn.alert(
             RejectCode.PARENT_EXCEEDED,
-            f"order {order.order.client_order_id} filled {order.filled} of {order.quantity}",
+            f"order {order.order.client_order_id} filled {order.cum_qty} of {order.quantity}",
             order.order.platform,
         )
-    if order is not None and order.filled >= order.quantity and order.state is not LegState.FILLED:
+    if order is not None and order.cum_qty >= order.quantity and order.state is not LegState.FILLED:
         end_order(turn, order, LegState.FILLED)
 
 

@@ -16,7 +16,7 @@ from ....shm.durations import NS_PER_MS
 from ...messages import AccountMode, OrderRole, RejectCode, Side
 from ..state import ZERO, LegRecord, SignalRecord
 from ..turn import Turn, leg_orders
-from .placement import place_for_leg, want_cancel
+from .placement import OrderTerms, place_for_leg, want_cancel
 
 SHUT_PAUSE_MS: Final = 300_000
 """Between two tries in a market that is shut by our calendar, which may be wrong: a weekend has order ids enough."""
@@ -31,7 +31,7 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
             busy = True
             if record.role is not OrderRole.EXIT:
                 want_cancel(turn, record)
-        elif record.missing:
+        elif record.unreported_qty:
             busy = True  # its executions are on their way: what is open is not known yet
     route = turn.state.routes.get(leg.route)
     if route is None or busy or not leg.open or not route.up or not route.ready or turn.now_ns < leg.retry_ns:
@@ -46,32 +46,26 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     if not leg.open:
         return
     if has_given_up(turn, leg):
-        text = f"still open after {leg.exit_failures} closing orders; send signal_close again, or close it by hand"
+        text = f"still open after {leg.exit_attempts} closing orders; send signal_close again, or close it by hand"
         _give_up(turn, signal, leg, text)
         return
     shut = leg.market is not None and not leg.market.session_open
-    leg.exit_failures += not shut
+    leg.exit_attempts += not shut
     leg.retry_ns = turn.now_ns + (SHUT_PAUSE_MS if shut else turn.state.settings.retry_ms) * NS_PER_MS
     side = Side.SELL if leg.open > 0 else Side.BUY
     if not hedging:
         net = turn.position(leg.route, leg.symbol).net
         # Two signals may stand against each other on one account: then closing one of them does not reduce the account.
         reduces = net * leg.open > 0 and abs(net) >= abs(leg.open)
-        placed = place_for_leg(turn, signal, leg_number, OrderRole.EXIT, side, abs(leg.open), reduce_only=reduces)
-        if placed is None:
+        terms = OrderTerms(side=side, quantity=abs(leg.open), reduce_only=reduces)
+        if place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms) is None:
             _give_up(turn, signal, leg, "all names of closing orders are used up; close it by hand")
         return
     for ticket, lots in tickets.items():
-        place_for_leg(
-            turn,
-            signal,
-            leg_number,
-            OrderRole.EXIT,
-            Side.SELL if lots > 0 else Side.BUY,
-            abs(lots),
-            reduce_only=True,
-            close_ticket=ticket,
+        terms = OrderTerms(
+            side=Side.SELL if lots > 0 else Side.BUY, quantity=abs(lots), reduce_only=True, close_ticket=ticket
         )
+        place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms)
 
 
 def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
@@ -93,13 +87,13 @@ def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
 
 def has_given_up(turn: Turn, leg: LegRecord) -> bool:
     """Whether no further closing order of a leg is sent by itself."""
-    return leg.exit_failures >= turn.state.settings.max_exit_attempts
+    return leg.exit_attempts >= turn.state.settings.max_exit_attempts
 
 
 def try_again(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
     """Somebody asks once more for a leg to be closed that was given up."""
     if leg.closing and leg.open and has_given_up(turn, leg):
-        leg.exit_failures = 0
+        leg.exit_attempts = 0
         leg.retry_ns = 0
         leg.code, leg.text = RejectCode.NONE, ""
         turn.touch(signal.signal.signal_id)
@@ -121,7 +115,7 @@ def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     leg = signal.legs[leg_number]
     if not leg.closing:
         leg.closing = True
-        leg.exit_failures = 0
+        leg.exit_attempts = 0
         leg.retry_ns = 0
     turn.touch(signal.signal.signal_id)
 
@@ -132,7 +126,7 @@ def absorb_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:
     Without this, closing such a leg later would send an order for lots that are gone, and open the opposite.
     On hedging accounts positions are separate and this does nothing.
     """
-    holders = turn.state.routes[route].holders
+    holders = turn.state.routes[route].holding_signals
     if turn.state.routes[route].hello.account_mode is not AccountMode.NETTING:
         return
     for signal_id in list(holders):
@@ -156,6 +150,6 @@ def absorb_lost_tickets(turn: Turn, signal_id: str, leg: LegRecord, held: Decima
 
 def _take_from_leg(turn: Turn, signal_id: str, leg: LegRecord, lots: Decimal) -> None:
     turn.shift_open(signal_id, leg, lots)
-    leg.adjusted += lots
+    leg.external_qty += lots
     turn.position(leg.route, leg.symbol).external -= lots
-    turn.count("closed_by_other_hand")
+    turn.count("closed_externally")

@@ -16,24 +16,24 @@ def refresh_order(turn: Turn, record: OrderRecord) -> None:
         execution = turn.state.executions[key]
         if execution.counts:
             filled += execution.quantity
-    record.filled = filled
+    record.cum_qty = filled
     if record.live and record.state is not LegState.UNKNOWN and filled:
         record.state = LegState.PARTIALLY_FILLED
     elif record.state is LegState.FILLED and filled < record.quantity:
         # A bust after the last fill: the platform is done with the order, but it did not fill.
         record.state = LegState.CANCELLED
         record.text = "an execution was taken back"
-    note_unsettled(turn, record)
+    record_unreported(turn, record)
 
 
-def note_unsettled(turn: Turn, record: OrderRecord) -> None:
+def record_unreported(turn: Turn, record: OrderRecord) -> None:
     """Keep the list of orders for which the platform reports more lots than it has delivered executions."""
     order = record.order
-    unsettled = turn.state.routes[route_of(order.platform, order.account)].unsettled
-    if record.missing:
-        unsettled[order.client_order_id] = None
+    listed = turn.state.routes[route_of(order.platform, order.account)].unreported_orders
+    if record.unreported_qty:
+        listed[order.client_order_id] = None
     else:
-        unsettled.pop(order.client_order_id, None)
+        listed.pop(order.client_order_id, None)
 
 
 def end_order(
@@ -42,12 +42,12 @@ def end_order(
     state: LegState,
     code: RejectCode = RejectCode.NONE,
     text: str = "",
-    inferred: bool = False,
+    presumed: bool = False,
 ) -> None:
-    """The order can trade no more. `inferred`: concluded from a snapshot, so a late answer may bring it back."""
+    """The order can trade no more. `presumed`: concluded from a snapshot, so a late answer may bring it back."""
     order = record.order
-    record.state = LegState.FILLED if record.filled >= record.quantity else state
-    record.inferred_end = inferred
+    record.state = LegState.FILLED if record.cum_qty >= record.quantity else state
+    record.presumed_ended = presumed
     record.unknown_since_ns = 0
     record.replace = None
     record.ended_ns = turn.now_ns
@@ -65,8 +65,8 @@ def revive_order(turn: Turn, record: OrderRecord, state: LegState) -> None:
     """A late answer: the platform has an order that snapshots had not shown."""
     order = record.order
     record.state = state
-    record.inferred_end = False
-    record.absent = 0
+    record.presumed_ended = False
+    record.missed_snapshots = 0
     record.code = RejectCode.NONE
     record.text = "answered after it was taken for lost"
     turn.count("late_answer")
@@ -93,8 +93,8 @@ def mark_unknown(turn: Turn, record: OrderRecord, text: str) -> None:
 def confirm_working(turn: Turn, record: OrderRecord) -> None:
     """The platform knows the order and it is alive."""
     record.unknown_since_ns = 0
-    record.absent = 0
-    state = LegState.PARTIALLY_FILLED if record.filled else LegState.WORKING
+    record.missed_snapshots = 0
+    state = LegState.PARTIALLY_FILLED if record.cum_qty else LegState.WORKING
     if record.acked_ns and record.state is state:
         return
     record.acked_ns = record.acked_ns or turn.now_ns

@@ -30,9 +30,9 @@ def link_up(turn: Turn, hello: Hello) -> None:
             turn.state.kills[name] = KillRecord(
                 level=turn.state.kill,
                 own_only=turn.state.kill_own_only,
-                asked_ns=turn.now_ns,
+                requested_ns=turn.now_ns,
                 verified=False,
-                proof_request=1,
+                verifying_request_id=1,
             )
     if route.severed:
         turn.count("link_refused_severed")
@@ -95,7 +95,7 @@ def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
     journal that was lost just after a day began would take one of just before for a new one.
     """
     margin_ms = max(_BUSTS_WITHIN_MS, turn.state.limits.max_signal_age_ms)
-    oldest = min(turn.state.day.started_ns, (route.proof_ns or turn.now_ns) - margin_ms * NS_PER_MS)
+    oldest = min(turn.state.day.started_ns, (route.last_reconciled_ns or turn.now_ns) - margin_ms * NS_PER_MS)
     for record in live_orders(turn.state, route):
         oldest = min(oldest, record.sent_ns)
     return max(oldest - turn.state.settings.settle_ms * NS_PER_MS, 0)

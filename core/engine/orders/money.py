@@ -26,7 +26,7 @@ def leg_sums(state: EngineState, leg: LegRecord, entries_only: bool = False) -> 
         execution = state.executions[key]
         if not execution.counts:
             continue
-        if entries_only and not is_entry(state, execution.order_id):
+        if entries_only and not is_entry(state, execution.client_order_id):
             continue
         value = execution.quantity * execution.price
         if execution.sign > 0:

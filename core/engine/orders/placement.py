@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from msgspec import Struct
+
 from ....shm.durations import NS_PER_MS
 from ...messages import (
     Cancel,
@@ -24,8 +26,28 @@ from ...messages import (
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import MAX_ATTEMPTS
 from ..effects import SendToPlatform
-from ..state import LegRecord, OrderRecord, SignalRecord
+from ..state import LegRecord, OrderRecord, SignalRecord, route_of
 from ..turn import Turn
+
+
+class OrderTerms(Struct, kw_only=True, frozen=True):
+    """What an order asks of the market. The fields are those of `Order`; the rest of it follows from its leg.
+
+    `reduce_only` and `oco_group` are left out on a platform that has no such thing.
+    """
+
+    side: Side
+    quantity: Decimal
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
+    good_till_ns: int = 0
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    reduce_only: bool = False
+    close_ticket: str = ""
+    oco_group: str = ""
 
 
 def next_order_id(turn: Turn, key: str, leg: LegRecord, role: OrderRole) -> tuple[str, int] | None:
@@ -45,19 +67,7 @@ def place_for_leg(
     signal: SignalRecord,
     leg_number: int,
     role: OrderRole,
-    side: Side,
-    quantity: Decimal,
-    *,
-    order_type: OrderType = OrderType.MARKET,
-    limit_price: Decimal | None = None,
-    stop_price: Decimal | None = None,
-    time_in_force: TimeInForce = TimeInForce.DAY,
-    good_till_ns: int = 0,
-    stop_loss: Decimal | None = None,
-    take_profit: Decimal | None = None,
-    reduce_only: bool = False,
-    close_ticket: str = "",
-    oco_group: str = "",
+    terms: OrderTerms,
 ) -> OrderRecord | None:
     """Make and send one order of a leg. Returns its record, or None when the leg has used up its attempts."""
     leg = signal.legs[leg_number]
@@ -72,18 +82,18 @@ def place_for_leg(
         account=leg.account,
         symbol=leg.symbol,
         contract=leg.market.contract if leg.market is not None else "",
-        side=side,
-        quantity=min(quantity, MAX_QUANTITY),  # the rest of an absurd position is closed by the next order
-        order_type=order_type,
-        limit_price=limit_price,
-        stop_price=stop_price,
-        time_in_force=time_in_force,
-        good_till_ns=good_till_ns,
-        stop_loss=stop_loss,
-        take_profit=take_profit,
-        reduce_only=reduce_only and capabilities is not None and capabilities.reduce_only,
-        close_ticket=close_ticket,
-        oco_group=oco_group if capabilities is not None and capabilities.oco else "",
+        side=terms.side,
+        quantity=min(terms.quantity, MAX_QUANTITY),  # the rest of an absurd position is closed by the next order
+        order_type=terms.order_type,
+        limit_price=terms.limit_price,
+        stop_price=terms.stop_price,
+        time_in_force=terms.time_in_force,
+        good_till_ns=terms.good_till_ns,
+        stop_loss=terms.stop_loss,
+        take_profit=terms.take_profit,
+        reduce_only=terms.reduce_only and capabilities is not None and capabilities.reduce_only,
+        close_ticket=terms.close_ticket,
+        oco_group=terms.oco_group if capabilities is not None and capabilities.oco else "",
         not_after_ns=turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS,
     )
     record = send_order(turn, order, signal.signal.signal_id, leg_number, role, attempt)
@@ -106,7 +116,7 @@ def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: 
         limit_price=order.limit_price,
         stop_price=order.stop_price,
     )
-    route = f"{order.platform}|{order.account}"
+    route = route_of(order.platform, order.account)
     turn.state.orders[order.client_order_id] = record
     turn.state.routes[route].live[order.client_order_id] = None
     turn.state.day.count_sent(route, turn.now_ns)
@@ -129,12 +139,12 @@ def send_cancel(turn: Turn, record: OrderRecord) -> None:
     down.
     """
     order = record.order
-    route = turn.state.routes[f"{order.platform}|{order.account}"]
+    route = turn.state.routes[route_of(order.platform, order.account)]
     fresh = turn.now_ns - record.cancel_sent_ns < turn.state.settings.ack_ms * NS_PER_MS
-    if not route.up or (record.cancels and fresh):
+    if not route.up or (record.cancels_sent and fresh):
         return
     record.cancel_sent_ns = turn.now_ns
-    record.cancels += 1
+    record.cancels_sent += 1
     turn.effects.append(
         SendToPlatform(
             Cancel(
@@ -172,7 +182,7 @@ def send_replace(
         stop_price=stop_price,
     )
     record.replace_sent_ns = turn.now_ns
-    turn.state.day.count_sent(f"{order.platform}|{order.account}", turn.now_ns)
+    turn.state.day.count_sent(route_of(order.platform, order.account), turn.now_ns)
     turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(record.replace))
 

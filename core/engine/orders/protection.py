@@ -14,7 +14,7 @@ from ...messages import LegState, OrderRole, OrderType, Side, TimeInForce
 from ..state import ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, leg_orders
 from .exits import SHUT_PAUSE_MS, close_leg
-from .placement import place_for_leg, send_replace, want_cancel
+from .placement import OrderTerms, place_for_leg, send_replace, want_cancel
 
 _ROLES = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
@@ -35,7 +35,7 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     if bracket is None or not route.up or not route.ready:
         return
     protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]
-    if any(order.missing for order in protective):
+    if any(order.unreported_qty for order in protective):
         return
     for role, price in zip(_ROLES, (bracket.stop_loss, bracket.take_profit), strict=True):
         if price is not None:
@@ -54,7 +54,7 @@ def _balance(
     leg = signal.legs[leg_number]
     if any(_in_flux(order) for order in orders):
         return
-    working = sum((order.remaining for order in orders), ZERO)
+    working = sum((order.leaves_qty for order in orders), ZERO)
     excess = working - abs(leg.open)
     if excess > 0:
         _reduce(turn, leg, orders[-1], excess)
@@ -74,7 +74,7 @@ def _balance(
 
 
 def _was_refused(order: OrderRecord, role: OrderRole, leg: LegRecord) -> bool:
-    return order.role is role and order.state is LegState.REJECTED and order.sent_ns >= leg.session_ns
+    return order.role is role and order.state is LegState.REJECTED and order.sent_ns >= leg.session_opened_ns
 
 
 def _in_flux(order: OrderRecord) -> bool:
@@ -85,7 +85,7 @@ def _in_flux(order: OrderRecord) -> bool:
 def _reduce(turn: Turn, leg: LegRecord, order: OrderRecord, excess: Decimal) -> None:
     capabilities = turn.state.routes[leg.route].hello.capabilities
     can_resize = capabilities is not None and capabilities.replace and capabilities.replace_quantity
-    if excess < order.remaining and can_resize:
+    if excess < order.leaves_qty and can_resize:
         send_replace(turn, order, order.quantity - excess, order.limit_price, order.stop_price)
     else:
         want_cancel(turn, order)
@@ -98,13 +98,9 @@ def _place(
     stop = role is OrderRole.STOP_LOSS
     capabilities = turn.state.routes[leg.route].hello.capabilities
     lasting = capabilities is not None and TimeInForce.GTC in capabilities.times_in_force
-    placed = place_for_leg(
-        turn,
-        signal,
-        leg_number,
-        role,
-        Side.SELL if leg.open > 0 else Side.BUY,
-        quantity,
+    terms = OrderTerms(
+        side=Side.SELL if leg.open > 0 else Side.BUY,
+        quantity=quantity,
         order_type=OrderType.STOP if stop else OrderType.LIMIT,
         stop_price=price if stop else None,
         limit_price=None if stop else price,
@@ -112,4 +108,4 @@ def _place(
         reduce_only=True,
         oco_group=f"{signal.key}-{leg_number}",
     )
-    return placed is not None
+    return place_for_leg(turn, signal, leg_number, role, terms) is not None

@@ -54,10 +54,10 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, told: Working
     record = turn.state.orders.get(parts.client_order_id)
     if record is not None:
         return record
-    turn.state.seen_keys.setdefault(parts.key, turn.now_ns)
+    turn.state.found_keys.setdefault(parts.key, turn.now_ns)
     if parts.role in (OrderRole.ENTRY, OrderRole.HEDGE):
         turn.state.day.trades.setdefault(parts.key, turn.now_ns)
-    signal_id = turn.state.keys.get(parts.key)
+    signal_id = turn.state.signals_by_key.get(parts.key)
     number = -1 if signal_id is None else _leg_number(turn.state.signals[signal_id], parts, told.symbol)
     leg = turn.leg(signal_id, number) if signal_id is not None else None
     if signal_id is None or leg is None or leg.route != route_of(route.platform, route.account):
@@ -124,7 +124,11 @@ def _leg_number(signal: SignalRecord, parts: OrderIdParts, symbol: str) -> int:
     order of the one must not be booked on the other, also when the journal has lost that there are two.
     """
     for number, leg in enumerate(signal.legs):
-        if leg.target == parts.leg and leg.symbol == symbol and (leg.carries >= 0 or parts.role is not OrderRole.ROLL):
+        if (
+            leg.target == parts.leg
+            and leg.symbol == symbol
+            and (leg.rolls_over_from >= 0 or parts.role is not OrderRole.ROLL)
+        ):
             return number
     return -1
 
@@ -135,10 +139,10 @@ def _note_orphan(turn: Turn, route: RouteRecord, parts: OrderIdParts, symbol: st
     turn.state.orphans[parts.client_order_id] = OrphanRecord(
         route=route_of(route.platform, route.account),
         key=parts.key,
-        leg=parts.leg,
+        target=parts.leg,
         role=parts.role,
         symbol=symbol,
-        since_ns=turn.now_ns,
+        found_ns=turn.now_ns,
     )
     turn.count("orphan")
     turn.alert(

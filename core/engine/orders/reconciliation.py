@@ -14,9 +14,9 @@ from ....shm.durations import NS_PER_MS
 from ...messages import LegState, RejectCode, Snapshot, WorkingOrder
 from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
-from .executions import apply_fill, execution_key, infer_bust
+from .executions import apply_fill, execution_key, presume_bust
 from .exits import absorb_external
-from .lifecycle import end_order, mark_unknown, note_unsettled
+from .lifecycle import end_order, mark_unknown, record_unreported
 from .links import apply_account, want_snapshot
 from .recognition import find_own_id, recognise
 from .updates import apply_row
@@ -39,12 +39,11 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
     doubts += _take_positions(turn, route, snapshot)
     if snapshot.funds is not None:
         apply_account(turn, snapshot.funds)
-    route.snapshots += 1
     if snapshot.complete:
         route.ready = True
-        route.known_before = True
-        route.proof_ns = turn.now_ns
-        turn.state.waiting_for.pop(route.platform, None)
+        route.reconciled_before = True
+        route.last_reconciled_ns = turn.now_ns
+        turn.state.awaited_platforms.pop(route.platform, None)
         _mark_proven(turn, name, route.request_id)
     else:
         turn.count("incomplete_snapshot")
@@ -54,13 +53,13 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
     turn.touch_route(name)
     for signal_id in turn.state.active:
         if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
-            turn.look_at(signal_id)
+            turn.mark_for_settle(signal_id)
 
 
 def _mark_proven(turn: Turn, name: str, request_id: int) -> None:
     kill = turn.state.kills.get(name)
-    if kill is not None and not kill.verified and request_id >= kill.proof_request:
-        kill.proof_request = 0
+    if kill is not None and not kill.verified and request_id >= kill.verifying_request_id:
+        kill.verifying_request_id = 0
 
 
 def _take_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
@@ -76,9 +75,9 @@ def _take_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled
         in_range = snapshot.executions.from_ns <= record.ts_event_ns <= settled_ns
         if key in listed or not record.counts or not in_range:
             continue
-        record.absent += 1
-        if record.absent >= STRIKES:
-            infer_bust(turn, key, record)
+        record.missed_snapshots += 1
+        if record.missed_snapshots >= STRIKES:
+            presume_bust(turn, key, record)
         else:
             doubts += 1
     return doubts
@@ -107,8 +106,8 @@ def _take_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns:
             row = _with_current_terms(record, row)
         apply_row(turn, record, row, in_snapshot=True, settled_ns=settled_ns)
         if record.cancel_wanted and record.live and record.cancel_sent_ns <= settled_ns:
-            record.cancels = 0  # still there after its cancel: the clock sends another
-        if record.missing and snapshot.complete:
+            record.cancels_sent = 0  # still there after its cancel: the clock sends another
+        if record.unreported_qty and snapshot.complete:
             doubts += _settle_missing(turn, record, row.filled, ended=row.state.final)
     route.external_orders = external
     for order_id, orphan in turn.state.orphans.items():
@@ -117,7 +116,7 @@ def _take_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns:
     for record in live_orders(turn.state, route):
         if record.order.client_order_id not in listed:
             doubts += _judge_absent(turn, route, record, snapshot, settled_ns)
-    for order_id in list(route.unsettled):
+    for order_id in list(route.unreported_orders):
         if order_id not in listed and snapshot.complete:
             doubts += _settle_missing(turn, turn.state.orders[order_id], ZERO, ended=True)
     return doubts
@@ -140,19 +139,19 @@ def _with_current_terms(record: OrderRecord, row: WorkingOrder) -> WorkingOrder:
 
 def _settle_missing(turn: Turn, record: OrderRecord, row_filled: Decimal, ended: bool) -> int:
     """The platform's count and its executions disagree. Read at one moment, twice: the executions are right."""
-    record.missing_confirmed += 1
-    if record.missing_confirmed < STRIKES:
+    record.qty_mismatch_snapshots += 1
+    if record.qty_mismatch_snapshots < STRIKES:
         return 1
-    if row_filled > record.filled:
+    if row_filled > record.cum_qty:
         turn.count("fills_never_delivered")
         turn.alert(
             RejectCode.OUTCOME_UNKNOWN,
             f"order {record.order.client_order_id}: the platform counts {row_filled} lots filled but lists "
-            f"{record.filled}",
+            f"{record.cum_qty}",
             record.order.platform,
         )
-    record.reported = max(row_filled, record.filled)
-    note_unsettled(turn, record)
+    record.platform_cum_qty = max(row_filled, record.cum_qty)
+    record_unreported(turn, record)
     if record.live and ended:
         end_order(turn, record, LegState.CANCELLED, text="ended with fewer executions than first reported")
     return 0
@@ -164,8 +163,8 @@ def _judge_absent(turn: Turn, route: RouteRecord, record: OrderRecord, snapshot:
     if touched_ns > settled_ns:
         return 1  # it may be on its way; asked again later
     if snapshot.complete:
-        record.absent += 1
-    if record.absent < STRIKES:
+        record.missed_snapshots += 1
+    if record.missed_snapshots < STRIKES:
         mark_unknown(turn, record, "the platform does not list it")
         return 1
     capabilities = route.hello.capabilities
@@ -173,7 +172,7 @@ def _judge_absent(turn: Turn, route: RouteRecord, record: OrderRecord, snapshot:
     if not snapshot.complete or not history or snapshot.executions.from_ns > record.sent_ns:
         mark_unknown(turn, record, "the platform does not list it, and does not show far enough back what it did")
         return 0
-    if record.acked_ns or record.done:
+    if record.acked_ns or record.max_cum_qty:
         end_order(turn, record, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, "gone at the platform", True)
     else:
         text = "the platform never had it"
@@ -203,16 +202,16 @@ def _take_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
         position = turn.position(route_of(route.platform, route.account), symbol)
         gap = theirs.get(symbol, ZERO) - (position.net - newer.get(symbol, ZERO))
         if not gap:
-            position.mismatch, position.mismatches = ZERO, 0
+            position.mismatch, position.mismatch_snapshots = ZERO, 0
             continue
-        if not route.known_before:
+        if not route.reconciled_before:
             turn.count("position_adopted")
             _adopt(turn, route, symbol, gap, block=False)
             continue
-        position.mismatches = position.mismatches + 1 if gap == position.mismatch else 1
+        position.mismatch_snapshots = position.mismatch_snapshots + 1 if gap == position.mismatch else 1
         position.mismatch = gap
         doubts += 1
-        if position.mismatches >= STRIKES:
+        if position.mismatch_snapshots >= STRIKES:
             turn.count("position_drift")
             _adopt(turn, route, symbol, gap, block=True)
     return doubts
@@ -236,7 +235,7 @@ def _adopt(turn: Turn, route: RouteRecord, symbol: str, gap: Decimal, block: boo
     position = turn.position(route_of(route.platform, route.account), symbol)
     position.net += gap
     position.external += gap
-    position.mismatch, position.mismatches = ZERO, 0
+    position.mismatch, position.mismatch_snapshots = ZERO, 0
     position.blocked = position.blocked or block
     absorb_external(turn, route_of(route.platform, route.account), symbol, gap)
     turn.alert(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ...messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
 from ..state import OPENING, OrderRecord, RouteRecord, route_of
 from ..turn import Turn
-from .lifecycle import confirm_working, end_order, mark_unknown, note_unsettled, revive_order
+from .lifecycle import confirm_working, end_order, mark_unknown, record_unreported, revive_order
 from .recognition import find_own_id, recognise
 
 _ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
@@ -60,18 +60,18 @@ def apply_row(
     inferred.
     """
     record.platform_order_id = row.platform_order_id or record.platform_order_id
-    if row.filled > record.reported:
-        record.reported = row.filled
-        record.missing_confirmed = 0
-        note_unsettled(turn, record)
+    if row.filled > record.platform_cum_qty:
+        record.platform_cum_qty = row.filled
+        record.qty_mismatch_snapshots = 0
+        record_unreported(turn, record)
         turn.touch(record.signal_id)
     if not record.live:
         contradicted = in_snapshot and record.ended_ns <= settled_ns
-        if (record.inferred_end or contradicted) and not row.state.final:
+        if (record.presumed_ended or contradicted) and not row.state.final:
             revive_order(turn, record, LegState.WORKING)
-        elif record.inferred_end and row.state is LegState.FILLED:
+        elif record.presumed_ended and row.state is LegState.FILLED:
             turn.count("late_answer")
-            record.inferred_end = False
+            record.presumed_ended = False
             record.state = LegState.CANCELLED  # its fills decide; FILLED follows from them
         else:
             if not row.state.final:
@@ -90,12 +90,12 @@ def apply_row(
     elif row.state is LegState.FILLED:
         record.acked_ns = record.acked_ns or turn.now_ns
         record.unknown_since_ns = 0
-        if record.filled >= record.quantity:
+        if record.cum_qty >= record.quantity:
             end_order(turn, record, LegState.FILLED)
         else:
             # Done at the platform; it stays open here until its executions have come.
             turn.touch(record.signal_id)
-            record.state = LegState.PARTIALLY_FILLED if record.filled else LegState.WORKING
+            record.state = LegState.PARTIALLY_FILLED if record.cum_qty else LegState.WORKING
     elif row.state is LegState.UNKNOWN:
         mark_unknown(turn, record, text or "the platform does not know the state of its own order")
     elif row.state is not LegState.PENDING and row.state is not LegState.SENT:
@@ -135,7 +135,7 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
             record.replace = None
             record.code, record.text = reject.code, reject.text
         return
-    if not record.live or record.done:
+    if not record.live or record.max_cum_qty:
         turn.count("stale_update")
         return
     if record.acked_ns and reject.code in (RejectCode.TOO_LATE_TO_SEND, RejectCode.LINK_DOWN):

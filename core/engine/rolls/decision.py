@@ -47,7 +47,7 @@ def apply_contract(turn: Turn, event: ContractChosen) -> None:
     for name, route in turn.state.routes.items():
         _tell_what_is_held(turn, name, route, event)
     if event.policy != "hold":
-        _plan_leaving(turn, event)
+        _plan_roll_outs(turn, event)
 
 
 def is_rolled_out(turn: Turn, leg: LegRecord) -> bool:
@@ -79,16 +79,16 @@ def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: Contrac
         )
 
 
-def _plan_leaving(turn: Turn, event: ContractChosen) -> None:
+def _plan_roll_outs(turn: Turn, event: ContractChosen) -> None:
     """Our legs on the old contract are to leave it: what would open more there is cancelled, now."""
     for signal_id in list(turn.state.active):
         for leg in turn.state.signals[signal_id].legs:
             if leg.market is None or not leg.market.contract or leg.closing:
                 continue  # a CFD in the future's place has no contract that could end
-            earlier = leg.leaving
+            earlier = leg.roll_out
             if earlier is None and leg.symbol == event.root:
                 turn.touch(signal_id)
-                leg.leaving = _plan(event, leg, leg.market)
+                leg.roll_out = _plan(event, leg, leg.market)
                 if leg.open:
                     leg.text = f"leaves {event.old} when the market is open and {event.contract} is presented"
                 leg.market = _find_market(event, leg, event.root, event.old) or leg.market
@@ -98,8 +98,12 @@ def _plan_leaving(turn: Turn, event: ContractChosen) -> None:
             elif earlier is not None and earlier.root == event.root:
                 # It could not leave in all the time since the roll before.
                 plan = _plan(event, leg, leg.market)
-                both = None if plan.shift is None or earlier.shift is None else plan.shift + earlier.shift
-                leg.leaving = structs.replace(plan, shift=both)
+                both = (
+                    None
+                    if plan.price_shift is None or earlier.price_shift is None
+                    else plan.price_shift + earlier.price_shift
+                )
+                leg.roll_out = structs.replace(plan, price_shift=both)
 
 
 def _plan(event: ContractChosen, leg: LegRecord, market: MarketContext) -> RollPlan:
@@ -113,8 +117,8 @@ def _plan(event: ContractChosen, leg: LegRecord, market: MarketContext) -> RollP
     return RollPlan(
         root=event.root,
         contract=event.contract,
-        carry=event.policy == "roll",
-        shift=shift,
+        roll_over=event.policy == "roll",
+        price_shift=shift,
         market=_find_market(event, leg, event.contract, event.contract),
     )
 

@@ -47,13 +47,13 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     known = turn.state.signals.get(signal.signal_id)
     if known is not None:
         turn.count("duplicate_signal")
-        if peer not in known.peers:
-            known.peers.append(peer)
-            del known.peers[:-MAX_PEERS]
+        if peer not in known.report_to:
+            known.report_to.append(peer)
+            del known.report_to[:-MAX_PEERS]
         turn.effects.append(TellNexus(make_report(turn, known, duplicate=True), peer))
         return
     key = signal_key(signal.signal_id)
-    if key in turn.state.seen_keys or key in turn.state.keys:
+    if key in turn.state.found_keys or key in turn.state.signals_by_key:
         turn.count("duplicate_signal")
         turn.effects.append(TellNexus(report_of_orphans(turn, signal, key), peer))
         return
@@ -65,9 +65,9 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
         reject = Reject(code=RejectCode.PLATFORM_NOT_READY, text=text, signal_id=signal.signal_id)
         turn.effects.append(TellNexus(reject, peer))
         return
-    record = SignalRecord(signal=signal, key=key, peers=[peer], received_ns=turn.now_ns, legs=[])
+    record = SignalRecord(signal=signal, key=key, report_to=[peer], received_ns=turn.now_ns, legs=[])
     turn.state.signals[signal.signal_id] = record
-    turn.state.keys[key] = signal.signal_id
+    turn.state.signals_by_key[key] = signal.signal_id
     turn.state.active[signal.signal_id] = None
     turn.touch(signal.signal_id)
     _build_legs(turn, record, markets)
@@ -93,7 +93,7 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
 
 def _not_shown_yet(turn: Turn, signal: Signal) -> str:
     """Platforms that may still show that this signal was traded; what only reduces waits for its own ones."""
-    waiting = turn.state.waiting_for
+    waiting = turn.state.awaited_platforms
     if signal.reduce_only:
         return ", ".join(target.platform for target in signal.targets if target.platform in waiting)
     return ", ".join(waiting)
@@ -294,7 +294,7 @@ def release_unused(turn: Turn, record: SignalRecord) -> None:
 
 
 def _certainly_unused(order: OrderRecord) -> bool:
-    return order.state.final and not (order.done or order.inferred_end or order.executions)
+    return order.state.final and not (order.max_cum_qty or order.presumed_ended or order.executions)
 
 
 def set_bracket(signal: Signal, leg: LegRecord, market: MarketContext) -> None:

@@ -12,7 +12,7 @@ from ..orders.exits import close_leg, try_again
 from ..orders.money import rate_to_usd
 from ..orders.placement import send_replace, want_cancel
 from ..state import LegRecord, OrderRecord
-from ..turn import Turn, leg_orders, position_after
+from ..turn import Turn, kill_level, leg_orders, position_after
 
 
 def apply_change(
@@ -32,15 +32,16 @@ def apply_change(
     found = 0
     for number in meant:
         leg = record.legs[number]
-        if isinstance(request, SignalClose):
-            close_leg(turn, record, number)
-            try_again(turn, record, leg)
-        elif isinstance(request, SignalCancel):
-            for order in leg_orders(turn.state, leg):
-                if order.role is OrderRole.ENTRY:
-                    want_cancel(turn, order)
-        else:
-            found += _replace_leg(turn, leg, request, _market_of(leg, markets), peer)
+        match request:
+            case SignalClose():
+                close_leg(turn, record, number)
+                try_again(turn, record, leg)
+            case SignalCancel():
+                for order in leg_orders(turn.state, leg):
+                    if order.role is OrderRole.ENTRY:
+                        want_cancel(turn, order)
+            case SignalReplace():
+                found += _replace_leg(turn, leg, request, _market_of(leg, markets), peer)
     if isinstance(request, SignalReplace) and not found:
         text = "no entry of the signal works there any more; nothing was changed"
         # With a platform, always: without one it would be about the signal as a whole.
@@ -89,8 +90,7 @@ def _refuse_replace(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sig
         sent = day.sent_in_last_second(name, turn.now_ns)
         if most is not None and sent >= most:
             return RejectCode.ORDER_RATE, f"{sent} orders and changes left in 1 s, limit {most}"
-    kill = turn.state.kills.get(leg.route)
-    level = max(turn.state.kill, kill.level if kill is not None else KillLevel.NORMAL)
+    level = kill_level(turn.state, leg.route)
     quantity = request.quantity or order.quantity
     if quantity != order.quantity and not capabilities.replace_quantity:
         return RejectCode.UNSUPPORTED_REPLACE, f"{leg.platform} cannot change the size of a working order; cancel it"
@@ -100,8 +100,11 @@ def _refuse_replace(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sig
         return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, the leg was sized {leg.quantity}"
     if leg.symbol in route.retired and quantity > order.quantity:
         return RejectCode.CONTRACT_EXPIRED, f"{leg.symbol} was rolled: its orders may only become smaller"
-    if quantity <= order.done:
-        return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, {order.done} have filled already; cancel instead"
+    if quantity <= order.max_cum_qty:
+        return (
+            RejectCode.PARENT_EXCEEDED,
+            f"quantity was {quantity}, {order.max_cum_qty} have filled already; cancel instead",
+        )
     if leg.market is None or not is_multiple(quantity, leg.market.lot_step):
         return RejectCode.NOT_ON_LOT_STEP, f"quantity was {quantity}"
     grown = max(quantity - order.quantity, Decimal(0)) * leg.sign

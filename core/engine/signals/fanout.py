@@ -16,16 +16,15 @@ from ...messages import (
     KillLevel,
     LegState,
     OrderRole,
-    OrderType,
     Protection,
     RejectCode,
     Side,
 )
 from ..orders.exits import close_leg, drive_exit
-from ..orders.placement import market_tif, place_for_leg, want_cancel
+from ..orders.placement import OrderTerms, market_tif, place_for_leg, want_cancel
 from ..orders.protection import guard_leg
-from ..rolls.carry import drive_carry, drive_leaving
 from ..rolls.decision import is_rolled_out
+from ..rolls.roll_over import drive_roll_out, drive_roll_over
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders
 
@@ -77,19 +76,15 @@ def parent_quantity(record: SignalRecord) -> Decimal:
     signal = record.signal
     if signal.quantity is not None and signal.allocation is Allocation.SPLIT:
         return signal.quantity
-    return sum((leg.quantity for leg in record.own_legs if not leg.hedge), ZERO)
+    return sum((leg.quantity for leg in record.target_legs if not leg.hedge), ZERO)
 
 
 def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
     signal = record.signal
     native = leg.bracket if leg.protection is Protection.PLATFORM else None
-    place_for_leg(
-        turn,
-        record,
-        number,
-        OrderRole.ENTRY,
-        Side.BUY if leg.sign > 0 else Side.SELL,
-        leg.quantity,
+    terms = OrderTerms(
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        quantity=leg.quantity,
         order_type=signal.order_type,
         limit_price=signal.limit_price,
         stop_price=signal.stop_price,
@@ -99,6 +94,7 @@ def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         take_profit=None if native is None else native.take_profit,
         reduce_only=signal.reduce_only,
     )
+    place_for_leg(turn, record, number, OrderRole.ENTRY, terms)
 
 
 def settle(turn: Turn, record: SignalRecord) -> None:
@@ -120,10 +116,10 @@ def settle(turn: Turn, record: SignalRecord) -> None:
                 close_leg(turn, record, number)
     for number, leg in enumerate(record.legs):  # a leg that carries another one over a roll is added on the way
         level = kill_level(turn.state, leg.route)
-        if leg.leaving is not None:
-            drive_leaving(turn, record, number)
-        if leg.carry_pending:
-            drive_carry(turn, record, number)
+        if leg.roll_out is not None:
+            drive_roll_out(turn, record, number)
+        if leg.roll_over_pending:
+            drive_roll_over(turn, record, number)
         if level < KillLevel.CANCEL_ALL and not leg.closing and _has_turned_over(turn, leg):
             turn.count("turned_over")
             leg.text = "more was closed than the leg held; the excess is closed"
@@ -133,7 +129,7 @@ def settle(turn: Turn, record: SignalRecord) -> None:
             guard_leg(turn, record, number)
         if leg.closing:  # perhaps only since its stop and target both filled
             drive_exit(turn, record, number)
-        elif leg.hedge and leg.leaving is None and leg.carries < 0 and level < KillLevel.REDUCE_ONLY:
+        elif leg.hedge and leg.roll_out is None and leg.rolls_over_from < 0 and level < KillLevel.REDUCE_ONLY:
             _drive_hedge(turn, record, number)
 
 
@@ -144,7 +140,7 @@ def _decide(turn: Turn, record: SignalRecord) -> None:
         if late:
             record.decision = "kept"
         return
-    legs = record.own_legs
+    legs = record.target_legs
     needed = len(legs) if policy.kind is FanOutKind.ALL_OR_FLATTEN else policy.quorum
     filled = sum(_entry_filled(turn, leg) for leg in legs)
     if filled >= needed:
@@ -177,7 +173,7 @@ def _entry_failed(turn: Turn, leg: LegRecord) -> bool:
     entry = _entry(turn, leg)
     if entry is None:
         return True
-    return entry.state.final and entry.state is not LegState.FILLED and not entry.missing
+    return entry.state.final and entry.state is not LegState.FILLED and not entry.unreported_qty
 
 
 def _cancel_entries(turn: Turn, record: SignalRecord) -> None:
@@ -191,10 +187,10 @@ def _has_turned_over(turn: Turn, leg: LegRecord) -> bool:
     """Whether a leg's own executions have left it on the other side: the platform's stop and target have both filled,
     or its entry was taken back after its stop. Nobody asked for that position, and nothing protects it.
     """
-    if leg.open * leg.sign >= 0 or (leg.open - leg.adjusted) * leg.sign >= 0:
+    if leg.open * leg.sign >= 0 or (leg.open - leg.external_qty) * leg.sign >= 0:
         return False
     # A stop's fill may overtake that of its entry.
-    return not any(order.live or order.missing for order in leg_orders(turn.state, leg) if order.role in OPENING)
+    return not any(order.unsettled for order in leg_orders(turn.state, leg) if order.role in OPENING)
 
 
 def _primary_is_over(turn: Turn, record: SignalRecord) -> bool:
@@ -202,9 +198,9 @@ def _primary_is_over(turn: Turn, record: SignalRecord) -> bool:
     naked position the other way. One that was rolled is left to NEXUS.
     """
     primary = record.legs[0]
-    if primary.open or primary.leaving is not None or not primary.executions:
+    if primary.open or primary.roll_out is not None or not primary.executions:
         return False
-    return not any(order.live or order.missing for order in leg_orders(turn.state, primary) if order.role in OPENING)
+    return not any(order.unsettled for order in leg_orders(turn.state, primary) if order.role in OPENING)
 
 
 def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
@@ -212,7 +208,7 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
     that.
     """
     leg = record.legs[number]
-    if leg.code is not RejectCode.NONE or any(order.live or order.missing for order in leg_orders(turn.state, leg)):
+    if leg.code is not RejectCode.NONE or any(order.unsettled for order in leg_orders(turn.state, leg)):
         return
     if record.legs[0].closing or turn.now_ns < leg.retry_ns:
         return
@@ -234,22 +230,20 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
     if lots <= 0:
         return
     leg.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
-    place_for_leg(
-        turn,
-        record,
-        number,
-        OrderRole.HEDGE,
-        Side.BUY if leg.sign > 0 else Side.SELL,
-        lots,
-        order_type=OrderType.MARKET,
-        time_in_force=market_tif(turn, leg),
-    )
+    side = Side.BUY if leg.sign > 0 else Side.SELL
+    terms = OrderTerms(side=side, quantity=lots, time_in_force=market_tif(turn, leg))
+    place_for_leg(turn, record, number, OrderRole.HEDGE, terms)
 
 
 def _hedge_lots(turn: Turn, leg: LegRecord) -> Decimal:
     """Lots that a hedge leg has traded or may still trade. What was closed since is not hedged a second time."""
     return sum(
-        (order.done + order.remaining for order in leg_orders(turn.state, leg) if order.role is OrderRole.HEDGE), ZERO
+        (
+            order.max_cum_qty + order.leaves_qty
+            for order in leg_orders(turn.state, leg)
+            if order.role is OrderRole.HEDGE
+        ),
+        ZERO,
     )
 
 

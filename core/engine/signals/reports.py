@@ -36,7 +36,7 @@ def says_the_same(old: Report, new: Report) -> bool:
 def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Report:
     """The report of a signal as of now."""
     legs = tuple(_leg_report(turn, record, number, leg) for number, leg in enumerate(record.legs))
-    entries = [leg for leg, kept in zip(legs, record.legs, strict=True) if not kept.hedge and kept.carries < 0]
+    entries = [leg for leg, kept in zip(legs, record.legs, strict=True) if not kept.hedge and kept.rolls_over_from < 0]
     filled = sum((leg.filled for leg in entries), ZERO)
     value = sum((leg.filled * leg.avg_price for leg in entries if leg.avg_price is not None), ZERO)
     signal = record.signal
@@ -72,12 +72,12 @@ def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
     orders = [order for leg in record.legs for order in leg_orders(turn.state, leg)]
     if any(order.state is LegState.UNKNOWN for order in orders):
         return SignalState.UNKNOWN
-    busy = any(order.live or order.missing for order in orders)
+    busy = any(order.unsettled for order in orders)
     held = any(leg.open for leg in record.legs)
-    traded = any(order.filled for order in orders)
-    if any(leg.carry_pending for leg in record.legs):
+    traded = any(order.cum_qty for order in orders)
+    if any(leg.roll_over_pending for leg in record.legs):
         return SignalState.WORKING  # between two contracts it may be flat for a moment, and is not over
-    rolled = {leg.carries for leg in record.legs}
+    rolled = {leg.rolls_over_from for leg in record.legs}
     if any(leg.closing for number, leg in enumerate(record.legs) if number not in rolled):
         if busy or held:
             return SignalState.FLATTENING
@@ -85,13 +85,13 @@ def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
             return SignalState.NOT_FILLED
         return SignalState.FLATTENED if record.decision == "flatten" else SignalState.CLOSED
     entries = [order for order in orders if order.role is OrderRole.ENTRY]
-    if any(order.live or order.missing for order in entries):
+    if any(order.unsettled for order in entries):
         return SignalState.WORKING
     if not traded:
         return SignalState.NOT_FILLED
     if not held and not record.signal.reduce_only and not busy:
         return SignalState.CLOSED
-    complete = len(entries) == sum(not leg.hedge for leg in record.own_legs)
+    complete = len(entries) == sum(not leg.hedge for leg in record.target_legs)
     full = complete and all(order.state is LegState.FILLED for order in entries)
     return SignalState.FILLED if full else SignalState.PARTIAL
 
@@ -128,7 +128,7 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         usd_rate_ns=0 if used is None else used.true_ns,
         usd_rate_source="" if used is None else used.source,
         stale_rate=leg.stale_rate or bool(leg.open and is_stale(turn.state, newest)),
-        missing_fills=sum((order.missing for order in orders), ZERO),
+        missing_fills=sum((order.unreported_qty for order in orders), ZERO),
         protection=leg.protection,
         code=leg.code if leg.code is not Code.NONE or first is None else first.code,
         text=(leg.text or (first.text if first is not None else ""))[:512],
@@ -149,7 +149,7 @@ def _leg_state(leg: LegRecord, orders: list[OrderRecord], opening: list[OrderRec
 
 def _slippage(record: SignalRecord, leg: LegRecord, average: Decimal | None) -> Decimal | None:
     """Points worse than expected (positive is a cost): against the quote, or the order's own price."""
-    if average is None or leg.market is None or leg.carries >= 0:
+    if average is None or leg.market is None or leg.rolls_over_from >= 0:
         return None
     signal = record.signal
     expected = leg.market.ask if leg.sign > 0 else leg.market.bid
@@ -164,7 +164,7 @@ def _average_usd(turn: Turn, record: SignalRecord, legs: tuple[LegReport, ...]) 
     """Entry price weighed by each leg's USD per point, so that legs of different size per point add up."""
     weight = value = ZERO
     for report, leg in zip(legs, record.legs, strict=True):
-        if leg.hedge or leg.carries >= 0 or report.avg_price is None:
+        if leg.hedge or leg.rolls_over_from >= 0 or report.avg_price is None:
             continue
         rate = rate_to_usd(turn.state, leg)
         if rate is None or leg.market is None:
@@ -207,7 +207,7 @@ def report_of_orphans(turn: Turn, signal: Signal, key: str) -> Report:
     orphans = [(order_id, orphan) for order_id, orphan in turn.state.orphans.items() if orphan.key == key]
     filled = ZERO
     for execution in turn.state.executions.values():
-        if execution.counts and any(execution.order_id == order_id for order_id, _ in orphans):
+        if execution.counts and any(execution.client_order_id == order_id for order_id, _ in orphans):
             filled += execution.quantity
     return Report(
         signal_id=signal.signal_id,
@@ -238,7 +238,7 @@ def is_done(turn: Turn, record: SignalRecord) -> bool:
     if record.decision == "rejected":
         return True
     for leg in record.legs:
-        if leg.carry_pending or leg.open or any(order.live or order.missing for order in leg_orders(turn.state, leg)):
+        if leg.roll_over_pending or leg.open or any(order.unsettled for order in leg_orders(turn.state, leg)):
             return False
     if record.signal.policy.kind is FanOutKind.PRIMARY_THEN_HEDGE:
         return all(not leg.open for leg in record.legs)

@@ -164,7 +164,7 @@ def test_gateway_and_platform_agree_in_the_end(seed, platform):
     assert not live, "what was closed leaves no order behind"
     for record in state.orders.values():
         held = desk.book.by_client_id.get(record.order.client_order_id)
-        assert record.filled == (held.filled if held is not None else 0)
+        assert record.cum_qty == (held.filled if held is not None else 0)
 
 
 def test_a_bracket_at_the_platform_is_known_to_the_gateway_by_its_ids():
@@ -189,5 +189,5 @@ def test_a_bracket_at_the_platform_is_known_to_the_gateway_by_its_ids():
     trading.wait(3_000)
     (leg,) = trading.engine.state.signals["b"].legs
     assert leg.open == 0
-    assert leg.adjusted == 0, "closed by its own target, not by another hand"
+    assert leg.external_qty == 0, "closed by its own target, not by another hand"
     assert not trading.route.live

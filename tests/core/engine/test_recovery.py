@@ -264,7 +264,7 @@ def test_an_execution_newer_than_the_snapshot_is_no_drift():
     desk.fill(desk.only())  # overtakes the snapshot that was taken before it
     desk.snapshot(orders=[desk.row(desk.only())])
     assert (desk.position(), desk.count("position_drift")) == (D(2), 0)
-    assert not desk.engine.state.routes["a|acc"].positions["NQ"].mismatches
+    assert not desk.engine.state.routes["a|acc"].positions["NQ"].mismatch_snapshots
 
 
 def test_an_execution_that_the_platform_no_longer_lists_is_a_bust_after_two_snapshots():

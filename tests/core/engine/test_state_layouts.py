@@ -15,7 +15,7 @@ import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig
 from nexus_gateway.core.engine import Engine
 from nexus_gateway.core.engine.state import STATE_LAYOUT
-from nexus_gateway.core.engine.state_layouts import CONVERTERS, read_state
+from nexus_gateway.core.engine.state.layouts import CONVERTERS, read_state
 from nexus_gateway.core.errors import GatewayError
 from nexus_gateway.core.gateway.journaled_engine import JournaledEngine, engine_settings
 from nexus_gateway.core.journal import Rebuilt, rebuild
@@ -147,7 +147,7 @@ def fill_in_nothing(state: Plain) -> Plain:
 def write_a_number(state: Plain) -> Plain:
     state = from_former(state)
     for order in state["orders"].values():
-        order["filled"] = int(order["filled"])
+        order["cum_qty"] = int(order["cum_qty"])
     return state
 
 
@@ -160,7 +160,7 @@ def write_a_number(state: Plain) -> Plain:
         ({FORMER: lambda state: state}, "cannot be converted: ValidationError: Object missing required field"),
         ({FORMER: forget_new_name}, r"not whole after conversion: state\.orders\.\w+\.left_ns is not known"),
         ({FORMER: fill_in_nothing}, r"not whole after conversion: state\.kills\.[\w|]+\.text is missing"),
-        ({FORMER: write_a_number}, r"not whole after conversion: state\.orders\.\w+\.filled became another value"),
+        ({FORMER: write_a_number}, r"not whole after conversion: state\.orders\.\w+\.cum_qty became another value"),
     ],
 )
 def test_a_conversion_that_fails_or_loses_something_is_refused(path: Path, converters: dict, reason: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig
 from nexus_gateway.core.engine.state import STATE_LAYOUT, EngineState
-from nexus_gateway.core.engine.state_layouts import CONVERTERS, find_difference
+from nexus_gateway.core.engine.state.layouts import CONVERTERS, find_difference
 from nexus_gateway.core.gateway.journaled_engine import JournaledEngine, engine_settings
 from nexus_gateway.core.journal import Rebuilt, rebuild, verify
 from nexus_gateway.core.logs import process_log

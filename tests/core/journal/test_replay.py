@@ -88,4 +88,6 @@ def test_what_a_leg_holds_is_the_sum_of_what_it_traded(steps):
             legs = [leg for s in state.signals.values() for leg in s.legs if (leg.route, leg.symbol) == (name, symbol)]
             assert position.net == position.external + sum((leg.open for leg in legs), D(0))
             for leg in legs:
-                assert leg.open == leg.adjusted + sum((state.executions[key].signed for key in leg.executions), D(0))
+                assert leg.open == leg.external_qty + sum(
+                    (state.executions[key].signed for key in leg.executions), D(0)
+                )

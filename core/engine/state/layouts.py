@@ -13,13 +13,92 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from ..errors import GatewayError
-from .state import STATE_LAYOUT, EngineState
+from ...errors import GatewayError
+from .whole import STATE_LAYOUT, EngineState
 
 StateDict = dict[str, Any]
 Converter = Callable[[StateDict], StateDict]
 
-CONVERTERS: Final[dict[int, Converter]] = {}
+_EXECUTION_OF_4: Final = {
+    "order_id": "client_order_id",
+    "absent": "missed_snapshots",
+    "bust_inferred": "presumed_busted",
+}
+_ORDER_OF_4: Final = {
+    "filled": "cum_qty",
+    "reported": "platform_cum_qty",
+    "absent": "missed_snapshots",
+    "inferred_end": "presumed_ended",
+    "missing_confirmed": "qty_mismatch_snapshots",
+    "cancels": "cancels_sent",
+}
+_LEG_OF_4: Final = {
+    "adjusted": "external_qty",
+    "exit_failures": "exit_attempts",
+    "session_ns": "session_opened_ns",
+    "leaving": "roll_out",
+    "carries": "rolls_over_from",
+    "carry_until_ns": "roll_over_until_ns",
+    "carried": "roll_over_ended",
+}
+_PLAN_OF_4: Final = {"carry": "roll_over", "shift": "price_shift"}
+_ROUTE_OF_4: Final = {
+    "known_before": "reconciled_before",
+    "proof_ns": "last_reconciled_ns",
+    "unsettled": "unreported_orders",
+    "holders": "holding_signals",
+    "forgotten_ns": "evicted_until_ns",
+}
+_KILL_OF_4: Final = {
+    "asked_ns": "requested_ns",
+    "proof_request": "verifying_request_id",
+    "others_ns": "external_cancelled_ns",
+}
+_STATE_OF_4: Final = {
+    "waiting_for": "awaited_platforms",
+    "keys": "signals_by_key",
+    "seen_keys": "found_keys",
+}
+_COUNTS_OF_4: Final = {"closed_by_other_hand": "closed_externally", "forgotten_fill": "evicted_fill"}
+
+
+def _from_4(state: StateDict) -> StateDict:
+    """Layout 5: the names of the market (FIX) and of the glossary. `snapshots` of a route, which nothing read, goes."""
+    for execution in state["executions"].values():
+        _rename(execution, _EXECUTION_OF_4)
+    for order in state["orders"].values():
+        _rename(order, _ORDER_OF_4)
+    for orphan in state["orphans"].values():
+        _rename(orphan, {"leg": "target", "since_ns": "found_ns"})
+    for signal in state["signals"].values():
+        _rename(signal, {"peers": "report_to"})
+        for leg in signal["legs"]:
+            _rename(leg, _LEG_OF_4)
+            if leg["roll_out"] is not None:
+                _rename(leg["roll_out"], _PLAN_OF_4)
+    for route in state["routes"].values():
+        _rename(route, _ROUTE_OF_4)
+        del route["snapshots"]
+        for position in route["positions"].values():
+            _rename(position, {"mismatches": "mismatch_snapshots"})
+    for kill in state["kills"].values():
+        _rename(kill, _KILL_OF_4)
+    _rename(state, _STATE_OF_4)
+    _rename(state["counts"], {old: new for old, new in _COUNTS_OF_4.items() if old in state["counts"]})
+    return state
+
+
+def _rename(record: StateDict, names: dict[str, str]) -> None:
+    """Rename keys in place, and keep their order, in which counters are listed. Raises: KeyError for one not there."""
+    lacking = names.keys() - record.keys()
+    if lacking:
+        raise KeyError(*sorted(lacking))
+    items = list(record.items())
+    record.clear()
+    record.update((names.get(key, key), value) for key, value in items)
+
+
+CONVERTERS: Final[dict[int, Converter]] = {4: _from_4}
 """Former layout -> converter to the next layout. `layout` itself is set by `read_state`."""
 
 

@@ -23,29 +23,29 @@ from ...messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, S
 from ...messages.order_id import MAX_LEGS
 from ..admission import refuse_opposed
 from ..orders.exits import close_leg, has_given_up
-from ..orders.placement import market_tif, place_for_leg
+from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders, position_after, unknown_order
 
 _MOST_TRIES: Final = 3
 
 
-def drive_leaving(turn: Turn, signal: SignalRecord, number: int) -> None:
+def drive_roll_out(turn: Turn, signal: SignalRecord, number: int) -> None:
     """Begin to close a leg whose contract was rolled, once the platform can do what is planned for it."""
     leg = signal.legs[number]
-    _take_in_late_carries(turn, signal, number)
-    plan = leg.leaving
+    _apply_late_roll_overs(turn, signal, number)
+    plan = leg.roll_out
     route = turn.state.routes.get(leg.route)
     if plan is None or leg.closing or not leg.open or leg.market is None or route is None:
         return
-    if any(order.role in OPENING and (order.live or order.missing) for order in leg_orders(turn.state, leg)):
+    if any(order.role in OPENING and order.unsettled for order in leg_orders(turn.state, leg)):
         return  # cancelled at the decision; only its answer says how many lots there are
     if not route.up or not route.ready or not leg.market.session_open:
         return
-    if plan.carry and not _presents(route, leg, plan):
+    if plan.roll_over and not _presents(route, leg, plan):
         return
-    if plan.carry:
-        _add_carrier(turn, signal, number, leg, plan)
+    if plan.roll_over:
+        _add_successor(turn, signal, number, leg, plan)
     close_leg(turn, signal, number)
 
 
@@ -56,14 +56,14 @@ def _presents(route: RouteRecord, leg: LegRecord, plan: RollPlan) -> bool:
     )
 
 
-def _add_carrier(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord, plan: RollPlan) -> None:
+def _add_successor(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord, plan: RollPlan) -> None:
     if len(signal.legs) >= MAX_LEGS:
         text = f"{signal.signal.signal_id}: a report holds {MAX_LEGS} legs; {leg.symbol} is closed and not carried over"
         turn.alert(RejectCode.PARENT_EXCEEDED, text, leg.platform)
         return
     assert leg.market is not None
     told = plan.market or structs.replace(leg.market, contract=plan.contract, bid=None, ask=None, expiry_ns=0)
-    carrier = LegRecord(
+    successor = LegRecord(
         target=leg.target,
         platform=leg.platform,
         account=leg.account,
@@ -74,41 +74,41 @@ def _add_carrier(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord, 
         market=structs.replace(told, symbol=plan.root),
         protection=leg.protection,
         hedge=leg.hedge,
-        carries=number,
+        rolls_over_from=number,
         text=f"waits until {leg.symbol} is closed",
     )
-    signal.legs.append(carrier)
+    signal.legs.append(successor)
     leg.text = f"rolled: closed here, and opened again in {plan.contract}"
     if leg.bracket is None:
         return
-    if plan.shift is None:
-        _end(turn, signal, carrier, RejectCode.NO_MARKET_CONTEXT, "the spread is not known, so the stop has no price")
+    if plan.price_shift is None:
+        _end(turn, signal, successor, RejectCode.NO_MARKET_CONTEXT, "the spread is not known, so the stop has no price")
         return
     stop, target = leg.bracket.stop_loss, leg.bracket.take_profit
     try:
-        carrier.bracket = Bracket(
-            stop_loss=None if stop is None else stop + plan.shift,
-            take_profit=None if target is None else target + plan.shift,
+        successor.bracket = Bracket(
+            stop_loss=None if stop is None else stop + plan.price_shift,
+            take_profit=None if target is None else target + plan.price_shift,
         )
     except ValueError as error:  # beyond what a price can be
-        _end(turn, signal, carrier, RejectCode.BRACKET_INVALID, f"after a spread of {plan.shift}: {error}")
+        _end(turn, signal, successor, RejectCode.BRACKET_INVALID, f"after a spread of {plan.price_shift}: {error}")
 
 
-def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
+def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
     """Open in the new contract what has been closed in the old one: once that is certain, and while it may be done."""
     leg = signal.legs[number]
-    old = signal.legs[leg.carries]
+    old = signal.legs[leg.rolls_over_from]
     state = turn.state
     tries = _tries(turn, leg)
-    if any(order.live or order.missing for order in (*tries, *leg_orders(state, old))):
+    if any(order.unsettled for order in (*tries, *leg_orders(state, old))):
         return
     gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or has_given_up(turn, old)
     if old.open and not gave_up:
         return
     lots = min(_closed_lots(turn, old), old.quantity)
-    left = lots - sum((order.done for order in tries), ZERO)
-    if lots > 0 and not leg.carry_until_ns:
-        leg.carry_until_ns = turn.now_ns + state.settings.carry_within_ms * NS_PER_MS
+    left = lots - sum((order.max_cum_qty for order in tries), ZERO)
+    if lots > 0 and not leg.roll_over_until_ns:
+        leg.roll_over_until_ns = turn.now_ns + state.settings.carry_within_ms * NS_PER_MS
         leg.quantity = lots
         leg.text = f"{lots} lots of {old.symbol} are closed, to be opened again"
         turn.touch(signal.signal.signal_id)
@@ -119,13 +119,15 @@ def drive_carry(turn: Turn, signal: SignalRecord, number: int) -> None:
     if code is RejectCode.NONE:
         code, text = _look_at_tries(tries)
     route = state.routes[leg.route]
-    if code is RejectCode.NONE and turn.now_ns >= leg.carry_until_ns:
+    if code is RejectCode.NONE and turn.now_ns >= leg.roll_over_until_ns:
         code, text = RejectCode.PLATFORM_NOT_READY, f"not possible within {state.settings.carry_within_ms} ms"
     if code is not RejectCode.NONE:
         _end(turn, signal, leg, code, f"{_not_opened(left, lots, old)}: {text}")
         return
     position = route.positions.get(leg.symbol)
-    in_doubt = (position is not None and position.mismatches) or unknown_order(state, route, leg.symbol) is not None
+    in_doubt = (position is not None and position.mismatch_snapshots) or unknown_order(
+        state, route, leg.symbol
+    ) is not None
     pause_ns = state.settings.retry_ms * NS_PER_MS
     just_refused = any(turn.now_ns < order.ended_ns + pause_ns for order in tries)
     if route.up and route.ready and not in_doubt and not just_refused:
@@ -173,7 +175,7 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
 
 
 def _look_at_tries(tries: list[OrderRecord]) -> tuple[RejectCode, str]:
-    if any(order.inferred_end for order in tries):
+    if any(order.presumed_ended for order in tries):
         return RejectCode.OUTCOME_UNKNOWN, "the platform does not show an order that it may still have"
     if len(tries) >= _MOST_TRIES:
         return RejectCode.PLATFORM_REJECTED, f"{len(tries)} orders ended unfilled, at last: {tries[-1].text}"
@@ -184,18 +186,18 @@ def _tries(turn: Turn, leg: LegRecord) -> list[OrderRecord]:
     return [order for order in leg_orders(turn.state, leg) if order.role is OrderRole.ROLL]
 
 
-def _take_in_late_carries(turn: Turn, signal: SignalRecord, number: int) -> None:
+def _apply_late_roll_overs(turn: Turn, signal: SignalRecord, number: int) -> None:
     """An order that was taken for lost has traded after all: whoever was told that its lots are not open again hears
     that they are.
     """
     old = signal.legs[number]
     for leg in signal.legs:
-        ended = leg.carries == number and leg.carried and not leg.closing
+        ended = leg.rolls_over_from == number and leg.roll_over_ended and not leg.closing
         if not ended or leg.code is not RejectCode.OUTCOME_UNKNOWN:
             continue
         lots = min(_closed_lots(turn, old), old.quantity)
-        traded = [order for order in _tries(turn, leg) if order.done]
-        left = lots - sum((order.done for order in traded), ZERO)
+        traded = [order for order in _tries(turn, leg) if order.max_cum_qty]
+        left = lots - sum((order.max_cum_qty for order in traded), ZERO)
         told = _not_opened(left, lots, old)
         if leg.text.startswith(told):
             continue
@@ -218,21 +220,18 @@ def _not_opened(left: Decimal, lots: Decimal, old: LegRecord) -> str:
 def _send(turn: Turn, signal: SignalRecord, number: int, lots: Decimal) -> None:
     leg = signal.legs[number]
     bracket = leg.bracket if leg.protection is Protection.PLATFORM else None
-    place_for_leg(
-        turn,
-        signal,
-        number,
-        OrderRole.ROLL,
-        Side.BUY if leg.sign > 0 else Side.SELL,
-        lots,
+    terms = OrderTerms(
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        quantity=lots,
         time_in_force=market_tif(turn, leg),
         stop_loss=None if bracket is None else bracket.stop_loss,
         take_profit=None if bracket is None else bracket.take_profit,
     )
+    place_for_leg(turn, signal, number, OrderRole.ROLL, terms)
 
 
 def _end(turn: Turn, signal: SignalRecord, leg: LegRecord, code: RejectCode, text: str) -> None:
-    leg.carried = True
+    leg.roll_over_ended = True
     leg.code, leg.text = code, text
     turn.touch(signal.signal.signal_id)
     if text:

@@ -1,0 +1,70 @@
+"""Routes: one account on one platform, its positions, and the kill level that is in force there."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec import Struct, field
+
+from ...messages import Account, Hello, Kill, KillLevel, WorkingOrder
+from .orders import ZERO
+
+
+def route_of(platform: str, account: str) -> str:
+    """The key of one account on one platform."""
+    return f"{platform}|{account}"
+
+
+class PositionRecord(Struct, kw_only=True):
+    """The net position of one symbol on one account."""
+
+    net: Decimal = ZERO  # lots by the engine's books, signed: what the platform should hold
+    external: Decimal = ZERO  # part of `net` that no leg of ours holds, signed lots
+    mismatch: Decimal = ZERO  # platform's lots less `net`, as of the last complete snapshot; 0 = they agree
+    mismatch_snapshots: int = 0  # complete snapshots in a row with this same `mismatch`
+    blocked: bool = False  # a mismatch was adopted: no entries until the operator acknowledges it
+    contract: str = ""  # contract that the platform last named for it; empty = none named
+
+
+class RouteRecord(Struct, kw_only=True):
+    """One account on one platform; its key in `EngineState.routes` is `route_of`."""
+
+    platform: str  # platform's name
+    account: str  # Account (1)
+    hello: Hello  # as the adapter introduced itself last: capabilities, account mode, instruments
+    up: bool = False  # the adapter's link is up
+    ready: bool = False  # a complete snapshot has been reconciled since the link came up: entries may leave
+    reconciled_before: bool = False  # a complete snapshot was ever reconciled; the first one is adopted as it is
+    request_id: int = 0  # number of the last snapshot request, from 1
+    request_sent_ns: int = 0  # when it was sent, UTC ns
+    request_pending: bool = False  # it is not answered yet; one at a time
+    snapshot_due_ns: int = 0  # when to request the next snapshot ahead of the regular one, UTC ns; 0 = no wish
+    last_reconciled_ns: int = 0  # when the last complete snapshot was reconciled, UTC ns; 0 = never
+    positions: dict[str, PositionRecord] = field(default_factory=dict)  # symbol -> its net position
+    tickets: dict[str, dict[str, Decimal]] = field(default_factory=dict)  # symbol -> position ticket -> signed lots
+    external_orders: list[WorkingOrder] = field(default_factory=list)  # working orders that are not ours
+    live: dict[str, None] = field(default_factory=dict)  # ClOrdIDs of our orders that may still trade
+    unreported_orders: dict[str, None] = field(default_factory=dict)  # ClOrdIDs of orders with `unreported_qty` > 0
+    executions: dict[str, None] = field(default_factory=dict)  # keys of executions here, in order of arrival
+    ticket_owner: dict[str, tuple[str, int]] = field(default_factory=dict)  # position ticket -> (signal id, leg)
+    funds: Account | None = None  # balance and equity as last reported; None = not yet
+    severed: bool = False  # link cut by the kill level SEVER: refused until the operator resumes
+    retired: dict[str, str] = field(default_factory=dict)  # contract that was rolled -> root that named it before
+    holding_signals: dict[str, None] = field(default_factory=dict)  # signals with an open leg here, in order of opening
+    evicted_until_ns: int = 0  # TransactTime of the newest execution evicted from memory here, UTC ns; 0 = none
+
+
+class KillRecord(Struct, kw_only=True):
+    """The kill level of one route, and whether the platform has shown that it holds."""
+
+    level: KillLevel = KillLevel.NORMAL  # level in force here; that of all platforms is `EngineState.kill`
+    own_only: bool = True  # True = only our orders and lots; False = everything on the account
+    requested_ns: int = 0  # when this level was last commanded, UTC ns
+    verified: bool = True  # a snapshot taken after the last step shows that the level holds
+    verifying_request_id: int = 0  # first snapshot request whose answer may verify it; 0 = that answer has come
+    attempts: int = 0  # closing orders sent here for lots that no leg holds; part of their ClOrdID
+    retry_ns: int = 0  # no next step before this time, UTC ns
+    external_cancelled_ns: int = 0  # when orders that are not ours were last cancelled, UTC ns; 0 = never
+    text: str = ""  # what is still lacking, or "verified", for people
+    command: Kill | None = None  # the operator's command; None = set by the level of all platforms
+    peer: str = ""  # peer that gets the answer when it is verified; empty = none
