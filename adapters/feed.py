@@ -102,16 +102,16 @@ class TickFeed:
         mark["flags"] = int(TickFlag.STALE)
         return mark
 
-    def publish_roll(self, symbol_id: int, heard_under: int | None) -> None:
+    def publish_roll(self, symbol_id: int, contract_id: int | None) -> None:
         """Publish the first tick of a symbol's new contract: its newest quote, flagged ROLL and SNAPSHOT.
 
         Args:
-            heard_under: the id under which the new contract was published so far; None, or without a tick: nobody
+            contract_id: the id under which the new contract was published so far; None, or without a tick: nobody
                 knows its price, and the record says so (no prices, STALE).
         """
         if not self.writer.board_row(symbol_id)["seq"][0]:
             return  # this ring has no tick of the old contract: nothing changes for its readers
-        tick = empty_ticks(1) if heard_under is None else self.writer.board_row(heard_under)
+        tick = empty_ticks(1) if contract_id is None else self.writer.board_row(contract_id)
         flags = TickFlag.ROLL | TickFlag.SNAPSHOT
         if not tick["seq"][0]:
             tick = empty_ticks(1)

@@ -82,7 +82,7 @@ def main(context: ProcessContext) -> int:
         session = AdapterSession(
             adapter,
             contracts.symbols,
-            shared.session.suited(hours_known=hours is not None),
+            shared.session.with_default_silence(hours_known=hours is not None),
             context.log,
             orders=orders,
             contracts=contracts,

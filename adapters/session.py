@@ -41,7 +41,7 @@ class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     silence_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
-    def suited(self, hours_known: bool) -> SessionPolicy:
+    def with_default_silence(self, hours_known: bool) -> SessionPolicy:
         """The same with `silence_s` decided. `hours_known`: those of the platform's markets."""
         if self.silence_s is not None:
             return self
@@ -106,7 +106,7 @@ class AdapterSession:
             ConfigError: from the adapter; trying again would not help.
         """
         now_s = self._monotonic_s()
-        self._follow_symbols()
+        self._apply_symbol_changes()
         if not self._connected:
             if now_s < self._retry_at_s:
                 self._adapter.wait(min(timeout_s, self._retry_at_s - now_s))
@@ -144,9 +144,9 @@ class AdapterSession:
         self._connected = False
         self._link_up.set(0)
 
-    def _follow_symbols(self) -> None:
+    def _apply_symbol_changes(self) -> None:
         """Take in what the symbol directory and the mapping file say now."""
-        changed = self._contracts is not None and self._contracts.look()
+        changed = self._contracts is not None and self._contracts.refresh()
         renamed = self._names is not None and self._names.reload_if_changed()
         if not changed and not renamed:
             return
@@ -168,15 +168,15 @@ class AdapterSession:
         if self._contracts is None:
             return
         self._symbols = self._contracts.symbols
-        for symbol, heard_under in self._contracts.rolled():
-            self._adapter.feed.publish_roll(symbol.id, heard_under)
+        for symbol, contract_id in self._contracts.rolled():
+            self._adapter.feed.publish_roll(symbol.id, contract_id)
             self._log.info("rolled", symbol=symbol.name, contract=symbol.contract)
-        self._contracts.note_published()
+        self._contracts.record_published()
 
     def _turn_orders(self) -> None:
         if self._orders is not None:
             if self._connected:
-                self._orders.account_changed()
+                self._orders.follow_account()
             self._orders.turn()
 
     def _connect(self) -> None:

@@ -30,8 +30,8 @@ from ..shm import host
 from ..shm.durations import NS_PER_S
 from ..shm.symbols import Symbol, SymbolDirectory
 
-_LOOK_EVERY_S: Final = 0.05
-_LOOK_AT_NAMES_S: Final = 2.0
+_CHECK_EVERY_S: Final = 0.05
+_CHECK_NAMES_EVERY_S: Final = 2.0
 
 
 class ContractWatch:
@@ -62,18 +62,18 @@ class ContractWatch:
             raise ConfigError(f"platform {platform!r}: no symbol id for {', '.join(missing)}; add them to `symbols`")
         self._names = tuple(names)
         self._monotonic_s = monotonic_s
-        self._look_at_s = 0.0
+        self._next_check_s = 0.0
         # Survives this process: a successor must know of which contract the ring's last ticks are.
         self._path = folder / f"{platform}.contracts"
         self.symbols = self._read()
         self._published = self._load()
 
-    def look(self) -> bool:
+    def refresh(self) -> bool:
         """Whether `symbols` has changed; looks twenty times a second at most."""
         now_s = self._monotonic_s()
-        if now_s < self._look_at_s:
+        if now_s < self._next_check_s:
             return False
-        self._look_at_s = now_s + _LOOK_EVERY_S
+        self._next_check_s = now_s + _CHECK_EVERY_S
         symbols = self._read()
         # Compared as text: an unknown tick size is NaN, which differs from itself.
         changed = repr(symbols) != repr(self.symbols)
@@ -91,7 +91,7 @@ class ContractWatch:
                 found.append((symbol, self._directory.id_of(symbol.contract)))
         return found
 
-    def note_published(self) -> None:
+    def record_published(self) -> None:
         """From here on the ring's ticks are of the contracts in `symbols`."""
         fronts = {symbol.name: symbol.contract for symbol in self.symbols if symbol.name in self._names}
         if fronts != self._published:
@@ -107,10 +107,10 @@ class ContractWatch:
     def _read(self) -> list[Symbol]:
         entries = {symbol.name: symbol for symbol in self._directory.entries()}
         symbols = [entries[name] for name in self._names]
-        taken = {*self._names, *(symbol.contract for symbol in symbols)}
+        listed = {*self._names, *(symbol.contract for symbol in symbols)}
         for symbol in entries.values():
             contract = parse_code(symbol.name) if symbol.contract == symbol.name else None
-            if contract is not None and contract.root in self._names and symbol.name not in taken:
+            if contract is not None and contract.root in self._names and symbol.name not in listed:
                 symbols.append(symbol)
         return symbols
 
@@ -132,7 +132,7 @@ class PlatformNames:
         self._platform = platform
         self._log = log
         self._monotonic_s = monotonic_s
-        self._look_at_s = 0.0
+        self._next_check_s = 0.0
 
     def name_of(self, symbol: Symbol, connection: str | None = None) -> PlatformSymbol:
         """How the platform calls a symbol, its contract included.
@@ -174,9 +174,9 @@ class PlatformNames:
             Whether names may be others now.
         """
         now_s = self._monotonic_s()
-        if now_s < self._look_at_s:
+        if now_s < self._next_check_s:
             return False
-        self._look_at_s = now_s + _LOOK_AT_NAMES_S
+        self._next_check_s = now_s + _CHECK_NAMES_EVERY_S
         try:
             changes = self._file.reload_if_changed()
         except ConfigError as error:

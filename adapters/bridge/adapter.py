@@ -155,20 +155,20 @@ class BridgeAdapter(Adapter):
         if not self._wait_until(lambda: session.is_open, timeout_s):
             raise LinkLostError(f"the bridge gave no hello within {timeout_s} s")
         assert session.hello is not None
-        self._take_hello(session.hello)
+        self._apply_hello(session.hello)
 
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         connection, answered = self._open(), self._symbols
         names = self._name_all(symbols)
-        subscribe = answered.want(symbols, names)
+        subscribe = answered.make_subscribe(symbols, names)
         self._is_subscribed, self._unnamed = False, len(symbols) - len(names)
         answered.sent(connection.session.send(subscribe, time.monotonic_ns()))
         self._wait_until(lambda: answered.complete, self.settings.answer_timeout_s)
-        refusals = self._counters.judge_answers(answered, names, self._unnamed)
+        refusals = self._counters.report_answers(answered, names, self._unnamed)
         if refusals and len(refusals) == len(names):
             raise LinkLostError(f"the bridge gives none of the symbols: {next(iter(refusals.values()))}")
         self._is_subscribed = True
-        self._describe()
+        self._update_account()
 
     def poll(self, timeout_s: float) -> int:
         connection = self._open()
@@ -257,7 +257,7 @@ class BridgeAdapter(Adapter):
     def _turn(self) -> int:
         connection = self._open()
         published = connection.turn(self._handle)
-        self._counters.follow(connection.session, self._intake)
+        self._counters.update(connection.session, self._intake)
         is_silent = connection.session.is_silent(time.monotonic_ns())
         if is_silent and not self._is_silent and self._gives_ticks:
             # Its call may take that long, and still nobody may take the quotes of before for live.
@@ -275,20 +275,20 @@ class BridgeAdapter(Adapter):
                 if body.request_id == self._snapshot_id:
                     self._snapshots[body.request_id] = body
             case Subscribed():
-                answered = self._symbols.take(body)
+                answered = self._symbols.apply_answers(body)
                 if self._is_subscribed:
                     # History that was slow to come: these symbols count, and are traded, from now on.
-                    self._counters.judge_answers(self._symbols, answered, self._unnamed)
-                    self._describe()
+                    self._counters.report_answers(self._symbols, answered, self._unnamed)
+                    self._update_account()
             case Status():
-                self._take_status(body)
+                self._apply_status(body)
             case SymbolStatus(live=False):
                 symbol = self._symbols.by_id.get(body.symbol_id)
                 if symbol is not None:
                     self._log.warning("symbol has stopped", symbol=symbol.name, reason=body.text)
                     self.feed.mark_stale([symbol])
             case Notice():
-                self._take_notice(body)
+                self._log_notice(body)
             case Error(code="wrong_token"):
                 raise ConfigError(
                     f"platform {self.feed.name!r}: the bridge refused the token ({body.text}); give the same one to "
@@ -297,7 +297,7 @@ class BridgeAdapter(Adapter):
             case Error():
                 raise LinkLostError(f"the bridge ends the session, {body.code}: {body.text}")
 
-    def _take_hello(self, hello: BridgeHello) -> None:
+    def _apply_hello(self, hello: BridgeHello) -> None:
         self.check_hello(hello)
         self.capabilities = self.limit_capabilities(hello)
         self.orders_up, self.data_up, self.state_text = hello.orders_up, hello.data_up, hello.text
@@ -306,7 +306,7 @@ class BridgeAdapter(Adapter):
         )
         if not hello.data_up or not (hello.orders_up or self.orders is None):
             self._log.warning("platform is not fit", data=hello.data_up, orders=hello.orders_up, reason=hello.text)
-        self._describe()
+        self._update_account()
         if self.account is None:
             self._log.warning(
                 "no account to trade",
@@ -315,7 +315,7 @@ class BridgeAdapter(Adapter):
                 cure="log in to it at the platform, or name one of these in settings.account",
             )
 
-    def _describe(self) -> None:
+    def _update_account(self) -> None:
         """Account and instruments as the bridge has described them so far."""
         hello = self._open().session.hello
         assert hello is not None
@@ -350,7 +350,7 @@ class BridgeAdapter(Adapter):
             names[symbol.name] = name
         return names
 
-    def _take_status(self, status: Status) -> None:
+    def _apply_status(self, status: Status) -> None:
         self._log.warning("state of the platform", data=status.data_up, orders=status.orders_up, reason=status.text)
         if self.data_up and not status.data_up:
             self.feed.mark_stale(list(self._symbols.by_id.values()))
@@ -359,12 +359,12 @@ class BridgeAdapter(Adapter):
         if returned:
             raise LinkLostError("the platform's broker is back: what happened meanwhile must be asked anew")
 
-    def _take_notice(self, notice: Notice) -> None:
+    def _log_notice(self, notice: Notice) -> None:
         now_ns = time.monotonic_ns()
         if now_ns >= self._notice_due_ns:
             self._notice_due_ns = now_ns + _NOTICE_EVERY_NS
-            tell = {"info": self._log.info, "warning": self._log.warning, "error": self._log.error}[notice.level]
-            tell("the bridge says", text=notice.text)
+            write = {"info": self._log.info, "warning": self._log.warning, "error": self._log.error}[notice.level]
+            write("the bridge says", text=notice.text)
 
     def _report(self, event: OrderEvent) -> None:
         if event.platform != self.feed.name:

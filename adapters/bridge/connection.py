@@ -57,11 +57,11 @@ class BridgeConnection:
             if count:
                 self._buffer.received(count)
                 self.session.heard(now_ns)
-                published = self._digest(handle)
+                published = self._process_buffer(handle)
             self.session.check(self._intake.received, now_ns, time.time_ns())
         except FrameError as error:
             self._decode_errors.add()
-            self._say_why(str(error))
+            self._send_error(str(error))
             raise LinkLostError(str(error)) from error
         self.flush()
         return published
@@ -95,16 +95,20 @@ class BridgeConnection:
             raise LinkLostError("the bridge has closed the connection")
         return count
 
-    def _digest(self, handle: Callable[[FromBridge], None]) -> int:
+    def _process_buffer(self, handle: Callable[[FromBridge], None]) -> int:
         buffer, intake, session = self._buffer, self._intake, self.session
         published = 0
         while True:
-            used = intake.take(buffer.address + buffer.start, buffer.end - buffer.start) if session.is_open else 0
+            used = (
+                intake.process_frames(buffer.address + buffer.start, buffer.end - buffer.start)
+                if session.is_open
+                else 0
+            )
             if intake.sound and used:
                 self._feed.publish_at(intake.first, intake.sound)
                 published += intake.sound
-            buffer.use(used)
-            payload = buffer.take_message()
+            buffer.consume(used)
+            payload = buffer.pop_message()
             if payload is not None:
                 body = session.take(payload, intake.received, time.monotonic_ns(), time.time_ns())
                 buffer.greeting = not session.is_open
@@ -113,7 +117,7 @@ class BridgeConnection:
             elif not used:
                 return published
 
-    def _say_why(self, text: str) -> None:
+    def _send_error(self, text: str) -> None:
         """For the author of the bridge; whether it is heard is all the same."""
         self.session.send(Error(code="malformed", text=text[:512]), time.monotonic_ns())
         try:

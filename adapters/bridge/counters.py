@@ -56,9 +56,9 @@ class BridgeCounters:
         self._unanswered = 0
         self._dropped = 0
         self._faults = 0
-        self._clock_told = False
+        self._clock_reported = False
 
-    def judge_answers(self, answers: BridgeSymbols, names: Collection[str], unnamed: int) -> dict[str, str]:
+    def report_answers(self, answers: BridgeSymbols, names: Collection[str], unnamed: int) -> dict[str, str]:
         """Say and count which symbols have no data, and which of `names` do not go on where they ended.
 
         Args:
@@ -79,7 +79,7 @@ class BridgeCounters:
                 self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
         return refusals
 
-    def follow(self, session: BridgeSession, intake: TickIntake) -> None:
+    def update(self, session: BridgeSession, intake: TickIntake) -> None:
         """Take over what has changed; cheap when nothing has."""
         if intake.refused != self._refused:
             self._ticks_refused.add(intake.refused - self._refused)
@@ -104,8 +104,8 @@ class BridgeCounters:
             self._busy.set(beat.busy_ms)
             self._clock_offset.set(session.clock.offset_ns // 1000)
             self._round_trip.set(session.clock.round_trip_ns // 1000)
-        if abs(session.clock.offset_ns) > _CLOCK_LIMIT_NS and not self._clock_told:
-            self._clock_told = True
+        if abs(session.clock.offset_ns) > _CLOCK_LIMIT_NS and not self._clock_reported:
+            self._clock_reported = True
             self._log.warning(
                 "the bridge's clock is off",
                 offset_ms=session.clock.offset_ns // NS_PER_MS,

@@ -71,11 +71,11 @@ class FrameBuffer:
         """So many bytes were put into `space`."""
         self.end += count
 
-    def use(self, count: int) -> None:
+    def consume(self, count: int) -> None:
         """So many bytes from `start` on were used up, by whole frames."""
         self.start += count
 
-    def take_message(self) -> bytes | None:
+    def pop_message(self) -> bytes | None:
         """The payload of the message at `start`, which is used up; None when it is not all there, or is of ticks.
 
         Raises:

@@ -46,7 +46,7 @@ class QuoteHours:
         self._symbols: tuple[Symbol, ...] = ()
         self._until_ns = 0
 
-    def follow(self, symbols: Sequence[Symbol]) -> None:
+    def gate_symbols(self, symbols: Sequence[Symbol]) -> None:
         """Gate these."""
         self._symbols = tuple(symbols)
         self._set_gates()

@@ -27,10 +27,10 @@ class BridgeSymbols:
         self._wanted: dict[int, WantedSymbol] = {}
         self._awaited: set[int] = set()
         self._answers: dict[int, SubscribedSymbol] = {}
-        self._going_on: set[int] = set()
+        self._continued: set[int] = set()
         intake.forbid_all()
 
-    def want(self, symbols: Sequence[Symbol], names: Mapping[str, str]) -> Subscribe:
+    def make_subscribe(self, symbols: Sequence[Symbol], names: Mapping[str, str]) -> Subscribe:
         """What to send to the bridge; `sent` must be called with its number.
 
         Args:
@@ -38,7 +38,7 @@ class BridgeSymbols:
         """
         before, answers = self._wanted, self._answers
         self.by_id = {symbol.id: symbol for symbol in symbols if symbol.name in names}
-        self._wanted, self._answers, self._going_on = {}, {}, set()
+        self._wanted, self._answers, self._continued = {}, {}, set()
         self._intake.forbid_all()
         for symbol_id, symbol in self.by_id.items():
             name = names[symbol.name]
@@ -53,8 +53,8 @@ class BridgeSymbols:
                 after_count=after_count,
             )
             if known is not None and known.platform_symbol == name and symbol_id in answers:
-                self._note(answers[symbol_id])  # goes on without a pause
-                self._going_on.add(symbol_id)
+                self._apply_answer(answers[symbol_id])  # goes on without a pause
+                self._continued.add(symbol_id)
         return Subscribe(symbols=tuple(self._wanted.values()))
 
     def sent(self, seq: int) -> None:
@@ -62,14 +62,14 @@ class BridgeSymbols:
         self._seq = seq
         self._awaited = set(self._wanted)
 
-    def take(self, answer: Subscribed) -> set[str]:
+    def apply_answers(self, answer: Subscribed) -> set[str]:
         """Answers of the bridge; the symbols, by our name, that they are for."""
         if answer.subscribe_seq != self._seq:
             return set()
         wanted = [each for each in answer.symbols if each.symbol_id in self._wanted]
         for each in wanted:
             self._awaited.discard(each.symbol_id)
-            self._note(each)
+            self._apply_answer(each)
         return {self._wanted[each.symbol_id].symbol for each in wanted}
 
     @property
@@ -92,7 +92,7 @@ class BridgeSymbols:
         return {
             self._wanted[symbol_id].symbol: answer.text
             for symbol_id, answer in self._answers.items()
-            if self._wanted[symbol_id].after_ns and symbol_id not in self._going_on
+            if self._wanted[symbol_id].after_ns and symbol_id not in self._continued
             if answer.accepted and not answer.resumed
         }
 
@@ -104,7 +104,7 @@ class BridgeSymbols:
             if answer.instrument is not None and not self._refusal(answer) and (answer.tradable or not tradable)
         )
 
-    def _note(self, answer: SubscribedSymbol) -> None:
+    def _apply_answer(self, answer: SubscribedSymbol) -> None:
         self._answers[answer.symbol_id] = answer
         if self._refusal(answer):
             self._intake.forbid(answer.symbol_id)

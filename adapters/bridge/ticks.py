@@ -123,7 +123,7 @@ def _gate_quote(record_address: int, row_address: int) -> int:
 
 
 @kernel("int64(int64, int64, int64)", brief=True)
-def _take_frames(intake_address: int, start: int, size: int) -> int:
+def _process_frames(intake_address: int, start: int, size: int) -> int:
     """Take the complete frames of ticks at the beginning of `size` bytes at address `start`.
 
     Sound records are moved together, in place, to follow the first frame's header. Ends at whatever is no well-formed,
@@ -172,7 +172,7 @@ def _take_frames(intake_address: int, start: int, size: int) -> int:
     return used
 
 
-_take = entry_point(_take_frames)
+_process = entry_point(_process_frames)
 
 
 class TickIntake:
@@ -245,9 +245,9 @@ class TickIntake:
         for name in ("received", "refused", "faults", "blanked"):
             self._state[name] = 0
 
-    def take(self, address: int, size: int) -> int:
+    def process_frames(self, address: int, size: int) -> int:
         """Use up the frames of ticks at the beginning of `size` bytes; see `first` and `sound`. Returns the bytes."""
-        return int(_take(self._address, address, size))
+        return int(_process(self._address, address, size))
 
     @property
     def first(self) -> int:

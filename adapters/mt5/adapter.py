@@ -245,7 +245,7 @@ class Mt5BrazilAdapter(Mt5Adapter):
                 self.sessions or load_sessions(),
                 keep_closed=self.settings.quotes_outside_session,
             )
-        self._hours.follow(symbols)
+        self._hours.gate_symbols(symbols)
         super().subscribe(symbols)
 
     def _turn(self) -> int:

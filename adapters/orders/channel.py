@@ -54,7 +54,7 @@ ORDER_COUNTERS: Final = (
 
 _SEED_NS: Final = 24 * 3600 * NS_PER_S
 _RETRY_LINK_S: Final = 1.0
-_LOOK_AT_KILL_S: Final = 0.25
+_KILL_CHECK_S: Final = 0.25
 MakeLink = Callable[[Hello], LinkClient]
 
 
@@ -93,7 +93,7 @@ class OrderChannel:
         self._accounts = tuple(accounts)
         self._may_link = may_link
         self._kill_file = kill_file_path(run_folder)
-        self._look_at_kill_s = 0.0
+        self._next_kill_check_s = 0.0
         self._log = log
         self._utc_ns = utc_ns
         self._monotonic_s = monotonic_s
@@ -138,7 +138,7 @@ class OrderChannel:
             # The gateway takes no word on another account than the link's.
             self._events.drop()
             self._last_account = account.name
-        self._learn_orders(account)
+        self._load_placed_orders(account)
         # Some platforms say only now what they can: on a hedging account other things than on a netting one.
         self._capabilities = self._adapter.capabilities or self._capabilities
         self._account = account
@@ -148,7 +148,7 @@ class OrderChannel:
             self._link.platform_up = True
             self._link.restart("the platform's session is new")
 
-    def account_changed(self) -> None:
+    def follow_account(self) -> None:
         """Present the platform's instruments as a new link when they are others than at `platform_up`; some 50 ns else.
 
         Raises:
@@ -164,10 +164,10 @@ class OrderChannel:
         if self._link is not None:
             # The new link will not bring what the old one has brought. An order for a contract of before is refused.
             self._account = after
-            lost = self._take_arrived(self._link)
+            lost = self._handle_arrived(self._link)
             if lost is not None:
                 raise lost
-        self._events.rename(rolled)
+        self._events.rename_symbols(rolled)
         self.platform_up()
 
     def platform_down(self) -> None:
@@ -183,13 +183,13 @@ class OrderChannel:
         Raises:
             LinkLostError: from the adapter.
         """
-        self._obey_sever()
+        self._apply_sever()
         link = self._link or self._open_link()
         if link is None:
             return
         link.last_data_ns = self._last_publish.value
         self._events.flush(link)  # what the platform has said since the last turn
-        lost = self._take_arrived(link)
+        lost = self._handle_arrived(link)
         link.tick()
         self._counts["order_link_up"].set(int(link.is_up))
         if link.refusal is not None:
@@ -220,7 +220,7 @@ class OrderChannel:
         account = self._account.name if self._account is not None else event.account
         if route != (self._platform, account):
             raise ValueError(f"order event of {route}, this session is ({self._platform!r}, {account!r})")
-        self._placed.remember(event)
+        self._placed.apply_event(event)
         self._events.add(event)
 
     # Inside.
@@ -229,7 +229,7 @@ class OrderChannel:
         if self._account is None or self._monotonic_s() < self._retry_link_s:
             return None
         if not self._may_link():
-            self._note_trouble("the gateway has not chosen the contracts in front yet")
+            self._log_trouble("the gateway has not chosen the contracts in front yet")
             return None
         try:
             self._link = self._make_link(self._hello(self._account))
@@ -244,9 +244,9 @@ class OrderChannel:
             self._link = None
         self._counts["order_link_up"].set(0)
         self._retry_link_s = self._monotonic_s() + _RETRY_LINK_S
-        self._note_trouble(reason)
+        self._log_trouble(reason)
 
-    def _note_trouble(self, reason: str) -> None:
+    def _log_trouble(self, reason: str) -> None:
         if reason != self._link_trouble:
             self._link_trouble = reason
             self._log.warning("no link to the gateway", reason=reason)
@@ -254,10 +254,10 @@ class OrderChannel:
     def _kill_level(self) -> KillLevel:
         return kill_level_of(read_kill_file(self._kill_file), self._platform)
 
-    def _obey_sever(self) -> None:
+    def _apply_sever(self) -> None:
         now_s = self._monotonic_s()
-        if now_s >= self._look_at_kill_s:
-            self._look_at_kill_s = now_s + _LOOK_AT_KILL_S
+        if now_s >= self._next_kill_check_s:
+            self._next_kill_check_s = now_s + _KILL_CHECK_S
             if self._kill_level() is KillLevel.SEVER:
                 self._drop_link("the kill file says sever")
 
@@ -274,11 +274,11 @@ class OrderChannel:
             instruments=account.instruments,
         )
 
-    def _take_arrived(self, link: LinkClient) -> LinkLostError | None:
+    def _handle_arrived(self, link: LinkClient) -> LinkLostError | None:
         lost: LinkLostError | None = None
         for body in link.receive():
             try:
-                self._take(body, link.hello)
+                self._handle(body, link.hello)
             except LinkLostError as error:
                 # What came behind it is refused, rather than forgotten.
                 self.platform_down()
@@ -286,7 +286,7 @@ class OrderChannel:
             self._events.flush(self._link)  # all that one command has brought, together
         return lost
 
-    def _take(self, body: Message, hello: Hello) -> None:
+    def _handle(self, body: Message, hello: Hello) -> None:
         if isinstance(body, Welcome):
             self._counts["order_links"].add()
             self._link_trouble = ""
@@ -295,7 +295,7 @@ class OrderChannel:
             self._counts["commands_received"].add()
             self._execute(body, hello)
         elif isinstance(body, SnapshotRequest):
-            self._answer(body)
+            self._send_snapshot(body)
         elif isinstance(body, Reject):
             self._log.error("the gateway refused a message", code=body.code.value, reason=body.text)
 
@@ -303,7 +303,7 @@ class OrderChannel:
         if isinstance(command, Order) and command.client_order_id in self._placed:
             # Once is once, whatever went wrong between: the answer is repeated, the order is not.
             self._counts["orders_repeated"].add()
-            answer = self._placed.answer(command.client_order_id)
+            answer = self._placed.last_answer(command.client_order_id)
             if answer is not None:
                 self.report(answer)
             return
@@ -314,7 +314,7 @@ class OrderChannel:
             self._refuse(command, hello, code, text)
             return
         if isinstance(command, Order):
-            self._placed.note(command.client_order_id)
+            self._placed.record(command.client_order_id)
         self._adapter.execute(command)
 
     def _refuse(self, command: Command, hello: Hello, code: RejectCode, text: str) -> None:
@@ -330,17 +330,17 @@ class OrderChannel:
         )
         self._events.add(reject)
 
-    def _answer(self, request: SnapshotRequest) -> None:
+    def _send_snapshot(self, request: SnapshotRequest) -> None:
         if self._account is None or (request.platform, request.account) != (self._platform, self._account.name):
             return  # nobody here can say what is true there; the gateway asks again
         snapshot = self._adapter.snapshot(request)
-        self._placed.learn(snapshot)
+        self._placed.apply_snapshot(snapshot)
         # What was reported before must not arrive after it.
         self._events.flush(self._link)
         if self._link is not None and self._link.send(snapshot):
             self._counts["snapshots_sent"].add()
 
-    def _learn_orders(self, account: PlatformAccount) -> None:
+    def _load_placed_orders(self, account: PlatformAccount) -> None:
         """Which orders are there already: those of a predecessor must not be placed again."""
         request = SnapshotRequest(
             request_id=0,
@@ -348,4 +348,4 @@ class OrderChannel:
             account=account.name,
             executions_from_ns=max(self._utc_ns() - _SEED_NS, 0),
         )
-        self._placed.learn(self._adapter.snapshot(request))
+        self._placed.apply_snapshot(self._adapter.snapshot(request))

@@ -45,7 +45,7 @@ class EventQueue:
         self._dropped.add(len(self._waiting))
         self._waiting.clear()
 
-    def rename(self, contracts: Mapping[str, str]) -> None:
+    def rename_symbols(self, contracts: Mapping[str, str]) -> None:
         """Call symbols of what waits by other names: what was said of a contract before a roll is heard after it."""
         self._waiting = deque(
             msgspec.structs.replace(event, symbol=contracts.get(event.symbol, event.symbol))
@@ -58,10 +58,10 @@ class EventQueue:
         """Send as far as the link takes it."""
         while self._waiting and link is not None:
             # What a platform says in one breath (accepted, filled, done) is for one turn of the gateway.
-            together = tuple(islice(self._waiting, MOST_TOGETHER))
-            if not link.send(*together):
+            batch = tuple(islice(self._waiting, MOST_TOGETHER))
+            if not link.send(*batch):
                 break
-            for _ in together:
+            for _ in batch:
                 self._waiting.popleft()
-            self._sent.add(len(together))
+            self._sent.add(len(batch))
         self._gauge.set(len(self._waiting))

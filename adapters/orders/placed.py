@@ -26,25 +26,25 @@ class PlacedOrders:
     def __contains__(self, client_order_id: str) -> bool:
         return client_order_id in self._answers
 
-    def answer(self, client_order_id: str) -> OrderEvent | None:
+    def last_answer(self, client_order_id: str) -> OrderEvent | None:
         """The platform's last word on a placed order; None while it has said nothing."""
         return self._answers[client_order_id]
 
-    def note(self, client_order_id: str, answer: OrderEvent | None = None) -> None:
+    def record(self, client_order_id: str, answer: OrderEvent | None = None) -> None:
         """An order was, or is about to be, handed over."""
         self._answers[client_order_id] = answer
         self._answers.move_to_end(client_order_id)
         if len(self._answers) > _KEPT:
             self._answers.popitem(last=False)
 
-    def remember(self, event: OrderEvent) -> None:
+    def apply_event(self, event: OrderEvent) -> None:
         """The platform says something; what is not about one of our orders is passed over."""
         if isinstance(event, OrderUpdate) or (isinstance(event, Reject) and event.code not in _NOT_ABOUT_THE_ORDER):
             parts = find_client_order_id(event.client_order_id)
             if parts is not None:
-                self.note(parts.client_order_id, event)
+                self.record(parts.client_order_id, event)
 
-    def learn(self, snapshot: Snapshot) -> None:
+    def apply_snapshot(self, snapshot: Snapshot) -> None:
         """The platform lists what it has, orders of a predecessor of this process among them."""
         for row in snapshot.working_orders.rows:
             update = OrderUpdate(
@@ -61,8 +61,8 @@ class PlacedOrders:
                 limit_price=row.limit_price,
                 stop_price=row.stop_price,
             )
-            self.remember(update)
+            self.apply_event(update)
         for fill in snapshot.executions.rows:
             parts = find_client_order_id(fill.client_order_id)
             if parts is not None and parts.client_order_id not in self:
-                self.note(parts.client_order_id)
+                self.record(parts.client_order_id)

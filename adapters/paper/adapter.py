@@ -58,7 +58,7 @@ class PaperAdapter(Adapter):
         self._settings = settings
         self._symbols: dict[str, Symbol] = {}
         self._described: dict[str, Instrument] = {}
-        self._heard: tuple[Instrument, ...] = ()
+        self._from_platform: tuple[Instrument, ...] = ()
         self._instruments: dict[str, Instrument] = {}
         self._shown_seq: dict[str, int] = {}
         platform = inner.feed.name
@@ -96,26 +96,26 @@ class PaperAdapter(Adapter):
         self._inner.subscribe(symbols)
         self._symbols = {symbol.name: symbol for symbol in symbols}
         self._described = describe_from_catalog(symbols, self._inner.catalog, self._inner.sessions)
-        self._take_instruments()
+        self._apply_instruments()
 
     def poll(self, timeout_s: float) -> int:
         due_s = (self._exchange.next_due_ns - time.time_ns()) / NS_PER_S
         published = self._inner.poll(min(timeout_s, max(due_s, 0.0)))
-        if self._inner.instruments is not self._heard:
-            self._take_instruments()
+        if self._inner.instruments is not self._from_platform:
+            self._apply_instruments()
         self._follow_market()
-        self._settle()
+        self._advance_and_report()
         return published
 
-    def _take_instruments(self) -> None:
+    def _apply_instruments(self) -> None:
         """What the platform itself says counts: paper must refuse what real orders would."""
-        self._heard = self._inner.instruments
+        self._from_platform = self._inner.instruments
         self._instruments.clear()
         self._instruments.update(self._described)
-        for said in self._heard:
+        for said in self._from_platform:
             if said.symbol in self._described:
                 self._instruments[said.symbol] = _complete(said, self._described[said.symbol])
-        self._exchange.follow_contracts()
+        self._exchange.apply_rolls()
         self._store.save(self._exchange.book)
         self.account = self._describe_account()
 
@@ -136,17 +136,17 @@ class PaperAdapter(Adapter):
             self._exchange.cancel(command, now_ns)
         else:
             self._exchange.replace(command, now_ns)
-        self._settle()
+        self._advance_and_report()
 
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
         self._follow_market()
         now_ns = time.time_ns()
         for position in list(self._exchange.book.positions.values()):
             self._refresh_quote(position.symbol, now_ns)
-        self._settle()
+        self._advance_and_report()
         return self._exchange.snapshot(request, now_ns)
 
-    def _settle(self) -> None:
+    def _advance_and_report(self) -> None:
         """Let what is due happen, write it down, then tell it: what was told must be true after a crash, too."""
         now_ns = time.time_ns()
         exchange = self._exchange
@@ -157,7 +157,7 @@ class PaperAdapter(Adapter):
         self._muted.set(exchange.timeline.lost_reports)
         self._trades.set(len(exchange.book.executions))
         if self.orders is not None:
-            for report in exchange.take_reports(now_ns):
+            for report in exchange.pop_reports(now_ns):
                 self.orders.report(report)
 
     def _follow_market(self) -> None:
@@ -171,7 +171,7 @@ class PaperAdapter(Adapter):
             now_ns = time.time_ns()
             for batch in batches:
                 for tick in batch:
-                    self._show(wanted[int(tick["symbol"])], tick, now_ns)
+                    self._show_tick(wanted[int(tick["symbol"])], tick, now_ns)
         self._missed.set(self._reader.lost)
 
     def _refresh_quote(self, name: str, now_ns: int) -> None:
@@ -184,9 +184,9 @@ class PaperAdapter(Adapter):
             raise ConfigError(f"paper orders need quote boards: {error}; set board_rows above {symbol.id}") from error
         # Shown once only: what has traded against a quote is gone until the next one.
         if int(row["seq"][0]) > self._shown_seq.get(name, 0):
-            self._show(symbol, row[0], now_ns, must_be_quote=False)
+            self._show_tick(symbol, row[0], now_ns, must_be_quote=False)
 
-    def _show(self, symbol: Symbol, tick: np.void, now_ns: int, *, must_be_quote: bool = True) -> None:
+    def _show_tick(self, symbol: Symbol, tick: np.void, now_ns: int, *, must_be_quote: bool = True) -> None:
         self._shown_seq[symbol.name] = int(tick["seq"])
         flags = int(tick["flags"])
         bid, ask = float(tick["bid"]), float(tick["ask"])

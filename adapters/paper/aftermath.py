@@ -44,7 +44,7 @@ class Aftermath:
         if order.group:
             self._reduce_siblings(order, execution.fill.quantity, now_ns)
         if order.stop_loss is not None or order.take_profit is not None:
-            self._fit_bracket(order, now_ns)
+            self._resize_bracket(order, now_ns)
         if order.ticket and order.ticket not in self._book.positions:
             self._drop_bracket(order, now_ns)
         if order.filled == execution.fill.quantity:
@@ -55,7 +55,7 @@ class Aftermath:
                 if after_ms:
                     self._timeline.schedule(now_ns + after_ms * NS_PER_MS, partial(self._correct, execution, kind))
         if plan.by_hand and not order.live:
-            self._timeline.schedule(now_ns + SECOND_REPORT_MS * NS_PER_MS, partial(self._act_by_hand, order))
+            self._timeline.schedule(now_ns + SECOND_REPORT_MS * NS_PER_MS, partial(self._act_externally, order))
         if plan.dies == "after_fill":
             self._timeline.die()
 
@@ -93,9 +93,9 @@ class Aftermath:
             price=price,
             ts_event_ns=now_ns,
         )
-        self._timeline.tell(correction, order.plan, now_ns)
+        self._timeline.report(correction, order.plan, now_ns)
 
-    def place_by_hand(
+    def place_external(
         self,
         symbol: str,
         side: Side,
@@ -117,21 +117,21 @@ class Aftermath:
             accepted_ns=now_ns,
         )
         self._book.add_order(order)
-        self._timeline.tell_order(order, now_ns)
-        self._floor.enter(order, now_ns)
+        self._timeline.report_order(order, now_ns)
+        self._floor.match_new(order, now_ns)
 
-    def _act_by_hand(self, order: PaperOrder, now_ns: int) -> None:
+    def _act_externally(self, order: PaperOrder, now_ns: int) -> None:
         if order.plan.by_hand == "trade":
-            self.place_by_hand(order.symbol, order.side, Decimal(1), now_ns)
+            self.place_external(order.symbol, order.side, Decimal(1), now_ns)
         elif order.plan.by_hand == "close":
             lots, ticket = order.filled, order.ticket
-            self.place_by_hand(order.symbol, order.side.opposite, lots, now_ns, close_ticket=ticket)
+            self.place_external(order.symbol, order.side.opposite, lots, now_ns, close_ticket=ticket)
         elif order.avg_price is not None:
             resting = order.avg_price * (1 - _FAR * order.side.sign)
             limit_price = floor_to_step(resting, self._floor.tick_size(order.symbol))
-            self.place_by_hand(order.symbol, order.side, Decimal(1), now_ns, limit_price=limit_price)
+            self.place_external(order.symbol, order.side, Decimal(1), now_ns, limit_price=limit_price)
 
-    def _fit_bracket(self, entry: PaperOrder, now_ns: int) -> None:
+    def _resize_bracket(self, entry: PaperOrder, now_ns: int) -> None:
         """Stop and target for exactly what the entry has filled."""
         for role, price in ((OrderRole.STOP_LOSS, entry.stop_loss), (OrderRole.TAKE_PROFIT, entry.take_profit)):
             if price is None:
@@ -141,7 +141,7 @@ class Aftermath:
                 if child.live:
                     child.quantity = entry.filled
                     self._book.touch_order(child)
-                    self._timeline.tell_order(child, now_ns)
+                    self._timeline.report_order(child, now_ns)
                 continue
             child = PaperOrder(
                 platform_order_id=self._book.next_id("O"),
@@ -163,8 +163,8 @@ class Aftermath:
                 accepted_ns=now_ns,
             )
             self._book.add_order(child)
-            self._timeline.tell_order(child, now_ns)
-            self._floor.enter(child, now_ns)
+            self._timeline.report_order(child, now_ns)
+            self._floor.match_new(child, now_ns)
 
     def _reduce_siblings(self, order: PaperOrder, lots: Decimal, now_ns: int) -> None:
         """One cancels the other, lot by lot; a late platform does so when the other may have traded already."""
@@ -183,7 +183,7 @@ class Aftermath:
         else:
             order.quantity -= lots
             self._book.touch_order(order)
-            self._timeline.tell_order(order, now_ns)
+            self._timeline.report_order(order, now_ns)
 
     def _drop_bracket(self, order: PaperOrder, now_ns: int) -> None:
         """The position is closed; on a hedging account its stop and target go with it."""

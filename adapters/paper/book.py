@@ -167,7 +167,7 @@ class PaperBook(Struct, kw_only=True):
         self.funds.realized_today += amount
         self.touch_funds()
 
-    def forget_ended(self, keep: int) -> None:
+    def drop_ended(self, keep: int) -> None:
         """Drop the oldest ended orders, and their executions, until `keep` ended ones are left."""
         ended = [order for order in self.orders.values() if not order.live]
         gone = {order.platform_order_id: order for order in ended[: max(len(ended) - keep, 0)]}

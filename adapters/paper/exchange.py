@@ -88,7 +88,7 @@ class PaperExchange:
             if order.live:
                 # It has struck already: a successor that dies of it again would never come up.
                 order.plan = msgspec.structs.replace(order.plan, dies="")
-                self._floor.admit(order)
+                self._floor.add_live(order)
 
     def place(self, order: Order, now_ns: int) -> None:
         """Take an order on its way; the platform has it after the latency."""
@@ -117,16 +117,16 @@ class PaperExchange:
         """Symbols whose quotes matter now: those with live orders."""
         return self._floor.symbols_with_orders()
 
-    def follow_contracts(self) -> None:
+    def apply_rolls(self) -> None:
         """The instruments have changed: what stands on a contract that was rolled goes on under its own name."""
         renamed = rename_rolled(self.book, self._instruments)
         if renamed:
-            self._floor.follow_names(renamed)
-            self.timeline.follow_names(renamed)
+            self._floor.rename_symbols(renamed)
+            self.timeline.rename_symbols(renamed)
 
     def advance(self, now_ns: int) -> None:
         """Let everything happen that is due: arrivals, unasked cancels, busts, expiries, the end of the day."""
-        self.timeline.run_deeds(now_ns)
+        self.timeline.run_due(now_ns)
         funds = self.book.funds
         if now_ns < funds.day_ends_ns:
             return
@@ -138,17 +138,17 @@ class PaperExchange:
         funds.day_ends_ns = self._settings.next_day_end_ns(now_ns)
         self.book.touch_funds()
 
-    def take_reports(self, now_ns: int) -> list[Report]:
+    def pop_reports(self, now_ns: int) -> list[Report]:
         """Reports that are due, in their order of delivery."""
-        return self.timeline.take_reports(now_ns)
+        return self.timeline.pop_reports(now_ns)
 
     @property
     def next_due_ns(self) -> int:
-        """When `advance` or `take_reports` have something to do next, UTC ns."""
+        """When `advance` or `pop_reports` have something to do next, UTC ns."""
         due_ns = self.timeline.next_due_ns()
         return self.book.funds.day_ends_ns if due_ns is None else min(due_ns, self.book.funds.day_ends_ns)
 
-    def place_by_hand(
+    def place_external(
         self,
         symbol: str,
         side: Side,
@@ -159,22 +159,22 @@ class PaperExchange:
         close_ticket: str = "",
     ) -> None:
         """Somebody at the platform trades; a market order unless it has a `limit_price`."""
-        self._aftermath.place_by_hand(symbol, side, lots, now_ns, limit_price=limit_price, close_ticket=close_ticket)
+        self._aftermath.place_external(symbol, side, lots, now_ns, limit_price=limit_price, close_ticket=close_ticket)
 
-    def _send(self, tag: str, deed: Callable[[int], None], now_ns: int) -> None:
+    def _send(self, tag: str, action: Callable[[int], None], now_ns: int) -> None:
         settings = self._settings
         latency_ms = settings.latency_ms
         if settings.jitter_ms:
             latency_ms += settings.jitter_ms * fraction(settings.seed, f"late/{tag}")
         # One connection: what was sent later does not arrive earlier.
         self._last_arrival_ns = max(self._last_arrival_ns, now_ns + int(latency_ms * NS_PER_MS))
-        self.timeline.schedule(self._last_arrival_ns, deed)
+        self.timeline.schedule(self._last_arrival_ns, action)
         self.advance(now_ns)
 
     def _accept(self, order: Order, now_ns: int) -> None:
         known = self.book.by_client_id.get(order.client_order_id)
         if known is not None:
-            self.timeline.tell_order(known, now_ns)
+            self.timeline.report_order(known, now_ns)
             return
         plan = self._plan(order)
         if plan.lost:
@@ -190,8 +190,8 @@ class PaperExchange:
             self._reject(order.client_order_id, RejectCode.PLATFORM_REJECTED, text, plan, now_ns)
             return
         accepted = make_order(order, plan, self.book, now_ns)
-        self.timeline.mute_until(now_ns + plan.mute_ms * NS_PER_MS)
-        self.timeline.tell_order(accepted, now_ns, delay_ms=plan.ack_after_ms)
+        self.timeline.drop_reports_until(now_ns + plan.mute_ms * NS_PER_MS)
+        self.timeline.report_order(accepted, now_ns, delay_ms=plan.ack_after_ms)
         if plan.dies == "after_accept":
             self.timeline.die()
             return
@@ -200,7 +200,7 @@ class PaperExchange:
                 now_ns + plan.cancelled_after_ms * NS_PER_MS,
                 lambda at_ns: self._floor.end(accepted, LegState.CANCELLED, at_ns, "cancelled by the platform"),
             )
-        self._floor.enter(accepted, now_ns)
+        self._floor.match_new(accepted, now_ns)
 
     def _cancel(self, cancel: Cancel, now_ns: int) -> None:
         order = self.book.by_client_id.get(cancel.client_order_id) or self.book.orders.get(cancel.platform_order_id)
@@ -236,7 +236,7 @@ class PaperExchange:
             order.limit_price, order.stop_price = replace.limit_price, replace.stop_price
         order.state = state_while_live(order)
         self.book.touch_order(order)
-        self.timeline.tell_order(order, now_ns, revision=replace.revision)
+        self.timeline.report_order(order, now_ns, revision=replace.revision)
         self._floor.try_trade(order, now_ns)
 
     def _reject(
@@ -250,7 +250,7 @@ class PaperExchange:
             account=self.timeline.account,
             replace_revision=revision,
         )
-        self.timeline.tell(reject, plan, now_ns)
+        self.timeline.report(reject, plan, now_ns)
 
     def _plan(self, order: Order) -> Plan:
         parts = find_client_order_id(order.client_order_id)

@@ -14,7 +14,7 @@ from .reports import make_update
 from .scenarios import Plan
 
 Report = OrderUpdate | Fill | Correction | Reject
-Deed = Callable[[int], None]
+Action = Callable[[int], None]
 """Called with the time at which it was due."""
 
 
@@ -31,48 +31,48 @@ class Timeline:
         self.account = account
         self.is_dead = False
         self.lost_reports = 0
-        self._deeds: list[tuple[int, int, Deed]] = []
+        self._actions: list[tuple[int, int, Action]] = []
         self._reports: list[tuple[int, int, Report]] = []
         self._number = 0
-        self._mute_until_ns = 0
+        self._dropped_until_ns = 0
 
-    def schedule(self, due_ns: int, deed: Deed) -> None:
+    def schedule(self, due_ns: int, action: Action) -> None:
         """Have something done at a time."""
         self._number += 1
-        heapq.heappush(self._deeds, (due_ns, self._number, deed))
+        heapq.heappush(self._actions, (due_ns, self._number, action))
 
-    def run_deeds(self, now_ns: int) -> None:
+    def run_due(self, now_ns: int) -> None:
         """Do what is due, and what becomes due by it."""
-        while self._deeds and self._deeds[0][0] <= now_ns:
-            due_ns, _, deed = heapq.heappop(self._deeds)
-            deed(due_ns)
+        while self._actions and self._actions[0][0] <= now_ns:
+            due_ns, _, action = heapq.heappop(self._actions)
+            action(due_ns)
 
-    def tell(self, report: Report, plan: Plan, now_ns: int, delay_ms: int = 0) -> None:
+    def report(self, report: Report, plan: Plan, now_ns: int, delay_ms: int = 0) -> None:
         """Report something, as late as the plan of its order says. A mute platform swallows it."""
         if self.is_dead:
             return
-        if now_ns < self._mute_until_ns:
+        if now_ns < self._dropped_until_ns:
             self.lost_reports += 1
             return
         self._number += 1
         due_ns = now_ns + (plan.report_after_ms + delay_ms) * NS_PER_MS
         heapq.heappush(self._reports, (due_ns, self._number, report))
 
-    def tell_order(
+    def report_order(
         self, order: PaperOrder, now_ns: int, *, revision: int = 0, text: str = "", delay_ms: int = 0
     ) -> None:
         """Report an order as it stands."""
         update = make_update(self.platform, self.account, order, now_ns, revision, text)
-        self.tell(update, order.plan, now_ns, delay_ms)
+        self.report(update, order.plan, now_ns, delay_ms)
 
-    def take_reports(self, now_ns: int) -> list[Report]:
+    def pop_reports(self, now_ns: int) -> list[Report]:
         """Reports that are due, in their order of delivery."""
         due = []
         while self._reports and self._reports[0][0] <= now_ns:
             due.append(heapq.heappop(self._reports)[2])
         return due
 
-    def follow_names(self, renamed: Mapping[str, str]) -> None:
+    def rename_symbols(self, renamed: Mapping[str, str]) -> None:
         """What is still to be told is of the contracts of before."""
         self._reports = [
             (due_ns, number, structs.replace(report, symbol=renamed.get(report.symbol, report.symbol)))
@@ -83,14 +83,14 @@ class Timeline:
 
     def next_due_ns(self) -> int | None:
         """When something is to be done or told next, None = never."""
-        return min((queue[0][0] for queue in (self._deeds, self._reports) if queue), default=None)
+        return min((queue[0][0] for queue in (self._actions, self._reports) if queue), default=None)
 
-    def mute_until(self, until_ns: int) -> None:
+    def drop_reports_until(self, until_ns: int) -> None:
         """Nothing that happens before is ever told."""
-        self._mute_until_ns = max(self._mute_until_ns, until_ns)
+        self._dropped_until_ns = max(self._dropped_until_ns, until_ns)
 
     def die(self) -> None:
         """End everything."""
         self.is_dead = True
         self._reports.clear()
-        self._deeds.clear()
+        self._actions.clear()

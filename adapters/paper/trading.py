@@ -42,15 +42,15 @@ class TradingFloor:
         self._quotes: dict[str, Quote] = {}
         self._live: dict[str, dict[str, PaperOrder]] = {}
 
-    def admit(self, order: PaperOrder) -> None:
+    def add_live(self, order: PaperOrder) -> None:
         """List a live order; a dated one ends at its time."""
         self._live.setdefault(order.symbol, {})[order.platform_order_id] = order
         if order.time_in_force is TimeInForce.GTD:
             self._timeline.schedule(order.good_till_ns, lambda at_ns: self.end(order, LegState.EXPIRED, at_ns))
 
-    def enter(self, order: PaperOrder, now_ns: int) -> None:
+    def match_new(self, order: PaperOrder, now_ns: int) -> None:
         """A new order meets the market; IOC and FOK are over at once, filled or not."""
-        self.admit(order)
+        self.add_live(order)
         if order.time_in_force is TimeInForce.FOK and not self._can_fill_whole(order):
             self.end(order, LegState.CANCELLED, now_ns, "fill or kill: not all lots could trade")
             return
@@ -67,7 +67,7 @@ class TradingFloor:
         for order in self.live_orders(symbol):
             self.try_trade(order, now_ns)
 
-    def follow_names(self, renamed: Mapping[str, str]) -> None:
+    def rename_symbols(self, renamed: Mapping[str, str]) -> None:
         """Orders have other symbols now; the quotes of before are those of the old contracts."""
         self._live = {}
         for order in self._book.orders.values():
@@ -158,7 +158,7 @@ class TradingFloor:
             return
         order.state = state
         self._retire(order, now_ns)
-        self._timeline.tell_order(order, now_ns, text=text)
+        self._timeline.report_order(order, now_ns, text=text)
 
     def expire_day_orders(self, now_ns: int) -> None:
         """The trading day is over."""
@@ -219,10 +219,10 @@ class TradingFloor:
             self._book.touch_order(order)
         plan = order.plan
         if not plan.silent_fills:
-            self._timeline.tell(fill, plan, now_ns, late_ms)
+            self._timeline.report(fill, plan, now_ns, late_ms)
             if plan.duplicate:
-                self._timeline.tell(fill, plan, now_ns, late_ms + SECOND_REPORT_MS)
-            self._timeline.tell_order(order, now_ns, delay_ms=late_ms)
+                self._timeline.report(fill, plan, now_ns, late_ms + SECOND_REPORT_MS)
+            self._timeline.report_order(order, now_ns, delay_ms=late_ms)
         self.after_trade(order, execution, now_ns)
 
     def _retire(self, order: PaperOrder, now_ns: int) -> None:
@@ -230,4 +230,4 @@ class TradingFloor:
         self._live[order.symbol].pop(order.platform_order_id, None)
         self._book.touch_order(order)
         if len(self._book.orders) > 2 * _KEEP_ENDED:
-            self._book.forget_ended(_KEEP_ENDED)
+            self._book.drop_ended(_KEEP_ENDED)

@@ -153,13 +153,13 @@ class ReplayAdapter(Adapter):
         self._recordings = [file.open() for file in self._settings.files]
         own = [isinstance(recording, OwnRecording) for recording in self._recordings]
         if any(own) and not all(own):
-            # Own ticks are complete; carrying other files' sides into them would say what nobody has seen.
+            # Own ticks are complete; carrying other files' sides into them would invent data.
             raise ConfigError(f"platform {self.feed.name!r}: own recordings and other files at once; replay them apart")
         self._is_complete = all(own)
         for recording in self._recordings:
             # A clock that is only assumed moves every tick by hours without a sign of it.
-            say = self._log.warning if "assumed" in recording.clock else self._log.info
-            say("recording opened", file=str(recording.path), format=recording.format, clock=recording.clock)
+            write = self._log.warning if "assumed" in recording.clock else self._log.info
+            write("recording opened", file=str(recording.path), format=recording.format, clock=recording.clock)
 
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         self._symbols = symbols

@@ -26,7 +26,7 @@ from .link import SimulatedLink
 from .market import MarketShape, SimulatedMarket
 
 _BATCH_TICKS: Final = 4096
-_SCRIPT_LOOK_S: Final = 0.05
+_SCRIPT_CHECK_S: Final = 0.05
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -46,13 +46,15 @@ class Lie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             except ValueError:
                 raise ValueError(f"expiry was {self.expiry!r}, must be a day; write 2027-03-18") from None
 
-    def tell(self, instrument: Instrument) -> Instrument:
+    def apply(self, instrument: Instrument) -> Instrument:
         """The description with the wrong values in it."""
-        told = {name: getattr(self, name) for name in ("tick_size", "lot_step", "point_value", "currency")}
+        wrong = {name: getattr(self, name) for name in ("tick_size", "lot_step", "point_value", "currency")}
         if self.expiry is not None:
             noon = datetime.combine(date.fromisoformat(self.expiry), time_of_day(12), UTC)
-            told["expiry_ns"] = int(noon.timestamp()) * NS_PER_S
-        return msgspec.structs.replace(instrument, **{name: value for name, value in told.items() if value is not None})
+            wrong["expiry_ns"] = int(noon.timestamp()) * NS_PER_S
+        return msgspec.structs.replace(
+            instrument, **{name: value for name, value in wrong.items() if value is not None}
+        )
 
 
 class SimulatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +101,7 @@ class SimulatorAdapter(Adapter):
         chosen = self._settings
         described = describe_from_catalog(symbols, self.catalog, self.sessions)
         self.instruments = tuple(
-            chosen.lies[name].tell(each) if name in chosen.lies else each for name, each in described.items()
+            chosen.lies[name].apply(each) if name in chosen.lies else each for name, each in described.items()
         )
         known = self._market
         if not chosen.ticks_per_s or (known is not None and _walks(before) == _walks(symbols)):
@@ -111,14 +113,14 @@ class SimulatorAdapter(Adapter):
         if known is not None:
             ids = {walk: symbol_id for symbol_id, walk in _walks(before).items()}
             moved = {symbol_id: ids[walk] for symbol_id, walk in _walks(symbols).items() if walk in ids}
-            self._market.take_over(known, moved)
+            self._market.continue_from(known, moved)
 
     def poll(self, timeout_s: float) -> int:
         talks = self._link.check()
         scripted = self._publish_script()
         if scripted or not talks or self._market is None:
             if not scripted:
-                self.wait(min(timeout_s, _SCRIPT_LOOK_S))
+                self.wait(min(timeout_s, _SCRIPT_CHECK_S))
             return scripted
         now_ns = time.time_ns()
         wait_ns = self._market.next_event_ns - now_ns
@@ -135,7 +137,7 @@ class SimulatorAdapter(Adapter):
         self._market = None
 
     def _publish_script(self) -> int:
-        quotes = [quote for quote in self._link.take_quotes() if quote[0] in self._ids]
+        quotes = [quote for quote in self._link.pop_quotes() if quote[0] in self._ids]
         if not quotes:
             return 0
         ticks = empty_ticks(len(quotes))

@@ -20,7 +20,7 @@ from msgspec import Struct
 from ...core.errors import ConfigError
 from ..base import LinkLostError
 
-_LOOK_EVERY_S: Final = 0.05
+_CHECK_EVERY_S: Final = 0.05
 Number = float | None
 
 
@@ -43,13 +43,13 @@ class SimulatedLink:
         self._path = folder / f"{name}.platform.json"
         self._state = SimulatedState()
         self._content = b""
-        self._look_at_s = 0.0
+        self._next_check_s = 0.0
         self._connected = False
         self._published = b""
 
     def connect(self) -> None:
         """Raises LinkLostError or, for a refused login, ConfigError."""
-        self._look(now=True)
+        self._reload(now=True)
         if not self._state.running:
             raise LinkLostError("the simulated platform is not running")
         if not self._state.accepts_login:
@@ -58,12 +58,12 @@ class SimulatedLink:
 
     def check(self) -> bool:
         """Whether the platform talks. Raises LinkLostError when it has gone."""
-        self._look()
+        self._reload()
         if self._connected and not self._state.running:
             raise LinkLostError("the simulated platform has ended")
         return not self._state.mute
 
-    def take_quotes(self) -> tuple[tuple[str, Number, Number, Number, Number], ...]:
+    def pop_quotes(self) -> tuple[tuple[str, Number, Number, Number, Number], ...]:
         """The scripted quotes, each version of the file once."""
         if self._published == self._content:
             return ()
@@ -74,11 +74,11 @@ class SimulatedLink:
         """The session is over."""
         self._connected = False
 
-    def _look(self, *, now: bool = False) -> None:
+    def _reload(self, *, now: bool = False) -> None:
         now_s = time.monotonic()
-        if not now and now_s < self._look_at_s:
+        if not now and now_s < self._next_check_s:
             return
-        self._look_at_s = now_s + _LOOK_EVERY_S
+        self._next_check_s = now_s + _CHECK_EVERY_S
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:

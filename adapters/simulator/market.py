@@ -135,7 +135,7 @@ class SimulatedMarket:
         # Compiled now: an adapter that compiles after its first sign of life looks as if it hung.
         self.generate(start_ns, np.zeros(0, TICK_DTYPE))
 
-    def take_over(self, before: SimulatedMarket, moved: Mapping[int, int]) -> None:
+    def continue_from(self, before: SimulatedMarket, moved: Mapping[int, int]) -> None:
         """Go on where `before` stood, with the walks of the same symbols.
 
         Args:

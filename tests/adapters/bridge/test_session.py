@@ -286,4 +286,4 @@ def test_ticks_before_hello_are_a_breach():
     buffer.space()[: len(data)] = data
     buffer.received(len(data))
     with pytest.raises(FrameError, match="ticks came before hello"):
-        buffer.take_message()
+        buffer.pop_message()
