@@ -1,4 +1,4 @@
-"""What is counted of a bridge's sessions, and said in the log once."""
+"""Counters of a bridge's sessions, with one log line for each new fault."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _CLOCK_LIMIT_NS: Final = NS_PER_S
 
 
 class BridgeCounters:
-    """The counters of an adapter's page that only a bridged platform has."""
+    """The counters that only a bridged platform has."""
 
     def __init__(self, page: CountersPage, log: Log, *, shows_link: bool = True) -> None:
-        """`shows_link`: clocks and queue of this bridge are shown, not those of another one of the same platform."""
+        """`shows_link`: publish clock and queue of this bridge. False where the platform's other bridge does."""
         self._symbols_refused = page.counter("bridge_symbols_refused")
         self._gaps = page.counter("bridge_gaps")
         self.commands_unanswered = page.counter("bridge_commands_unanswered")
@@ -50,7 +50,7 @@ class BridgeCounters:
         self.begin_session()
 
     def begin_session(self) -> None:
-        """The session's own counts begin at 0 again."""
+        """Reset the counts that are of one session."""
         self._refused = 0
         self._gated = 0
         self._unanswered = 0
@@ -59,13 +59,13 @@ class BridgeCounters:
         self._clock_reported = False
 
     def report_answers(self, answers: BridgeSymbols, names: Collection[str], unnamed: int) -> dict[str, str]:
-        """Say and count which symbols have no data, and which of `names` do not go on where they ended.
+        """Log and count the symbols without data, and those of `names` whose ticks may have a gap.
 
         Args:
-            unnamed: symbols that the platform has no name for.
+            unnamed: number of symbols that the platform has no name for.
 
         Returns:
-            Symbols without data, and why.
+            Symbols without data, with the reason.
         """
         refusals = answers.refusals()
         self._symbols_refused.set(len(refusals) + unnamed)
@@ -80,7 +80,7 @@ class BridgeCounters:
         return refusals
 
     def update(self, session: BridgeSession, intake: TickIntake) -> None:
-        """Take over what has changed; cheap when nothing has."""
+        """Add what has changed since the last call; cheap when nothing has."""
         if intake.refused != self._refused:
             self._ticks_refused.add(intake.refused - self._refused)
             self._refused = intake.refused

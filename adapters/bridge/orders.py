@@ -1,4 +1,4 @@
-"""Commands, refusals and snapshots between the gateway and a bridge. Pure."""
+"""Conversion of commands, rejects and snapshots between the gateway and a bridge. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .session import ClockOffset
 
 
 def make_place(order: Order, clock: ClockOffset) -> Place:
-    """The command for a bridge: its time limit by the bridge's clock, and names for the stop and target it may get."""
+    """Return the bridge's command: time limit by the bridge's clock, client order ids for its stop and target."""
     parts = find_client_order_id(order.client_order_id)
     children = {OrderRole.STOP_LOSS: order.stop_loss, OrderRole.TAKE_PROFIT: order.take_profit}
     stop_loss_id, take_profit_id = (
@@ -44,7 +44,7 @@ def make_place(order: Order, clock: ClockOffset) -> Place:
 
 
 def make_refusal(command: Command, text: str) -> Reject:
-    """Says that a command did not go out. For a cancel or replace the code leaves its order alive."""
+    """Return the reject of a command that was not sent. For a cancel or replace, its code leaves the order alive."""
     code = RejectCode.LINK_DOWN
     if isinstance(command, Cancel):
         code = RejectCode.CANCEL_REJECTED
@@ -61,7 +61,7 @@ def make_refusal(command: Command, text: str) -> Reject:
 
 
 def make_incomplete_snapshot(request: SnapshotRequest) -> Snapshot:
-    """Nothing could be read in time: it proves neither presence nor absence."""
+    """Return an empty, incomplete snapshot: it proves neither that something is there nor that it is not."""
     platform, account = request.platform, request.account
     return Snapshot(
         request_id=request.request_id,
@@ -75,7 +75,11 @@ def make_incomplete_snapshot(request: SnapshotRequest) -> Snapshot:
 
 
 def check_snapshot(snapshot: Snapshot, platform: str, account: str) -> None:
-    """Raises FrameError when a part of it is of another platform or account: money would be counted twice."""
+    """Check that all parts are of this platform and account; others would be booked to the wrong account.
+
+    Raises:
+        FrameError: a part is not.
+    """
     parts: list[Snapshot | Positions | WorkingOrders | Executions | Account | Fill] = [
         snapshot,
         snapshot.positions,

@@ -1,4 +1,4 @@
-"""What a bridge was asked to send, and what it has answered."""
+"""The symbols subscribed at a bridge, and its answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ _NO_ANSWER: Final = "the bridge has not answered yet; it counts as soon as it do
 
 
 class BridgeSymbols:
-    """The subscription of one session. A symbol's ticks pass once its answer has come, for those before it in the
-    stream may be of the contract that it stood for until then.
+    """The subscription of one session.
+
+    A symbol's ticks pass once its answer has arrived: earlier ticks in the stream may be of the contract that the symbol
+    stood for before.
     """
 
     def __init__(self, intake: TickIntake) -> None:
@@ -31,10 +33,10 @@ class BridgeSymbols:
         intake.forbid_all()
 
     def make_subscribe(self, symbols: Sequence[Symbol], names: Mapping[str, str]) -> Subscribe:
-        """What to send to the bridge; `sent` must be called with its number.
+        """Return the message to send to the bridge; call `sent` with its sequence number.
 
         Args:
-            names: the platform's own name of each symbol; those without one are not asked for.
+            names: the platform's own name of each symbol; symbols without one are not subscribed.
         """
         before, answers = self._wanted, self._answers
         self.by_id = {symbol.id: symbol for symbol in symbols if symbol.name in names}
@@ -43,7 +45,7 @@ class BridgeSymbols:
         for symbol_id, symbol in self.by_id.items():
             name = names[symbol.name]
             known = before.get(symbol_id)
-            # The times of another contract's ticks mean nothing for this one.
+            # Resets the newest time when the symbol now means another contract: resuming there would skip or repeat.
             after_ns, after_count = self._intake.begin_symbol(symbol_id, f"{symbol.name}={name}")
             self._wanted[symbol_id] = WantedSymbol(
                 symbol_id=symbol_id,
@@ -53,17 +55,17 @@ class BridgeSymbols:
                 after_count=after_count,
             )
             if known is not None and known.platform_symbol == name and symbol_id in answers:
-                self._apply_answer(answers[symbol_id])  # goes on without a pause
+                self._apply_answer(answers[symbol_id])  # unchanged: its ticks continue without a pause
                 self._continued.add(symbol_id)
         return Subscribe(symbols=tuple(self._wanted.values()))
 
     def sent(self, seq: int) -> None:
-        """The subscribe message has this number: answers to earlier ones count no more."""
+        """Set the number of the subscribe message; answers to earlier ones are ignored from now on."""
         self._seq = seq
         self._awaited = set(self._wanted)
 
     def apply_answers(self, answer: Subscribed) -> set[str]:
-        """Answers of the bridge; the symbols, by our name, that they are for."""
+        """Apply the bridge's answers; returns our names of the symbols that they are for."""
         if answer.subscribe_seq != self._seq:
             return set()
         wanted = [each for each in answer.symbols if each.symbol_id in self._wanted]
@@ -74,11 +76,11 @@ class BridgeSymbols:
 
     @property
     def complete(self) -> bool:
-        """Whether every symbol has its answer."""
+        """Whether every symbol has an answer."""
         return not self._awaited
 
     def refusals(self) -> dict[str, str]:
-        """Symbols without data, by our name, and why."""
+        """Return the symbols without data, by our name, with the reason."""
         reasons = {}
         for symbol_id, wanted in self._wanted.items():
             answer = self._answers.get(symbol_id)
@@ -88,7 +90,7 @@ class BridgeSymbols:
         return reasons
 
     def gaps(self) -> dict[str, str]:
-        """Symbols whose ticks do not go on, or not yet, where they ended, by our name, and what the bridge says."""
+        """Return the symbols whose ticks may have a gap since the last session, by our name, with the bridge's text."""
         return {
             self._wanted[symbol_id].symbol: answer.text
             for symbol_id, answer in self._answers.items()
@@ -97,7 +99,7 @@ class BridgeSymbols:
         }
 
     def instruments(self, *, tradable: bool) -> tuple[Instrument, ...]:
-        """What the platform says of each symbol that it gives; `tradable`: of those alone that take orders."""
+        """Return the platform's description of each symbol with data; `tradable`: only of those that accept orders."""
         return tuple(
             msgspec.structs.replace(answer.instrument, contract=self.by_id[symbol_id].contract)
             for symbol_id, answer in self._answers.items()
@@ -112,7 +114,7 @@ class BridgeSymbols:
             self._intake.allow(answer.symbol_id)
 
     def _refusal(self, answer: SubscribedSymbol) -> str:
-        """Why this is no data for the symbol; empty when it is."""
+        """Return why this answer gives no data for the symbol; empty when it does."""
         if not answer.accepted or answer.instrument is None:
             return answer.text or "refused without a reason"
         wanted = self._wanted[answer.symbol_id]
