@@ -59,7 +59,7 @@ class BridgeConnection:
             if count:
                 self._buffer.received(count)
                 self.session.heard(now_ns)
-                published = self._process_buffer(handle)
+                published = self._digest(handle)
             self.session.check(self._intake.received, now_ns, time.time_ns())
         except FrameError as error:
             self._decode_errors.add()
@@ -97,7 +97,7 @@ class BridgeConnection:
             raise LinkLostError("the bridge has closed the connection")
         return count
 
-    def _process_buffer(self, handle: Callable[[FromBridge], None]) -> int:
+    def _digest(self, handle: Callable[[FromBridge], None]) -> int:
         buffer, intake, session = self._buffer, self._intake, self.session
         published = 0
         # Frames are used up strictly in order, ticks by the kernel and messages here: a message such as the answer to a

@@ -18,8 +18,8 @@ _NO_ANSWER: Final = "the bridge has not answered yet; it counts as soon as it do
 class BridgeSymbols:
     """The subscription of one session.
 
-    A symbol's ticks pass once its answer has arrived: earlier ticks in the stream may be of the contract that the symbol
-    stood for before.
+    A symbol's ticks pass once its answer has arrived: earlier ticks in the stream may be of the contract that the
+    symbol stood for before.
     """
 
     def __init__(self, intake: TickIntake) -> None:
