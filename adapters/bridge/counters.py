@@ -1,13 +1,15 @@
-"""Counters of a bridge's sessions, with one log line for each new fault."""
+"""Counters of a bridge's sessions, and their lines in the log."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Final
 
 from ...core.logs import Log
 from ...shm.counters import CountersPage
 from ...shm.durations import NS_PER_MS, NS_PER_S
+from .messages import BridgeHello, Notice
 from .session import BridgeSession
 from .symbols import BridgeSymbols
 from .ticks import TickIntake
@@ -26,6 +28,7 @@ BRIDGE_COUNTERS: Final = (
     "bridge_busy_ms",
 )
 _CLOCK_LIMIT_NS: Final = NS_PER_S
+_NOTICE_EVERY_NS: Final = NS_PER_S
 
 
 class BridgeCounters:
@@ -47,6 +50,7 @@ class BridgeCounters:
         self._busy = page.counter("bridge_busy_ms")
         self._shows_link = shows_link
         self._log = log
+        self._notice_due_ns = 0
         self.begin_session()
 
     def begin_session(self) -> None:
@@ -78,6 +82,29 @@ class BridgeCounters:
                 self._gaps.add()
                 self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
         return refusals
+
+    def log_hello(self, hello: BridgeHello, wanted_account: str | None, *, wants_orders: bool) -> None:
+        """Log what the bridge is connected to, and what keeps its platform from trading."""
+        self._log.info(
+            "bridge is there", platform_version=hello.platform_version, text=hello.text, details=dict(hello.details)
+        )
+        if not hello.data_up or not (hello.orders_up or not wants_orders):
+            self._log.warning("platform is not fit", data=hello.data_up, orders=hello.orders_up, reason=hello.text)
+        if hello.choose_account(wanted_account) is None:
+            self._log.warning(
+                "no account to trade",
+                wanted=wanted_account,
+                accounts=[each.name for each in hello.accounts],
+                cure="log in to it at the platform, or name one of these in settings.account",
+            )
+
+    def log_notice(self, notice: Notice) -> None:
+        """Log a notice of the bridge, one a second at most."""
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._notice_due_ns:
+            self._notice_due_ns = now_ns + _NOTICE_EVERY_NS
+            write = {"info": self._log.info, "warning": self._log.warning, "error": self._log.error}[notice.level]
+            write("the bridge says", text=notice.text)
 
     def update(self, session: BridgeSession, intake: TickIntake) -> None:
         """Add what has changed since the last call; cheap when nothing has."""

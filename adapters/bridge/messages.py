@@ -94,6 +94,12 @@ class BridgeHello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown
     text: Text = ""
     details: Annotated[dict[str, Text], Meta(max_length=50)] = {}
 
+    def choose_account(self, name: str | None) -> BridgeAccount | None:
+        """Return the account of this name, without a name the only one; None when there is none to choose."""
+        if not name and len(self.accounts) == 1:
+            return self.accounts[0]
+        return next((each for each in self.accounts if each.name == name), None)
+
 
 class WantedSymbol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`after_ns`, `after_count`: newest `ts_event_ns` received, and how many ticks had it; 0 = start with new ticks."""

@@ -1,28 +1,20 @@
-"""Conversion of commands, rejects and snapshots between the gateway and a bridge. Pure."""
+"""Commands to a bridge, and the rejects of those that were not sent. Pure."""
 
 from __future__ import annotations
 
 import msgspec
 
 from ...core.messages import (
-    Account,
     Cancel,
-    Executions,
-    Fill,
     Order,
     OrderRole,
-    Positions,
     Reject,
     RejectCode,
     Replace,
-    Snapshot,
-    SnapshotRequest,
-    WorkingOrders,
     client_order_id,
     find_client_order_id,
 )
 from ..base import Command
-from .frames import FrameError
 from .messages import Place
 from .session import ClockOffset
 
@@ -58,39 +50,3 @@ def make_refusal(command: Command, text: str) -> Reject:
         account=command.account,
         replace_revision=command.revision if isinstance(command, Replace) else 0,
     )
-
-
-def make_incomplete_snapshot(request: SnapshotRequest) -> Snapshot:
-    """Return an empty, incomplete snapshot: it proves neither that something is there nor that it is not."""
-    platform, account = request.platform, request.account
-    return Snapshot(
-        request_id=request.request_id,
-        platform=platform,
-        account=account,
-        positions=Positions(platform=platform, account=account, rows=()),
-        working_orders=WorkingOrders(platform=platform, account=account, rows=()),
-        executions=Executions(platform=platform, account=account, rows=(), from_ns=request.executions_from_ns),
-        complete=False,
-    )
-
-
-def check_snapshot(snapshot: Snapshot, platform: str, account: str) -> None:
-    """Check that all parts are of this platform and account; others would be booked to the wrong account.
-
-    Raises:
-        FrameError: a part is not.
-    """
-    parts: list[Snapshot | Positions | WorkingOrders | Executions | Account | Fill] = [
-        snapshot,
-        snapshot.positions,
-        snapshot.working_orders,
-        snapshot.executions,
-        *snapshot.executions.rows,
-    ]
-    if snapshot.funds is not None:
-        parts.append(snapshot.funds)
-    for part in parts:
-        if (part.platform, part.account) != (platform, account):
-            raise FrameError(
-                f"a part of the snapshot was of {part.platform}|{part.account}, asked for was {platform}|{account}"
-            )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from ...core.errors import ConfigError
+from ...core.instruments.refusals import SymbolRefused
+from ...core.logs import Log
 from ...core.messages import Instrument
 from ...shm.symbols import Symbol
 from .messages import Subscribe, Subscribed, SubscribedSymbol, WantedSymbol
@@ -122,3 +125,30 @@ class BridgeSymbols:
         if given != (wanted.symbol, wanted.platform_symbol):
             return f"asked for was {wanted.platform_symbol!r}, the bridge gives {given[1]!r} for {given[0]}"
         return ""
+
+
+def name_symbols(
+    symbols: Sequence[Symbol], name_of: Callable[[Symbol], str], platform: str, log: Log
+) -> dict[str, str]:
+    """Return the platform's name of each symbol that has one there; the others are logged.
+
+    Args:
+        name_of: the platform's name of a symbol; raises SymbolRefused when there is none.
+
+    Raises:
+        ConfigError: two symbols have the same name at the platform; its ticks could be of either.
+    """
+    names: dict[str, str] = {}
+    for symbol in symbols:
+        try:
+            name = name_of(symbol)
+        except SymbolRefused as refusal:
+            log.warning("symbol without a name at the platform", symbol=symbol.name, reason=str(refusal))
+            continue
+        if name in names.values():
+            raise ConfigError(
+                f"platform {platform!r}: {name!r} would be two of our symbols, {symbol.name} the second; "
+                "correct settings.names or the symbol mappings"
+            )
+        names[symbol.name] = name
+    return names

@@ -23,12 +23,10 @@ from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
 from ..base import LinkLostError
 from ..bridge.adapter import BridgeAdapter
-from ..bridge.counters import BridgeCounters
 from ..bridge.messages import BridgeAccount, BridgeHello
 from ..bridge.process import BridgeFiles
 from ..bridge.quote_hours import QuoteHours
 from ..bridge.settings import BridgeSettings
-from ..bridge.ticks import TickIntake
 from ..feed import TickFeed
 from .settings import MAX_SYMBOL_CHARACTERS, Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings
 
@@ -71,11 +69,8 @@ class Mt5Adapter(BridgeAdapter):
         super().__init__(feed, settings)
         if self.settings.ticks_port is None:
             return
-        side = type(self)(feed, {**settings, "port": self.settings.ticks_port, "ticks_port": None})
-        self._ticks_side, self._beside, side._beside = side, (side,), (self,)
-        self._gives_ticks = False
-        self._intake = TickIntake(feed.platform)  # its bridge sends none, and resumes none
-        self._counters = BridgeCounters(feed.counters, self._log, shows_link=False)
+        self._ticks_side = type(self)(feed, {**settings, "port": self.settings.ticks_port, "ticks_port": None})
+        self.get_ticks_from(self._ticks_side)
 
     def connect(self) -> None:
         self.close()
