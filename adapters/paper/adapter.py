@@ -1,6 +1,6 @@
-"""Paper mode of any adapter: its live data, simulated fills.
+"""Paper mode of any adapter: its live market data with simulated fills.
 
-The adapter inside keeps its four market-data methods; its orders, should it have any, are never reached.
+The wrapped adapter is used for market data only; its `execute` and `snapshot` are never called.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from ...core.errors import ConfigError
-from ...core.messages import Cancel, Instrument, Order, Snapshot, SnapshotRequest
+from ...core.messages import Cancel, Instrument, Order, Replace, Snapshot, SnapshotRequest
 from ...shm.durations import NS_PER_S
 from ...shm.reader import TickReader
 from ...shm.symbols import Symbol
@@ -34,24 +34,24 @@ _QUOTED: Final = int(TickFlag.BID | TickFlag.ASK)
 
 
 def paper_account_name(platform: str) -> str:
-    """The account's name: nobody can take it for a real one."""
+    """Return the account's name, which cannot be mistaken for a real one."""
     return f"PAPER-{platform}"
 
 
 class PaperAdapter(Adapter):
-    """Wraps another adapter and trades its quotes. The account is a file, and outlives the process.
+    """Wraps another adapter and trades against its quotes. The account is a file, and survives the process.
 
-    It meets each tick of the symbols that have live orders, read from the adapter's own ring; a batch that is larger
-    than the ring is the only way to miss some, and is counted.
+    Live orders are matched against every tick of their symbol, read from the adapter's own ring. Ticks are missed, and
+    counted, only when one batch is larger than the ring.
     """
 
     def __init__(self, inner: Adapter, settings: PaperSettings, account_path: Path) -> None:
         """
         Args:
-            account_path: the account's file; made when it is not there.
+            account_path: the account's file; created when it is missing.
 
         Raises:
-            ConfigError: the account's file is damaged, or is that of another kind of account.
+            ConfigError: the account's file is damaged, or of another mode or currency.
         """
         super().__init__(inner.feed, {})
         self._inner = inner
@@ -108,13 +108,13 @@ class PaperAdapter(Adapter):
         return published
 
     def _apply_instruments(self) -> None:
-        """What the platform itself says counts: paper must refuse what real orders would."""
+        """Use the platform's own description of its instruments, so that paper refuses what real orders would."""
         self._from_platform = self._inner.instruments
         self._instruments.clear()
         self._instruments.update(self._described)
-        for said in self._from_platform:
-            if said.symbol in self._described:
-                self._instruments[said.symbol] = _complete(said, self._described[said.symbol])
+        for each in self._from_platform:
+            if each.symbol in self._described:
+                self._instruments[each.symbol] = _complete(each, self._described[each.symbol])
         self._exchange.apply_rolls()
         self._store.save(self._exchange.book)
         self.account = self._describe_account()
@@ -129,13 +129,14 @@ class PaperAdapter(Adapter):
     def execute(self, command: Command) -> None:
         self._follow_market()
         now_ns = time.time_ns()
-        if isinstance(command, Order):
-            self._refresh_quote(command.symbol, now_ns)
-            self._exchange.place(command, now_ns)
-        elif isinstance(command, Cancel):
-            self._exchange.cancel(command, now_ns)
-        else:
-            self._exchange.replace(command, now_ns)
+        match command:
+            case Order():
+                self._refresh_quote(command.symbol, now_ns)
+                self._exchange.place(command, now_ns)
+            case Cancel():
+                self._exchange.cancel(command, now_ns)
+            case Replace():
+                self._exchange.replace(command, now_ns)
         self._advance_and_report()
 
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
@@ -147,13 +148,13 @@ class PaperAdapter(Adapter):
         return self._exchange.snapshot(request, now_ns)
 
     def _advance_and_report(self) -> None:
-        """Let what is due happen, write it down, then tell it: what was told must be true after a crash, too."""
+        """Run what is due, save it, then report it. Saved first: what was reported must still be true after a crash."""
         now_ns = time.time_ns()
         exchange = self._exchange
         exchange.advance(now_ns)
         self._store.save(exchange.book)
         if exchange.timeline.is_dead:
-            os._exit(_DEATH_EXIT_CODE)  # as a crash would: nothing is flushed, closed or said
+            os._exit(_DEATH_EXIT_CODE)  # like a crash: nothing is flushed, closed or reported
         self._muted.set(exchange.timeline.lost_reports)
         self._trades.set(len(exchange.book.executions))
         if self.orders is not None:
@@ -161,13 +162,13 @@ class PaperAdapter(Adapter):
                 self.orders.report(report)
 
     def _follow_market(self) -> None:
-        """Show the exchange each new tick of the symbols that have live orders."""
+        """Pass each new tick of the symbols with live orders to the exchange."""
         while self._reader.ready():
-            # An order may rest on a contract that is not subscribed at the moment: it waits for its quotes.
+            # The symbol of a live order may be unsubscribed at the moment (a roll): the order waits for its quotes.
             names = self._exchange.symbols_with_orders() & self._symbols.keys()
             wanted = {self._symbols[name].id: self._symbols[name] for name in names}
             batches = [view[np.isin(view["symbol"], list(wanted))] for view in self._reader.views()]
-            self._reader.confirm()  # this thread writes the ring: nothing is overwritten meanwhile
+            self._reader.confirm()  # this thread is the ring's writer, so nothing was overwritten meanwhile
             now_ns = time.time_ns()
             for batch in batches:
                 for tick in batch:
@@ -182,7 +183,7 @@ class PaperAdapter(Adapter):
             row = self.feed.writer.board_row(symbol.id)
         except ValueError as error:
             raise ConfigError(f"paper orders need quote boards: {error}; set board_rows above {symbol.id}") from error
-        # Shown once only: what has traded against a quote is gone until the next one.
+        # Each quote is used once: lots that have traded against it are gone until the next quote.
         if int(row["seq"][0]) > self._shown_seq.get(name, 0):
             self._show_tick(symbol, row[0], now_ns, must_be_quote=False)
 
@@ -195,11 +196,11 @@ class PaperAdapter(Adapter):
             return
         sizes = (float(tick["bid_size"]), float(tick["ask_size"]))
         if math.isnan(bid) and math.isnan(ask):
-            # A feed of trades alone: the last trade is the only price there is.
+            # A feed without quotes: use the last trade's price.
             bid = ask = float(tick["last"])
             sizes = (0.0, 0.0)
         elif must_be_quote and not flags & _QUOTED:
-            return  # a trade repeats the quote of before, whose size may have been used up by now
+            return  # a trade repeats the former quote, whose size may have been traded already
         instrument = self._instruments[symbol.name]
         assert instrument.tick_size is not None
         assert instrument.lot_step is not None
@@ -218,7 +219,8 @@ class PaperAdapter(Adapter):
         )
 
 
-def _complete(said: Instrument, known: Instrument) -> Instrument:
-    """A platform's description, with the catalog's where it says nothing."""
-    told = {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) not in (None, "", 0)}
-    return msgspec.structs.replace(known, **told)
+def _complete(described: Instrument, known: Instrument) -> Instrument:
+    """Fill the gaps of a platform's description from the catalog's."""
+    names = described.__struct_fields__
+    given = {name: value for name in names if (value := getattr(described, name)) not in (None, "", 0)}
+    return msgspec.structs.replace(known, **given)
