@@ -1,4 +1,4 @@
-"""Adapter without a platform: publishes a simulated market in real time. Its orders are paper, unless switched off."""
+"""Adapter without a platform: publishes a simulated market in real time. Its orders are paper orders by default."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Lie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Wrong values in the description of an instrument; None = the right one. `expiry`: a day, such as 2027-03-18."""
+    """Wrong values for an instrument's description; None = the right value. `expiry`: a day, such as 2027-03-18."""
 
     tick_size: Decimal | None = None
     lot_step: Decimal | None = None
@@ -47,7 +47,7 @@ class Lie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"expiry was {self.expiry!r}, must be a day; write 2027-03-18") from None
 
     def apply(self, instrument: Instrument) -> Instrument:
-        """The description with the wrong values in it."""
+        """Return the description with the wrong values in it."""
         wrong = {name: getattr(self, name) for name in ("tick_size", "lot_step", "point_value", "currency")}
         if self.expiry is not None:
             noon = datetime.combine(date.fromisoformat(self.expiry), time_of_day(12), UTC)
@@ -62,10 +62,10 @@ class SimulatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     Attributes:
         seed: same seed, same market.
-        ticks_per_s: of all symbols together, on average; 0 = no market but the quotes of `SimulatedLink`'s file.
+        ticks_per_s: of all symbols together, on average; 0 = only the quotes written to `SimulatedLink`'s file.
         burst_factor, burst_every_s: how much faster bursts are, and how often they come.
-        halt_every_s: how often a symbol falls silent for some seconds.
-        lies: symbol or contract -> what its description says wrongly, to rehearse what is refused then.
+        halt_every_s: how often a symbol halts for some seconds.
+        lies: symbol or contract -> wrong values in its description, to rehearse the refusal of its orders.
     """
 
     seed: int = 1
@@ -77,7 +77,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class SimulatorAdapter(Adapter):
-    """Publishes what its market has due; being late makes a larger batch, never a skipped tick."""
+    """Publishes the ticks that are due; when it is late the batch is larger, and no tick is skipped."""
 
     DEFAULT_ORDERS = "paper"
     OWN_MARKET = True
@@ -107,7 +107,7 @@ class SimulatorAdapter(Adapter):
         if not chosen.ticks_per_s or (known is not None and _walks(before) == _walks(symbols)):
             return
         shape = MarketShape(chosen.ticks_per_s, chosen.burst_factor, chosen.burst_every_s, chosen.halt_every_s)
-        # Each platform gets a market of its own from one seed, as two brokers never quote alike.
+        # Platforms with the same seed get different markets, since two brokers never quote the same.
         seed = chosen.seed * 1000 + int(self.feed.platform)
         self._market = SimulatedMarket(symbols, shape, seed, self.feed.platform, time.time_ns())
         if known is not None:
@@ -153,5 +153,5 @@ class SimulatorAdapter(Adapter):
 
 
 def _walks(symbols: Sequence[Symbol]) -> dict[int, str]:
-    """Whose price is published under each id: a contract's, which keeps it when the universal name moves on."""
+    """Map each id to its price series: that of the contract, which continues when the universal name rolls."""
     return {symbol.id: symbol.contract or symbol.name for symbol in symbols}
