@@ -1,8 +1,8 @@
-"""The contract of an adapter: what differs from platform to platform, and nothing else (docs/adapters.md).
+"""The contract of an adapter: the part that differs from platform to platform (docs/adapters.md).
 
-Everything that is the same for all platforms (ring, symbols, counters, reconnect with back-off, resubscription,
-staleness, heartbeat, the order channel to the gateway) is in `feed.py`, `session.py` and `order_channel.py`. Methods
-are called from one thread, never at the same time. An adapter for market data alone implements four of them.
+The part that is the same for all platforms (ring, symbols, counters, reconnect with back-off, resubscription, stale
+marks, heartbeat, the order link to the gateway) is in `feed.py`, `session.py` and `orders/channel.py`. All methods are
+called from one thread. An adapter for market data alone implements four of them.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ OrderEvent = OrderUpdate | Fill | Correction | Reject | Account
 
 
 class LinkLostError(GatewayError):
-    """The platform is gone or does not answer; the session closes, backs off and connects again."""
+    """The platform is gone or does not answer. The session closes, backs off and reconnects."""
 
 
 class PlatformAccount(Struct, frozen=True, kw_only=True):
-    """The account that a session trades, as the platform itself describes it, and what can be traded there."""
+    """The account that a session trades, as the platform describes it, and the instruments that can be traded on it."""
 
     name: str
     mode: AccountMode
@@ -54,13 +54,13 @@ class PlatformAccount(Struct, frozen=True, kw_only=True):
 
 
 class OrderDesk(Protocol):
-    """What the base gives an adapter for its orders."""
+    """The order side that the base gives an adapter: report events, wait for commands."""
 
     def report(self, event: OrderEvent) -> None:
-        """Tell the gateway what the platform says. Never blocks, never lost; events keep their order.
+        """Report an order event of the platform to the gateway. Never blocks; events keep their order.
 
-        It leaves when the command that brought it has been executed, or else with the session's turn that follows
-        `poll`: together with what else was said meanwhile.
+        Events are sent as one message when the command that caused them has been executed, or after the next `poll`.
+        They wait here while the gateway is away.
 
         Raises:
             ValueError: the event names another platform or account than this session's.
@@ -74,24 +74,24 @@ class Adapter(ABC):
     """One platform. A subclass converts `settings` to a typed struct in `__init__`; ConfigError if it is wrong.
 
     Attributes:
-        feed: where ticks go.
-        capabilities: what orders the platform takes; None = market data only.
-        account: set by `connect` before it returns, when orders are wanted; `subscribe` renews its instruments.
-        instruments: what the platform says of each subscribed symbol, set by `subscribe`; empty = it says nothing.
+        feed: publishes ticks.
+        capabilities: the orders that the platform accepts; None = market data only.
+        account: set by `connect` when orders are wanted; `subscribe` updates its instruments.
+        instruments: the platform's description of each subscribed symbol, set by `subscribe`; empty = none given.
         catalog, sessions: instruments and trading hours, the user's own included; set before `connect`, None = the
             shipped ones.
-        names: how the platform calls each symbol; set before `connect`, None where the mapping has no such platform.
-        orders: where `execute` and `poll` report to; None while orders are off.
+        names: the platform's name of each symbol; set before `connect`, None where the mappings have no such platform.
+        orders: `execute` and `poll` report here; None while orders are off.
     """
 
     OWN_COUNTERS: ClassVar[tuple[str, ...]] = ()
-    """Names of the counters that this adapter adds to those of `feed.COUNTERS`."""
+    """Counters that this adapter adds to `feed.COUNTERS`."""
 
     OWN_MARKET: ClassVar[bool] = False
-    """Whether it makes its market itself: then that has no hours, and its symbols no names but ours."""
+    """True for a simulator or a replay: its market has no trading hours, its symbols no platform names."""
 
     DEFAULT_ORDERS: ClassVar[Literal["none", "paper"]] = "none"
-    """What `orders` in the platform's settings is when it is not written. Real orders are never a default."""
+    """Default of `orders` in the platform's settings. Real orders are never a default."""
 
     capabilities: Capabilities | None = None
     account: PlatformAccount | None = None
@@ -109,20 +109,23 @@ class Adapter(ABC):
         """Open the session with the platform; may block for some seconds.
 
         Raises:
-            LinkLostError: not now; it is tried again after a pause.
-            ConfigError: never, such as a wrong password: trying it again would lock the account. The process ends with
-                exit code 2 and is not restarted.
+            LinkLostError: temporary; the session tries again after a pause.
+            ConfigError: permanent, such as a wrong password: more attempts would lock the account. The process ends
+                with exit code 2 and is not restarted.
         """
 
     @abstractmethod
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
-        """Ask for these symbols' ticks, and no others. Called after each connect with all of them, and again in the
-        same session when one stands for another contract now, or is new, gone or named otherwise.
+        """Subscribe to the ticks of these symbols and unsubscribe all others.
 
-        A universal symbol means its `contract`; where that is empty, a future has none yet, and no ticks. One whose
-        `name` is a contract is heard beside the one in front: the next before a roll, the last after it. When this
-        returns, what is published under a symbol's id is of its contract alone: ticks of the one before, still under
-        way, go to the id that it has now, or nowhere.
+        Called after each connect, and again in the same session when a symbol was added, removed or renamed, or its
+        contract has changed (a roll).
+
+        A universal symbol stands for its `contract`. Where that is empty, a future has no contract yet and gets no
+        ticks. A symbol whose `name` is a contract is subscribed beside the front contract: the next one before a roll,
+        the last one after it. After this returns, only ticks of a symbol's own contract may be published under its id;
+        late ticks of the former contract go to that contract's own id, or are dropped. Else a reader would see two
+        contracts under one name.
 
         Raises:
             LinkLostError: the session must be opened again.
@@ -130,11 +133,11 @@ class Adapter(ABC):
 
     @abstractmethod
     def poll(self, timeout_s: float) -> int:
-        """Move what has arrived into the ring (`self.feed`) and to `self.orders`; wait for it with `self.wait` at most
-        `timeout_s`.
+        """Publish the ticks that have arrived (`self.feed`) and report the order events (`self.orders`); wait for them
+        with `self.wait`, at most `timeout_s` seconds.
 
         Returns:
-            Number of ticks published, 0 when none came in time.
+            Number of ticks published.
 
         Raises:
             LinkLostError: the session must be opened again.
@@ -142,15 +145,15 @@ class Adapter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the session and free what `connect` took; also called after a failure, with whatever is half open."""
+        """End the session and free its resources. Also called after a failure, on a session that is half open."""
 
     def execute(self, command: Command) -> None:
-        """Hand a command to the platform; its results come through `self.orders.report`, now or later.
+        """Send a command to the platform. Results are reported through `self.orders.report`, now or later.
 
-        The base has checked account, capabilities, age and that this order was not placed before. A platform that is
-        known not to have taken the order is reported as a Reject; when that is not known, nothing is reported. Neither
-        this nor `snapshot` may block for as long as `orders.mute_after_ms`: no heartbeat goes out meanwhile, and the
-        gateway would cut the link.
+        The base has checked account, capabilities, age, and that this order was not placed before. Report a Reject
+        only when the platform certainly does not have the order; otherwise report nothing, and the gateway finds the
+        outcome in the next snapshot. Neither this nor `snapshot` may block for `orders.mute_after_ms`: no heartbeat is
+        sent meanwhile, and the gateway would cut the link.
 
         Raises:
             LinkLostError: the session must be opened again; the outcome of the command is unknown.
@@ -158,7 +161,8 @@ class Adapter(ABC):
         raise NotImplementedError(f"{type(self).__name__} has capabilities for orders but no execute")
 
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
-        """What is true at the platform now, all parts read at one moment, after all that was executed before.
+        """Read positions, working orders, executions and money at the platform, all at one moment, after everything
+        that was executed before.
 
         `complete` is False when a part could not be read.
 
@@ -168,9 +172,9 @@ class Adapter(ABC):
         raise NotImplementedError(f"{type(self).__name__} has capabilities for orders but no snapshot")
 
     def wait(self, timeout_s: float, sockets: Sequence[Readable] = ()) -> bool:
-        """Sleep until one of `sockets` can be read, a command of the gateway has come, or `timeout_s` has passed.
+        """Sleep until one of `sockets` can be read, a command of the gateway has arrived, or `timeout_s` has passed.
 
-        Every pause of an adapter goes through here: an order must not wait for market data.
+        Use it for every pause of an adapter, so that an order never waits for market data.
 
         Returns:
             Whether there is something to read.

@@ -1,4 +1,4 @@
-"""Where an adapter's ticks go: its ring and board, counted, and marked stale when the platform is gone."""
+"""An adapter's ticks on their way to its ring and quote board: published, counted, marked stale on a lost platform."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ COUNTERS: Final = (
     "ticks_dropped_at_source",
     "decode_errors",
 )
-"""Every adapter's page has these; an adapter may add its own after them."""
+"""Counters of every adapter; an adapter may add its own."""
 
 _BEAT_NS: Final = 100_000_000
 
 
 class TickFeed:
-    """Publishes for one adapter. Made by the adapter's process, used by its thread.
+    """Publishes the ticks of one adapter. Used by the adapter's thread.
 
     Attributes:
         name: of the ring and the process; a platform key for a real platform.
-        counters: the process's page.
+        counters: the counter page of the process.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TickFeed:
         self._last_publish = counters.counter("last_publish_utc_ns")
         self._stale_marks = counters.counter("stale_marks")
         self._rolls = counters.counter("rolls")
-        # A predecessor may have died between publishing and counting.
+        # A former process may have died between publishing and counting.
         self._published.set(max(self._published.value, self.ticks_since_start))
 
     def publish(self, ticks: TickArray, *, stamp: bool = True) -> None:
@@ -77,16 +77,17 @@ class TickFeed:
         self._count(count)
 
     def mark_stale(self, symbols: Sequence[Symbol]) -> None:
-        """Publish each symbol's last tick again with the flag STALE alone: nobody may take it for live any more.
+        """Publish each symbol's last tick again with the single flag STALE: it is no longer a live quote.
 
-        Symbols that have had no tick, or are marked already, get none. Where a predecessor died while it wrote the
-        board's row, the mark carries no prices: half a price is worse than none.
+        Symbols without a tick, and those marked already, are skipped. Where a former process died while writing the
+        board's row, the mark carries no prices, since half of the row may be old.
         """
         marks = [mark for mark in map(self._stale_mark, symbols) if mark is not None]
         if not marks:
             return
         ticks = np.concatenate(marks)
-        # Counted apart and first: a mark is no tick of the market, and a successor must not take one for a tick.
+        # Counted first, and apart from ticks: after a crash between the two lines the next process would otherwise
+        # count this mark as a tick, and a replay would skip one tick too many.
         self._stale_marks.add(len(ticks))
         self.writer.publish(ticks)
 
@@ -102,16 +103,16 @@ class TickFeed:
         mark["flags"] = int(TickFlag.STALE)
         return mark
 
-    def publish_roll(self, symbol_id: int, heard_under: int | None) -> None:
+    def publish_roll(self, symbol_id: int, contract_id: int | None) -> None:
         """Publish the first tick of a symbol's new contract: its newest quote, flagged ROLL and SNAPSHOT.
 
         Args:
-            heard_under: the id under which the new contract was published so far; None, or without a tick: nobody
-                knows its price, and the record says so (no prices, STALE).
+            contract_id: id under which the new contract was published before the roll. If it is None or has no tick,
+                the price is unknown: the record then carries no prices and is flagged STALE.
         """
         if not self.writer.board_row(symbol_id)["seq"][0]:
             return  # this ring has no tick of the old contract: nothing changes for its readers
-        tick = empty_ticks(1) if heard_under is None else self.writer.board_row(heard_under)
+        tick = empty_ticks(1) if contract_id is None else self.writer.board_row(contract_id)
         flags = TickFlag.ROLL | TickFlag.SNAPSHOT
         if not tick["seq"][0]:
             tick = empty_ticks(1)
@@ -126,7 +127,7 @@ class TickFeed:
         self.writer.publish(tick)
 
     def read_published(self) -> TickArray:
-        """A copy of what the ring holds, oldest first: what predecessors have published, before this one begins."""
+        """Copy the ring's content, oldest first: the ticks of former processes, as long as this one has sent none."""
         reader = TickReader(self.folder, self.name, start="oldest")
         try:
             ticks = empty_ticks(reader.ready())
@@ -137,13 +138,13 @@ class TickFeed:
 
     @property
     def ticks_since_start(self) -> int:
-        """Ticks of the market in the ring's numbering, by this process and its predecessors: no marks, no rolls."""
+        """Market ticks published into this ring by all processes so far, without stale marks and roll records."""
         return self.writer.tail - self._stale_marks.value - self._rolls.value
 
     def beat(self) -> None:
-        """Sign of life of the ring, for readers that must tell a quiet market from a dead adapter.
+        """Heartbeat of the ring, by which readers tell a quiet market from a dead adapter.
 
-        Call it in every turn of the loop; written ten times a second at most.
+        Call it in every iteration of the loop; it is written ten times a second at most.
         """
         now_ns = time.monotonic_ns()
         if now_ns >= self._next_beat_ns:
@@ -151,7 +152,7 @@ class TickFeed:
             self.writer.beat()
 
     def close(self) -> None:
-        """Clean end; what was published stays readable."""
+        """Close the writer; published ticks stay readable."""
         self.writer.close()
 
     def _count(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The settings that all platforms share, beside those that belong to an adapter's own class."""
+"""The settings that all platforms share; the others belong to the adapter's own class."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SharedSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         orders: `platform` = real orders on an account in `accounts`; `paper` = the platform's live data, simulated
             fills; `none` = market data only. None = the adapter's own default, which is never `platform`.
-        accounts: the accounts that may be traded, as the platform names them; no order reaches any other.
+        accounts: the accounts that may be traded, as the platform names them; orders for others are refused.
         paper: the simulated account.
-        session: patience with the platform.
+        session: reconnect policy.
     """
 
     orders: Literal["none", "paper", "platform"] | None = None
@@ -34,10 +34,10 @@ class SharedSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def split_settings(settings: Mapping[str, Any], where: str) -> tuple[SharedSettings, dict[str, Any]]:
-    """The shared settings, and what is left for the adapter's own class.
+    """Split `settings` into the shared ones and those of the adapter's own class.
 
     Raises:
-        ConfigError: a shared one is wrong; `where` opens the message.
+        ConfigError: a shared setting is wrong; `where` begins the message.
     """
     names = SharedSettings.__struct_fields__
     shared = {key: value for key, value in settings.items() if key in names}

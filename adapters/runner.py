@@ -1,4 +1,4 @@
-"""The process of one adapter: made by the launcher, one a platform."""
+"""Main function of an adapter process; the launcher starts one for each platform."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TURN_S: Final = 0.1
 
 
 def main(context: ProcessContext) -> int:
-    """Run the adapter that the configuration names for this process until it is to stop."""
+    """Run the adapter that the configuration names for this process, until the process is asked to stop."""
     platform = context.config.platforms[context.name]
     adapter_class = load_entry(platform.adapter, f"platform_configs.yaml: {context.name}.adapter")
     if not (isinstance(adapter_class, type) and issubclass(adapter_class, Adapter)):
@@ -74,15 +74,15 @@ def main(context: ProcessContext) -> int:
         roots = set(context.config.rolling_roots(futures))
 
         def contracts_chosen() -> bool:
-            # At a first start the gateway chooses after the adapter has connected; an order that is on its way when
-            # the adapter presents itself anew with that contract would be lost.
+            # On a first start the gateway chooses the front contracts after the adapter has connected. A link opened
+            # before that would be restarted with the contract, and an order in flight at that moment would be lost.
             return all(symbol.contract for symbol in contracts.symbols if symbol.name in roots)
 
         orders = None if orders_mode == "none" else _open_orders(context, adapter, shared, contracts_chosen)
         session = AdapterSession(
             adapter,
             contracts.symbols,
-            shared.session.suited(hours_known=hours is not None),
+            shared.session.with_default_silence(hours_known=hours is not None),
             context.log,
             orders=orders,
             contracts=contracts,
@@ -99,7 +99,7 @@ def main(context: ProcessContext) -> int:
             if isinstance(adapter, PaperAdapter):
                 adapter.close_account()
     except DataFormatError as error:
-        # The file will be as broken after a restart.
+        # No restart: the file would be broken again.
         context.log.error("recording is broken", reason=str(error))
         return EXIT_CONFIG
     finally:

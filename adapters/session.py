@@ -1,7 +1,7 @@
-"""Keeps one adapter connected: connect, subscribe, poll; on failure close, mark stale, back off, again.
+"""Keep one adapter connected: connect, subscribe, poll; on failure mark stale, close, back off, reconnect.
 
-One policy for all platforms. A reconnect counts as done when data flows, not when the subscription was sent: until then
-the pauses keep growing.
+One policy for all platforms. The back-off is reset by the first tick, not by a successful subscription: a platform that
+accepts connections and sends no data is retried ever more slowly.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from .orders.channel import OrderChannel
 from .symbol_watch import ContractWatch, PlatformNames
 
 SILENCE_S: Final = 120.0
-"""All symbols of a platform are seldom without a quote for so long while one of their markets is open; a halt of the
-exchange costs some reconnections. A feed that is connected and mute looks alive in everything but this, and its last
-quotes would be vouched for."""
+"""Default of `silence_s`. While a market is open, some symbol of a platform nearly always has a quote within this time;
+a halt of the exchange costs a few reconnects. Without this check a connected feed that sends nothing would look alive,
+and its last quotes would pass for live ones."""
 
 
 class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How patient a session is.
+    """Reconnect policy of a session.
 
     Attributes:
-        first_backoff_s, longest_backoff_s: pause after a failed attempt; doubles from one to the other.
-        jitter: each pause is shortened at random by up to this fraction, so that six adapters do not knock in step.
-        silence_s: with no tick at all for so long, while a market of the platform trades, the link counts as mute and
-            is opened anew. 0 = never; None = what suits the platform: `SILENCE_S` where the hours of its markets are
-            known, never for one that makes its market itself.
+        first_backoff_s, longest_backoff_s: pause after a failed attempt; doubles from the first to the longest.
+        jitter: each pause is shortened at random by up to this fraction, so that six adapters do not reconnect in step.
+        silence_s: reconnect after so long without any tick while a market of the platform is open. 0 = never; None =
+            `SILENCE_S` where the trading hours are known, never for a platform that makes its own market.
     """
 
     first_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
@@ -41,15 +40,15 @@ class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     silence_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
-    def suited(self, hours_known: bool) -> SessionPolicy:
-        """The same with `silence_s` decided. `hours_known`: those of the platform's markets."""
+    def with_default_silence(self, hours_known: bool) -> SessionPolicy:
+        """Return a copy with `silence_s` set. `hours_known`: whether the platform's markets have known hours."""
         if self.silence_s is not None:
             return self
         return msgspec.structs.replace(self, silence_s=SILENCE_S if hours_known else 0.0)
 
 
 class AdapterSession:
-    """Drives one adapter; call `step` for ever. Clock and randomness can be replaced by tests."""
+    """Drives one adapter: call `step` in a loop. Tests can replace clock and randomness."""
 
     def __init__(
         self,
@@ -67,10 +66,10 @@ class AdapterSession:
     ) -> None:
         """
         Args:
-            symbols: to be subscribed; those of `contracts` when there is one.
-            contracts: says when a symbol's contract changes, or another contract is to be heard.
-            names: the platform's names; symbols are subscribed anew when they change.
-            market_open: whether silence is a fault now.
+            symbols: to subscribe to; replaced by those of `contracts` when there is one.
+            contracts: detects rolls and further contracts to subscribe to.
+            names: the platform's names; a change of them subscribes all symbols again.
+            market_open: whether a missing tick is a fault now.
         """
         self._adapter = adapter
         self._symbols = symbols
@@ -93,20 +92,20 @@ class AdapterSession:
         self._links_lost = counters.counter("links_lost")
         self._silences = counters.counter("silences")
         self._subscribed = counters.counter("symbols_subscribed")
-        # Page and board outlive a crash, the link does not: what a dead predecessor left must not pass for live
-        # just because this process now beats.
+        # Counters and quote board survive a crash of the process, the link does not. Without this the quotes of the
+        # former process would look live as soon as this one sends heartbeats.
         self._link_up.set(0)
         self._publish_rolls()
         adapter.feed.mark_stale(self._symbols)
 
     def step(self, timeout_s: float) -> int:
-        """One turn of at most about `timeout_s`; returns the number of ticks published.
+        """Run one iteration of at most about `timeout_s` seconds; returns the number of ticks published.
 
         Raises:
-            ConfigError: from the adapter; trying again would not help.
+            ConfigError: from the adapter; a retry would not help.
         """
         now_s = self._monotonic_s()
-        self._follow_symbols()
+        self._apply_symbol_changes()
         if not self._connected:
             if now_s < self._retry_at_s:
                 self._adapter.wait(min(timeout_s, self._retry_at_s - now_s))
@@ -124,7 +123,7 @@ class AdapterSession:
         if published:
             self._failures = 0
         if published or not self._market_open():
-            # Between sessions nobody trades; from the opening on the time counts again.
+            # Silence is no fault while the market is shut; the time counts again from its opening.
             self._last_tick_s = now_s
         elif self._policy.silence_s and now_s - self._last_tick_s > self._policy.silence_s:
             self._silences.add()
@@ -132,7 +131,7 @@ class AdapterSession:
         return published
 
     def close(self) -> None:
-        """End the session; the last quotes are marked stale, for nobody keeps them fresh from here on."""
+        """End the session and mark the last quotes stale."""
         self._end()
 
     def _end(self) -> None:
@@ -144,9 +143,9 @@ class AdapterSession:
         self._connected = False
         self._link_up.set(0)
 
-    def _follow_symbols(self) -> None:
-        """Take in what the symbol directory and the mapping file say now."""
-        changed = self._contracts is not None and self._contracts.look()
+    def _apply_symbol_changes(self) -> None:
+        """Apply changes of the symbol directory and of the mapping file."""
+        changed = self._contracts is not None and self._contracts.refresh()
         renamed = self._names is not None and self._names.reload_if_changed()
         if not changed and not renamed:
             return
@@ -154,7 +153,8 @@ class AdapterSession:
             self._symbols = self._contracts.symbols
         if self._connected:
             try:
-                # First the platform, so that no tick of the old contract comes behind the one that says ROLL.
+                # Resubscribe before the ROLL record is published: otherwise ticks of the old contract could follow it,
+                # and readers would book them to the new one.
                 self._adapter.subscribe(self._symbols)
                 self._subscribed.set(len(self._symbols))
                 self._publish_rolls()
@@ -168,15 +168,15 @@ class AdapterSession:
         if self._contracts is None:
             return
         self._symbols = self._contracts.symbols
-        for symbol, heard_under in self._contracts.rolled():
-            self._adapter.feed.publish_roll(symbol.id, heard_under)
+        for symbol, contract_id in self._contracts.rolled():
+            self._adapter.feed.publish_roll(symbol.id, contract_id)
             self._log.info("rolled", symbol=symbol.name, contract=symbol.contract)
-        self._contracts.note_published()
+        self._contracts.record_published()
 
     def _turn_orders(self) -> None:
         if self._orders is not None:
             if self._connected:
-                self._orders.account_changed()
+                self._orders.follow_account()
             self._orders.turn()
 
     def _connect(self) -> None:

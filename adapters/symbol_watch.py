@@ -1,8 +1,8 @@
-"""Which symbols a platform has to subscribe now, how it names them, and what the catalog says they are.
+"""The symbols that a platform must subscribe to, the platform's names for them, and their description in the catalog.
 
-The symbol directory decides: a universal name stands for the contract in front, and a contract that must be heard
-beside it (the next before a roll, the last one after it) stands there under its own name. One store in the directory
-moves all platforms; each adapter sees it within some hundredths of a second.
+The symbol directory in shared memory is the source: a universal name stands for the front contract, and a contract that
+is needed beside it (the next one before a roll, the last one after it) has an entry under its own name. One write to
+the directory rolls all platforms; each adapter sees it within 50 ms.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from ..shm import host
 from ..shm.durations import NS_PER_S
 from ..shm.symbols import Symbol, SymbolDirectory
 
-_LOOK_EVERY_S: Final = 0.05
-_LOOK_AT_NAMES_S: Final = 2.0
+_CHECK_EVERY_S: Final = 0.05
+_CHECK_NAMES_EVERY_S: Final = 2.0
 
 
 class ContractWatch:
-    """The symbols of one platform as the directory has them. Used by the adapter's thread.
+    """Watches the symbols of one platform in the directory. Used by the adapter's thread.
 
     Attributes:
-        symbols: to be subscribed: the platform's own, then contracts under their own names.
+        symbols: to subscribe to: the platform's own, then contracts under their own names.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class ContractWatch:
     ) -> None:
         """
         Args:
-            names: the platform's symbols; all are in the directory.
+            names: the platform's symbols; each must have an id in the directory.
 
         Raises:
-            ConfigError: one is not.
+            ConfigError: one has none.
         """
         self._directory = SymbolDirectory.attach(folder)
         missing = [name for name in names if self._directory.id_of(name) is None]
@@ -62,27 +62,28 @@ class ContractWatch:
             raise ConfigError(f"platform {platform!r}: no symbol id for {', '.join(missing)}; add them to `symbols`")
         self._names = tuple(names)
         self._monotonic_s = monotonic_s
-        self._look_at_s = 0.0
-        # Survives this process: a successor must know of which contract the ring's last ticks are.
+        self._next_check_s = 0.0
+        # Kept in a file: after a restart the next process must know the contract of the last ticks in the ring, or it
+        # would miss a roll that happened in between.
         self._path = folder / f"{platform}.contracts"
         self.symbols = self._read()
         self._published = self._load()
 
-    def look(self) -> bool:
-        """Whether `symbols` has changed; looks twenty times a second at most."""
+    def refresh(self) -> bool:
+        """Read the directory again, twenty times a second at most; returns whether `symbols` has changed."""
         now_s = self._monotonic_s()
-        if now_s < self._look_at_s:
+        if now_s < self._next_check_s:
             return False
-        self._look_at_s = now_s + _LOOK_EVERY_S
+        self._next_check_s = now_s + _CHECK_EVERY_S
         symbols = self._read()
-        # Compared as text: an unknown tick size is NaN, which differs from itself.
+        # Compared as text: an unknown tick size is NaN, which is never equal to itself.
         changed = repr(symbols) != repr(self.symbols)
         self.symbols = symbols
         return changed
 
     def rolled(self) -> list[tuple[Symbol, int | None]]:
-        """Symbols whose ring still ends with ticks of another contract, each with the id under which the new one was
-        heard so far.
+        """List the symbols whose newest published ticks are of another contract, each with the id under which the new
+        contract was published before the roll (None = it was not).
         """
         found = []
         for symbol in self.symbols:
@@ -91,8 +92,8 @@ class ContractWatch:
                 found.append((symbol, self._directory.id_of(symbol.contract)))
         return found
 
-    def note_published(self) -> None:
-        """From here on the ring's ticks are of the contracts in `symbols`."""
+    def record_published(self) -> None:
+        """Record that the ring's ticks are of the contracts in `symbols` from now on."""
         fronts = {symbol.name: symbol.contract for symbol in self.symbols if symbol.name in self._names}
         if fronts != self._published:
             self._published = fronts
@@ -107,16 +108,16 @@ class ContractWatch:
     def _read(self) -> list[Symbol]:
         entries = {symbol.name: symbol for symbol in self._directory.entries()}
         symbols = [entries[name] for name in self._names]
-        taken = {*self._names, *(symbol.contract for symbol in symbols)}
+        listed = {*self._names, *(symbol.contract for symbol in symbols)}
         for symbol in entries.values():
             contract = parse_code(symbol.name) if symbol.contract == symbol.name else None
-            if contract is not None and contract.root in self._names and symbol.name not in taken:
+            if contract is not None and contract.root in self._names and symbol.name not in listed:
                 symbols.append(symbol)
         return symbols
 
 
 class PlatformNames:
-    """The platform's own names of symbols, from symbol_mappings.json; read again when the file changes."""
+    """The platform's own names of symbols, from symbol_mappings.json; reloaded when the file changes."""
 
     def __init__(
         self,
@@ -127,21 +128,22 @@ class PlatformNames:
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ConfigError when the file is not valid: there is no older version to keep."""
+        """Raises ConfigError when the file is not valid, since there is no former version to keep."""
         self._file = SymbolFile(path, catalog)
         self._platform = platform
         self._log = log
         self._monotonic_s = monotonic_s
-        self._look_at_s = 0.0
+        self._next_check_s = 0.0
 
     def name_of(self, symbol: Symbol, connection: str | None = None) -> PlatformSymbol:
-        """How the platform calls a symbol, its contract included.
+        """Return the platform's name of a symbol, its contract included.
 
         Args:
-            connection: the form of names there, such as a feed's; None = the file's default.
+            connection: form of the names, such as that of a data feed; None = the file's default.
 
         Raises:
-            SymbolRefused: it has no such name, its contract is not known yet, or another instrument stands for it.
+            SymbolRefused: the platform has no name for it, its contract is not known yet, or the platform trades
+                another instrument in its place.
         """
         contract = parse_code(symbol.contract)
         found = self._file.book.name_of(self._platform, contract or symbol.name, connection)
@@ -155,10 +157,10 @@ class PlatformNames:
         return found
 
     def meaning_of(self, name: str) -> PlatformSymbol | None:
-        """What a name of the platform means; None when the mappings do not know it.
+        """Return the instrument that a platform's name stands for; None when the mappings do not know it.
 
         Raises:
-            SymbolRefused: it means no one instrument, such as a continuous series.
+            SymbolRefused: it stands for no single instrument, such as a continuous series.
         """
         try:
             return self._file.book.parse(name, self._platform)
@@ -168,15 +170,15 @@ class PlatformNames:
             raise
 
     def reload_if_changed(self) -> bool:
-        """Take in a changed file, at most every two seconds; a faulty one is refused whole, with a line in the log.
+        """Load a changed file, at most every two seconds. A faulty file is refused whole and logged.
 
         Returns:
-            Whether names may be others now.
+            Whether names may have changed.
         """
         now_s = self._monotonic_s()
-        if now_s < self._look_at_s:
+        if now_s < self._next_check_s:
             return False
-        self._look_at_s = now_s + _LOOK_AT_NAMES_S
+        self._next_check_s = now_s + _CHECK_NAMES_EVERY_S
         try:
             changes = self._file.reload_if_changed()
         except ConfigError as error:
@@ -190,9 +192,9 @@ class PlatformNames:
 def describe_from_catalog(
     symbols: Sequence[Symbol], catalog: Catalog | None = None, sessions: Sessions | None = None
 ) -> dict[str, Instrument]:
-    """What the catalog says of each symbol, in the words of a platform, for those that have no platform.
+    """Describe each symbol from the catalog, in the form in which a platform describes it.
 
-    What neither catalog nor directory knows is taken as one lot and a hundredth.
+    Defaults where catalog and directory know nothing: lot step 1, tick size 0.01.
     """
     catalog = catalog or load_catalog()
     sessions = sessions or load_sessions()
@@ -207,7 +209,7 @@ def _describe(symbol: Symbol, catalog: Catalog, sessions: Sessions) -> Instrumen
         try:
             last_session = contract_dates(catalog, contract).last_session
         except InstrumentRefused:
-            pass  # a contract that its exchange does not list has no end either; the gateway refuses it
+            pass  # a contract that its exchange does not list has no expiry; the gateway refuses it
         else:
             expiry_ns = int(sessions.last_trade(known, last_session).timestamp()) * NS_PER_S
     tick_size = Decimal(repr(symbol.tick_size)) if math.isfinite(symbol.tick_size) else Decimal("0.01")
@@ -224,13 +226,13 @@ def _describe(symbol: Symbol, catalog: Catalog, sessions: Sessions) -> Instrumen
 
 
 class MarketHours:
-    """Whether any of a platform's markets trades: outside of that, silence is no fault."""
+    """Whether any market of a platform is open; while all are shut, a feed without ticks is no fault."""
 
     def __init__(
         self, names: Sequence[str], catalog: Catalog, sessions: Sessions, *, utc_ns: Callable[[], int] = time.time_ns
     ) -> None:
         self._markets = {catalog[name].sessions for name in names if name in catalog}
-        # One without hours in the catalog may trade at any time.
+        # A symbol without hours in the catalog may trade at any time.
         self._always = any(name not in catalog for name in names) or not names
         self._sessions = sessions
         self._utc_ns = utc_ns
@@ -238,7 +240,7 @@ class MarketHours:
         self._until_ns = 0
 
     def is_open(self) -> bool:
-        """Some 0.2 us; the calendars are asked again at the next opening or close."""
+        """Return the cached state, which is updated at the next opening or close. Takes about 0.2 us."""
         if self._always:
             return True
         now_ns = self._utc_ns()

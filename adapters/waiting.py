@@ -1,4 +1,4 @@
-"""One wait for all: the order link, and whatever sockets an adapter has of its own."""
+"""Wait for the order link and for an adapter's own sockets at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zmq
 
 
 class Readable(Protocol):
-    """A socket of the operating system, or anything else that `select` takes; on Windows sockets only."""
+    """A socket, or anything else that `select` accepts; on Windows sockets only."""
 
     def fileno(self) -> int: ...
 
@@ -19,11 +19,12 @@ class Readable(Protocol):
 def wait_readable(timeout_s: float, sockets: Sequence[Readable], link: zmq.Socket[bytes] | None) -> bool:
     """Sleep until one of `sockets` or `link` can be read, at most `timeout_s`. Returns whether one can.
 
-    By `select`, not by ZeroMQ's poller: that one knows milliseconds only, and the pauses between ticks are shorter.
+    Uses `select`, not ZeroMQ's poller, whose time-outs are whole milliseconds: pauses between ticks are shorter.
     """
     waited_for: list[Readable | int] = list(sockets)
     if link is not None:
-        # The descriptor of a ZeroMQ socket tells of changes only: what is there already must be asked for first.
+        # The descriptor of a ZeroMQ socket is edge-triggered: it does not signal a message that is already there.
+        # Without this check the message would wait until the next one arrives.
         if _has_message(link):
             return True
         waited_for.append(int(link.getsockopt(zmq.FD)))

@@ -99,7 +99,7 @@ class Bridge:
         self._socket.sendall(pack_frame(MESSAGE, bm.encode_message(bm.BridgeEnvelope(seq=self._sent, body=body))))
 
     def _hear(self) -> Any:
-        while (payload := self._buffer.take_message()) is None:
+        while (payload := self._buffer.pop_message()) is None:
             self._buffer.received(self._socket.recv_into(self._buffer.space()))
         return bm.decode_from_adapter(payload)
 

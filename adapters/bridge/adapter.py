@@ -1,7 +1,7 @@
 """The adapter of every platform that is reached through a bridge (bridges/PROTOCOL.md).
 
-One class serves them all, and can be used as it is for a platform of one's own; the adapter of one platform derives
-from it what differs there: settings, names, and what it checks in the bridge's hello.
+It can be used as it is. The adapter of one platform is a subclass that overrides what differs there: settings, symbol
+names, the check of the bridge's hello.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import msgspec
 
 from ...core.config import convert_settings
 from ...core.errors import ConfigError
-from ...core.instruments.refusals import SymbolRefused
 from ...core.logs import process_log
 from ...core.messages import (
     Account,
@@ -41,38 +40,38 @@ from .connection import BridgeConnection
 from .counters import BRIDGE_COUNTERS, BridgeCounters
 from .frames import FrameError
 from .messages import BridgeHello, Error, FromBridge, Notice, Status, Subscribed, SymbolStatus
-from .orders import check_snapshot, make_incomplete_snapshot, make_place, make_refusal
+from .orders import make_place, make_refusal
 from .session import BridgeSession
 from .settings import BridgeSettings
-from .symbols import BridgeSymbols
+from .snapshots import SnapshotInbox, check_snapshot, make_incomplete_snapshot
+from .symbols import BridgeSymbols, name_symbols
 from .ticks import TickIntake
 
-_NOTICE_EVERY_NS: Final = NS_PER_S
 _WAIT_S: Final = 0.05
 _FLUSH_S: Final = 0.005
 _ADOPT_NS: Final = 60 * NS_PER_S
-"""So much of what a dead predecessor has missed is asked for; after a longer pause ticks begin anew."""
+"""Longest gap over which ticks are resumed after a restart; after a longer one only new ticks are requested."""
 
 
 class BridgeAdapter(Adapter):
-    """Speaks with one bridge. Used by the adapter's thread.
+    """Session with one bridge. Used by the adapter's thread.
 
     Attributes:
-        settings: typed; of `SETTINGS`.
-        capabilities: those of the bridge's hello, once there was one.
-        data_up, orders_up, state_text: the platform's links as the bridge has told them last.
+        settings: an instance of `SETTINGS`.
+        capabilities: those of the bridge's hello, once it has arrived.
+        data_up, orders_up, state_text: state of the platform's own links, as last reported by the bridge.
     """
 
     OWN_COUNTERS = BRIDGE_COUNTERS
 
     SETTINGS: ClassVar[type[BridgeSettings]] = BridgeSettings
-    """Type of the settings; a platform's own adds its keys."""
+    """Type of the settings; a subclass adds its keys."""
 
-    _beside: tuple[BridgeAdapter, ...] = ()
-    """Sessions with further bridges of the same platform, served along with this one."""
+    _companion: BridgeAdapter | None = None
+    """Session with the platform's other bridge; each of the two serves both sockets whenever it waits."""
 
     _gives_ticks: bool = True
-    """False: one of `_beside` does."""
+    """False: the companion's bridge sends the ticks."""
 
     def __init__(self, feed: TickFeed, settings: Mapping[str, Any]) -> None:
         """Raises ConfigError: a setting is wrong, or the token cannot be read."""
@@ -88,25 +87,22 @@ class BridgeAdapter(Adapter):
         self._counters = BridgeCounters(feed.counters, self._log)
         self._connection: BridgeConnection | None = None
         self._symbols = BridgeSymbols(self._intake)
-        self._snapshots: dict[int, Snapshot] = {}
-        self._snapshot_id = 0
-        self._wants_events = False
+        self._snapshots = SnapshotInbox()
         self._is_subscribed = False
         self._is_silent = False
         self._unnamed = 0
         self.orders_up = False
         self.data_up = False
         self.state_text = ""
-        self._notice_due_ns = 0
 
-    # What a platform's own adapter may change.
+    # Hooks for the adapter of one platform.
 
     def read_token(self, where: str) -> str:
-        """The token that the bridge knows, too; `where` opens a message. Raises ConfigError."""
+        """Return the token shared with the bridge; `where` begins an error message. Raises ConfigError."""
         return self.settings.read_token(where)
 
     def name_at_platform(self, symbol: Symbol) -> str:
-        """The platform's own name of a symbol, its contract included. Raises SymbolRefused when there is none."""
+        """Return the platform's name of a symbol, its contract included. Raises SymbolRefused when there is none."""
         written = self.settings.names.get(symbol.name)
         if written is not None:
             return written
@@ -115,33 +111,41 @@ class BridgeAdapter(Adapter):
         return self.names.name_of(symbol, self.settings.connection).name
 
     def check_hello(self, hello: BridgeHello) -> None:
-        """Whether this is the terminal, login and server that the settings mean.
+        """Check that terminal, login and server are those of the settings.
 
         Raises:
-            ConfigError: it is another one.
-            LinkLostError: not yet.
+            ConfigError: they are others.
+            LinkLostError: the platform is not logged in yet.
         """
 
     def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
-        """What the gateway may send, of what the bridge says that the platform can."""
+        """Return the capabilities that the gateway may use, of those that the bridge reports."""
         return hello.capabilities
 
     def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:
-        """An instrument as the bridge has described it, where its platform means something by that of its own."""
+        """Correct a bridge's description of an instrument where the platform's values have a meaning of their own."""
         return instrument
 
     @property
     def session(self) -> BridgeSession | None:
-        """The session with the bridge, for whoever looks into it; None while there is none."""
+        """The session with the bridge, for inspection by checks; None while there is none."""
         return None if self._connection is None else self._connection.session
 
     def resume_from(self, symbol: Symbol, event_ns: int) -> None:
-        """Have the next subscription begin with all of a symbol's ticks from this time on, where the platform keeps
-        them.
-        """
+        """Let the next subscription start with a symbol's ticks from this time on, if the platform has a history."""
         self._intake.resume_from(symbol.id, event_ns)
 
-    # The contract.
+    def get_ticks_from(self, companion: BridgeAdapter) -> None:
+        """Use this session for orders alone; `companion`, with another bridge of the platform, publishes the ticks.
+
+        Call it before `connect`. Connecting, subscribing and closing the companion stay with the caller.
+        """
+        self._companion, companion._companion = companion, self
+        self._gives_ticks = False
+        self._intake = TickIntake(self.feed.platform)  # empty: this bridge sends no ticks and resumes none
+        self._counters = BridgeCounters(self.feed.counters, self._log, shows_link=False)
+
+    # The contract of `Adapter`.
 
     def connect(self) -> None:
         self._end_session()
@@ -155,20 +159,22 @@ class BridgeAdapter(Adapter):
         if not self._wait_until(lambda: session.is_open, timeout_s):
             raise LinkLostError(f"the bridge gave no hello within {timeout_s} s")
         assert session.hello is not None
-        self._take_hello(session.hello)
+        self._apply_hello(session.hello)
 
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         connection, answered = self._open(), self._symbols
-        names = self._name_all(symbols)
-        subscribe = answered.want(symbols, names)
+        names = name_symbols(symbols, self.name_at_platform, self.feed.name, self._log)
+        subscribe = answered.make_subscribe(symbols, names)
         self._is_subscribed, self._unnamed = False, len(symbols) - len(names)
         answered.sent(connection.session.send(subscribe, time.monotonic_ns()))
         self._wait_until(lambda: answered.complete, self.settings.answer_timeout_s)
-        refusals = self._counters.judge_answers(answered, names, self._unnamed)
+        # An answer may be late (the bridge reads the history first): its symbol is reported now as without data, and
+        # counts from `_handle` on when the answer arrives. Waiting for it would keep the others from trading.
+        refusals = self._counters.report_answers(answered, names, self._unnamed)
         if refusals and len(refusals) == len(names):
             raise LinkLostError(f"the bridge gives none of the symbols: {next(iter(refusals.values()))}")
         self._is_subscribed = True
-        self._describe()
+        self._update_account()
 
     def poll(self, timeout_s: float) -> int:
         connection = self._open()
@@ -179,6 +185,7 @@ class BridgeAdapter(Adapter):
 
     def execute(self, command: Command) -> None:
         connection = self._open()
+        # The bridge would refuse it as well; refused here the outcome is certain, and no command can get stuck in it.
         if not self.orders_up:
             reason = self.state_text or "its link to the broker is down, or trading is switched off"
             refusal = make_refusal(command, f"the platform takes no orders now: {reason}"[:512])
@@ -191,21 +198,19 @@ class BridgeAdapter(Adapter):
         connection.flush()
 
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
-        connection, first = self._open(), not self._wants_events
-        # Events of before belong to nobody yet: the first snapshot has all of them.
-        self._wants_events = True
-        self._snapshot_id += 1
-        number = self._snapshot_id
-        # By our own number: that of an answer that came too late must not be another request's.
-        connection.session.send(msgspec.structs.replace(request, request_id=number), time.monotonic_ns())
+        connection, first = self._open(), not self._snapshots.requested
+        numbered = self._snapshots.number(request)
+        connection.session.send(numbered, time.monotonic_ns())
+        # Later snapshots must be quick: the gateway gets no heartbeat while this waits.
         timeout_s = self.settings.answer_timeout_s if first else self.settings.snapshot_timeout_s
-        self._wait_until(lambda: number in self._snapshots, timeout_s)
-        snapshot = self._snapshots.pop(number, None)
+        self._wait_until(lambda: self._snapshots.has(numbered.request_id), timeout_s)
+        snapshot = self._snapshots.pop(numbered.request_id)
         if snapshot is None:
             self._counters.snapshots_late.add()
             if first:
                 raise LinkLostError(f"the bridge gave no snapshot within {timeout_s} s")
             return make_incomplete_snapshot(request)
+        # While the broker is away the platform lists what it remembers; absence in it proves nothing.
         complete = snapshot.complete and self.orders_up
         return msgspec.structs.replace(snapshot, request_id=request.request_id, complete=complete)
 
@@ -224,9 +229,8 @@ class BridgeAdapter(Adapter):
         self._intake.begin_session()
         self._counters.begin_session()
         self._symbols = BridgeSymbols(self._intake)
-        self._snapshots.clear()
-        self._snapshot_id = 0
-        self._wants_events = self.orders_up = self.data_up = self._is_subscribed = self._is_silent = False
+        self._snapshots = SnapshotInbox()
+        self.orders_up = self.data_up = self._is_subscribed = self._is_silent = False
 
     def _open(self) -> BridgeConnection:
         if self._connection is None:
@@ -234,7 +238,10 @@ class BridgeAdapter(Adapter):
         return self._connection
 
     def _wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Turn until the condition holds, or the time is over. Signs of life go on: to wait is not to hang."""
+        """Serve the connection until the condition holds or the time is over; returns whether it holds.
+
+        Heartbeats continue meanwhile: without them the launcher would kill this process as hung.
+        """
         deadline = time.monotonic() + timeout_s
         connection = self._open()
         connection.flush()
@@ -249,18 +256,21 @@ class BridgeAdapter(Adapter):
         return True
 
     def _sockets(self) -> tuple[socket.socket, ...]:
-        return tuple(each._connection.socket for each in (self, *self._beside) if each._connection is not None)
+        served = (self,) if self._companion is None else (self, self._companion)
+        return tuple(each._connection.socket for each in served if each._connection is not None)
 
     def _turn_all(self) -> int:
-        return self._turn() + sum(each._turn() for each in self._beside if each._connection is not None)
+        other = self._companion
+        return self._turn() + (other._turn() if other is not None and other._connection is not None else 0)
 
     def _turn(self) -> int:
         connection = self._open()
         published = connection.turn(self._handle)
-        self._counters.follow(connection.session, self._intake)
+        self._counters.update(connection.session, self._intake)
         is_silent = connection.session.is_silent(time.monotonic_ns())
         if is_silent and not self._is_silent and self._gives_ticks:
-            # Its call may take that long, and still nobody may take the quotes of before for live.
+            # A busy bridge keeps its session, since its call into the platform may take that long. Its quotes are old
+            # all the same, and a strategy must not trade on them.
             self._log.warning("no word from the bridge, which is busy: its quotes are stale")
             self.feed.mark_stale(list(self._symbols.by_id.values()))
         self._is_silent = is_silent
@@ -272,23 +282,22 @@ class BridgeAdapter(Adapter):
                 self._report(body)
             case Snapshot():
                 check_snapshot(body, self.feed.name, "" if self.account is None else self.account.name)
-                if body.request_id == self._snapshot_id:
-                    self._snapshots[body.request_id] = body
+                self._snapshots.receive(body)
             case Subscribed():
-                answered = self._symbols.take(body)
+                answered = self._symbols.apply_answers(body)
                 if self._is_subscribed:
-                    # History that was slow to come: these symbols count, and are traded, from now on.
-                    self._counters.judge_answers(self._symbols, answered, self._unnamed)
-                    self._describe()
+                    # A late answer, behind a slow history: the symbol counts, and can be traded, from now on.
+                    self._counters.report_answers(self._symbols, answered, self._unnamed)
+                    self._update_account()
             case Status():
-                self._take_status(body)
+                self._apply_status(body)
             case SymbolStatus(live=False):
                 symbol = self._symbols.by_id.get(body.symbol_id)
                 if symbol is not None:
                     self._log.warning("symbol has stopped", symbol=symbol.name, reason=body.text)
                     self.feed.mark_stale([symbol])
             case Notice():
-                self._take_notice(body)
+                self._counters.log_notice(body)
             case Error(code="wrong_token"):
                 raise ConfigError(
                     f"platform {self.feed.name!r}: the bridge refused the token ({body.text}); give the same one to "
@@ -297,79 +306,45 @@ class BridgeAdapter(Adapter):
             case Error():
                 raise LinkLostError(f"the bridge ends the session, {body.code}: {body.text}")
 
-    def _take_hello(self, hello: BridgeHello) -> None:
+    def _apply_hello(self, hello: BridgeHello) -> None:
         self.check_hello(hello)
         self.capabilities = self.limit_capabilities(hello)
         self.orders_up, self.data_up, self.state_text = hello.orders_up, hello.data_up, hello.text
-        self._log.info(
-            "bridge is there", platform_version=hello.platform_version, text=hello.text, details=dict(hello.details)
-        )
-        if not hello.data_up or not (hello.orders_up or self.orders is None):
-            self._log.warning("platform is not fit", data=hello.data_up, orders=hello.orders_up, reason=hello.text)
-        self._describe()
-        if self.account is None:
-            self._log.warning(
-                "no account to trade",
-                wanted=self.settings.account,
-                accounts=[each.name for each in hello.accounts],
-                cure="log in to it at the platform, or name one of these in settings.account",
-            )
+        self._update_account()
+        self._counters.log_hello(hello, self.settings.account, wants_orders=self.orders is not None)
 
-    def _describe(self) -> None:
-        """Account and instruments as the bridge has described them so far."""
+    def _update_account(self) -> None:
+        """Set account and instruments from the bridge's hello and its answers so far."""
         hello = self._open().session.hello
         assert hello is not None
         self.instruments = self._correct_all(hello, tradable=False)
-        accounts = {each.name: each for each in hello.accounts}
-        name = self.settings.account or (next(iter(accounts)) if len(accounts) == 1 else "")
-        self.account = None
-        if name in accounts:
-            chosen, instruments = accounts[name], self._correct_all(hello, tradable=True)
+        chosen, self.account = hello.choose_account(self.settings.account), None
+        if chosen is not None:
+            instruments = self._correct_all(hello, tradable=True)
             self.account = PlatformAccount(
-                name=name, mode=chosen.mode, currency=chosen.currency, instruments=instruments
+                name=chosen.name, mode=chosen.mode, currency=chosen.currency, instruments=instruments
             )
 
     def _correct_all(self, hello: BridgeHello, *, tradable: bool) -> tuple[Instrument, ...]:
-        said = self._symbols.instruments(tradable=tradable)
-        return tuple(self.correct_instrument(instrument, hello) for instrument in said)
+        described = self._symbols.instruments(tradable=tradable)
+        return tuple(self.correct_instrument(instrument, hello) for instrument in described)
 
-    def _name_all(self, symbols: Sequence[Symbol]) -> dict[str, str]:
-        """The platform's name of each symbol that has one there."""
-        names: dict[str, str] = {}
-        for symbol in symbols:
-            try:
-                name = self.name_at_platform(symbol)
-            except SymbolRefused as refusal:
-                self._log.warning("symbol without a name at the platform", symbol=symbol.name, reason=str(refusal))
-                continue
-            if name in names.values():
-                raise ConfigError(
-                    f"platform {self.feed.name!r}: {name!r} would be two of our symbols, {symbol.name} the second; "
-                    "correct settings.names or the symbol mappings"
-                )
-            names[symbol.name] = name
-        return names
-
-    def _take_status(self, status: Status) -> None:
+    def _apply_status(self, status: Status) -> None:
         self._log.warning("state of the platform", data=status.data_up, orders=status.orders_up, reason=status.text)
         if self.data_up and not status.data_up:
             self.feed.mark_stale(list(self._symbols.by_id.values()))
         returned = status.orders_up and not self.orders_up
         self.data_up, self.orders_up, self.state_text = status.data_up, status.orders_up, status.text
         if returned:
+            # Orders may have filled or ended while the broker was away, without an event. A new session begins with a
+            # snapshot, and makes the gateway reconcile.
             raise LinkLostError("the platform's broker is back: what happened meanwhile must be asked anew")
-
-    def _take_notice(self, notice: Notice) -> None:
-        now_ns = time.monotonic_ns()
-        if now_ns >= self._notice_due_ns:
-            self._notice_due_ns = now_ns + _NOTICE_EVERY_NS
-            tell = {"info": self._log.info, "warning": self._log.warning, "error": self._log.error}[notice.level]
-            tell("the bridge says", text=notice.text)
 
     def _report(self, event: OrderEvent) -> None:
         if event.platform != self.feed.name:
             raise FrameError(f"an order event was of platform {event.platform!r}, must be of {self.feed.name!r}")
         if self.account is None or event.account != self.account.name:
-            self._counters.events_elsewhere.add()
-        elif self._wants_events and self.orders is not None:
+            self._counters.events_elsewhere.add()  # the platform may be logged in to further accounts
+        elif self._snapshots.requested and self.orders is not None:
+            # Events before the first request are in its snapshot; reported before it, they would be booked twice.
             self.orders.report(event)

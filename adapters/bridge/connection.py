@@ -1,4 +1,6 @@
-"""The socket of a bridge: bytes in, through the tick kernel or the session; bytes out. Never blocks once it is open."""
+"""The socket of a bridge: received bytes go to the tick kernel or the session, queued bytes are sent. Never blocks once
+it is open.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,17 @@ _MAX_OUTGOING_BYTES: Final = 1 << 22
 
 
 class BridgeConnection:
-    """One connection, from its opening to its end. Used by the adapter's thread.
+    """One TCP connection with a bridge. Used by the adapter's thread.
 
     Attributes:
-        socket: to wait for.
-        session: what has been said on it.
+        socket: to wait on.
+        session: protocol state of this connection.
     """
 
     def __init__(
         self, host: str, port: int, timeout_s: float, session: BridgeSession, intake: TickIntake, feed: TickFeed
     ) -> None:
-        """Raises LinkLostError: nobody listens there."""
+        """Raises LinkLostError: the connection was refused or timed out."""
         try:
             self.socket = socket.create_connection((host, port), timeout_s)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -42,13 +44,13 @@ class BridgeConnection:
         self._decode_errors = feed.counters.counter("decode_errors")
 
     def turn(self, handle: Callable[[FromBridge], None]) -> int:
-        """Take in what has arrived, publish its ticks, hand its messages to `handle` in their order, send what waits.
+        """Read what has arrived, publish its ticks, pass its messages to `handle` in order, send queued bytes.
 
         Returns:
             Number of ticks published.
 
         Raises:
-            LinkLostError: the session is over; also whatever `handle` raises, a FrameError as this.
+            LinkLostError: the session is over, also after a FrameError of `handle`. Other exceptions of `handle` pass.
         """
         published = 0
         try:
@@ -61,13 +63,13 @@ class BridgeConnection:
             self.session.check(self._intake.received, now_ns, time.time_ns())
         except FrameError as error:
             self._decode_errors.add()
-            self._say_why(str(error))
+            self._send_error(str(error))
             raise LinkLostError(str(error)) from error
         self.flush()
         return published
 
     def flush(self) -> None:
-        """Send what the system takes now. Raises LinkLostError."""
+        """Send as much as the operating system accepts now. Raises LinkLostError."""
         outgoing = self.session.outgoing
         if not outgoing:
             return
@@ -81,7 +83,7 @@ class BridgeConnection:
             raise LinkLostError(f"{len(outgoing)} bytes wait for the bridge, which does not read")
 
     def close(self) -> None:
-        """Let go of the socket; what waits to be sent is lost."""
+        """Close the socket; unsent bytes are lost."""
         self.socket.close()
 
     def _receive(self) -> int:
@@ -98,13 +100,19 @@ class BridgeConnection:
     def _digest(self, handle: Callable[[FromBridge], None]) -> int:
         buffer, intake, session = self._buffer, self._intake, self.session
         published = 0
+        # Frames are used up strictly in order, ticks by the kernel and messages here: a message such as the answer to a
+        # subscription decides which of the ticks behind it are allowed.
         while True:
-            used = intake.take(buffer.address + buffer.start, buffer.end - buffer.start) if session.is_open else 0
+            used = (
+                intake.process_frames(buffer.address + buffer.start, buffer.end - buffer.start)
+                if session.is_open
+                else 0
+            )
             if intake.sound and used:
                 self._feed.publish_at(intake.first, intake.sound)
                 published += intake.sound
-            buffer.use(used)
-            payload = buffer.take_message()
+            buffer.consume(used)
+            payload = buffer.pop_message()
             if payload is not None:
                 body = session.take(payload, intake.received, time.monotonic_ns(), time.time_ns())
                 buffer.greeting = not session.is_open
@@ -113,10 +121,10 @@ class BridgeConnection:
             elif not used:
                 return published
 
-    def _say_why(self, text: str) -> None:
-        """For the author of the bridge; whether it is heard is all the same."""
+    def _send_error(self, text: str) -> None:
+        """Best-effort error message to the bridge, as a help for its author."""
         self.session.send(Error(code="malformed", text=text[:512]), time.monotonic_ns())
         try:
             self.flush()
         except LinkLostError:
-            pass  # it is over anyway
+            pass  # the session ends anyway

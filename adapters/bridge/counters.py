@@ -1,13 +1,15 @@
-"""What is counted of a bridge's sessions, and said in the log once."""
+"""Counters of a bridge's sessions, and their lines in the log."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Final
 
 from ...core.logs import Log
 from ...shm.counters import CountersPage
 from ...shm.durations import NS_PER_MS, NS_PER_S
+from .messages import BridgeHello, Notice
 from .session import BridgeSession
 from .symbols import BridgeSymbols
 from .ticks import TickIntake
@@ -26,13 +28,14 @@ BRIDGE_COUNTERS: Final = (
     "bridge_busy_ms",
 )
 _CLOCK_LIMIT_NS: Final = NS_PER_S
+_NOTICE_EVERY_NS: Final = NS_PER_S
 
 
 class BridgeCounters:
-    """The counters of an adapter's page that only a bridged platform has."""
+    """The counters that only a bridged platform has."""
 
     def __init__(self, page: CountersPage, log: Log, *, shows_link: bool = True) -> None:
-        """`shows_link`: clocks and queue of this bridge are shown, not those of another one of the same platform."""
+        """`shows_link`: publish clock and queue of this bridge. False where the platform's other bridge does."""
         self._symbols_refused = page.counter("bridge_symbols_refused")
         self._gaps = page.counter("bridge_gaps")
         self.commands_unanswered = page.counter("bridge_commands_unanswered")
@@ -47,25 +50,26 @@ class BridgeCounters:
         self._busy = page.counter("bridge_busy_ms")
         self._shows_link = shows_link
         self._log = log
+        self._notice_due_ns = 0
         self.begin_session()
 
     def begin_session(self) -> None:
-        """The session's own counts begin at 0 again."""
+        """Reset the counts that are of one session."""
         self._refused = 0
         self._gated = 0
         self._unanswered = 0
         self._dropped = 0
         self._faults = 0
-        self._clock_told = False
+        self._clock_reported = False
 
-    def judge_answers(self, answers: BridgeSymbols, names: Collection[str], unnamed: int) -> dict[str, str]:
-        """Say and count which symbols have no data, and which of `names` do not go on where they ended.
+    def report_answers(self, answers: BridgeSymbols, names: Collection[str], unnamed: int) -> dict[str, str]:
+        """Log and count the symbols without data, and those of `names` whose ticks may have a gap.
 
         Args:
-            unnamed: symbols that the platform has no name for.
+            unnamed: number of symbols that the platform has no name for.
 
         Returns:
-            Symbols without data, and why.
+            Symbols without data, with the reason.
         """
         refusals = answers.refusals()
         self._symbols_refused.set(len(refusals) + unnamed)
@@ -79,8 +83,31 @@ class BridgeCounters:
                 self._log.warning("ticks may have a gap since the last session", symbol=name, reason=reason)
         return refusals
 
-    def follow(self, session: BridgeSession, intake: TickIntake) -> None:
-        """Take over what has changed; cheap when nothing has."""
+    def log_hello(self, hello: BridgeHello, wanted_account: str | None, *, wants_orders: bool) -> None:
+        """Log what the bridge is connected to, and what keeps its platform from trading."""
+        self._log.info(
+            "bridge is there", platform_version=hello.platform_version, text=hello.text, details=dict(hello.details)
+        )
+        if not hello.data_up or not (hello.orders_up or not wants_orders):
+            self._log.warning("platform is not fit", data=hello.data_up, orders=hello.orders_up, reason=hello.text)
+        if hello.choose_account(wanted_account) is None:
+            self._log.warning(
+                "no account to trade",
+                wanted=wanted_account,
+                accounts=[each.name for each in hello.accounts],
+                cure="log in to it at the platform, or name one of these in settings.account",
+            )
+
+    def log_notice(self, notice: Notice) -> None:
+        """Log a notice of the bridge, one a second at most."""
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._notice_due_ns:
+            self._notice_due_ns = now_ns + _NOTICE_EVERY_NS
+            write = {"info": self._log.info, "warning": self._log.warning, "error": self._log.error}[notice.level]
+            write("the bridge says", text=notice.text)
+
+    def update(self, session: BridgeSession, intake: TickIntake) -> None:
+        """Add what has changed since the last call; cheap when nothing has."""
         if intake.refused != self._refused:
             self._ticks_refused.add(intake.refused - self._refused)
             self._refused = intake.refused
@@ -104,8 +131,8 @@ class BridgeCounters:
             self._busy.set(beat.busy_ms)
             self._clock_offset.set(session.clock.offset_ns // 1000)
             self._round_trip.set(session.clock.round_trip_ns // 1000)
-        if abs(session.clock.offset_ns) > _CLOCK_LIMIT_NS and not self._clock_told:
-            self._clock_told = True
+        if abs(session.clock.offset_ns) > _CLOCK_LIMIT_NS and not self._clock_reported:
+            self._clock_reported = True
             self._log.warning(
                 "the bridge's clock is off",
                 offset_ms=session.clock.offset_ns // NS_PER_MS,

@@ -1,4 +1,4 @@
-"""Frames on the wire of a bridge: header, limits, and the buffer in which they are put together. No sockets.
+"""Frames of the bridge protocol: header, limits, and the buffer that reassembles them. No sockets.
 
 length u4 | type u1 | flags u1 | version u2 | payload of `length` bytes        little endian
 """
@@ -20,28 +20,28 @@ HEADER_BYTES: Final = 8
 MAX_FRAME_TICKS: Final = 4096
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_GREETING_BYTES: Final = 64 * 1024
-"""Before the other side has proved that it knows the token, no more is kept of what it sends."""
+"""Limit of a message until the peer has proved that it knows the token: an unauthenticated peer costs no memory."""
 
 _HEADER: Final = struct.Struct("<IBBH")
 _FIRST_BUFFER_BYTES: Final = 1 << 20
 
 
 class FrameError(GatewayError):
-    """The peer broke the protocol. Its bytes cannot be trusted from here on: the session ends."""
+    """The peer broke the protocol; its further bytes cannot be trusted, so the session ends."""
 
 
 def pack_frame(kind: int, payload: bytes) -> bytes:
-    """Header and payload; `kind` is TICKS or MESSAGE."""
+    """Return header and payload; `kind` is TICKS or MESSAGE."""
     return _HEADER.pack(len(payload), kind, 0, VERSION) + payload
 
 
 class FrameBuffer:
-    """Bytes that have arrived and are not used up yet. Used by one thread.
+    """Received bytes that are not processed yet. Used by one thread.
 
     Attributes:
         address: of byte 0, for kernels; changes when the buffer grows in `space`.
-        start, end: the unused bytes are [start, end).
-        greeting: the peer has not proved yet that it knows the token: no ticks, and small messages only.
+        start, end: the unprocessed bytes are [start, end).
+        greeting: the peer has not yet proved that it knows the token: no ticks, small messages only.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,10 @@ class FrameBuffer:
         self.end = 0
 
     def space(self) -> memoryview:
-        """Where the next bytes go, at least one; call `received` afterwards. Valid until the next call.
+        """Return free space for the next bytes, at least one; call `received` afterwards. Valid until the next call.
 
         Raises:
-            FrameError: the frame under way is larger than allowed, so that nothing is kept of it.
+            FrameError: the frame that has begun is larger than allowed.
         """
         if self.start == self.end:
             self.start = self.end = 0
@@ -68,18 +68,18 @@ class FrameBuffer:
         return self._view[self.end :]
 
     def received(self, count: int) -> None:
-        """So many bytes were put into `space`."""
+        """Record that `count` bytes were written into `space`."""
         self.end += count
 
-    def use(self, count: int) -> None:
-        """So many bytes from `start` on were used up, by whole frames."""
+    def consume(self, count: int) -> None:
+        """Drop `count` bytes from `start` on: whole frames that were processed."""
         self.start += count
 
-    def take_message(self) -> bytes | None:
-        """The payload of the message at `start`, which is used up; None when it is not all there, or is of ticks.
+    def pop_message(self) -> bytes | None:
+        """Remove the message at `start` and return its payload; None when it is incomplete, or a frame of ticks.
 
         Raises:
-            FrameError: the header is none of this protocol.
+            FrameError: the header does not belong to this protocol.
         """
         whole = self._frame_bytes()
         if not whole or self._kind() != MESSAGE or self.end - self.start < whole:
@@ -97,7 +97,7 @@ class FrameBuffer:
         return int(self._bytes[self.start + 4])
 
     def _frame_bytes(self) -> int:
-        """Size of the frame at `start` with its header; 0 while the header is not all there."""
+        """Size of the frame at `start` with its header; 0 while the header is incomplete."""
         if self.end - self.start < HEADER_BYTES:
             return 0
         length, kind, flags, version = _HEADER.unpack_from(self._view, self.start)

@@ -1,7 +1,6 @@
-"""What a bridge and its adapter say to each other beside ticks: JSON, typed and checked (bridges/PROTOCOL.md).
+"""Messages between a bridge and its adapter, ticks apart: JSON, typed and validated (bridges/PROTOCOL.md).
 
-Orders, fills and snapshots are the product's own messages (`core/messages`), so that a bridge speaks of an order as the
-gateway does, and nothing has to be translated on the way.
+Orders, fills and snapshots are the product's own messages (`core/messages`), so nothing is translated on the way.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ ErrorCode = Literal["wrong_token", "wrong_version", "malformed", "replaced", "no
 
 
 class Challenge(Struct, tag="challenge", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The bridge's first word on a connection."""
+    """The bridge's first message on a connection."""
 
     nonce: Nonce
     platform: Platform
@@ -61,7 +60,7 @@ class Challenge(Struct, tag="challenge", frozen=True, kw_only=True, forbid_unkno
 
 
 class Login(Struct, tag="login", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The adapter's answer: it knows the token, and wants heartbeats at this pace."""
+    """The adapter's answer: proof that it knows the token, and the heartbeat timing it wants."""
 
     nonce: Nonce
     proof: Proof
@@ -72,7 +71,7 @@ class Login(Struct, tag="login", frozen=True, kw_only=True, forbid_unknown_field
 
 
 class BridgeAccount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An account that the platform is logged in to. `simulated`: the platform says that no money is in it."""
+    """An account that the platform is logged in to. `simulated`: the platform says that it is a demo account."""
 
     name: AccountName
     mode: AccountMode
@@ -95,9 +94,15 @@ class BridgeHello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown
     text: Text = ""
     details: Annotated[dict[str, Text], Meta(max_length=50)] = {}
 
+    def choose_account(self, name: str | None) -> BridgeAccount | None:
+        """Return the account of this name, without a name the only one; None when there is none to choose."""
+        if not name and len(self.accounts) == 1:
+            return self.accounts[0]
+        return next((each for each in self.accounts if each.name == name), None)
+
 
 class WantedSymbol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`after_ns`, `after_count`: the newest `ts_event_ns` that arrived, and how many ticks had it; 0 = from now on."""
+    """`after_ns`, `after_count`: newest `ts_event_ns` received, and how many ticks had it; 0 = start with new ticks."""
 
     symbol_id: SymbolId
     symbol: Symbol
@@ -107,13 +112,13 @@ class WantedSymbol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Subscribe(Struct, tag="subscribe", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """These symbols and no others."""
+    """Subscribe to these symbols and no others."""
 
     symbols: Annotated[tuple[WantedSymbol, ...], Meta(max_length=MAX_SYMBOLS)]
 
 
 class SubscribedSymbol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`instrument` is None when `accepted` is False. `resumed`: ticks go on after `after_ns` without a hole."""
+    """`instrument` is None when `accepted` is False. `resumed`: ticks continue after `after_ns` without a gap."""
 
     symbol_id: SymbolId
     accepted: bool
@@ -128,14 +133,14 @@ class SubscribedSymbol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Subscribed(Struct, tag="subscribed", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Answers for some or all symbols of the subscribe with this number."""
+    """Answers for some or all symbols of the subscribe message with number `subscribe_seq`."""
 
     subscribe_seq: Sequence
     symbols: Annotated[tuple[SubscribedSymbol, ...], Meta(max_length=MAX_SYMBOLS)]
 
 
 class Status(Struct, tag="status", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The platform's own links: to its market data and to its broker."""
+    """State of the platform's own links, to its market data and to its broker."""
 
     data_up: bool
     orders_up: bool
@@ -143,7 +148,7 @@ class Status(Struct, tag="status", frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class SymbolStatus(Struct, tag="symbol_status", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One symbol's data has stopped or come back. Its first tick makes it live again anyway."""
+    """One symbol's data has stopped or come back. Its next tick makes it live again in any case."""
 
     symbol_id: SymbolId
     live: bool
@@ -172,14 +177,14 @@ class AdapterHeartbeat(Struct, tag="heartbeat", frozen=True, kw_only=True, forbi
 
 
 class Busy(Struct, tag="busy", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The bridge is going to be silent for at most so long, because a call into the platform blocks it."""
+    """The bridge will be silent for up to `for_ms`, because a call into the platform blocks it."""
 
     for_ms: Annotated[int, Meta(ge=0, le=MAX_BUSY_MS)]
     doing: Text = ""
 
 
 class Place(Struct, tag="place", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Place an order. `stop_loss_id`, `take_profit_id`: names for the stop and target that the platform makes of it."""
+    """Place an order. `stop_loss_id`, `take_profit_id`: client order ids of the stop and target made from it."""
 
     order: Order
     stop_loss_id: ClientOrderId = ""
@@ -187,7 +192,7 @@ class Place(Struct, tag="place", frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Ack(Struct, tag="ack", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The one answer to a place, cancel or replace: handed over to the platform, or not (then a reject says why)."""
+    """The single answer to a place, cancel or replace: sent to the platform, or not (then a reject tells why)."""
 
     command_seq: Sequence
     handed_over: bool
@@ -201,7 +206,7 @@ class Notice(Struct, tag="notice", frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Error(Struct, tag="error", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The last word of either side before it closes the connection."""
+    """Last message of either side before it closes the connection."""
 
     code: ErrorCode
     text: Text
@@ -253,7 +258,7 @@ def encode_message(envelope: BridgeEnvelope | AdapterEnvelope) -> bytes:
 
 
 def decode_from_bridge(payload: bytes) -> BridgeEnvelope:
-    """Raises FrameError, and nothing else, when this is no message of a bridge; the text names the field."""
+    """Decode a bridge's message. Raises only FrameError, whose text names the faulty field."""
     try:
         return _from_bridge.decode(payload)
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
@@ -261,7 +266,7 @@ def decode_from_bridge(payload: bytes) -> BridgeEnvelope:
 
 
 def decode_from_adapter(payload: bytes) -> AdapterEnvelope:
-    """As `decode_from_bridge`, for the other direction: for tests and for bridges made in Python with this package."""
+    """Decode an adapter's message, as `decode_from_bridge`; for tests and for bridges that import this package."""
     try:
         return _to_bridge.decode(payload)
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:

@@ -1,34 +1,26 @@
-"""Commands, refusals and snapshots between the gateway and a bridge. Pure."""
+"""Commands to a bridge, and the rejects of those that were not sent. Pure."""
 
 from __future__ import annotations
 
 import msgspec
 
 from ...core.messages import (
-    Account,
     Cancel,
-    Executions,
-    Fill,
     Order,
     OrderRole,
-    Positions,
     Reject,
     RejectCode,
     Replace,
-    Snapshot,
-    SnapshotRequest,
-    WorkingOrders,
     client_order_id,
     find_client_order_id,
 )
 from ..base import Command
-from .frames import FrameError
 from .messages import Place
 from .session import ClockOffset
 
 
 def make_place(order: Order, clock: ClockOffset) -> Place:
-    """The command for a bridge: its time limit by the bridge's clock, and names for the stop and target it may get."""
+    """Return the bridge's command: time limit by the bridge's clock, client order ids for its stop and target."""
     parts = find_client_order_id(order.client_order_id)
     children = {OrderRole.STOP_LOSS: order.stop_loss, OrderRole.TAKE_PROFIT: order.take_profit}
     stop_loss_id, take_profit_id = (
@@ -44,7 +36,7 @@ def make_place(order: Order, clock: ClockOffset) -> Place:
 
 
 def make_refusal(command: Command, text: str) -> Reject:
-    """Says that a command did not go out. For a cancel or replace the code leaves its order alive."""
+    """Return the reject of a command that was not sent. For a cancel or replace, its code leaves the order alive."""
     code = RejectCode.LINK_DOWN
     if isinstance(command, Cancel):
         code = RejectCode.CANCEL_REJECTED
@@ -58,35 +50,3 @@ def make_refusal(command: Command, text: str) -> Reject:
         account=command.account,
         replace_revision=command.revision if isinstance(command, Replace) else 0,
     )
-
-
-def make_incomplete_snapshot(request: SnapshotRequest) -> Snapshot:
-    """Nothing could be read in time: it proves neither presence nor absence."""
-    platform, account = request.platform, request.account
-    return Snapshot(
-        request_id=request.request_id,
-        platform=platform,
-        account=account,
-        positions=Positions(platform=platform, account=account, rows=()),
-        working_orders=WorkingOrders(platform=platform, account=account, rows=()),
-        executions=Executions(platform=platform, account=account, rows=(), from_ns=request.executions_from_ns),
-        complete=False,
-    )
-
-
-def check_snapshot(snapshot: Snapshot, platform: str, account: str) -> None:
-    """Raises FrameError when a part of it is of another platform or account: money would be counted twice."""
-    parts: list[Snapshot | Positions | WorkingOrders | Executions | Account | Fill] = [
-        snapshot,
-        snapshot.positions,
-        snapshot.working_orders,
-        snapshot.executions,
-        *snapshot.executions.rows,
-    ]
-    if snapshot.funds is not None:
-        parts.append(snapshot.funds)
-    for part in parts:
-        if (part.platform, part.account) != (platform, account):
-            raise FrameError(
-                f"a part of the snapshot was of {part.platform}|{part.account}, asked for was {platform}|{account}"
-            )

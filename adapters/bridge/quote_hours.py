@@ -1,7 +1,7 @@
-"""Quotes that nobody can trade on, kept from the ring: crossed ones, and those of a market's closed hours.
+"""Gates that keep untradable quotes out of the ring: crossed ones, and those of a market's closed hours.
 
-Feeds of B3 show bid and ask far apart from the last price, and crossed, once the market is shut. The kernel looks at
-each tick's own time, so that what is caught up after a pause is judged by the hour in which it happened.
+Once the market is shut, feeds of B3 show crossed quotes, far from the last price. The kernel judges each tick by its
+own time, so that ticks caught up after a pause are judged by the hour in which they happened.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _NEVER_NS: Final = 1 << 62
 
 
 class QuoteHours:
-    """The gates of one adapter's symbols. Used by the adapter's thread: `follow` before they are subscribed, `turn`
-    often (some 100 ns while no market opens or closes).
+    """The gates of one adapter's symbols. Used by the adapter's thread.
+
+    Call `gate_symbols` before each subscription and `turn` in every iteration (about 100 ns while no market opens or
+    closes).
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class QuoteHours:
         keep_closed: bool = False,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`keep_closed`: quotes of closed hours pass, crossed ones do not."""
+        """`keep_closed`: let quotes of closed hours pass; crossed ones are still removed."""
         self._intake = intake
         self._catalog = catalog
         self._sessions = sessions
@@ -46,13 +48,13 @@ class QuoteHours:
         self._symbols: tuple[Symbol, ...] = ()
         self._until_ns = 0
 
-    def follow(self, symbols: Sequence[Symbol]) -> None:
-        """Gate these."""
+    def gate_symbols(self, symbols: Sequence[Symbol]) -> None:
+        """Set the gates of these symbols."""
         self._symbols = tuple(symbols)
         self._set_gates()
 
     def turn(self) -> None:
-        """Move the gates when a market has opened or closed."""
+        """Set the gates again when a market has opened or closed."""
         if self._utc_ns() >= self._until_ns:
             self._set_gates()
 
@@ -73,7 +75,7 @@ class QuoteHours:
         return self._catalog.get(symbol.name if contract is None else contract.root)
 
     def _hours(self, market: Instrument, now: datetime) -> tuple[int, int, int]:
-        """Last close, the opening after it, the close after that; while the market is shut the opening is to come."""
+        """Return the last close, the opening after it, and the close after that; while shut, the opening is ahead."""
         closes = self._sessions.next_close(market, now)
         day = self._sessions.session_day(market, closes - _A_MOMENT)  # the close itself may be the next day's
         opened = max(

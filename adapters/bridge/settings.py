@@ -1,4 +1,4 @@
-"""What every bridged platform can be told in `settings`, and where its token comes from."""
+"""The keys of `settings` that every bridged platform has, and how its token is read."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ _Seconds = Annotated[float, Meta(gt=0, le=60)]
 
 
 class BridgeStart(Struct, frozen=True):
-    """A bridge to be started on this machine: `command`, to which the path of a file is added that holds
-    `configuration` as JSON. `start_timeout_s`: from the start to the first sign of life. `part`: tells it from the
-    platform's other one; empty for the only one, or the one for orders.
+    """How to start a bridge on this machine.
+
+    Attributes:
+        command: the path of a file with `configuration` as JSON is appended to it.
+        start_timeout_s: from the start to the first write of its pulse file.
+        part: distinguishes the platform's two bridges; empty for the only one, or the one for orders.
     """
 
     command: tuple[str, ...]
@@ -42,15 +45,15 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         host, port: of the bridge; port None = the platform's own (`PORTS`).
-        remote: the bridge may be on another machine. The stream is not encrypted: use a tunnel.
-        token_file: file with the token that the bridge has, too; for this user alone.
-        token_env: instead, the environment variable that holds it.
-        account: which of the platform's accounts; None = the only one there is.
-        names: universal name -> the platform's own, where the symbol mappings are not right for it.
-        connection: which form of names the platform uses, such as that of a feed; None = the mappings' default.
+        remote: allow a bridge on another machine. The stream is not encrypted: use a tunnel.
+        token_file: file with the token that the bridge has as well; readable by this user only.
+        token_env: environment variable that holds the token, instead of a file.
+        account: the platform's account to trade; None = the only one there is.
+        names: universal name -> the platform's own name, where the symbol mappings are not right for it.
+        connection: form of names that the platform uses, such as that of a feed; None = the mappings' default.
         connect_timeout_s: to open the connection.
         answer_timeout_s: for the bridge's hello, its answer to a subscription, and the first snapshot.
-        snapshot_timeout_s: for each later snapshot; what has not come then counts as incomplete. Below
+        snapshot_timeout_s: for each later snapshot; a late one counts as incomplete. Keep it below
             `orders.mute_after_ms` of the configuration, or the gateway cuts its link meanwhile.
         timing: heartbeats, and the time after which an unanswered command counts as unknown.
     """
@@ -83,25 +86,25 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def needs_token(self) -> bool:
-        """Whether a token must be named: not where the gateway starts the bridge itself, and makes one."""
+        """Whether a token must be configured; not where the gateway starts the bridge itself and makes the token."""
         return True
 
     def native_starts(self, platform: Platform) -> tuple[BridgeStart, ...]:
-        """The bridges that the gateway starts itself; none = it runs already."""
+        """The bridges that the gateway starts itself; empty = the bridge is started elsewhere."""
         return ()
 
     def port_of(self, platform: Platform) -> int:
-        """Raises ConfigError when the platform has no port of its own, and none was written."""
+        """Return the bridge's port. Raises ConfigError when the platform has no default and none is configured."""
         port = self.port or PORTS.get(platform)
         if port is None:
             raise ConfigError(f"platform {platform.key!r}: settings.port is missing; write the port of its bridge")
         return port
 
     def read_token(self, where: str) -> str:
-        """The token. It goes into no log and on no command line.
+        """Return the token. It must never get into a log or on a command line.
 
         Raises:
-            ConfigError: it is not there, too short, or others may read its file; `where` opens the message.
+            ConfigError: it is missing, too short, or its file is readable by others; `where` begins the message.
         """
         if self.token_env is not None:
             source, token = f"environment variable {self.token_env}", os.environ.get(self.token_env, "").strip()

@@ -1,12 +1,15 @@
-"""What a bridge was asked to send, and what it has answered."""
+"""The symbols subscribed at a bridge, and its answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from ...core.errors import ConfigError
+from ...core.instruments.refusals import SymbolRefused
+from ...core.logs import Log
 from ...core.messages import Instrument
 from ...shm.symbols import Symbol
 from .messages import Subscribe, Subscribed, SubscribedSymbol, WantedSymbol
@@ -16,8 +19,10 @@ _NO_ANSWER: Final = "the bridge has not answered yet; it counts as soon as it do
 
 
 class BridgeSymbols:
-    """The subscription of one session. A symbol's ticks pass once its answer has come, for those before it in the
-    stream may be of the contract that it stood for until then.
+    """The subscription of one session.
+
+    A symbol's ticks pass once its answer has arrived: earlier ticks in the stream may be of the contract that the
+    symbol stood for before.
     """
 
     def __init__(self, intake: TickIntake) -> None:
@@ -27,23 +32,23 @@ class BridgeSymbols:
         self._wanted: dict[int, WantedSymbol] = {}
         self._awaited: set[int] = set()
         self._answers: dict[int, SubscribedSymbol] = {}
-        self._going_on: set[int] = set()
+        self._continued: set[int] = set()
         intake.forbid_all()
 
-    def want(self, symbols: Sequence[Symbol], names: Mapping[str, str]) -> Subscribe:
-        """What to send to the bridge; `sent` must be called with its number.
+    def make_subscribe(self, symbols: Sequence[Symbol], names: Mapping[str, str]) -> Subscribe:
+        """Return the message to send to the bridge; call `sent` with its sequence number.
 
         Args:
-            names: the platform's own name of each symbol; those without one are not asked for.
+            names: the platform's own name of each symbol; symbols without one are not subscribed.
         """
         before, answers = self._wanted, self._answers
         self.by_id = {symbol.id: symbol for symbol in symbols if symbol.name in names}
-        self._wanted, self._answers, self._going_on = {}, {}, set()
+        self._wanted, self._answers, self._continued = {}, {}, set()
         self._intake.forbid_all()
         for symbol_id, symbol in self.by_id.items():
             name = names[symbol.name]
             known = before.get(symbol_id)
-            # The times of another contract's ticks mean nothing for this one.
+            # Resets the newest time when the symbol now means another contract: resuming there would skip or repeat.
             after_ns, after_count = self._intake.begin_symbol(symbol_id, f"{symbol.name}={name}")
             self._wanted[symbol_id] = WantedSymbol(
                 symbol_id=symbol_id,
@@ -53,32 +58,32 @@ class BridgeSymbols:
                 after_count=after_count,
             )
             if known is not None and known.platform_symbol == name and symbol_id in answers:
-                self._note(answers[symbol_id])  # goes on without a pause
-                self._going_on.add(symbol_id)
+                self._apply_answer(answers[symbol_id])  # unchanged: its ticks continue without a pause
+                self._continued.add(symbol_id)
         return Subscribe(symbols=tuple(self._wanted.values()))
 
     def sent(self, seq: int) -> None:
-        """The subscribe message has this number: answers to earlier ones count no more."""
+        """Set the number of the subscribe message; answers to earlier ones are ignored from now on."""
         self._seq = seq
         self._awaited = set(self._wanted)
 
-    def take(self, answer: Subscribed) -> set[str]:
-        """Answers of the bridge; the symbols, by our name, that they are for."""
+    def apply_answers(self, answer: Subscribed) -> set[str]:
+        """Apply the bridge's answers; returns our names of the symbols that they are for."""
         if answer.subscribe_seq != self._seq:
             return set()
         wanted = [each for each in answer.symbols if each.symbol_id in self._wanted]
         for each in wanted:
             self._awaited.discard(each.symbol_id)
-            self._note(each)
+            self._apply_answer(each)
         return {self._wanted[each.symbol_id].symbol for each in wanted}
 
     @property
     def complete(self) -> bool:
-        """Whether every symbol has its answer."""
+        """Whether every symbol has an answer."""
         return not self._awaited
 
     def refusals(self) -> dict[str, str]:
-        """Symbols without data, by our name, and why."""
+        """Return the symbols without data, by our name, with the reason."""
         reasons = {}
         for symbol_id, wanted in self._wanted.items():
             answer = self._answers.get(symbol_id)
@@ -88,23 +93,23 @@ class BridgeSymbols:
         return reasons
 
     def gaps(self) -> dict[str, str]:
-        """Symbols whose ticks do not go on, or not yet, where they ended, by our name, and what the bridge says."""
+        """Return the symbols whose ticks may have a gap since the last session, by our name, with the bridge's text."""
         return {
             self._wanted[symbol_id].symbol: answer.text
             for symbol_id, answer in self._answers.items()
-            if self._wanted[symbol_id].after_ns and symbol_id not in self._going_on
+            if self._wanted[symbol_id].after_ns and symbol_id not in self._continued
             if answer.accepted and not answer.resumed
         }
 
     def instruments(self, *, tradable: bool) -> tuple[Instrument, ...]:
-        """What the platform says of each symbol that it gives; `tradable`: of those alone that take orders."""
+        """Return the platform's description of each symbol with data; `tradable`: only of those that accept orders."""
         return tuple(
             msgspec.structs.replace(answer.instrument, contract=self.by_id[symbol_id].contract)
             for symbol_id, answer in self._answers.items()
             if answer.instrument is not None and not self._refusal(answer) and (answer.tradable or not tradable)
         )
 
-    def _note(self, answer: SubscribedSymbol) -> None:
+    def _apply_answer(self, answer: SubscribedSymbol) -> None:
         self._answers[answer.symbol_id] = answer
         if self._refusal(answer):
             self._intake.forbid(answer.symbol_id)
@@ -112,7 +117,7 @@ class BridgeSymbols:
             self._intake.allow(answer.symbol_id)
 
     def _refusal(self, answer: SubscribedSymbol) -> str:
-        """Why this is no data for the symbol; empty when it is."""
+        """Return why this answer gives no data for the symbol; empty when it does."""
         if not answer.accepted or answer.instrument is None:
             return answer.text or "refused without a reason"
         wanted = self._wanted[answer.symbol_id]
@@ -120,3 +125,30 @@ class BridgeSymbols:
         if given != (wanted.symbol, wanted.platform_symbol):
             return f"asked for was {wanted.platform_symbol!r}, the bridge gives {given[1]!r} for {given[0]}"
         return ""
+
+
+def name_symbols(
+    symbols: Sequence[Symbol], name_of: Callable[[Symbol], str], platform: str, log: Log
+) -> dict[str, str]:
+    """Return the platform's name of each symbol that has one there; the others are logged.
+
+    Args:
+        name_of: the platform's name of a symbol; raises SymbolRefused when there is none.
+
+    Raises:
+        ConfigError: two symbols have the same name at the platform; its ticks could be of either.
+    """
+    names: dict[str, str] = {}
+    for symbol in symbols:
+        try:
+            name = name_of(symbol)
+        except SymbolRefused as refusal:
+            log.warning("symbol without a name at the platform", symbol=symbol.name, reason=str(refusal))
+            continue
+        if name in names.values():
+            raise ConfigError(
+                f"platform {platform!r}: {name!r} would be two of our symbols, {symbol.name} the second; "
+                "correct settings.names or the symbol mappings"
+            )
+        names[symbol.name] = name
+    return names

@@ -1,7 +1,7 @@
-"""Tick frames of a bridge, checked and put together by one kernel for all frames that have arrived.
+"""Tick frames of a bridge: one kernel call validates and compacts all frames that have arrived.
 
-No Python runs for a tick or a frame of ticks. What the kernel lets through cannot harm a reader: known symbols, sound
-numbers, our own platform id. The ring sets number and time of arrival.
+No Python code runs per tick or per frame. Records that pass cannot harm a reader: known symbols, valid numbers, our own
+platform id. The ring sets sequence number and time of arrival.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ _SYMBOL: Final = np.dtype(
         ("wanted", "<i8"),
         ("newest_ns", "<i8"),
         ("count", "<i8"),
-        ("gated", "<i8"),  # 1: its quotes count only uncrossed, and within the market's hours, which are:
-        ("closed_ns", "<i8"),  # shut from here
-        ("open_ns", "<i8"),  # to here,
-        ("close_ns", "<i8"),  # and from here on
+        ("gated", "<i8"),  # 1: remove quotes that are crossed, or of closed hours, which are:
+        ("closed_ns", "<i8"),  # shut from this time
+        ("open_ns", "<i8"),  # until this time,
+        ("close_ns", "<i8"),  # and again from this time on
     ]
 )
 _INTAKE: Final = np.dtype(
     [
         ("symbols", "<i8"),  # address of the table of _SYMBOL, CAPACITY rows by symbol id
         ("platform", "<i8"),
-        ("first", "<i8"),  # address of the sound records of this turn
-        ("sound", "<i8"),  # how many of them
-        ("received", "<i8"),  # of the session
-        ("refused", "<i8"),  # of the session
+        ("first", "<i8"),  # address of the valid records of the last call
+        ("sound", "<i8"),  # number of them
+        ("received", "<i8"),  # records of the session
+        ("refused", "<i8"),  # records of the session that were refused
         ("faults", "<i8"),  # TickFault bits seen in the session
-        ("blanked", "<i8"),  # quotes of the session that the gate took out
+        ("blanked", "<i8"),  # records of the session whose quote the gate removed
     ]
 )
 _ROW_BYTES: Final = _SYMBOL.itemsize
@@ -73,7 +73,7 @@ _BAD_TIME: Final = int(TickFault.TIME)
 
 @kernel("int64(int64, int64, int64)", brief=True)
 def _find_fault(record_address: int, symbols: int, latest_ns: int) -> int:
-    """A TickFault bit, 0 for a sound record, which is noted in its symbol's row."""
+    """Return a TickFault bit; 0 for a valid record, whose time is then stored as its symbol's newest."""
     record = carray(as_pointer(record_address), 1, TICK_DTYPE)[0]
     symbol = int(record.symbol)
     if symbol >= CAPACITY:
@@ -83,7 +83,7 @@ def _find_fault(record_address: int, symbols: int, latest_ns: int) -> int:
         return _BAD_SYMBOL
     if np.isinf(record.bid) or np.isinf(record.ask) or np.isinf(record.last):
         return _BAD_NUMBER
-    # A NaN passes: neither comparison is true.
+    # Unknown sizes are NaN, and pass: no comparison with NaN is true.
     if record.bid_size < 0 or record.ask_size < 0 or record.last_size < 0:
         return _BAD_NUMBER
     if np.isinf(record.bid_size) or np.isinf(record.ask_size) or np.isinf(record.last_size):
@@ -94,6 +94,8 @@ def _find_fault(record_address: int, symbols: int, latest_ns: int) -> int:
     event_ns = record.ts_event_ns
     if event_ns < _EARLIEST_NS or event_ns > latest_ns:
         return _BAD_TIME
+    # Where to resume after a reconnect: the newest time, and how many ticks had it. Snapshots and stale marks are no
+    # events of the market; counting them would make the platform's history skip real ticks of the same time.
     if flags & _NO_EVENT == 0:
         if event_ns > row.newest_ns:
             row.newest_ns = event_ns
@@ -105,12 +107,12 @@ def _find_fault(record_address: int, symbols: int, latest_ns: int) -> int:
 
 @kernel("int64(int64, int64)", brief=True)
 def _gate_quote(record_address: int, row_address: int) -> int:
-    """Take the quote out of a record when nobody could trade on it; a trade in it stays. Returns 1 when it did."""
+    """Remove the quote from a record when it is crossed or of closed hours; a trade in it stays. Returns 1 if so."""
     row = carray(as_pointer(row_address), 1, _SYMBOL)[0]
     record = carray(as_pointer(record_address), 1, TICK_DTYPE)[0]
     event_ns = record.ts_event_ns
     shut = (row.closed_ns <= event_ns and event_ns < row.open_ns) or event_ns >= row.close_ns
-    # One side alone is a quote, too: the comparison with a NaN is false.
+    # A quote of one side is kept while the market is open: the comparison with NaN is false.
     if not shut and not record.bid >= record.ask:
         return 0
     if np.isnan(record.bid) and np.isnan(record.ask):
@@ -123,14 +125,14 @@ def _gate_quote(record_address: int, row_address: int) -> int:
 
 
 @kernel("int64(int64, int64, int64)", brief=True)
-def _take_frames(intake_address: int, start: int, size: int) -> int:
-    """Take the complete frames of ticks at the beginning of `size` bytes at address `start`.
+def _process_frames(intake_address: int, start: int, size: int) -> int:
+    """Process the complete frames of ticks at the beginning of the `size` bytes at address `start`.
 
-    Sound records are moved together, in place, to follow the first frame's header. Ends at whatever is no well-formed,
-    complete frame of ticks; Python looks at that.
+    Valid records are moved together in place, behind the first frame's header. Stops at the first bytes that are not a
+    complete, well-formed frame of ticks; the Python code decides what they are.
 
     Returns:
-        Bytes used up.
+        Number of bytes processed.
     """
     intake = carray(as_pointer(intake_address), 1, _INTAKE)[0]
     latest_ns = utc_ns() + _AHEAD_NS
@@ -140,6 +142,7 @@ def _take_frames(intake_address: int, start: int, size: int) -> int:
     while size - used >= HEADER_BYTES:
         header = carray(as_pointer(start + used), 1, _HEADER)[0]
         length = int(header.length)
+        # Malformed headers also end here: `FrameBuffer` checks them again and raises, with the reason in words.
         if header.kind != TICKS or header.flags != 0 or header.version != VERSION:
             break
         if length == 0 or length > _MAX_BYTES or length % TICK_BYTES != 0 or size - used < HEADER_BYTES + length:
@@ -154,12 +157,13 @@ def _take_frames(intake_address: int, start: int, size: int) -> int:
                 intake.faults |= fault
             else:
                 record = carray(as_pointer(source), 1, TICK_DTYPE)[0]
+                # The platform id is set here, whatever the bridge wrote: it cannot pose as another platform.
                 record.source = intake.platform
                 row = intake.symbols + int(record.symbol) * _ROW_BYTES
                 if carray(as_pointer(row), 1, _SYMBOL)[0].gated != 0:
                     intake.blanked += _gate_quote(source, row)
                 if target != source:
-                    # Word by word upwards, for the two overlap after the first frame.
+                    # Copied upwards word by word, since source and target may overlap.
                     words, moved = (
                         carray(as_pointer(source), _WORDS, np.int64),
                         carray(as_pointer(target), _WORDS, np.int64),
@@ -172,15 +176,15 @@ def _take_frames(intake_address: int, start: int, size: int) -> int:
     return used
 
 
-_take = entry_point(_take_frames)
+_process = entry_point(_process_frames)
 
 
 class TickIntake:
-    """The subscribed symbols, and what has come of each. One adapter's; outlives its sessions.
+    """The subscribed symbols of one adapter with the newest tick of each; kept over reconnects.
 
     Attributes:
-        first, sound: address and number of the records that `take` has found sound, in their order; they lie in the
-            buffer that was taken from and are good until its next change.
+        first, sound: address and number of the valid records of the last `process_frames`, in order. They lie in the
+            caller's buffer and are valid until it changes.
     """
 
     def __init__(self, platform: Platform) -> None:
@@ -192,7 +196,7 @@ class TickIntake:
         self._address = int(self._state.ctypes.data)
 
     def allow(self, symbol_id: int) -> None:
-        """Let this symbol's ticks through."""
+        """Accept this symbol's ticks."""
         self._symbols["wanted"][symbol_id] = 1
 
     def forbid(self, symbol_id: int) -> None:
@@ -200,8 +204,8 @@ class TickIntake:
         self._symbols["wanted"][symbol_id] = 0
 
     def gate(self, symbol_id: int, closed_ns: int, open_ns: int, close_ns: int) -> None:
-        """Take quotes out of this symbol's records (bid and ask become NaN, a trade stays) that are crossed or locked,
-        or of a time from `closed_ns` to `open_ns`, or from `close_ns` on. UTC ns; replaces what was said before.
+        """Remove quotes from this symbol's records (bid and ask become NaN, a trade stays) that are crossed or locked,
+        or of a time from `closed_ns` to `open_ns`, or from `close_ns` on. UTC ns; replaces the former gate.
         """
         row = self._symbols[symbol_id]
         row["closed_ns"], row["open_ns"], row["close_ns"], row["gated"] = closed_ns, open_ns, close_ns, 1
@@ -211,10 +215,10 @@ class TickIntake:
         self._symbols["wanted"] = 0
 
     def begin_symbol(self, symbol_id: int, meaning: str) -> tuple[int, int]:
-        """Time of a symbol's newest tick (UTC ns, 0 = none yet), and how many had just this time.
+        """Return the time of a symbol's newest tick (UTC ns, 0 = none yet), and how many ticks had this time.
 
         Args:
-            meaning: whatever tells one instrument from another; when it has changed, both begin anew.
+            meaning: identifies the instrument; when it has changed, both are reset to 0.
         """
         row = self._symbols[symbol_id]
         if self._meanings.setdefault(symbol_id, meaning) != meaning:
@@ -223,11 +227,11 @@ class TickIntake:
         return int(row["newest_ns"]), int(row["count"])
 
     def adopt(self, ticks: TickArray, earliest_ns: int) -> None:
-        """Begin where a predecessor has ended; call it before the first subscription.
+        """Resume where a former process has ended; call it before the first subscription.
 
         Args:
-            ticks: shape (n,), TICK_DTYPE: what it has published.
-            earliest_ns: a symbol whose newest tick is older, UTC ns, begins anew: what came since is too much.
+            ticks: shape (n,), TICK_DTYPE: the ticks that it published.
+            earliest_ns: UTC ns; a symbol whose newest tick is older is not resumed, the gap would be too long.
         """
         events = ticks[(ticks["flags"] & _NO_EVENT == 0) & (ticks["ts_event_ns"] >= earliest_ns)]
         for symbol_id in np.unique(events["symbol"]):
@@ -237,17 +241,20 @@ class TickIntake:
             row["count"] = np.count_nonzero(stamps == stamps.max())
 
     def resume_from(self, symbol_id: int, event_ns: int) -> None:
-        """As if the newest tick were the last one before this time, UTC ns."""
+        """Set the symbol's newest time: the next subscription asks for all ticks from `event_ns` (UTC ns) on."""
         self._symbols["newest_ns"][symbol_id], self._symbols["count"][symbol_id] = event_ns, 0
 
     def begin_session(self) -> None:
-        """Counts begin anew; what each symbol's newest tick was is kept."""
+        """Reset the counts of the session; the newest tick of each symbol is kept."""
         for name in ("received", "refused", "faults", "blanked"):
             self._state[name] = 0
 
-    def take(self, address: int, size: int) -> int:
-        """Use up the frames of ticks at the beginning of `size` bytes; see `first` and `sound`. Returns the bytes."""
-        return int(_take(self._address, address, size))
+    def process_frames(self, address: int, size: int) -> int:
+        """Process the frames of ticks at the beginning of the `size` bytes; see `first` and `sound`.
+
+        Returns the number of bytes processed.
+        """
+        return int(_process(self._address, address, size))
 
     @property
     def first(self) -> int:
@@ -269,10 +276,10 @@ class TickIntake:
 
     @property
     def blanked(self) -> int:
-        """Records of this session that have lost their quote to `gate`."""
+        """Records of this session whose quote was removed by `gate`."""
         return int(self._state["blanked"][0])
 
     @property
     def faults(self) -> TickFault:
-        """Everything that was wrong with refused records of this session."""
+        """All faults of the refused records of this session."""
         return TickFault(int(self._state["faults"][0]))

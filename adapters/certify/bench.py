@@ -175,8 +175,8 @@ class CertifyBench:
         if self.stopping and not self.cleaning:
             raise Interrupted("stopped by hand")
 
-    def until(self, look: Callable[[], T], seconds: float) -> T:
-        """Turn until `look` gives something, or the time is over; what it gave last.
+    def until(self, condition: Callable[[], T], seconds: float) -> T:
+        """Turn until `condition` gives something, or the time is over; what it gave last.
 
         Raises:
             LinkLostError: the session is over.
@@ -185,12 +185,12 @@ class CertifyBench:
         deadline = time.monotonic() + seconds
         while True:
             self.check_stopping()
-            value = look()
+            value = condition()
             if value or time.monotonic() >= deadline:
                 return value
             self.adapter.poll(_TURN_S)
 
-    def listen(self, seconds: float) -> None:
+    def poll_for(self, seconds: float) -> None:
         """Turn for so long."""
         self.until(lambda: False, seconds)
 

@@ -99,7 +99,7 @@ def certify(
     listed = config.platforms[platform].symbols
     if symbol is None and not listed:
         raise ConfigError(f"platform {platform!r} has no symbols; name one with --symbol")
-    _refuse_beside_gateway(config, platform)
+    _refuse_if_gateway_runs(config, platform)
     log = process_log(f"certify-{platform}"[:32])
     with tempfile.TemporaryDirectory(prefix="nexus-certify-") as name:
         folder = Path(name)
@@ -115,7 +115,7 @@ def certify(
             quantity=quantity,
             trade=trade,
             real_account=real_account,
-            no_orders=_refuse_by_kill_file(config, platform),
+            no_orders=_kill_file_reason(config, platform),
             restart=own.restart if own.is_wanted else None,
             restart_wait_s=restart_wait_s,
             say=say,
@@ -186,7 +186,7 @@ def _run_check(run: CertifyRun, check: Check, rows: dict[int, CheckRow]) -> Foun
         return failed(str(error), run.cure_of(str(error), "look into the bridge's log, and whether it runs"))
 
 
-def _refuse_beside_gateway(config: GatewayConfig, platform: str) -> None:
+def _refuse_if_gateway_runs(config: GatewayConfig, platform: str) -> None:
     try:
         state = CountersPage.attach(config.run_path, platform).state()
     except SegmentError:
@@ -198,7 +198,7 @@ def _refuse_beside_gateway(config: GatewayConfig, platform: str) -> None:
         )
 
 
-def _refuse_by_kill_file(config: GatewayConfig, platform: str) -> str:
+def _kill_file_reason(config: GatewayConfig, platform: str) -> str:
     level = kill_level_of(read_kill_file(kill_file_path(config.run_path)), platform)
     return "" if level is KillLevel.NORMAL else f"the kill file says {level.name.lower()}; `resume` removes it"
 

@@ -28,13 +28,13 @@ from .own_orders import (
     clean_up,
     close_own,
     filled,
-    id_there,
     is_alive,
     is_final,
     is_refused,
     is_working,
     lots_by_ticket,
     make_cancel,
+    platform_order_id_of,
     until_final,
 )
 from .session_checks import session_of
@@ -84,7 +84,7 @@ def check_too_late(run: CertifyRun) -> Found:
 def check_far_order(run: CertifyRun) -> Found:
     """A limit order far from the market is taken and works."""
     order, ack_ms, working_ms = _place_far(run)
-    number = id_there(run, order)
+    number = platform_order_id_of(run, order)
     found = passed(
         f"{order.side.value} {order.quantity} at {order.limit_price}: ack after {ack_ms:.0f} ms, working after "
         f"{working_ms:.0f} ms, number {number}"
@@ -120,7 +120,7 @@ def check_replace(run: CertifyRun) -> Found:
         symbol=order.symbol,
         revision=1,
         quantity=order.quantity,
-        platform_order_id=id_there(run, order),
+        platform_order_id=platform_order_id_of(run, order),
         limit_price=order.limit_price + step,
     )
     began = time.monotonic()
@@ -210,7 +210,7 @@ def check_restart(run: CertifyRun) -> Found:
             after = session_of(run).challenge
             if after is not None and after.boot_id != before.boot_id:
                 break
-            run.bench.listen(1.0)
+            run.bench.poll_for(1.0)
         if time.monotonic() > deadline:
             return failed("no new bridge came", "restart it by hand, and look into its log")
     rows = [row for row in run.bench.snapshot().working_orders.rows if is_alive(row, order)]

@@ -41,7 +41,7 @@ def clean_up(run: CertifyRun) -> str:
             trouble = _clean_once(run)
             if not trouble:
                 return ""
-            bench.listen(0.5)
+            bench.poll_for(0.5)
         except GatewayError as error:
             bench.adapter.close()
             trouble = str(error)
@@ -89,7 +89,7 @@ def filled(run: CertifyRun, order: Order) -> Decimal:
     return sum((fill.quantity for fill in run.bench.fills(order)), Decimal(0))
 
 
-def id_there(run: CertifyRun, order: Order) -> str:
+def platform_order_id_of(run: CertifyRun, order: Order) -> str:
     update = run.bench.update(order)
     return "" if update is None else update.platform_order_id
 
@@ -100,7 +100,7 @@ def make_cancel(run: CertifyRun, order: Order, platform_order_id: str = "") -> C
         platform=order.platform,
         account=order.account,
         symbol=order.symbol,
-        platform_order_id=platform_order_id or id_there(run, order),
+        platform_order_id=platform_order_id or platform_order_id_of(run, order),
     )
 
 
@@ -109,9 +109,9 @@ def is_alive(row: WorkingOrder, order: Order) -> bool:
 
 
 def _own_executions(run: CertifyRun, snapshot: Snapshot) -> list[Fill]:
-    """Executions of our orders: told as they happened, or only found in the snapshot."""
-    told = [event for event in run.bench.events if isinstance(event, Fill)]
-    found = {fill.exec_id: fill for fill in (*told, *snapshot.executions.rows)}
+    """Executions of our orders: reported as they happened, or only found in the snapshot."""
+    reported = [event for event in run.bench.events if isinstance(event, Fill)]
+    found = {fill.exec_id: fill for fill in (*reported, *snapshot.executions.rows)}
     return [fill for fill in found.values() if fill.client_order_id in run.bench.orders]
 
 

@@ -86,7 +86,7 @@ def check_demo(run: CertifyRun) -> Found:
 def check_switches(run: CertifyRun) -> Found:
     """Market data and orders are on at the platform."""
     adapter = run.bench.adapter
-    run.bench.listen(0.5)
+    run.bench.poll_for(0.5)
     if adapter.data_up and adapter.orders_up:
         return passed("data and orders are on")
     off = [name for name, is_up in (("data", adapter.data_up), ("orders", adapter.orders_up)) if not is_up]
@@ -159,7 +159,7 @@ def check_ticks(run: CertifyRun) -> Found:
     """Ticks arrive, are fresh by our clock, and none is refused."""
     refused_before = run.bench.count("bridge_ticks_refused")
     run.bench.ticks()
-    run.bench.listen(run.listen_s)
+    run.bench.poll_for(run.listen_s)
     ticks = run.bench.ticks()
     refused = run.bench.count("bridge_ticks_refused") - refused_before
     gated = run.bench.count("bridge_quotes_gated")
@@ -192,13 +192,13 @@ def check_resume(run: CertifyRun) -> Found:
         return skipped("this platform keeps no ticks: those of a break are lost, and the symbol is marked stale")
     bench = run.bench
     bench.ticks()
-    bench.listen(run.listen_s / 2)
+    bench.poll_for(run.listen_s / 2)
     bench.adapter.close()
     broke = time.monotonic()
     time.sleep(1.0)
     bench.open(_OPEN_PATIENCE_S)
     pause_s = time.monotonic() - broke
-    bench.listen(run.listen_s / 2)
+    bench.poll_for(run.listen_s / 2)
     over_break = bench.ticks()
     times = sorted(set(over_break["ts_event_ns"].tolist()))
     if len(times) < 4:

@@ -42,12 +42,12 @@ class _Head:
     def last_ns(self) -> int:
         return int(self.keys[-1])
 
-    def take(self, horizon_ns: int, inclusive: bool) -> tuple[TickArray, npt.NDArray[np.int64]]:
+    def pop_until(self, horizon_ns: int, inclusive: bool) -> tuple[TickArray, npt.NDArray[np.int64]]:
         """Remove the ticks before the horizon, or up to and with it."""
         count = int(np.searchsorted(self.keys, horizon_ns, side="right" if inclusive else "left"))
-        taken = self.ticks[:count], self.keys[:count]
+        popped = self.ticks[:count], self.keys[:count]
         self.ticks, self.keys = self.ticks[count:], self.keys[count:]
-        return taken
+        return popped
 
 
 def merge_by_time(streams: Sequence[Iterable[TickArray]]) -> Iterator[TickArray]:
@@ -68,13 +68,13 @@ def merge_by_time(streams: Sequence[Iterable[TickArray]]) -> Iterator[TickArray]
     heads = [_Head(stream) for stream in streams]
     while heads := [head for head in heads if head.refill()]:
         if len(heads) == 1:
-            yield heads[0].take(heads[0].last_ns, inclusive=True)[0]
+            yield heads[0].pop_until(heads[0].last_ns, inclusive=True)[0]
             continue
         # Up to here nothing earlier can follow: each stream's next chunk begins at its own last time or later. At the
         # horizon itself the stream that ends there may go on, so those after it must wait.
         limiting = min(range(len(heads)), key=lambda i: heads[i].last_ns)
         horizon_ns = heads[limiting].last_ns
-        parts = [head.take(horizon_ns, inclusive=i <= limiting) for i, head in enumerate(heads)]
+        parts = [head.pop_until(horizon_ns, inclusive=i <= limiting) for i, head in enumerate(heads)]
         order = np.argsort(np.concatenate([keys for _, keys in parts]), kind="stable")
         words = np.concatenate([_as_words(ticks) for ticks, _ in parts])
         yield words[order].view(TICK_DTYPE).reshape(-1)

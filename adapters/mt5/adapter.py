@@ -1,7 +1,7 @@
-"""The adapter of a MetaTrader 5 terminal, over its bridge (bridges/mt5): what both of its platforms share.
+"""Adapters of MetaTrader 5 terminals, global and Brazil, over their bridge (bridges/mt5).
 
-Of the bridge's hello it compares the account, and these `details` as text: `server`, `company`, `role`; it reads
-`utc_offset_minutes`, of the broker's clock.
+Of the bridge's hello they compare the account and the `details` `server`, `company` and `role`, and read
+`utc_offset_minutes`, the offset of the broker's clock.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
 from ..base import LinkLostError
 from ..bridge.adapter import BridgeAdapter
-from ..bridge.counters import BridgeCounters
 from ..bridge.messages import BridgeAccount, BridgeHello
 from ..bridge.process import BridgeFiles
 from ..bridge.quote_hours import QuoteHours
 from ..bridge.settings import BridgeSettings
-from ..bridge.ticks import TickIntake
 from ..feed import TickFeed
 from .settings import MAX_SYMBOL_CHARACTERS, Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings
 
 _ORDER_TYPES: Final = tuple(OrderType)
 _TIMES: Final = tuple(TimeInForce)
 CAPABILITIES: Final = {
-    # A position of a hedging account keeps its own stop and target, and is closed by its ticket.
+    # Each position of a hedging account has its own stop and target, and is closed by its ticket.
     AccountMode.HEDGING: Capabilities(
         order_types=_ORDER_TYPES,
         times_in_force=_TIMES,
@@ -44,23 +42,22 @@ CAPABILITIES: Final = {
         brackets=True,
         close_by_ticket=True,
     ),
-    # A netting account has one position a symbol with one stop and one target: those of two signals would overwrite
-    # each other, so the gateway keeps them itself.
+    # A netting account has one position a symbol, with one stop and one target. Two signals would overwrite each
+    # other's, so the gateway keeps stops and targets itself.
     AccountMode.NETTING: Capabilities(
         order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True, replace_quantity=False
     ),
 }
-"""The most that MetaTrader 5 can do, by account mode. No request changes the size of an order; no mode has OCO or
-reduce-only orders of its own. What one symbol cannot (a filling mode, an expiration) the bridge refuses with a code
-before it sends.
+"""Upper limit of MetaTrader 5's capabilities, by account mode. No request changes the size of an order; no mode has OCO
+or reduce-only orders. What a single symbol lacks (a filling mode, an expiration) the bridge rejects with a code.
 """
 
 
 class Mt5Adapter(BridgeAdapter):
-    """One terminal, one account. `Mt5GlobalAdapter` and `Mt5BrazilAdapter` are what the configuration names.
+    """One terminal, one account. The configuration names `Mt5GlobalAdapter` or `Mt5BrazilAdapter`.
 
-    With `settings.ticks_port` this is the session for orders, and an adapter like it beside it has the one for ticks:
-    both are up, or none is.
+    With `settings.ticks_port` the terminal has two bridges: this session is for orders, and `_ticks_side`, a second
+    adapter with its own session, publishes the ticks. Both connect and close together.
     """
 
     SETTINGS: ClassVar[type[BridgeSettings]] = Mt5Settings
@@ -71,11 +68,8 @@ class Mt5Adapter(BridgeAdapter):
         super().__init__(feed, settings)
         if self.settings.ticks_port is None:
             return
-        side = type(self)(feed, {**settings, "port": self.settings.ticks_port, "ticks_port": None})
-        self._ticks_side, self._beside, side._beside = side, (side,), (self,)
-        self._gives_ticks = False
-        self._intake = TickIntake(feed.platform)  # its bridge sends none, and resumes none
-        self._counters = BridgeCounters(feed.counters, self._log, shows_link=False)
+        self._ticks_side = type(self)(feed, {**settings, "port": self.settings.ticks_port, "ticks_port": None})
+        self.get_ticks_from(self._ticks_side)
 
     def connect(self) -> None:
         self.close()
@@ -108,7 +102,7 @@ class Mt5Adapter(BridgeAdapter):
         return super().read_token(where)
 
     def check_hello(self, hello: BridgeHello) -> None:
-        # A bridge for ticks alone names no account, and yet it is on one.
+        # A bridge for ticks alone reports no account, but its terminal is logged in to one.
         found = hello.accounts[0].name if hello.accounts else hello.details.get("login", "")
         if not found:
             raise LinkLostError("the terminal is not logged in to any account; log in by hand, and save the password")
@@ -138,8 +132,10 @@ class Mt5Adapter(BridgeAdapter):
         )
 
     def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:
-        """Of an expiry only the day by the server's clock means something (at XP 22:15, which is the next day in UTC):
-        the end of that day, so that neither its date is another nor the last session over too early.
+        """Set an expiry to the end of its day by the server's clock, where that is another day in UTC.
+
+        Only that day is meaningful (at XP the time is 22:15, which is the next day in UTC). Left as it is, the expiry
+        would have a wrong date, or end the last session too early.
         """
         if not instrument.expiry_ns:
             return instrument
@@ -155,10 +151,11 @@ class Mt5Adapter(BridgeAdapter):
         return msgspec.structs.replace(instrument, expiry_ns=int(end.timestamp()) * NS_PER_S)
 
     def name_at_platform(self, symbol: Symbol) -> str:
-        """See `BridgeAdapter`. A name in `settings.names` that is known as another instrument's, or as that of no one
-        contract, is refused.
+        """See `BridgeAdapter`. Names in `settings.names` are checked against the symbol mappings.
 
-        Raises ConfigError: `settings.names` gives another instrument's name.
+        Raises:
+            ConfigError: the name there is that of another instrument.
+            SymbolRefused: the name is too long, or that of another contract than the front one.
         """
         written = self.settings.names.get(symbol.name)
         name = self._mapped_name(symbol) if written is None else written
@@ -226,7 +223,7 @@ class Mt5GlobalAdapter(Mt5Adapter):
 
     def _mapped_name(self, symbol: Symbol) -> str:
         name = super()._mapped_name(symbol)
-        # A future has its exchange's name at every broker.
+        # Futures have the exchange's name at every broker, without the broker's suffix.
         return name if symbol.contract else name + self.settings.suffix
 
 
@@ -245,7 +242,7 @@ class Mt5BrazilAdapter(Mt5Adapter):
                 self.sessions or load_sessions(),
                 keep_closed=self.settings.quotes_outside_session,
             )
-        self._hours.follow(symbols)
+        self._hours.gate_symbols(symbols)
         super().subscribe(symbols)
 
     def _turn(self) -> int:

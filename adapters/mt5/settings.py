@@ -1,4 +1,4 @@
-"""What the two MetaTrader 5 platforms can be told in `settings` (docs/platforms/mt5.md)."""
+"""The keys of `settings` of the two MetaTrader 5 platforms (docs/platforms/mt5.md)."""
 
 from __future__ import annotations
 

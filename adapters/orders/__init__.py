@@ -1,1 +1,1 @@
-"""An adapter's side of the order link: the channel to the gateway, placed orders, limits, queued events."""
+"""An adapter's side of the order link: the channel to the gateway, its guard, placed orders, queued events."""

@@ -1,6 +1,7 @@
-"""Between one platform account and the gateway: commands in, order events out, and the guards that all platforms share.
+"""The order channel of one platform account: commands from the gateway, order events to it, checks for all platforms.
 
-The gateway may be away at any time, and so may the platform. What the platform says meanwhile is kept (`EventQueue`).
+Gateway and platform may be away at any time, independently. Order events wait in `EventQueue` until the gateway is
+back.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from ...shm.counters import CountersPage
 from ...shm.durations import NS_PER_S
 from ..base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
 from ..waiting import Readable, wait_readable
-from .event_queue import EventQueue
-from .guard import refuse_command
+from .event_queue import EventQueue, rolled_contracts
+from .guard import make_reject, refuse_command
 from .placed import PlacedOrders
 
 ORDER_COUNTERS: Final = (
@@ -50,16 +51,18 @@ ORDER_COUNTERS: Final = (
     "snapshots_sent",
     "accounts_refused",
 )
-"""Counters of an adapter that takes orders."""
+"""Counters of an adapter with orders."""
 
 _SEED_NS: Final = 24 * 3600 * NS_PER_S
 _RETRY_LINK_S: Final = 1.0
-_LOOK_AT_KILL_S: Final = 0.25
+_KILL_CHECK_S: Final = 0.25
 MakeLink = Callable[[Hello], LinkClient]
 
 
 class OrderChannel:
-    """The order side of one adapter. Used by the adapter's thread; the session drives it.
+    """The order side of one adapter. Used by the adapter's thread; `AdapterSession` drives it.
+
+    `_account` is set while the platform's session is up, `_link` while the gateway is connected, each for itself.
 
     Attributes:
         is_open: whether the platform's session is up and its account may be traded.
@@ -80,12 +83,12 @@ class OrderChannel:
     ) -> None:
         """
         Args:
-            adapter: with `capabilities`; gets this as its `orders`.
-            make_link: opens the link to the gateway; ConfigError = not yet, such as while there is no token.
-            accounts: the accounts that may be traded; empty = any (for simulated ones).
-            may_link: whether what a first hello says of the instruments will hold.
+            adapter: must have `capabilities`; its `orders` is set to this channel.
+            make_link: opens the link to the gateway; ConfigError = not possible yet, such as while there is no token.
+            accounts: the accounts that may be traded; empty = any (for simulated accounts).
+            may_link: whether the contracts are chosen; a link opened before would be restarted at once.
         """
-        assert adapter.capabilities is not None, "an adapter without capabilities takes no orders"
+        assert adapter.capabilities is not None, "an adapter without capabilities accepts no orders"
         adapter.orders = self
         self._adapter = adapter
         self._capabilities = adapter.capabilities
@@ -93,7 +96,7 @@ class OrderChannel:
         self._accounts = tuple(accounts)
         self._may_link = may_link
         self._kill_file = kill_file_path(run_folder)
-        self._look_at_kill_s = 0.0
+        self._next_kill_check_s = 0.0
         self._log = log
         self._utc_ns = utc_ns
         self._monotonic_s = monotonic_s
@@ -114,13 +117,13 @@ class OrderChannel:
     def is_open(self) -> bool:
         return self._account is not None
 
-    # The session's side.
+    # Called by the session.
 
     def platform_up(self) -> None:
-        """The platform's session is open: present its account to the gateway, as a new link.
+        """The platform's session is open: announce its account to the gateway on a new link.
 
         Raises:
-            LinkLostError: the platform cannot say which orders it has.
+            LinkLostError: the platform names no account, or gave no snapshot of its orders.
         """
         account = self._adapter.account
         if account is None:
@@ -135,66 +138,67 @@ class OrderChannel:
             )
             return
         if account.name != self._last_account:
-            # The gateway takes no word on another account than the link's.
+            # The gateway refuses events of another account than the link's.
             self._events.drop()
             self._last_account = account.name
-        self._learn_orders(account)
-        # Some platforms say only now what they can: on a hedging account other things than on a netting one.
+        self._load_placed_orders(account)
+        # Some platforms know their capabilities only once logged in: they differ between hedging and netting accounts.
         self._capabilities = self._adapter.capabilities or self._capabilities
         self._account = account
         if self._link is not None:
-            # A new session there too: the gateway must ask for the truth before it believes anything again.
+            # Fills may have been missed while the platform was away. A new link makes the gateway reconcile with a
+            # snapshot before it sends orders again.
             self._link.hello = msgspec.structs.replace(self._hello(account), token=self._link.hello.token)
             self._link.platform_up = True
             self._link.restart("the platform's session is new")
 
-    def account_changed(self) -> None:
-        """Present the platform's instruments as a new link when they are others than at `platform_up`; some 50 ns else.
+    def follow_account(self) -> None:
+        """Announce the platform's instruments on a new link when they have changed since `platform_up` (a roll).
 
-        Raises:
-            LinkLostError: see `platform_up`.
+        Takes about 50 ns when nothing has changed. Raises LinkLostError as `platform_up` does.
         """
         before, after = self._account, self._adapter.account
         if before is after or before is None or after is None or before == after:
             return
-        contracts = {each.symbol: each.contract for each in after.instruments}
-        rolled = {each.symbol: each.contract for each in before.instruments if contracts.get(each.symbol)}
-        rolled = {symbol: contract for symbol, contract in rolled.items() if contract not in ("", contracts[symbol])}
         self._events.flush(self._link)
         if self._link is not None:
-            # The new link will not bring what the old one has brought. An order for a contract of before is refused.
+            # Answer the commands that came on the old link: they are not resent on the new one. The new account is set
+            # first, so that an order for the former contract is refused.
             self._account = after
-            lost = self._take_arrived(self._link)
+            lost = self._handle_arrived(self._link)
             if lost is not None:
                 raise lost
-        self._events.rename(rolled)
+        # What could not be flushed reaches the gateway after the roll, when the symbol stands for the new contract.
+        self._events.rename_symbols(rolled_contracts(before, after))
         self.platform_up()
 
     def platform_down(self) -> None:
-        """The platform's session is over; the gateway hears it with the next heartbeat."""
+        """The platform's session has ended; the next heartbeat reports it to the gateway."""
         self._events.flush(self._link)
         self._account = None
         if self._link is not None:
             self._link.platform_up = False
 
     def turn(self) -> None:
-        """Take in and execute what has come, send what waits, keep the link. Never blocks for the gateway.
+        """Execute the commands that have arrived, send waiting events, keep the link. Never blocks on the gateway.
 
         Raises:
             LinkLostError: from the adapter.
         """
-        self._obey_sever()
+        self._apply_sever()
         link = self._link or self._open_link()
         if link is None:
             return
         link.last_data_ns = self._last_publish.value
-        self._events.flush(link)  # what the platform has said since the last turn
-        lost = self._take_arrived(link)
+        # Events of `poll` go out before new commands are executed, so that the gateway sees them in their order.
+        self._events.flush(link)
+        lost = self._handle_arrived(link)
         link.tick()
         self._counts["order_link_up"].set(int(link.is_up))
         if link.refusal is not None:
             self._drop_link(f"{link.refusal.code.value}: {link.refusal.text}")
         self._events.flush(self._link)
+        # Raised last: the session reacts by closing the platform, and the rejects above must have been sent by then.
         if lost is not None:
             raise lost
 
@@ -206,13 +210,13 @@ class OrderChannel:
         return wait_readable(timeout_s, sockets, None if link is None else link.socket)
 
     def close(self) -> None:
-        """End the link; what still waits is sent first, as far as the link takes it."""
+        """Send the waiting events as far as the link accepts them, then close the link."""
         self._events.flush(self._link)
         if self._link is not None:
             self._link.close()
         self._counts["order_link_up"].set(0)
 
-    # The adapter's side.
+    # Called by the adapter.
 
     def report(self, event: OrderEvent) -> None:
         """See `OrderDesk.report`."""
@@ -220,7 +224,7 @@ class OrderChannel:
         account = self._account.name if self._account is not None else event.account
         if route != (self._platform, account):
             raise ValueError(f"order event of {route}, this session is ({self._platform!r}, {account!r})")
-        self._placed.remember(event)
+        self._placed.apply_event(event)
         self._events.add(event)
 
     # Inside.
@@ -229,7 +233,7 @@ class OrderChannel:
         if self._account is None or self._monotonic_s() < self._retry_link_s:
             return None
         if not self._may_link():
-            self._note_trouble("the gateway has not chosen the contracts in front yet")
+            self._log_trouble("the gateway has not chosen the contracts in front yet")
             return None
         try:
             self._link = self._make_link(self._hello(self._account))
@@ -238,15 +242,15 @@ class OrderChannel:
         return self._link
 
     def _drop_link(self, reason: str) -> None:
-        """Begin anew in a while, with whatever token is valid then."""
+        """Close the link; `_open_link` opens a new one after a pause, with the token that is valid then."""
         if self._link is not None:
             self._link.close()
             self._link = None
         self._counts["order_link_up"].set(0)
         self._retry_link_s = self._monotonic_s() + _RETRY_LINK_S
-        self._note_trouble(reason)
+        self._log_trouble(reason)
 
-    def _note_trouble(self, reason: str) -> None:
+    def _log_trouble(self, reason: str) -> None:
         if reason != self._link_trouble:
             self._link_trouble = reason
             self._log.warning("no link to the gateway", reason=reason)
@@ -254,10 +258,10 @@ class OrderChannel:
     def _kill_level(self) -> KillLevel:
         return kill_level_of(read_kill_file(self._kill_file), self._platform)
 
-    def _obey_sever(self) -> None:
+    def _apply_sever(self) -> None:
         now_s = self._monotonic_s()
-        if now_s >= self._look_at_kill_s:
-            self._look_at_kill_s = now_s + _LOOK_AT_KILL_S
+        if now_s >= self._next_kill_check_s:
+            self._next_kill_check_s = now_s + _KILL_CHECK_S
             if self._kill_level() is KillLevel.SEVER:
                 self._drop_link("the kill file says sever")
 
@@ -274,36 +278,37 @@ class OrderChannel:
             instruments=account.instruments,
         )
 
-    def _take_arrived(self, link: LinkClient) -> LinkLostError | None:
+    def _handle_arrived(self, link: LinkClient) -> LinkLostError | None:
         lost: LinkLostError | None = None
         for body in link.receive():
             try:
-                self._take(body, link.hello)
+                self._handle(body, link.hello)
             except LinkLostError as error:
-                # What came behind it is refused, rather than forgotten.
+                # Go on: the commands behind it are rejected (link_down). Skipped, their orders would stay unknown.
                 self.platform_down()
                 lost = error
-            self._events.flush(self._link)  # all that one command has brought, together
+            self._events.flush(self._link)  # the events of one command as one message: the gateway commits once
         return lost
 
-    def _take(self, body: Message, hello: Hello) -> None:
-        if isinstance(body, Welcome):
-            self._counts["order_links"].add()
-            self._link_trouble = ""
-            self._log.info("linked to the gateway", stage=body.stage, kill_level=body.kill_level.name)
-        elif isinstance(body, Order | Cancel | Replace):
-            self._counts["commands_received"].add()
-            self._execute(body, hello)
-        elif isinstance(body, SnapshotRequest):
-            self._answer(body)
-        elif isinstance(body, Reject):
-            self._log.error("the gateway refused a message", code=body.code.value, reason=body.text)
+    def _handle(self, body: Message, hello: Hello) -> None:
+        match body:
+            case Welcome():
+                self._counts["order_links"].add()
+                self._link_trouble = ""
+                self._log.info("linked to the gateway", stage=body.stage, kill_level=body.kill_level.name)
+            case Order() | Cancel() | Replace():
+                self._counts["commands_received"].add()
+                self._execute(body, hello)
+            case SnapshotRequest():
+                self._send_snapshot(body)
+            case Reject():
+                self._log.error("the gateway refused a message", code=body.code.value, reason=body.text)
 
     def _execute(self, command: Command, hello: Hello) -> None:
         if isinstance(command, Order) and command.client_order_id in self._placed:
-            # Once is once, whatever went wrong between: the answer is repeated, the order is not.
+            # The same order a second time: repeat the last answer, never place it twice.
             self._counts["orders_repeated"].add()
-            answer = self._placed.answer(command.client_order_id)
+            answer = self._placed.last_answer(command.client_order_id)
             if answer is not None:
                 self.report(answer)
             return
@@ -314,38 +319,32 @@ class OrderChannel:
             self._refuse(command, hello, code, text)
             return
         if isinstance(command, Order):
-            self._placed.note(command.client_order_id)
+            # Recorded first: if `execute` fails half-way, the outcome is unknown and a repetition must not place it.
+            self._placed.record(command.client_order_id)
         self._adapter.execute(command)
 
     def _refuse(self, command: Command, hello: Hello, code: RejectCode, text: str) -> None:
         self._counts["commands_refused"].add()
         self._log.warning("command refused", command=type(command).__name__.lower(), code=code.value, reason=text)
-        reject = Reject(
-            code=code,
-            text=text,
-            client_order_id=command.client_order_id,
-            platform=hello.platform,  # of the link, not of the command: the gateway takes no other
-            account=hello.account,
-            replace_revision=command.revision if isinstance(command, Replace) else 0,
-        )
-        self._events.add(reject)
+        # Platform and account of the link, not of the command: the gateway rejects events of any other account.
+        self._events.add(make_reject(command, hello.platform, hello.account, code, text))
 
-    def _answer(self, request: SnapshotRequest) -> None:
+    def _send_snapshot(self, request: SnapshotRequest) -> None:
         if self._account is None or (request.platform, request.account) != (self._platform, self._account.name):
-            return  # nobody here can say what is true there; the gateway asks again
+            return  # the platform is away, or it is another account: the gateway asks again
         snapshot = self._adapter.snapshot(request)
-        self._placed.learn(snapshot)
-        # What was reported before must not arrive after it.
+        self._placed.apply_snapshot(snapshot)
+        # Events that the snapshot already contains must arrive before it, or they would be booked on top of it.
         self._events.flush(self._link)
         if self._link is not None and self._link.send(snapshot):
             self._counts["snapshots_sent"].add()
 
-    def _learn_orders(self, account: PlatformAccount) -> None:
-        """Which orders are there already: those of a predecessor must not be placed again."""
+    def _load_placed_orders(self, account: PlatformAccount) -> None:
+        """Record the orders that are at the platform already: those of a former process must not be placed again."""
         request = SnapshotRequest(
             request_id=0,
             platform=self._platform,
             account=account.name,
             executions_from_ns=max(self._utc_ns() - _SEED_NS, 0),
         )
-        self._placed.learn(self._adapter.snapshot(request))
+        self._placed.apply_snapshot(self._adapter.snapshot(request))

@@ -1,4 +1,4 @@
-"""Order events of one account on their way to the gateway, in order, while it may be away."""
+"""Queue of one account's order events to the gateway; keeps them, in order, while the gateway is away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...core.logs import Log
 from ...core.messages import Fill, OrderUpdate
 from ...core.transport import MOST_TOGETHER, LinkClient
 from ...shm.counters import CountersPage
-from ..base import OrderEvent
+from ..base import OrderEvent, PlatformAccount
 
 MAX_WAITING_EVENTS = 10_000
 
@@ -20,8 +20,8 @@ MAX_WAITING_EVENTS = 10_000
 class EventQueue:
     """Used by the adapter's thread.
 
-    What is too much is dropped whole and counted: a part of it would look like the whole, and the snapshot that follows
-    each new link makes it good.
+    Beyond `MAX_WAITING_EVENTS` the whole queue is dropped and counted. Dropping a part would leave a history with a
+    hole that looks complete; after dropping all, the snapshot of the next link contains everything.
     """
 
     def __init__(self, counters: CountersPage, log: Log) -> None:
@@ -41,12 +41,12 @@ class EventQueue:
             self.drop()
 
     def drop(self) -> None:
-        """Forget what waits, counted."""
+        """Drop and count all waiting events."""
         self._dropped.add(len(self._waiting))
         self._waiting.clear()
 
-    def rename(self, contracts: Mapping[str, str]) -> None:
-        """Call symbols of what waits by other names: what was said of a contract before a roll is heard after it."""
+    def rename_symbols(self, contracts: Mapping[str, str]) -> None:
+        """Rename symbols in waiting events: after a roll, events of the former contract carry its own name."""
         self._waiting = deque(
             msgspec.structs.replace(event, symbol=contracts.get(event.symbol, event.symbol))
             if isinstance(event, OrderUpdate | Fill)
@@ -55,13 +55,23 @@ class EventQueue:
         )
 
     def flush(self, link: LinkClient | None) -> None:
-        """Send as far as the link takes it."""
+        """Send waiting events as far as the link accepts them."""
         while self._waiting and link is not None:
-            # What a platform says in one breath (accepted, filled, done) is for one turn of the gateway.
-            together = tuple(islice(self._waiting, MOST_TOGETHER))
-            if not link.send(*together):
+            # The events of one command (accepted, filled, done) as one message, so that the gateway commits once.
+            batch = tuple(islice(self._waiting, MOST_TOGETHER))
+            if not link.send(*batch):
                 break
-            for _ in together:
+            for _ in batch:
                 self._waiting.popleft()
-            self._sent.add(len(together))
+            self._sent.add(len(batch))
         self._gauge.set(len(self._waiting))
+
+
+def rolled_contracts(before: PlatformAccount, after: PlatformAccount) -> dict[str, str]:
+    """Return symbol -> former contract of each symbol whose contract differs between the two descriptions."""
+    contracts = {each.symbol: each.contract for each in after.instruments}
+    return {
+        each.symbol: each.contract
+        for each in before.instruments
+        if contracts.get(each.symbol) and each.contract not in ("", contracts[each.symbol])
+    }

@@ -1,14 +1,25 @@
-"""What an adapter refuses before it touches its platform. Pure.
+"""Checks of a command before the platform sees it. Pure.
 
-A refusal's code says what was refused: to the gateway a cancel or replace that came to nothing is not the end of its
-order, and only `cancel_rejected`, `replace_rejected` and `unsupported_replace` leave that alive.
+The reject code decides what the gateway does with the order. A rejected cancel or replace leaves its order alive, so it
+must be answered with `cancel_rejected`, `replace_rejected` or `unsupported_replace`: the gateway takes any other code
+as the end of the order, and would believe a working order dead.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ...core.messages import Cancel, Capabilities, KillLevel, Order, OrderRole, RejectCode, find_client_order_id
+from ...core.messages import (
+    Cancel,
+    Capabilities,
+    KillLevel,
+    Order,
+    OrderRole,
+    Reject,
+    RejectCode,
+    Replace,
+    find_client_order_id,
+)
 from ...shm.durations import NS_PER_MS
 from ..base import Command, PlatformAccount
 
@@ -23,7 +34,7 @@ def refuse_command(
     kill_level: KillLevel,
     now_ns: int,
 ) -> tuple[RejectCode, str]:
-    """Why this command is not carried out: code and text, NONE when nothing speaks against it.
+    """Return code and text of the reject; code NONE when the command may go to the platform.
 
     Args:
         account: of the open session; None while the platform is away.
@@ -34,7 +45,9 @@ def refuse_command(
         return _refuse_order(command, platform, account, capabilities, kill_level, now_ns)
     text = _refuse_route(command, platform, account)[1]
     if isinstance(command, Cancel):
+        # A cancel removes risk: it passes at every kill level, and whatever its age.
         return (RejectCode.CANCEL_REJECTED, text) if text else (RejectCode.NONE, "")
+    # A replace below SEVER is judged by the gateway, which knows whether it adds risk.
     if kill_level >= KillLevel.SEVER:
         text = "the kill file says sever: only cancels pass"
     if text:
@@ -42,6 +55,18 @@ def refuse_command(
     if not capabilities.replace:
         return RejectCode.UNSUPPORTED_REPLACE, f"{platform} cannot change a working order; cancel it"
     return RejectCode.NONE, ""
+
+
+def make_reject(command: Command, platform: str, account: str, code: RejectCode, text: str) -> Reject:
+    """Return the reject that answers this command."""
+    return Reject(
+        code=code,
+        text=text,
+        client_order_id=command.client_order_id,
+        platform=platform,
+        account=account,
+        replace_revision=command.revision if isinstance(command, Replace) else 0,
+    )
 
 
 def _refuse_order(
@@ -55,8 +80,11 @@ def _refuse_order(
     code, text = _refuse_route(order, platform, account)
     if account is None or text:
         return code, text
+    # The kill file is checked here as well as in the gateway: it must hold even when the gateway hangs or is wrong.
+    # Orders that reduce pass below SEVER, or the flatten of a kill could not close anything.
     if kill_level >= KillLevel.SEVER or (kill_level >= KillLevel.NO_NEW and not _reduces(order)):
         return RejectCode.KILL_SWITCH, f"the kill file says {kill_level.name.lower()}; `resume` removes it"
+    # It may have waited in a queue while the market moved: after this time it must not trade any more.
     if order.not_after_ns and now_ns > order.not_after_ns:
         late_ms = (now_ns - order.not_after_ns) // NS_PER_MS
         return RejectCode.TOO_LATE_TO_SEND, f"the order came {late_ms} ms after the time it had to be sent by"
@@ -78,7 +106,10 @@ def _refuse_route(command: Command, platform: str, account: PlatformAccount | No
 
 
 def _reduces(order: Order) -> bool:
-    """Where a platform has no reduce-only orders the role in the id still tells: flattening must stay possible."""
+    """Whether an order can only reduce: by its flag, its ticket, or the role in its client order id.
+
+    The role is needed for platforms without reduce-only orders: positions must stay closable there.
+    """
     parts = find_client_order_id(order.client_order_id)
     return order.reduce_only or bool(order.close_ticket) or (parts is not None and parts.role in _REDUCING)
 
@@ -102,6 +133,8 @@ def _refuse_unsupported(order: Order, platform: str, capabilities: Capabilities)
 def _refuse_identity(order: Order, account: PlatformAccount, now_ns: int) -> tuple[RejectCode, str]:
     for instrument in account.instruments:
         if instrument.symbol == order.symbol:
+            # The gateway and the platform must mean the same contract month: after a roll on one side only, the order
+            # would trade another instrument than the one that was judged.
             if order.contract and instrument.contract and order.contract != instrument.contract:
                 text = f"{order.symbol}: contract was {order.contract!r}, the platform trades {instrument.contract!r}"
                 return RejectCode.IDENTITY_MISMATCH, text
@@ -110,6 +143,7 @@ def _refuse_identity(order: Order, account: PlatformAccount, now_ns: int) -> tup
                     RejectCode.CONTRACT_EXPIRED,
                     f"{instrument.contract or order.symbol} has traded for the last time",
                 )
+            # A symbol that is named as its contract is the one before or after the front contract.
             if instrument.symbol == instrument.contract and not _reduces(order):
                 text = f"{order.symbol} is not the contract in front: what is open there can be closed, nothing opens"
                 return RejectCode.CONTRACT_EXPIRED, text

@@ -1,4 +1,4 @@
-"""Which orders a platform has been given, and what it said last: what makes placing twice placing once."""
+"""The orders that a platform has been given, with its last answer to each: an order is never placed twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_ABOUT_THE_ORDER: Final = (
 
 
 class PlacedOrders:
-    """By client order id, the newest 20,000. Used by the adapter's thread."""
+    """Placed orders by client order id, the newest 20,000. Used by the adapter's thread."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[str, OrderEvent | None] = OrderedDict()
@@ -26,26 +26,26 @@ class PlacedOrders:
     def __contains__(self, client_order_id: str) -> bool:
         return client_order_id in self._answers
 
-    def answer(self, client_order_id: str) -> OrderEvent | None:
-        """The platform's last word on a placed order; None while it has said nothing."""
+    def last_answer(self, client_order_id: str) -> OrderEvent | None:
+        """Return the platform's last answer to a placed order; None while there is none."""
         return self._answers[client_order_id]
 
-    def note(self, client_order_id: str, answer: OrderEvent | None = None) -> None:
-        """An order was, or is about to be, handed over."""
+    def record(self, client_order_id: str, answer: OrderEvent | None = None) -> None:
+        """Record an order that was sent, or is about to be sent, to the platform."""
         self._answers[client_order_id] = answer
         self._answers.move_to_end(client_order_id)
         if len(self._answers) > _KEPT:
             self._answers.popitem(last=False)
 
-    def remember(self, event: OrderEvent) -> None:
-        """The platform says something; what is not about one of our orders is passed over."""
+    def apply_event(self, event: OrderEvent) -> None:
+        """Keep an event as the answer to its order; events of external orders are ignored."""
         if isinstance(event, OrderUpdate) or (isinstance(event, Reject) and event.code not in _NOT_ABOUT_THE_ORDER):
             parts = find_client_order_id(event.client_order_id)
             if parts is not None:
-                self.note(parts.client_order_id, event)
+                self.record(parts.client_order_id, event)
 
-    def learn(self, snapshot: Snapshot) -> None:
-        """The platform lists what it has, orders of a predecessor of this process among them."""
+    def apply_snapshot(self, snapshot: Snapshot) -> None:
+        """Record the orders that a snapshot lists, those of former processes included."""
         for row in snapshot.working_orders.rows:
             update = OrderUpdate(
                 client_order_id=row.client_order_id,
@@ -61,8 +61,8 @@ class PlacedOrders:
                 limit_price=row.limit_price,
                 stop_price=row.stop_price,
             )
-            self.remember(update)
+            self.apply_event(update)
         for fill in snapshot.executions.rows:
             parts = find_client_order_id(fill.client_order_id)
             if parts is not None and parts.client_order_id not in self:
-                self.note(parts.client_order_id)
+                self.record(parts.client_order_id)

@@ -1,5 +1,5 @@
-"""A simulated broker: orders are matched against an adapter's own quotes, and go wrong on request.
+"""A simulated broker: matches orders against an adapter's own quotes, with faults on request.
 
-The matching core (`exchange`, `trading`, `matching`, `book`) knows no clock, socket or file: times and quotes come in,
-reports come out. `desk` puts it behind an adapter, `store` lets the account outlive the adapter's process.
+The matching core (`exchange`, `trading`, `matching`, `book`) has no clock, socket or file: times and quotes go in,
+reports come out. `adapter` wraps a platform's adapter with it; `store` keeps the account on disk.
 """

@@ -1,6 +1,6 @@
-"""Paper mode of any adapter: its live data, simulated fills.
+"""Paper mode of any adapter: its live market data with simulated fills.
 
-The adapter inside keeps its four market-data methods; its orders, should it have any, are never reached.
+The wrapped adapter is used for market data only; its `execute` and `snapshot` are never called.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from ...core.errors import ConfigError
-from ...core.messages import Cancel, Instrument, Order, Snapshot, SnapshotRequest
+from ...core.messages import Cancel, Instrument, Order, Replace, Snapshot, SnapshotRequest
 from ...shm.durations import NS_PER_S
 from ...shm.reader import TickReader
 from ...shm.symbols import Symbol
@@ -34,31 +34,31 @@ _QUOTED: Final = int(TickFlag.BID | TickFlag.ASK)
 
 
 def paper_account_name(platform: str) -> str:
-    """The account's name: nobody can take it for a real one."""
+    """Return the account's name, which cannot be mistaken for a real one."""
     return f"PAPER-{platform}"
 
 
 class PaperAdapter(Adapter):
-    """Wraps another adapter and trades its quotes. The account is a file, and outlives the process.
+    """Wraps another adapter and trades against its quotes. The account is a file, and survives the process.
 
-    It meets each tick of the symbols that have live orders, read from the adapter's own ring; a batch that is larger
-    than the ring is the only way to miss some, and is counted.
+    Live orders are matched against every tick of their symbol, read from the adapter's own ring. Ticks are missed, and
+    counted, only when one batch is larger than the ring.
     """
 
     def __init__(self, inner: Adapter, settings: PaperSettings, account_path: Path) -> None:
         """
         Args:
-            account_path: the account's file; made when it is not there.
+            account_path: the account's file; created when it is missing.
 
         Raises:
-            ConfigError: the account's file is damaged, or is that of another kind of account.
+            ConfigError: the account's file is damaged, or of another mode or currency.
         """
         super().__init__(inner.feed, {})
         self._inner = inner
         self._settings = settings
         self._symbols: dict[str, Symbol] = {}
         self._described: dict[str, Instrument] = {}
-        self._heard: tuple[Instrument, ...] = ()
+        self._from_platform: tuple[Instrument, ...] = ()
         self._instruments: dict[str, Instrument] = {}
         self._shown_seq: dict[str, int] = {}
         platform = inner.feed.name
@@ -96,26 +96,26 @@ class PaperAdapter(Adapter):
         self._inner.subscribe(symbols)
         self._symbols = {symbol.name: symbol for symbol in symbols}
         self._described = describe_from_catalog(symbols, self._inner.catalog, self._inner.sessions)
-        self._take_instruments()
+        self._apply_instruments()
 
     def poll(self, timeout_s: float) -> int:
         due_s = (self._exchange.next_due_ns - time.time_ns()) / NS_PER_S
         published = self._inner.poll(min(timeout_s, max(due_s, 0.0)))
-        if self._inner.instruments is not self._heard:
-            self._take_instruments()
+        if self._inner.instruments is not self._from_platform:
+            self._apply_instruments()
         self._follow_market()
-        self._settle()
+        self._advance_and_report()
         return published
 
-    def _take_instruments(self) -> None:
-        """What the platform itself says counts: paper must refuse what real orders would."""
-        self._heard = self._inner.instruments
+    def _apply_instruments(self) -> None:
+        """Use the platform's own description of its instruments, so that paper refuses what real orders would."""
+        self._from_platform = self._inner.instruments
         self._instruments.clear()
         self._instruments.update(self._described)
-        for said in self._heard:
-            if said.symbol in self._described:
-                self._instruments[said.symbol] = _complete(said, self._described[said.symbol])
-        self._exchange.follow_contracts()
+        for each in self._from_platform:
+            if each.symbol in self._described:
+                self._instruments[each.symbol] = _complete(each, self._described[each.symbol])
+        self._exchange.apply_rolls()
         self._store.save(self._exchange.book)
         self.account = self._describe_account()
 
@@ -129,49 +129,50 @@ class PaperAdapter(Adapter):
     def execute(self, command: Command) -> None:
         self._follow_market()
         now_ns = time.time_ns()
-        if isinstance(command, Order):
-            self._refresh_quote(command.symbol, now_ns)
-            self._exchange.place(command, now_ns)
-        elif isinstance(command, Cancel):
-            self._exchange.cancel(command, now_ns)
-        else:
-            self._exchange.replace(command, now_ns)
-        self._settle()
+        match command:
+            case Order():
+                self._refresh_quote(command.symbol, now_ns)
+                self._exchange.place(command, now_ns)
+            case Cancel():
+                self._exchange.cancel(command, now_ns)
+            case Replace():
+                self._exchange.replace(command, now_ns)
+        self._advance_and_report()
 
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
         self._follow_market()
         now_ns = time.time_ns()
         for position in list(self._exchange.book.positions.values()):
             self._refresh_quote(position.symbol, now_ns)
-        self._settle()
+        self._advance_and_report()
         return self._exchange.snapshot(request, now_ns)
 
-    def _settle(self) -> None:
-        """Let what is due happen, write it down, then tell it: what was told must be true after a crash, too."""
+    def _advance_and_report(self) -> None:
+        """Run what is due, save it, then report it. Saved first: what was reported must still be true after a crash."""
         now_ns = time.time_ns()
         exchange = self._exchange
         exchange.advance(now_ns)
         self._store.save(exchange.book)
         if exchange.timeline.is_dead:
-            os._exit(_DEATH_EXIT_CODE)  # as a crash would: nothing is flushed, closed or said
+            os._exit(_DEATH_EXIT_CODE)  # like a crash: nothing is flushed, closed or reported
         self._muted.set(exchange.timeline.lost_reports)
         self._trades.set(len(exchange.book.executions))
         if self.orders is not None:
-            for report in exchange.take_reports(now_ns):
+            for report in exchange.pop_reports(now_ns):
                 self.orders.report(report)
 
     def _follow_market(self) -> None:
-        """Show the exchange each new tick of the symbols that have live orders."""
+        """Pass each new tick of the symbols with live orders to the exchange."""
         while self._reader.ready():
-            # An order may rest on a contract that is not subscribed at the moment: it waits for its quotes.
+            # The symbol of a live order may be unsubscribed at the moment (a roll): the order waits for its quotes.
             names = self._exchange.symbols_with_orders() & self._symbols.keys()
             wanted = {self._symbols[name].id: self._symbols[name] for name in names}
             batches = [view[np.isin(view["symbol"], list(wanted))] for view in self._reader.views()]
-            self._reader.confirm()  # this thread writes the ring: nothing is overwritten meanwhile
+            self._reader.confirm()  # this thread is the ring's writer, so nothing was overwritten meanwhile
             now_ns = time.time_ns()
             for batch in batches:
                 for tick in batch:
-                    self._show(wanted[int(tick["symbol"])], tick, now_ns)
+                    self._show_tick(wanted[int(tick["symbol"])], tick, now_ns)
         self._missed.set(self._reader.lost)
 
     def _refresh_quote(self, name: str, now_ns: int) -> None:
@@ -182,11 +183,11 @@ class PaperAdapter(Adapter):
             row = self.feed.writer.board_row(symbol.id)
         except ValueError as error:
             raise ConfigError(f"paper orders need quote boards: {error}; set board_rows above {symbol.id}") from error
-        # Shown once only: what has traded against a quote is gone until the next one.
+        # Each quote is used once: lots that have traded against it are gone until the next quote.
         if int(row["seq"][0]) > self._shown_seq.get(name, 0):
-            self._show(symbol, row[0], now_ns, must_be_quote=False)
+            self._show_tick(symbol, row[0], now_ns, must_be_quote=False)
 
-    def _show(self, symbol: Symbol, tick: np.void, now_ns: int, *, must_be_quote: bool = True) -> None:
+    def _show_tick(self, symbol: Symbol, tick: np.void, now_ns: int, *, must_be_quote: bool = True) -> None:
         self._shown_seq[symbol.name] = int(tick["seq"])
         flags = int(tick["flags"])
         bid, ask = float(tick["bid"]), float(tick["ask"])
@@ -195,11 +196,11 @@ class PaperAdapter(Adapter):
             return
         sizes = (float(tick["bid_size"]), float(tick["ask_size"]))
         if math.isnan(bid) and math.isnan(ask):
-            # A feed of trades alone: the last trade is the only price there is.
+            # A feed without quotes: use the last trade's price.
             bid = ask = float(tick["last"])
             sizes = (0.0, 0.0)
         elif must_be_quote and not flags & _QUOTED:
-            return  # a trade repeats the quote of before, whose size may have been used up by now
+            return  # a trade repeats the former quote, whose size may have been traded already
         instrument = self._instruments[symbol.name]
         assert instrument.tick_size is not None
         assert instrument.lot_step is not None
@@ -218,7 +219,8 @@ class PaperAdapter(Adapter):
         )
 
 
-def _complete(said: Instrument, known: Instrument) -> Instrument:
-    """A platform's description, with the catalog's where it says nothing."""
-    told = {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) not in (None, "", 0)}
-    return msgspec.structs.replace(known, **told)
+def _complete(described: Instrument, known: Instrument) -> Instrument:
+    """Fill the gaps of a platform's description from the catalog's."""
+    names = described.__struct_fields__
+    given = {name: value for name in names if (value := getattr(described, name)) not in (None, "", 0)}
+    return msgspec.structs.replace(known, **given)

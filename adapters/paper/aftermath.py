@@ -1,4 +1,4 @@
-"""What follows from a trade: brackets, OCO siblings, busts and corrections, and what somebody then does by hand."""
+"""Consequences of a trade: brackets, OCO siblings, busts and corrections, scripted external trades."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .timeline import Timeline
 from .trading import TradingFloor
 
 _FAR: Final = Decimal("0.1")
-"""How far from the market, as a fraction of the price, an order by hand is left to rest."""
+"""Distance of a scripted external order from the market, as a fraction of the price."""
 
 
 class Aftermath:
@@ -39,14 +39,15 @@ class Aftermath:
         floor.after_trade = self.follow_up
 
     def follow_up(self, order: PaperOrder, execution: PaperExecution, now_ns: int) -> None:
-        """All that one trade entails."""
+        """Apply all consequences of one trade."""
         plan = order.plan
         if order.group:
             self._reduce_siblings(order, execution.fill.quantity, now_ns)
         if order.stop_loss is not None or order.take_profit is not None:
-            self._fit_bracket(order, now_ns)
+            self._resize_bracket(order, now_ns)
         if order.ticket and order.ticket not in self._book.positions:
             self._drop_bracket(order, now_ns)
+        # The first execution of the order: only that one is busted or corrected.
         if order.filled == execution.fill.quantity:
             for kind, after_ms in (
                 (CorrectionKind.BUST, plan.bust_after_ms),
@@ -55,24 +56,27 @@ class Aftermath:
                 if after_ms:
                     self._timeline.schedule(now_ns + after_ms * NS_PER_MS, partial(self._correct, execution, kind))
         if plan.by_hand and not order.live:
-            self._timeline.schedule(now_ns + SECOND_REPORT_MS * NS_PER_MS, partial(self._act_by_hand, order))
+            self._timeline.schedule(now_ns + SECOND_REPORT_MS * NS_PER_MS, partial(self._act_externally, order))
         if plan.dies == "after_fill":
             self._timeline.die()
 
     def _correct(self, execution: PaperExecution, kind: CorrectionKind, now_ns: int) -> None:
-        """Take an execution back, or make its price one tick higher."""
+        """Bust an execution, or correct its price by one tick upwards."""
         fill = execution.fill
         order = self._book.orders[execution.platform_order_id]
         signed = fill.quantity * fill.side.sign
         execution.revision += 1
         quantity = price = None
         refund = ZERO
+        # Book the opposite trade, then (for a correction) the corrected one: position and result are as if only the
+        # corrected execution had happened.
         points = self._book.book_trade(fill.symbol, fill.position_ticket, fill.contract, -signed, fill.price)
         if kind is CorrectionKind.BUST:
             execution.busted = True
             refund = fill.fee
             order.filled -= fill.quantity
             order.cost -= fill.quantity * fill.price
+            # The lots of a bust do not work again; a filled order is therefore over as cancelled.
             if order.state is LegState.FILLED:
                 order.state = LegState.CANCELLED
         else:
@@ -93,9 +97,9 @@ class Aftermath:
             price=price,
             ts_event_ns=now_ns,
         )
-        self._timeline.tell(correction, order.plan, now_ns)
+        self._timeline.report(correction, order.plan, now_ns)
 
-    def place_by_hand(
+    def place_external(
         self,
         symbol: str,
         side: Side,
@@ -105,7 +109,7 @@ class Aftermath:
         limit_price: Decimal | None = None,
         close_ticket: str = "",
     ) -> None:
-        """An order of somebody at the platform, without any id of ours."""
+        """Place an external order: one without a client order id of ours."""
         order = PaperOrder(
             platform_order_id=self._book.next_id("O"),
             symbol=symbol,
@@ -117,22 +121,22 @@ class Aftermath:
             accepted_ns=now_ns,
         )
         self._book.add_order(order)
-        self._timeline.tell_order(order, now_ns)
-        self._floor.enter(order, now_ns)
+        self._timeline.report_order(order, now_ns)
+        self._floor.match_new(order, now_ns)
 
-    def _act_by_hand(self, order: PaperOrder, now_ns: int) -> None:
+    def _act_externally(self, order: PaperOrder, now_ns: int) -> None:
         if order.plan.by_hand == "trade":
-            self.place_by_hand(order.symbol, order.side, Decimal(1), now_ns)
+            self.place_external(order.symbol, order.side, Decimal(1), now_ns)
         elif order.plan.by_hand == "close":
             lots, ticket = order.filled, order.ticket
-            self.place_by_hand(order.symbol, order.side.opposite, lots, now_ns, close_ticket=ticket)
+            self.place_external(order.symbol, order.side.opposite, lots, now_ns, close_ticket=ticket)
         elif order.avg_price is not None:
             resting = order.avg_price * (1 - _FAR * order.side.sign)
             limit_price = floor_to_step(resting, self._floor.tick_size(order.symbol))
-            self.place_by_hand(order.symbol, order.side, Decimal(1), now_ns, limit_price=limit_price)
+            self.place_external(order.symbol, order.side, Decimal(1), now_ns, limit_price=limit_price)
 
-    def _fit_bracket(self, entry: PaperOrder, now_ns: int) -> None:
-        """Stop and target for exactly what the entry has filled."""
+    def _resize_bracket(self, entry: PaperOrder, now_ns: int) -> None:
+        """Create or resize the entry's stop and target, so that they cover exactly what it has filled."""
         for role, price in ((OrderRole.STOP_LOSS, entry.stop_loss), (OrderRole.TAKE_PROFIT, entry.take_profit)):
             if price is None:
                 continue
@@ -141,7 +145,7 @@ class Aftermath:
                 if child.live:
                     child.quantity = entry.filled
                     self._book.touch_order(child)
-                    self._timeline.tell_order(child, now_ns)
+                    self._timeline.report_order(child, now_ns)
                 continue
             child = PaperOrder(
                 platform_order_id=self._book.next_id("O"),
@@ -154,7 +158,8 @@ class Aftermath:
                 limit_price=price if role is OrderRole.TAKE_PROFIT else None,
                 stop_price=price if role is OrderRole.STOP_LOSS else None,
                 time_in_force=TimeInForce.GTC,
-                # It protects, and goes when there is nothing left to protect; a platform that is late forgets that.
+                # Reduce-only: the order ends with the position it protects. In the scenario `late_sibling` it does not,
+                # so that stop and target can both trade.
                 reduce_only=not entry.plan.late_cancel_ms,
                 close_ticket=entry.ticket,
                 group=entry.platform_order_id,
@@ -163,11 +168,11 @@ class Aftermath:
                 accepted_ns=now_ns,
             )
             self._book.add_order(child)
-            self._timeline.tell_order(child, now_ns)
-            self._floor.enter(child, now_ns)
+            self._timeline.report_order(child, now_ns)
+            self._floor.match_new(child, now_ns)
 
     def _reduce_siblings(self, order: PaperOrder, lots: Decimal, now_ns: int) -> None:
-        """One cancels the other, lot by lot; a late platform does so when the other may have traded already."""
+        """OCO: reduce the other orders of the group by the traded lots, late in the scenario `late_sibling`."""
         for sibling in self._floor.live_orders(order.symbol):
             if sibling.group != order.group or sibling is order:
                 continue
@@ -183,17 +188,17 @@ class Aftermath:
         else:
             order.quantity -= lots
             self._book.touch_order(order)
-            self._timeline.tell_order(order, now_ns)
+            self._timeline.report_order(order, now_ns)
 
     def _drop_bracket(self, order: PaperOrder, now_ns: int) -> None:
-        """The position is closed; on a hedging account its stop and target go with it."""
+        """Cancel stop and target of a closed position, on a hedging account."""
         for child in self._floor.live_orders(order.symbol):
             if child.parent and child.close_ticket == order.ticket and not child.plan.late_cancel_ms:
                 self._floor.end(child, LegState.CANCELLED, now_ns, "its position is closed")
 
 
 def _child_id(entry: PaperOrder, role: OrderRole) -> str:
-    """The name of an entry's stop or target: the one the gateway would have given it, so that it knows it by its id."""
+    """Return the client order id of an entry's stop or target: the one that the gateway would give and recognise."""
     parts = find_client_order_id(entry.client_order_id)
     if parts is None:
         return f"{entry.client_order_id}-{role.value}"[:64]

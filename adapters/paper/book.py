@@ -1,6 +1,6 @@
-"""What the paper platform knows: orders, executions, positions, money. Plain structs that are kept on disk as they are.
+"""The state of the paper platform: orders, executions, positions, money. These structs are stored on disk as they are.
 
-This is the truth of the platform. What an adapter has heard of it is another matter.
+This is what a snapshot shows. Reports of it may be late, missing or repeated, as the scenario of an order says.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ _PRICE_DIGITS: Final = Decimal("1e-9")
 
 
 class PaperOrder(Struct, kw_only=True):
-    """One order at the platform. `client_order_id` is empty for one that was placed by hand.
+    """One order at the platform. `client_order_id` is empty for an external order.
 
-    `group`: orders of one group cancel each other. `ticket`: the position that it opened, on hedging accounts.
-    `parent`: platform id of the entry that a stop or target belongs to. `fill_from_ns`: it does not trade before.
-    `cost`: sum of price times lots of its executions.
+    `group`: orders of one group cancel each other (OCO). `ticket`: the position that it opened, on hedging accounts.
+    `parent`: platform id of the entry that a stop or target belongs to. `fill_from_ns`: earliest time of a trade.
+    `resting`: it did not trade when it arrived, so that it trades at its own limit from then on. `cost`: sum of price
+    times lots of its executions.
     """
 
     platform_order_id: str
@@ -56,22 +57,22 @@ class PaperOrder(Struct, kw_only=True):
 
     @property
     def live(self) -> bool:
-        """May still trade."""
+        """Whether it may still trade."""
         return not self.state.final
 
     @property
     def remaining(self) -> Decimal:
-        """Lots that may still trade."""
+        """Lots that may still trade (leaves_qty)."""
         return max(self.quantity - self.filled, ZERO) if self.live else ZERO
 
     @property
     def avg_price(self) -> Decimal | None:
-        """Average of its executions."""
+        """Average price of its executions."""
         return (self.cost / self.filled).quantize(_PRICE_DIGITS) if self.filled else None
 
 
 class PaperExecution(Struct, kw_only=True):
-    """One execution as it stands now; `revision` counts its corrections."""
+    """One execution in its current form; `revision` counts its corrections."""
 
     fill: Fill
     platform_order_id: str
@@ -95,10 +96,10 @@ class PaperPosition(Struct, kw_only=True):
 
 
 class PaperFunds(Struct, kw_only=True):
-    """Money and kind of the account, and the counter of its ids.
+    """Money and mode of the account, and the counter of its ids.
 
-    `book_id` makes ids unique across accounts that were deleted and made anew. `unpriced`: a result came in another
-    currency than the account's, so that the balance is not known from then on.
+    `book_id` keeps ids unique when the account is deleted and created again. `unpriced`: a result in a foreign currency
+    was booked, so that the balance is unknown from then on.
     """
 
     book_id: str
@@ -113,10 +114,11 @@ class PaperFunds(Struct, kw_only=True):
 
 
 class PaperBook(Struct, kw_only=True):
-    """The whole account. `orders` and `executions` by id, `positions` by symbol or ticket, `refused` by client id.
+    """The whole account. `orders` and `executions` by id, `positions` by symbol or ticket, `refused` (reason) by client
+    order id.
 
-    `changed`: (table, key) of what has changed since it was last written down. `by_client_id`: those of `orders` that
-    have one.
+    `changed`: (table, key) of the rows that have changed since the last save. `by_client_id`: the orders that have a
+    client order id.
     """
 
     funds: PaperFunds
@@ -128,27 +130,27 @@ class PaperBook(Struct, kw_only=True):
     by_client_id: dict[str, PaperOrder] = field(default_factory=dict)
 
     def add_order(self, order: PaperOrder) -> None:
-        """Enter an order, new or read from disk."""
+        """Add an order, new or read from disk."""
         self.orders[order.platform_order_id] = order
         if order.client_order_id:
             self.by_client_id[order.client_order_id] = order
         self.touch_order(order)
 
     def touch_order(self, order: PaperOrder) -> None:
-        """Note that an order has changed."""
+        """Mark an order as changed, for the next save."""
         self.changed["orders", order.platform_order_id] = None
 
     def touch_funds(self) -> None:
-        """Note that money or counter have changed."""
+        """Mark money and counter as changed, for the next save."""
         self.changed["funds", ""] = None
 
     def add_execution(self, execution: PaperExecution) -> None:
-        """Enter an execution, or note that it was corrected."""
+        """Add an execution, or mark it as changed."""
         self.executions[execution.fill.exec_id] = execution
         self.changed["executions", execution.fill.exec_id] = None
 
     def refuse(self, client_order_id: str, text: str) -> None:
-        """Remember a refusal, the newest 20,000: the same order again gets the same answer."""
+        """Keep a reject (the newest 20,000), so that the same order again gets the same answer."""
         self.refused[client_order_id] = text
         self.changed["refused", client_order_id] = None
         if len(self.refused) > KEEP_REFUSED:
@@ -159,7 +161,7 @@ class PaperBook(Struct, kw_only=True):
     def add_money(self, points_times_lots: Decimal, point_value: Decimal | None, fee: Decimal) -> None:
         """Book a result and a cost. `point_value` None: the result is in another currency than the account."""
         if point_value is None:
-            # Converted 1:1 it would be wrong, and nobody would see it.
+            # Converted 1:1 the balance would be wrong without a sign of it.
             self.funds.unpriced = self.funds.unpriced or bool(points_times_lots)
             point_value = ZERO
         amount = points_times_lots * point_value - fee
@@ -167,8 +169,8 @@ class PaperBook(Struct, kw_only=True):
         self.funds.realized_today += amount
         self.touch_funds()
 
-    def forget_ended(self, keep: int) -> None:
-        """Drop the oldest ended orders, and their executions, until `keep` ended ones are left."""
+    def drop_ended(self, keep: int) -> None:
+        """Drop the oldest ended orders and their executions, until `keep` ended orders are left."""
         ended = [order for order in self.orders.values() if not order.live]
         gone = {order.platform_order_id: order for order in ended[: max(len(ended) - keep, 0)]}
         for order in gone.values():
@@ -180,13 +182,13 @@ class PaperBook(Struct, kw_only=True):
             self.changed["executions", exec_id] = None
 
     def next_id(self, kind: str) -> str:
-        """A platform id that was never given out before."""
+        """Return a new platform id; ids are never used again."""
         self.funds.number += 1
         self.touch_funds()
         return f"{kind}{self.funds.book_id}-{self.funds.number}"
 
     def book_trade(self, symbol: str, ticket: str, contract: str, signed_lots: Decimal, price: Decimal) -> Decimal:
-        """Fold a trade into its position. Returns the result that it realized: price difference times lots."""
+        """Add a trade to its position. Returns the realized result: price difference times lots."""
         key = ticket or symbol
         self.changed["positions", key] = None
         position = self.positions.get(key)

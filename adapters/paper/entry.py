@@ -1,4 +1,4 @@
-"""The platform's own checks at the door, and the order as it then stands in the book. Pure."""
+"""The platform's checks of new orders and replaces, and the order's entry in the book. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .scenarios import Plan
 def refuse_order(
     order: Order, plan: Plan, instrument: Instrument | None, book: PaperBook, mode: AccountMode, now_ns: int
 ) -> str:
-    """Why the platform does not take this order; empty when it does."""
+    """Return why the platform rejects this order; empty when it accepts it."""
     if plan.reject:
         return "refused by the platform, as the scenario says"
     if instrument is None:
@@ -42,7 +42,7 @@ def refuse_order(
 
 
 def refuse_replace(replace: Replace, order: PaperOrder | None, instruments: Mapping[str, Instrument]) -> str:
-    """Why the platform does not change this order; empty when it does."""
+    """Return why the platform rejects this replace; empty when it accepts it."""
     if order is None:
         return "no such order"
     if not order.live:
@@ -56,7 +56,7 @@ def refuse_replace(replace: Replace, order: PaperOrder | None, instruments: Mapp
 
 
 def make_order(order: Order, plan: Plan, book: PaperBook, now_ns: int) -> PaperOrder:
-    """Put an accepted order into the book."""
+    """Add an accepted order to the book and return it."""
     accepted = PaperOrder(
         platform_order_id=book.next_id("O"),
         client_order_id=order.client_order_id,

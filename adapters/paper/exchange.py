@@ -1,7 +1,7 @@
-"""The paper exchange: takes orders, cancels and replaces, and reports as a platform would, faults included.
+"""The paper exchange: accepts orders, cancels and replaces, and reports as a platform would, faults included.
 
-Pure: times and quotes come in, reports come out; no clock, socket, file or randomness but the seed's. What is true is
-in `book` at once; what is told about it may be late, doubled, in the wrong order, or missing.
+Pure: times and quotes go in, reports come out; no clock, socket, file or randomness except by seed. The `book` changes
+at once; reports of the change may be late, repeated, out of order or missing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
 
 def new_book(platform: str, settings: PaperSettings, now_ns: int) -> PaperBook:
-    """An account that has never traded."""
+    """Return the book of a new account."""
     return PaperBook(
         funds=PaperFunds(
             book_id=f"{now_ns // NS_PER_MS:x}",
@@ -58,8 +58,8 @@ class PaperExchange:
     """One account at one simulated platform. Used by one thread.
 
     Attributes:
-        book: the truth.
-        timeline: what is under way; `is_dead` asks whoever drives this to end its process.
+        book: the state of the account.
+        timeline: pending actions and reports; when `is_dead` is set, the caller must end its process.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class PaperExchange:
     ) -> None:
         """
         Args:
-            instruments: by symbol; each with its tick size and lot step. The mapping is kept: symbols may be added.
-            book: a new one, or that of a predecessor; kept and changed.
+            instruments: by symbol, each with tick size and lot step. The mapping is kept: the caller may update it.
+            book: a new one, or that of a former process; it is kept and changed.
         """
         self.book = book
         self.timeline = Timeline(platform, account)
@@ -86,47 +86,47 @@ class PaperExchange:
         self._aftermath = Aftermath(self.timeline, book, self._floor)
         for order in book.orders.values():
             if order.live:
-                # It has struck already: a successor that dies of it again would never come up.
+                # The scenario has killed a process already; if it killed each next one, none would ever start.
                 order.plan = msgspec.structs.replace(order.plan, dies="")
-                self._floor.admit(order)
+                self._floor.add_live(order)
 
     def place(self, order: Order, now_ns: int) -> None:
-        """Take an order on its way; the platform has it after the latency."""
+        """Accept an order; it arrives after the simulated latency."""
         self._send(order.client_order_id, lambda at_ns: self._accept(order, at_ns), now_ns)
 
     def cancel(self, cancel: Cancel, now_ns: int) -> None:
-        """Take a cancel on its way."""
+        """Accept a cancel; apply it after the simulated latency."""
         self._send(cancel.client_order_id, lambda at_ns: self._cancel(cancel, at_ns), now_ns)
 
     def replace(self, replace: Replace, now_ns: int) -> None:
-        """Take a replace on its way."""
+        """Accept a replace; apply it after the simulated latency."""
         self._send(replace.client_order_id, lambda at_ns: self._replace(replace, at_ns), now_ns)
 
     def snapshot(self, request: SnapshotRequest, now_ns: int) -> Snapshot:
-        """What is true now."""
+        """Return the state at `now_ns`."""
         self.advance(now_ns)
         funds = make_account(request.platform, request.account, self._currency, self.book, self._unrealized, now_ns)
         return make_snapshot(request, self.book, self._mode, funds, now_ns)
 
     def set_quote(self, symbol: str, quote: Quote | None, now_ns: int) -> None:
-        """The market has moved; None = there is no price to trade on any more."""
+        """Set a symbol's quote; None = there is no price to trade on."""
         self.advance(now_ns)
         self._floor.set_quote(symbol, quote, now_ns)
 
     def symbols_with_orders(self) -> set[str]:
-        """Symbols whose quotes matter now: those with live orders."""
+        """Symbols with live orders: the only ones whose quotes are needed."""
         return self._floor.symbols_with_orders()
 
-    def follow_contracts(self) -> None:
-        """The instruments have changed: what stands on a contract that was rolled goes on under its own name."""
+    def apply_rolls(self) -> None:
+        """Apply changed contracts of the instruments: rows of a rolled contract get that contract's own name."""
         renamed = rename_rolled(self.book, self._instruments)
         if renamed:
-            self._floor.follow_names(renamed)
-            self.timeline.follow_names(renamed)
+            self._floor.rename_symbols(renamed)
+            self.timeline.rename_symbols(renamed)
 
     def advance(self, now_ns: int) -> None:
-        """Let everything happen that is due: arrivals, unasked cancels, busts, expiries, the end of the day."""
-        self.timeline.run_deeds(now_ns)
+        """Run everything that is due: arrivals, unsolicited cancels, busts, expiries, the end of the day."""
+        self.timeline.run_due(now_ns)
         funds = self.book.funds
         if now_ns < funds.day_ends_ns:
             return
@@ -138,17 +138,17 @@ class PaperExchange:
         funds.day_ends_ns = self._settings.next_day_end_ns(now_ns)
         self.book.touch_funds()
 
-    def take_reports(self, now_ns: int) -> list[Report]:
-        """Reports that are due, in their order of delivery."""
-        return self.timeline.take_reports(now_ns)
+    def pop_reports(self, now_ns: int) -> list[Report]:
+        """Remove and return the reports that are due, in order of delivery."""
+        return self.timeline.pop_reports(now_ns)
 
     @property
     def next_due_ns(self) -> int:
-        """When `advance` or `take_reports` have something to do next, UTC ns."""
+        """Time of the next work for `advance` or `pop_reports`, UTC ns."""
         due_ns = self.timeline.next_due_ns()
         return self.book.funds.day_ends_ns if due_ns is None else min(due_ns, self.book.funds.day_ends_ns)
 
-    def place_by_hand(
+    def place_external(
         self,
         symbol: str,
         side: Side,
@@ -158,23 +158,24 @@ class PaperExchange:
         limit_price: Decimal | None = None,
         close_ticket: str = "",
     ) -> None:
-        """Somebody at the platform trades; a market order unless it has a `limit_price`."""
-        self._aftermath.place_by_hand(symbol, side, lots, now_ns, limit_price=limit_price, close_ticket=close_ticket)
+        """Place an external order: a market order unless it has a `limit_price`."""
+        self._aftermath.place_external(symbol, side, lots, now_ns, limit_price=limit_price, close_ticket=close_ticket)
 
-    def _send(self, tag: str, deed: Callable[[int], None], now_ns: int) -> None:
+    def _send(self, tag: str, action: Callable[[int], None], now_ns: int) -> None:
         settings = self._settings
         latency_ms = settings.latency_ms
         if settings.jitter_ms:
             latency_ms += settings.jitter_ms * fraction(settings.seed, f"late/{tag}")
-        # One connection: what was sent later does not arrive earlier.
+        # As on one connection, later commands never arrive before earlier ones, whatever the jitter.
         self._last_arrival_ns = max(self._last_arrival_ns, now_ns + int(latency_ms * NS_PER_MS))
-        self.timeline.schedule(self._last_arrival_ns, deed)
+        self.timeline.schedule(self._last_arrival_ns, action)
         self.advance(now_ns)
 
     def _accept(self, order: Order, now_ns: int) -> None:
         known = self.book.by_client_id.get(order.client_order_id)
+        # The same client order id again: report the order, place nothing.
         if known is not None:
-            self.timeline.tell_order(known, now_ns)
+            self.timeline.report_order(known, now_ns)
             return
         plan = self._plan(order)
         if plan.lost:
@@ -190,8 +191,8 @@ class PaperExchange:
             self._reject(order.client_order_id, RejectCode.PLATFORM_REJECTED, text, plan, now_ns)
             return
         accepted = make_order(order, plan, self.book, now_ns)
-        self.timeline.mute_until(now_ns + plan.mute_ms * NS_PER_MS)
-        self.timeline.tell_order(accepted, now_ns, delay_ms=plan.ack_after_ms)
+        self.timeline.drop_reports_until(now_ns + plan.mute_ms * NS_PER_MS)
+        self.timeline.report_order(accepted, now_ns, delay_ms=plan.ack_after_ms)
         if plan.dies == "after_accept":
             self.timeline.die()
             return
@@ -200,7 +201,7 @@ class PaperExchange:
                 now_ns + plan.cancelled_after_ms * NS_PER_MS,
                 lambda at_ns: self._floor.end(accepted, LegState.CANCELLED, at_ns, "cancelled by the platform"),
             )
-        self._floor.enter(accepted, now_ns)
+        self._floor.match_new(accepted, now_ns)
 
     def _cancel(self, cancel: Cancel, now_ns: int) -> None:
         order = self.book.by_client_id.get(cancel.client_order_id) or self.book.orders.get(cancel.platform_order_id)
@@ -229,14 +230,14 @@ class PaperExchange:
             return
         order.quantity = replace.quantity
         if (order.limit_price, order.stop_price) != (replace.limit_price, replace.stop_price):
-            # Another price is a new arrival: a limit moved through the market gets the quote, not its own price, and a
-            # stop moved away waits for the market once more.
+            # A new price is a new arrival: a limit moved through the market trades at the quote, not at its own price,
+            # and a stop moved away waits for its trigger again.
             order.resting = False
             order.triggered = order.triggered and order.stop_price == replace.stop_price
             order.limit_price, order.stop_price = replace.limit_price, replace.stop_price
         order.state = state_while_live(order)
         self.book.touch_order(order)
-        self.timeline.tell_order(order, now_ns, revision=replace.revision)
+        self.timeline.report_order(order, now_ns, revision=replace.revision)
         self._floor.try_trade(order, now_ns)
 
     def _reject(
@@ -250,7 +251,7 @@ class PaperExchange:
             account=self.timeline.account,
             replace_revision=revision,
         )
-        self.timeline.tell(reject, plan, now_ns)
+        self.timeline.report(reject, plan, now_ns)
 
     def _plan(self, order: Order) -> Plan:
         parts = find_client_order_id(order.client_order_id)

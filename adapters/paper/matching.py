@@ -1,4 +1,4 @@
-"""Quotes made exact, and what an order trades at against one. Pure functions of values."""
+"""Exact quotes, and the price at which an order trades against one. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .book import PaperOrder
 
 @dataclass
 class Quote:
-    """One symbol's best prices, exact. `None`: that side has no price, or (sizes) no known size.
+    """One symbol's best prices, exact. `None`: that side has no price, or (sizes) its size is unknown.
 
-    The sizes are used up by what trades against them, until the next quote.
+    Trades reduce the sizes until the next quote.
     """
 
     bid: Decimal | None
@@ -23,15 +23,15 @@ class Quote:
     ask_size: Decimal | None = None
 
     def price(self, side: Side) -> Decimal | None:
-        """What an order of this side would trade at now."""
+        """Price at which an order of this side would trade now."""
         return self.ask if side is Side.BUY else self.bid
 
     def size(self, side: Side) -> Decimal | None:
-        """Lots left to trade against for an order of this side."""
+        """Lots available to an order of this side."""
         return self.ask_size if side is Side.BUY else self.bid_size
 
     def use(self, side: Side, lots: Decimal) -> None:
-        """Take away what has traded."""
+        """Reduce the size by the traded lots."""
         if side is Side.BUY and self.ask_size is not None:
             self.ask_size -= lots
         elif side is Side.SELL and self.bid_size is not None:
@@ -41,9 +41,9 @@ class Quote:
 def make_quote(
     bid: float, ask: float, bid_size: float, ask_size: float, tick_size: Decimal, lot_step: Decimal
 ) -> Quote | None:
-    """An exact quote from a tick's floats; None when nothing may trade on it: a crossed one, or without any price.
+    """Return an exact quote from a tick's floats; None when nothing may trade on it: crossed, or without any price.
 
-    A price of NaN, infinity or zero is no price. Sizes that are not known (zero, NaN) do not limit.
+    NaN, infinity and zero are no prices. An unknown size (zero, NaN) does not limit a trade.
     """
     exact_bid, exact_ask = _exact_price(bid, tick_size), _exact_price(ask, tick_size)
     if exact_bid is None and exact_ask is None:
@@ -56,7 +56,7 @@ def make_quote(
 def _exact_price(price: float, tick_size: Decimal) -> Decimal | None:
     if not math.isfinite(price) or price == 0:
         return None
-    # A float is only near its decimal price; the exchange's grid says which one was meant.
+    # A float is only near its decimal price; the nearest step of the tick size is the price that was meant.
     steps = (Decimal(repr(price)) / tick_size).to_integral_value(ROUND_HALF_EVEN)
     return steps * tick_size
 
@@ -73,7 +73,7 @@ def floor_to_step(lots: Decimal, lot_step: Decimal) -> Decimal:
 
 
 def is_triggered(order: PaperOrder, quote: Quote) -> bool:
-    """Whether a stop's price has been reached: a buy by the ask, a sell by the bid."""
+    """Whether a stop has triggered: a buy when the ask reaches its stop price, a sell when the bid does."""
     if order.triggered or order.stop_price is None:
         return True
     price = quote.price(order.side)
@@ -81,10 +81,10 @@ def is_triggered(order: PaperOrder, quote: Quote) -> bool:
 
 
 def trade_price(order: PaperOrder, quote: Quote, slippage: Decimal) -> Decimal | None:
-    """What a (triggered) order trades at, None when it cannot trade on this quote.
+    """Return the price at which a (triggered) order trades; None when it cannot trade on this quote.
 
-    An order that finds its price on arrival gets the quote; one that has waited in the book gets its own limit, as the
-    one who comes to meet it would pay. `slippage` in quote units; limits do not slip.
+    A limit order that is marketable on arrival trades at the quote. One that has rested in the book trades at its own
+    limit, since the counterparty comes to it. `slippage` in quote units; limit orders have none.
     """
     price = quote.price(order.side)
     if price is None:

@@ -1,4 +1,4 @@
-"""The messages that describe the paper book: updates, snapshots, money. Pure."""
+"""Build the messages that describe the paper book: order updates, snapshots, money. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CENTS: Final = Decimal("0.01")
 def make_update(
     platform: str, account: str, order: PaperOrder, now_ns: int, replace_revision: int = 0, text: str = ""
 ) -> OrderUpdate:
-    """The platform's word on an order as it stands."""
+    """Return an update with an order's current state."""
     return OrderUpdate(
         client_order_id=order.client_order_id,
         platform=platform,
@@ -52,7 +52,7 @@ def make_update(
 
 
 def state_while_live(order: PaperOrder) -> LegState:
-    """Working or partially filled."""
+    """Return the state of a live order: working or partially filled."""
     return LegState.PARTIALLY_FILLED if order.filled else LegState.WORKING
 
 
@@ -64,7 +64,7 @@ def make_account(
     unrealized: Callable[[], Decimal | None],
     now_ns: int,
 ) -> Account | None:
-    """The account's money; None when it cannot be known in the account's own currency."""
+    """Return the account's money; None when it is not known in the account's own currency."""
     open_result = unrealized()
     if book.funds.unpriced or open_result is None:
         return None
@@ -85,7 +85,7 @@ def make_account(
 def make_snapshot(
     request: SnapshotRequest, book: PaperBook, mode: AccountMode, funds: Account | None, now_ns: int
 ) -> Snapshot:
-    """Everything that is true now, read at one moment."""
+    """Return positions, orders, executions and money, read at one moment."""
     platform, account = request.platform, request.account
     if mode is AccountMode.HEDGING:
         positions = [
@@ -110,7 +110,7 @@ def make_snapshot(
     ]
     from_ns = request.executions_from_ns
     if len(fills) > MAX_ROWS:
-        # Rather a shorter history that is complete, and says where it begins, than one with holes.
+        # Shorten the history at its beginning, and say so in `from_ns`: a gap in it would pass for completeness.
         from_ns = fills[-MAX_ROWS].ts_event_ns + 1
         fills = [fill for fill in fills if fill.ts_event_ns >= from_ns]
     return Snapshot(
@@ -125,7 +125,7 @@ def make_snapshot(
 
 
 def _list_orders(book: PaperBook) -> tuple[WorkingOrder, ...]:
-    """All live orders and the newest ended ones."""
+    """Return all live orders and the newest ended ones."""
     ended = (order for order in reversed(book.orders.values()) if not order.live)
     listed = [order for order in book.orders.values() if order.live] + list(islice(ended, ENDED_ORDERS_LISTED))
     return tuple(
@@ -150,11 +150,11 @@ def unrealized_result(
     closing_price: Callable[[str, Decimal], Decimal | None],
     point_value: Callable[[str], Decimal | None],
 ) -> Decimal | None:
-    """Money that the open positions would bring if they were closed now; None when one cannot be valued.
+    """Return the result of closing all open positions now, in the account's currency; None when one has no value in it.
 
     Args:
-        closing_price: of a symbol and signed lots; None without a quote: then the position counts at its own price.
-        point_value: in the account's currency; None when the instrument is in another one.
+        closing_price: of a symbol and signed lots; None without a quote: the position then has a result of 0.
+        point_value: in the account's currency; None when the instrument is in another currency.
     """
     total = ZERO
     for position in book.positions.values():

@@ -1,9 +1,9 @@
-"""What a roll does to the paper account: orders and positions go on under the old contract's own name, and come back
-under the root's when that contract is in front again.
+"""Rename the paper account's rows at a roll.
 
-A real platform names each contract apart, and so knows no difference here. On paper everything has a universal name,
-which stands for another contract now. Told by the contract that each row carries, so that a process that died in
-between finds the same work.
+A real platform has a name for each contract, so a roll changes nothing there. The paper account uses universal names,
+which stand for the new contract after a roll: rows of the former contract get that contract's own name, and the
+universal name again if that contract is in front again. Decided by the contract stored in each row, so that a restart
+in the middle finds the same work.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .book import PaperBook
 
 
 def rename_rolled(book: PaperBook, instruments: Mapping[str, Instrument]) -> dict[str, str]:
-    """Give rows of contracts that are not in front those contracts' own names, and those in front their root's.
+    """Name rows of the front contract by the universal name, and rows of other contracts by the contract.
 
     Returns:
-        Name of before -> name now, of what was renamed.
+        Former name -> new name of the renamed symbols.
     """
     renamed: dict[str, str] = {}
     fronts = {each.contract: symbol for symbol, each in instruments.items() if each.contract not in ("", symbol)}

@@ -1,7 +1,7 @@
-"""What can be made to go wrong with an order: one plan per scenario, chosen by quantity, by name or by seed.
+"""Scenarios of faults: a plan for each, chosen for an order by its quantity, by name or by seed.
 
-The scenario of an order is a pure function of the settings and the order, so that a run repeats exactly, in whatever
-order commands arrive and however often the process was restarted.
+The scenario of an order is a pure function of settings and order. A run therefore repeats exactly, whatever the order
+of commands and the number of restarts.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ _Ms = Annotated[int, Meta(ge=0, le=3_600_000)]
 
 
 class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the exchange treats one order; all defaults = as it should.
+    """How the exchange treats one order; with all defaults it behaves correctly.
 
     Attributes:
-        reject, lost: refused; or never arrives, and nobody ever hears of it.
-        ack_after_ms: delay of the first update; executions are not delayed with it.
-        report_after_ms: delay of everything that is reported about this order.
-        in_two_parts, second_part_after_ms: half of the lots at first, the others so much later.
-        second_part_first: the reports of the second part overtake those of the first.
+        reject, lost: the order is rejected; or it never arrives, without any report.
+        ack_after_ms: delay of the first update; executions are not delayed.
+        report_after_ms: delay of all reports on this order.
+        in_two_parts, second_part_after_ms: half of the lots trade at once, the rest after this time.
+        second_part_first: the first part is reported after the second.
         rests: never trades against the market.
         fill_on_cancel, fill_on_replace: trades in full just before the command takes effect.
-        late_cancel_ms: a cancel, also that of an OCO sibling by the platform, takes effect so much later.
-        reject_cancel: cancels are refused.
-        cancelled_after_ms: the platform cancels what is left, unasked; 0 = never.
+        late_cancel_ms: delay of a cancel, also of the platform's own cancel of an OCO sibling.
+        reject_cancel: cancels are rejected.
+        cancelled_after_ms: the platform cancels the rest unasked after this time; 0 = never.
         duplicate: each execution is reported twice.
         silent_fills: executions are never reported; only snapshots show them.
-        bust_after_ms, correct_after_ms: the first execution is taken back, or its price changed; 0 = never.
-        overfill_lots: traded beyond the order's quantity.
-        mute_ms: from its acceptance on the platform reports nothing at all for so long; what it had to say is lost.
-        dies: the process of the adapter ends at this moment.
-        by_hand: after the fill somebody at the platform trades 1 lot, closes the position, or leaves an order of 1 lot.
+        bust_after_ms, correct_after_ms: the first execution is busted, or its price corrected; 0 = never.
+        overfill_lots: lots traded beyond the order's quantity.
+        mute_ms: after its acceptance the platform reports nothing for this time; those reports are lost.
+        dies: moment at which the adapter's process ends.
+        by_hand: external action after the fill: a trade of 1 lot, a close of the position, or an order of 1 lot.
     """
 
     reject: bool = False
@@ -66,7 +66,7 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 AS_IT_SHOULD: Final = Plan()
 SECOND_REPORT_MS: Final = 250
-"""How far apart things are that a person should see one after the other."""
+"""Delay between two reports that a person should be able to tell apart."""
 
 SCENARIOS: Final[Mapping[str, tuple[int, Plan]]] = {
     "reject": (11, Plan(reject=True)),
@@ -99,11 +99,11 @@ SCENARIOS: Final[Mapping[str, tuple[int, Plan]]] = {
 
 _BY_LOTS: Final = {Decimal(lots): name for name, (lots, _) in SCENARIOS.items()}
 _PROTECTIVE: Final = ("late_sibling",)
-"""The only scenarios that strike stops and targets: the others would keep a rehearsal from ending flat."""
+"""The only scenarios that apply to stops and targets: with others a rehearsal could not end flat."""
 
 
 def check_names(key: str, names: Mapping[str, float]) -> None:
-    """Raises ValueError, beginning with `key`, when a name is no scenario or the chances exceed 1 in all."""
+    """Check scenario names and their chances; raises ValueError, whose text begins with `key`."""
     for name, chance in names.items():
         if name not in SCENARIOS:
             raise ValueError(f"{key} named {name!r}, must be one of {', '.join(SCENARIOS)}; correct the name")
@@ -124,11 +124,11 @@ def choose_scenario(
     chances: Mapping[str, float],
     seed: int,
 ) -> str:
-    """The name of an order's scenario, empty for none. Pure.
+    """Return the name of an order's scenario, empty for none. Pure.
 
     Args:
-        is_entry: only orders that open risk go wrong, so that a rehearsal can always be ended.
-        is_protective: a stop or target; only `late_sibling` strikes it.
+        is_entry: whether it opens risk. Scenarios apply to such orders only, so that a rehearsal can always be ended.
+        is_protective: whether it is a stop or target; only `late_sibling` applies to these.
     """
     if not (is_entry or is_protective):
         return ""
@@ -146,6 +146,6 @@ def choose_scenario(
 
 
 def fraction(seed: int, text: str) -> float:
-    """A number in [0, 1) that depends on these two alone, on every machine."""
+    """Return a number in [0, 1) that depends only on seed and text, the same on every machine."""
     digest = hashlib.blake2b(f"{seed}/{text}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -1,4 +1,4 @@
-"""The paper account's settings: what kind of account it is, what trading costs there, and what goes wrong."""
+"""Settings of the paper account: mode, capabilities, costs, faults."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         mode: None = hedging for MetaTrader 5 (global), netting elsewhere, as their accounts commonly are.
         currency, balance: of the account when it is new.
         brackets: the platform keeps stop loss and take profit with the entry; None = on hedging accounts only.
-        oco, replace, reduce_only: what else the platform can do; NEXUS's orders are refused where it cannot.
-        order_types, times_in_force: what it accepts.
-        commission: money of `currency` per lot and side.
-        slippage_ticks: market and stop orders trade so many ticks worse than quoted.
-        fill_by_quoted_size: an order trades at most the quoted size, the others wait for the next quote; a quote
-            without sizes fills all.
+        oco, replace, reduce_only: further capabilities; orders that need a missing one are refused.
+        order_types, times_in_force: those that it accepts.
+        commission: in `currency`, per lot and side.
+        slippage_ticks: market and stop orders trade this many ticks worse than quoted.
+        fill_by_quoted_size: an order trades at most the quoted size, the rest waits for the next quote; a quote
+            without sizes fills everything.
         latency_ms, jitter_ms: from the adapter to the exchange; jitter is drawn from `seed` for each order.
-        day_ends_utc: when day orders expire and the day's equity starts anew.
-        rehearse: the quantity of an entry chooses what goes wrong with it (table in docs/adapters.md).
-        scenario: this goes wrong with every entry.
+        day_ends_utc: time at which day orders expire and a new trading day begins.
+        rehearse: the quantity of an entry chooses its scenario (table in docs/adapters.md).
+        scenario: scenario of every entry.
         chances: scenario -> probability, drawn from `seed` for each entry.
     """
 
@@ -76,7 +76,7 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.currency or ("BRL" if platform == "mt5_br" else "USD")
 
     def capabilities(self, platform: str) -> Capabilities:
-        """What the gateway is told that this account can do."""
+        """Capabilities of this account, as reported to the gateway."""
         hedging = self.account_mode(platform) is AccountMode.HEDGING
         return Capabilities(
             order_types=tuple(OrderType(name) for name in self.order_types),

@@ -1,10 +1,10 @@
-"""The paper book on disk, so that the account outlives the adapter's process as a real platform's does.
+"""The paper book on disk, so that the account survives the adapter's process as on a real platform.
 
-A small SQLite file beside the gateway's journal, so that both live equally long: an account that forgot what the
-journal remembers would be a mismatch after each reboot. One row an order, execution, position and refusal; only what
-has changed is written, in one transaction, before anything of it is reported. A file that is rewritten whole would cost
-more with each order of the day; a process of its own would be one more to supervise, for nothing that a file does not
-give. A power cut may lose the last trades, never the file.
+A small SQLite file beside the gateway's journal, so that both are kept equally long: an account that had lost what the
+journal remembers would be a position mismatch after each reboot. It has one row for each order, execution, position and
+reject; only changed rows are written, in one transaction, before anything of it is reported. Rejected: rewriting a
+whole file (its cost grows with each order of the day), and a process of its own (one more to supervise). A power cut
+may lose the last trades, never the file.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class PaperStore:
     """One account's file. Used by the adapter's thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open it; made when it is not there, for this user only.
+        """Open the file; created when missing, readable by this user only.
 
         Raises:
-            ConfigError: it is no paper account of this release.
+            ConfigError: it is not a paper account of this release.
         """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,7 +60,7 @@ class PaperStore:
             raise ConfigError(f"paper account {path} cannot be read: {error}; {_CURE}") from error
 
     def load(self) -> PaperBook | None:
-        """The account as it was last saved, None when it is new. Raises ConfigError when it is damaged."""
+        """Return the account as last saved, None when it is new. Raises ConfigError when it is damaged."""
         read: dict[str, dict[str, Any]] = {kind: {} for kind in _TABLES}
         try:
             for kind, key, value in self._connection.execute("SELECT kind, key, value FROM rows ORDER BY number"):
@@ -81,7 +81,7 @@ class PaperStore:
         return book
 
     def save(self, book: PaperBook) -> None:
-        """Write what has changed, in one step."""
+        """Write the changed rows in one transaction."""
         if not book.changed:
             return
         connection = self._connection
@@ -91,7 +91,7 @@ class PaperStore:
             if row is None:
                 connection.execute("DELETE FROM rows WHERE kind = ? AND key = ?", (kind, key))
             else:
-                # An update keeps the row's number, and so the order of the rows, which is that of events.
+                # An update keeps the row's number: rows are read back in the order in which they were added.
                 connection.execute(
                     "INSERT INTO rows (kind, key, value) VALUES (?, ?, ?) "
                     "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",

@@ -1,4 +1,4 @@
-"""What is still to happen at the paper platform, and what is still to be heard of it."""
+"""Pending actions and reports of the paper platform, ordered by time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .reports import make_update
 from .scenarios import Plan
 
 Report = OrderUpdate | Fill | Correction | Reject
-Deed = Callable[[int], None]
-"""Called with the time at which it was due."""
+Action = Callable[[int], None]
+"""Called with the time at which it is due."""
 
 
 class Timeline:
-    """Deeds and reports by time; equal times keep their order. It dies with the process: what was under way is lost.
+    """Pending actions and reports; equal times keep their order. Kept in memory only: a crash loses what is pending.
 
     Attributes:
-        is_dead: a scenario has ended everything; nothing is done or told any more.
-        lost_reports: how many a mute platform swallowed.
+        is_dead: a scenario has ended the process; nothing is done or reported any more.
+        lost_reports: number of reports dropped by `drop_reports_until`.
     """
 
     def __init__(self, platform: str, account: str) -> None:
@@ -31,49 +31,49 @@ class Timeline:
         self.account = account
         self.is_dead = False
         self.lost_reports = 0
-        self._deeds: list[tuple[int, int, Deed]] = []
+        self._actions: list[tuple[int, int, Action]] = []
         self._reports: list[tuple[int, int, Report]] = []
         self._number = 0
-        self._mute_until_ns = 0
+        self._dropped_until_ns = 0
 
-    def schedule(self, due_ns: int, deed: Deed) -> None:
-        """Have something done at a time."""
+    def schedule(self, due_ns: int, action: Action) -> None:
+        """Run an action at this time."""
         self._number += 1
-        heapq.heappush(self._deeds, (due_ns, self._number, deed))
+        heapq.heappush(self._actions, (due_ns, self._number, action))
 
-    def run_deeds(self, now_ns: int) -> None:
-        """Do what is due, and what becomes due by it."""
-        while self._deeds and self._deeds[0][0] <= now_ns:
-            due_ns, _, deed = heapq.heappop(self._deeds)
-            deed(due_ns)
+    def run_due(self, now_ns: int) -> None:
+        """Run the actions that are due, and those that become due by them."""
+        while self._actions and self._actions[0][0] <= now_ns:
+            due_ns, _, action = heapq.heappop(self._actions)
+            action(due_ns)
 
-    def tell(self, report: Report, plan: Plan, now_ns: int, delay_ms: int = 0) -> None:
-        """Report something, as late as the plan of its order says. A mute platform swallows it."""
+    def report(self, report: Report, plan: Plan, now_ns: int, delay_ms: int = 0) -> None:
+        """Queue a report, with the delay of its order's plan; it is lost while reports are dropped."""
         if self.is_dead:
             return
-        if now_ns < self._mute_until_ns:
+        if now_ns < self._dropped_until_ns:
             self.lost_reports += 1
             return
         self._number += 1
         due_ns = now_ns + (plan.report_after_ms + delay_ms) * NS_PER_MS
         heapq.heappush(self._reports, (due_ns, self._number, report))
 
-    def tell_order(
+    def report_order(
         self, order: PaperOrder, now_ns: int, *, revision: int = 0, text: str = "", delay_ms: int = 0
     ) -> None:
-        """Report an order as it stands."""
+        """Queue a report of an order's current state."""
         update = make_update(self.platform, self.account, order, now_ns, revision, text)
-        self.tell(update, order.plan, now_ns, delay_ms)
+        self.report(update, order.plan, now_ns, delay_ms)
 
-    def take_reports(self, now_ns: int) -> list[Report]:
-        """Reports that are due, in their order of delivery."""
+    def pop_reports(self, now_ns: int) -> list[Report]:
+        """Remove and return the reports that are due, in order of delivery."""
         due = []
         while self._reports and self._reports[0][0] <= now_ns:
             due.append(heapq.heappop(self._reports)[2])
         return due
 
-    def follow_names(self, renamed: Mapping[str, str]) -> None:
-        """What is still to be told is of the contracts of before."""
+    def rename_symbols(self, renamed: Mapping[str, str]) -> None:
+        """Rename the symbols of pending reports at a roll: they are of the former contracts."""
         self._reports = [
             (due_ns, number, structs.replace(report, symbol=renamed.get(report.symbol, report.symbol)))
             if isinstance(report, OrderUpdate | Fill)
@@ -82,15 +82,15 @@ class Timeline:
         ]
 
     def next_due_ns(self) -> int | None:
-        """When something is to be done or told next, None = never."""
-        return min((queue[0][0] for queue in (self._deeds, self._reports) if queue), default=None)
+        """Time of the next action or report, UTC ns; None when nothing is pending."""
+        return min((queue[0][0] for queue in (self._actions, self._reports) if queue), default=None)
 
-    def mute_until(self, until_ns: int) -> None:
-        """Nothing that happens before is ever told."""
-        self._mute_until_ns = max(self._mute_until_ns, until_ns)
+    def drop_reports_until(self, until_ns: int) -> None:
+        """Drop all reports of what happens before this time."""
+        self._dropped_until_ns = max(self._dropped_until_ns, until_ns)
 
     def die(self) -> None:
-        """End everything."""
+        """End the simulated process: drop all pending actions and reports."""
         self.is_dead = True
         self._reports.clear()
-        self._deeds.clear()
+        self._actions.clear()

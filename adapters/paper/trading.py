@@ -1,7 +1,7 @@
-"""The trading floor of the paper exchange: live orders meet quotes, and trade.
+"""The matching engine of the paper exchange: live orders trade against quotes.
 
-Nothing here decides whether an order is taken (`entry`), what follows from a trade (`aftermath`) or when a report
-arrives (`timeline`).
+Other modules decide whether an order is accepted (`entry`), what follows from a trade (`aftermath`) and when a report
+is delivered (`timeline`).
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ class TradingFloor:
         self._quotes: dict[str, Quote] = {}
         self._live: dict[str, dict[str, PaperOrder]] = {}
 
-    def admit(self, order: PaperOrder) -> None:
-        """List a live order; a dated one ends at its time."""
+    def add_live(self, order: PaperOrder) -> None:
+        """Add a live order to the lists, without matching it; a GTD order expires at its time."""
         self._live.setdefault(order.symbol, {})[order.platform_order_id] = order
         if order.time_in_force is TimeInForce.GTD:
             self._timeline.schedule(order.good_till_ns, lambda at_ns: self.end(order, LegState.EXPIRED, at_ns))
 
-    def enter(self, order: PaperOrder, now_ns: int) -> None:
-        """A new order meets the market; IOC and FOK are over at once, filled or not."""
-        self.admit(order)
+    def match_new(self, order: PaperOrder, now_ns: int) -> None:
+        """Match a new order against the market; IOC and FOK orders end at once, filled or not."""
+        self.add_live(order)
         if order.time_in_force is TimeInForce.FOK and not self._can_fill_whole(order):
             self.end(order, LegState.CANCELLED, now_ns, "fill or kill: not all lots could trade")
             return
@@ -59,7 +59,7 @@ class TradingFloor:
             self.end(order, LegState.CANCELLED, now_ns, "immediate or cancel: the rest could not trade")
 
     def set_quote(self, symbol: str, quote: Quote | None, now_ns: int) -> None:
-        """A new quote, or None; all live orders of the symbol meet it, oldest first."""
+        """Set a symbol's quote (None = no price) and match its live orders against it, oldest first."""
         if quote is None:
             self._quotes.pop(symbol, None)
             return
@@ -67,8 +67,8 @@ class TradingFloor:
         for order in self.live_orders(symbol):
             self.try_trade(order, now_ns)
 
-    def follow_names(self, renamed: Mapping[str, str]) -> None:
-        """Orders have other symbols now; the quotes of before are those of the old contracts."""
+    def rename_symbols(self, renamed: Mapping[str, str]) -> None:
+        """Follow a roll: sort the live orders by their new symbols; the former quotes are the former contracts'."""
         self._live = {}
         for order in self._book.orders.values():
             if order.live:
@@ -87,7 +87,7 @@ class TradingFloor:
         return {symbol for symbol, orders in self._live.items() if orders}
 
     def closing_price(self, symbol: str, signed_lots: Decimal) -> Decimal | None:
-        """What these lots would be closed at now."""
+        """Price at which these lots would be closed now; None without a quote."""
         quote = self._quotes.get(symbol)
         return None if quote is None else quote.price(Side.SELL if signed_lots > 0 else Side.BUY)
 
@@ -107,13 +107,14 @@ class TradingFloor:
         return instrument.point_value
 
     def try_trade(self, order: PaperOrder, now_ns: int) -> None:
-        """Trade what the newest quote allows."""
+        """Trade as many lots of the order as the newest quote allows."""
         quote = self._quotes.get(order.symbol)
         plan = order.plan
         if quote is None or not order.live or plan.rests or now_ns < order.fill_from_ns:
             return
         if not is_triggered(order, quote):
             return
+        # Triggered for good: a stop whose trade fails on this quote (a limit too far, no size) stays a live order.
         order.triggered = True
         price = trade_price(order, quote, self.tick_size(order.symbol) * self._settings.slippage_ticks)
         if price is None:
@@ -122,7 +123,7 @@ class TradingFloor:
         if order.close_ticket or order.reduce_only:
             held = self._reducible(order)
             if not held:
-                # Its position is gone: what is left of it would open the opposite one.
+                # Its position is closed; the rest of the order would open the opposite position.
                 self.end(order, LegState.CANCELLED, now_ns, "nothing left to reduce")
                 return
             most = min(order.remaining, held)
@@ -133,19 +134,22 @@ class TradingFloor:
         if lots <= 0:
             return
         late_ms = 0
+        # The scenario's first part: half the lots now, the rest from `fill_from_ns` on. Reported late, it is overtaken
+        # by the second part (`second_part_first`).
         if plan.in_two_parts and not order.filled:
             step = self.lot_step(order.symbol)
             lots = min(lots, max(floor_to_step(order.quantity / 2, step), step))
             late_ms = SECOND_REPORT_MS if plan.second_part_first else 0
             order.fill_from_ns = now_ns + plan.second_part_after_ms * NS_PER_MS
             self._timeline.schedule(order.fill_from_ns, lambda at_ns: self.try_trade(order, at_ns))
+        # Before the overfill: those lots exist nowhere in the market.
         quote.use(order.side, lots)
         if order.filled + lots >= order.quantity:
             lots += plan.overfill_lots
         self._execute(order, lots, price, now_ns, late_ms)
 
     def trade_in_full(self, order: PaperOrder, now_ns: int) -> None:
-        """Somebody takes all that is left of it, at its own price or the market's."""
+        """Fill the rest of the order at its own price, or at the market's if it has none."""
         quote = self._quotes.get(order.symbol)
         market = None if quote is None else quote.price(order.side)
         price = next((each for each in (order.limit_price, order.stop_price, market) if each is not None), None)
@@ -153,15 +157,15 @@ class TradingFloor:
             self._execute(order, order.remaining, price, now_ns)
 
     def end(self, order: PaperOrder, state: LegState, now_ns: int, text: str = "") -> None:
-        """The order is over. Nothing happens when it is already."""
+        """End an order and report it; does nothing when it has ended already."""
         if not order.live:
             return
         order.state = state
         self._retire(order, now_ns)
-        self._timeline.tell_order(order, now_ns, text=text)
+        self._timeline.report_order(order, now_ns, text=text)
 
     def expire_day_orders(self, now_ns: int) -> None:
-        """The trading day is over."""
+        """Expire all day orders."""
         for symbol in list(self._live):
             for order in self.live_orders(symbol):
                 if order.time_in_force is TimeInForce.DAY:
@@ -185,7 +189,7 @@ class TradingFloor:
         return max(-held * order.side.sign, ZERO)
 
     def _execute(self, order: PaperOrder, lots: Decimal, price: Decimal, now_ns: int, late_ms: int = 0) -> None:
-        """Trade: book it, report it, let its consequences follow."""
+        """Book a trade, report it, then apply its consequences."""
         if self._mode is AccountMode.HEDGING:
             order.ticket = order.close_ticket or order.ticket or self._book.next_id("T")
         fee = self._settings.commission * lots
@@ -219,10 +223,11 @@ class TradingFloor:
             self._book.touch_order(order)
         plan = order.plan
         if not plan.silent_fills:
-            self._timeline.tell(fill, plan, now_ns, late_ms)
+            self._timeline.report(fill, plan, now_ns, late_ms)
             if plan.duplicate:
-                self._timeline.tell(fill, plan, now_ns, late_ms + SECOND_REPORT_MS)
-            self._timeline.tell_order(order, now_ns, delay_ms=late_ms)
+                self._timeline.report(fill, plan, now_ns, late_ms + SECOND_REPORT_MS)
+            self._timeline.report_order(order, now_ns, delay_ms=late_ms)
+        # Last: consequences such as brackets are reported behind the execution that caused them.
         self.after_trade(order, execution, now_ns)
 
     def _retire(self, order: PaperOrder, now_ns: int) -> None:
@@ -230,4 +235,4 @@ class TradingFloor:
         self._live[order.symbol].pop(order.platform_order_id, None)
         self._book.touch_order(order)
         if len(self._book.orders) > 2 * _KEEP_ENDED:
-            self._book.forget_ended(_KEEP_ENDED)
+            self._book.drop_ended(_KEEP_ENDED)

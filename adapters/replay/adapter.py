@@ -1,7 +1,7 @@
 """Adapter without a platform: publishes recordings, at recorded speed, faster, or as fast as they are read.
 
-At full speed it looks at the cursors that readers publish and never overwrites what one of them has yet to read. Only a
-replay may: a live feed waits for nobody.
+At full speed it follows the cursors that readers publish and never overwrites a tick that one of them has not read yet.
+Only a replay may do so: a live feed must never wait for a reader.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ODDITY_COUNTERS: Final = tuple(field.name for field in fields(Oddities) if fiel
 
 
 class ReplayFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file, and what its name and content do not tell; see `formats.recording.ReadOptions`."""
+    """One file, with the options that its name and content do not give; see `formats.recording.ReadOptions`."""
 
     path: str
     format: str | None = None
@@ -84,9 +84,9 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         files: merged by time.
         speed: 1 = as recorded, 10 = ten times as fast; 0 = as fast as the attached readers take it.
         loop: begin again at the end, for ever.
-        start: ISO time (UTC when it names no zone) to begin at; None = at the first tick.
-        wait_for_readers: publish nothing until so many readers have attached; at full speed also nothing while fewer
-            are there, so that one that is restarted misses nothing.
+        start: ISO time to begin at (UTC when it has no zone); None = at the first tick.
+        wait_for_readers: publish nothing until this many readers have attached; at full speed also pause while there
+            are fewer, so that a reader that is restarted misses nothing.
         keep_times: leave `ts_recv_ns` as recorded instead of setting it to the time of publication.
     """
 
@@ -117,7 +117,7 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ReplayAdapter(Adapter):
-    """Plays recordings. Restarted after a crash it goes on behind the last tick that its predecessor published."""
+    """Plays recordings. After a crash the next process continues behind the last published tick."""
 
     OWN_MARKET = True
     OWN_COUNTERS = ("replay_finished", "replay_passes", "replay_pass_ticks", "replay_first_seq", *_ODDITY_COUNTERS)
@@ -145,21 +145,21 @@ class ReplayAdapter(Adapter):
         self._pass_ticks = feed.counters.counter("replay_pass_ticks")
         self._first_seq = feed.counters.counter("replay_first_seq")
         if self._first_seq.value == 0:
-            # A fresh page: no predecessor of this run. The ring may be older, where one that readers have mapped
-            # cannot be removed.
+            # A new counter page: this run begins here. The ring may be older, since a ring that readers have mapped
+            # cannot be removed everywhere.
             self._first_seq.set(feed.writer.tail + 1)
 
     def connect(self) -> None:
         self._recordings = [file.open() for file in self._settings.files]
         own = [isinstance(recording, OwnRecording) for recording in self._recordings]
         if any(own) and not all(own):
-            # Own ticks are complete; carrying other files' sides into them would say what nobody has seen.
+            # Own ticks are complete. Filling them from other files' ticks, as those need, would invent data.
             raise ConfigError(f"platform {self.feed.name!r}: own recordings and other files at once; replay them apart")
         self._is_complete = all(own)
         for recording in self._recordings:
-            # A clock that is only assumed moves every tick by hours without a sign of it.
-            say = self._log.warning if "assumed" in recording.clock else self._log.info
-            say("recording opened", file=str(recording.path), format=recording.format, clock=recording.clock)
+            # A wrongly assumed clock shifts every tick by hours without any other sign.
+            write = self._log.warning if "assumed" in recording.clock else self._log.info
+            write("recording opened", file=str(recording.path), format=recording.format, clock=recording.clock)
 
     def subscribe(self, symbols: Sequence[Symbol]) -> None:
         self._symbols = symbols
@@ -232,16 +232,16 @@ class ReplayAdapter(Adapter):
             self._log.warning("recording is broken in part", problem=problem)
         self._oddities.problems.clear()
         if not self._decoded:
-            # Said, and never repeated: a loop over nothing would only burn a core.
+            # Logged once, and not looped: a loop over an empty recording would only use up a core.
             self._log.warning("nothing to play: no tick in the recordings", start=self._settings.start or "beginning")
         if self._settings.loop and self._decoded:
             self._begin_pass()
         else:
-            self.feed.mark_stale(self._symbols)  # the process lives on, its last quotes are nobody's market
+            self.feed.mark_stale(self._symbols)  # the process goes on, but its last quotes are no longer live
             self._finished.set(1)
 
     def _skip(self, count: int) -> None:
-        """Leave out what a predecessor has published; decoding is deterministic, so counting is enough."""
+        """Skip the ticks that former processes have published; decoding is deterministic, so counting is enough."""
         if self._settings.loop and self._pass_ticks.value:
             count %= self._pass_ticks.value  # whole passes need no decoding
         while count > 0:
@@ -265,7 +265,7 @@ class ReplayAdapter(Adapter):
 
 
 class _Pace:
-    """Maps recorded times to the wall clock. A tick that steps back in time is due with the one before it."""
+    """Maps recorded times to real time. A tick that steps back in time is due with the one before it."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
@@ -276,7 +276,7 @@ class _Pace:
         self._began_s = 0.0
 
     def due(self, ticks: TickArray, position: int, count: int) -> int:
-        """How many of the `count` ticks from `position` on are due now."""
+        """Return how many of the `count` ticks from `position` on are due now."""
         times = ticks["ts_recv_ns"][position : position + count]
         if self._first_ns is None:
             self._first_ns = int(times[0])
@@ -293,7 +293,7 @@ class _Pace:
 
 
 class _ReaderWatch:
-    """The cursors of the ring's live readers, looked up again now and then."""
+    """The cursors of the ring's live readers; the list of readers is refreshed every `_CURSOR_REFRESH_S`."""
 
     def __init__(self, feed: TickFeed) -> None:
         self._feed = feed
@@ -301,14 +301,14 @@ class _ReaderWatch:
         self._refresh_at_s = 0.0
 
     def count(self) -> int:
-        """Live readers that publish a cursor."""
+        """Return the number of live readers that publish a cursor."""
         self._refresh()
         return len(self._cursors)
 
     def room(self, least_readers: int) -> int:
-        """How many ticks can be published without overwriting one that a reader has not read; half the ring at most.
+        """Return how many ticks can be published without overwriting one that a reader has not read.
 
-        None while fewer than `least_readers` are attached.
+        At most half the ring; 0 while fewer than `least_readers` are attached.
         """
         self._refresh()
         if len(self._cursors) < least_readers:
@@ -325,7 +325,7 @@ class _ReaderWatch:
 
 
 def _id_of(instrument: Instrument, ids: Mapping[str, int], path: Path) -> int:
-    """A file's own contract name wins over the universal name, so that several months can be told apart."""
+    """Return the id of a file's instrument, by its contract first, so that several months have ids of their own."""
     for name in (instrument.contract, instrument.root):
         if name in ids:
             return ids[name]

@@ -1,4 +1,4 @@
-"""Our own recordings as something to replay: complete ticks, told apart by symbol id, one stream a ring."""
+"""Replay of the gateway's own recordings: complete ticks with symbol ids, one stream for each ring."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def is_own_recording(path: Path) -> bool:
 
 
 class OwnRecording:
-    """Looks like `formats.recording.Recording` to the replay, but its ticks need nothing filled in.
+    """Has the interface of `formats.recording.Recording`; its ticks are complete, so that nothing is carried forward.
 
     Attributes:
-        instruments: one a universal symbol name, whatever contracts it had.
+        instruments: one for each universal symbol name, whatever contracts it had.
         format, clock: as for other recordings, for logs.
     """
 
@@ -53,7 +53,7 @@ class OwnRecording:
         start_ns: int | None = None,
         oddities: Oddities | None = None,
     ) -> Iterator[TickArray]:
-        """The recorded ticks of all rings by time of publication, as they were but for `symbol`.
+        """Yield the recorded ticks of all rings by time of publication, with `symbol` translated to today's ids.
 
         Args:
             symbol_ids: id for each universal name.

@@ -1,4 +1,4 @@
-"""What a set of recordings needs to be replayed: its symbols, and the settings of the replay adapter."""
+"""Derive the configuration of a replay from its recordings: symbols, and settings of the replay adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .adapter import ReplayFile, ReplaySettings
 def plan_replay(
     paths: Sequence[Path], *, speed: float, loop: bool = False, start: str | None = None, wait_for_readers: int = 0
 ) -> tuple[list[SymbolConfig], dict[str, Any]]:
-    """Look into the recordings. Any process.
+    """Read the recordings' beginnings and return what their replay needs. Any process may call it.
 
     A symbol has the universal name ("NQ") when the recordings hold one contract of it, else the contract's own name
     ("GCZ13"), so that several months can be told apart. Its tick size is the catalog's, unknown where that has none.
@@ -53,5 +53,5 @@ def plan_replay(
         "start": start,
         "wait_for_readers": wait_for_readers,
     }
-    convert_settings(ReplaySettings, settings, "replay")  # faults are told now, not by a process that cannot start
+    convert_settings(ReplaySettings, settings, "replay")  # report faults now, not from a process that cannot start
     return symbols, settings

@@ -1,4 +1,4 @@
-"""Adapter without a platform: publishes a simulated market in real time. Its orders are paper, unless switched off."""
+"""Adapter without a platform: publishes a simulated market in real time. Its orders are paper orders by default."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .link import SimulatedLink
 from .market import MarketShape, SimulatedMarket
 
 _BATCH_TICKS: Final = 4096
-_SCRIPT_LOOK_S: Final = 0.05
+_SCRIPT_CHECK_S: Final = 0.05
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Lie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Wrong values in the description of an instrument; None = the right one. `expiry`: a day, such as 2027-03-18."""
+    """Wrong values for an instrument's description; None = the right value. `expiry`: a day, such as 2027-03-18."""
 
     tick_size: Decimal | None = None
     lot_step: Decimal | None = None
@@ -46,13 +46,15 @@ class Lie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             except ValueError:
                 raise ValueError(f"expiry was {self.expiry!r}, must be a day; write 2027-03-18") from None
 
-    def tell(self, instrument: Instrument) -> Instrument:
-        """The description with the wrong values in it."""
-        told = {name: getattr(self, name) for name in ("tick_size", "lot_step", "point_value", "currency")}
+    def apply(self, instrument: Instrument) -> Instrument:
+        """Return the description with the wrong values in it."""
+        wrong = {name: getattr(self, name) for name in ("tick_size", "lot_step", "point_value", "currency")}
         if self.expiry is not None:
             noon = datetime.combine(date.fromisoformat(self.expiry), time_of_day(12), UTC)
-            told["expiry_ns"] = int(noon.timestamp()) * NS_PER_S
-        return msgspec.structs.replace(instrument, **{name: value for name, value in told.items() if value is not None})
+            wrong["expiry_ns"] = int(noon.timestamp()) * NS_PER_S
+        return msgspec.structs.replace(
+            instrument, **{name: value for name, value in wrong.items() if value is not None}
+        )
 
 
 class SimulatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,10 +62,10 @@ class SimulatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     Attributes:
         seed: same seed, same market.
-        ticks_per_s: of all symbols together, on average; 0 = no market but the quotes of `SimulatedLink`'s file.
+        ticks_per_s: of all symbols together, on average; 0 = only the quotes written to `SimulatedLink`'s file.
         burst_factor, burst_every_s: how much faster bursts are, and how often they come.
-        halt_every_s: how often a symbol falls silent for some seconds.
-        lies: symbol or contract -> what its description says wrongly, to rehearse what is refused then.
+        halt_every_s: how often a symbol halts for some seconds.
+        lies: symbol or contract -> wrong values in its description, to rehearse the refusal of its orders.
     """
 
     seed: int = 1
@@ -75,7 +77,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class SimulatorAdapter(Adapter):
-    """Publishes what its market has due; being late makes a larger batch, never a skipped tick."""
+    """Publishes the ticks that are due; when it is late the batch is larger, and no tick is skipped."""
 
     DEFAULT_ORDERS = "paper"
     OWN_MARKET = True
@@ -99,26 +101,26 @@ class SimulatorAdapter(Adapter):
         chosen = self._settings
         described = describe_from_catalog(symbols, self.catalog, self.sessions)
         self.instruments = tuple(
-            chosen.lies[name].tell(each) if name in chosen.lies else each for name, each in described.items()
+            chosen.lies[name].apply(each) if name in chosen.lies else each for name, each in described.items()
         )
         known = self._market
         if not chosen.ticks_per_s or (known is not None and _walks(before) == _walks(symbols)):
             return
         shape = MarketShape(chosen.ticks_per_s, chosen.burst_factor, chosen.burst_every_s, chosen.halt_every_s)
-        # Each platform gets a market of its own from one seed, as two brokers never quote alike.
+        # Platforms with the same seed get different markets, since two brokers never quote the same.
         seed = chosen.seed * 1000 + int(self.feed.platform)
         self._market = SimulatedMarket(symbols, shape, seed, self.feed.platform, time.time_ns())
         if known is not None:
             ids = {walk: symbol_id for symbol_id, walk in _walks(before).items()}
             moved = {symbol_id: ids[walk] for symbol_id, walk in _walks(symbols).items() if walk in ids}
-            self._market.take_over(known, moved)
+            self._market.continue_from(known, moved)
 
     def poll(self, timeout_s: float) -> int:
         talks = self._link.check()
         scripted = self._publish_script()
         if scripted or not talks or self._market is None:
             if not scripted:
-                self.wait(min(timeout_s, _SCRIPT_LOOK_S))
+                self.wait(min(timeout_s, _SCRIPT_CHECK_S))
             return scripted
         now_ns = time.time_ns()
         wait_ns = self._market.next_event_ns - now_ns
@@ -135,7 +137,7 @@ class SimulatorAdapter(Adapter):
         self._market = None
 
     def _publish_script(self) -> int:
-        quotes = [quote for quote in self._link.take_quotes() if quote[0] in self._ids]
+        quotes = [quote for quote in self._link.pop_quotes() if quote[0] in self._ids]
         if not quotes:
             return 0
         ticks = empty_ticks(len(quotes))
@@ -151,5 +153,5 @@ class SimulatorAdapter(Adapter):
 
 
 def _walks(symbols: Sequence[Symbol]) -> dict[int, str]:
-    """Whose price is published under each id: a contract's, which keeps it when the universal name moves on."""
+    """Map each id to its price series: that of the contract, which continues when the universal name rolls."""
     return {symbol.id: symbol.contract or symbol.name for symbol in symbols}

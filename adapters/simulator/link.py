@@ -1,10 +1,10 @@
-"""The connection to a platform that does not exist, broken and mended by hand: a file in the run folder says how it is.
+"""Simulated connection to a platform, controlled by a file in the run folder.
 
-`<name>.platform.json`, for rehearsing what a lost platform looks like (docs/adapters.md):
+`<name>.platform.json`, to rehearse a lost platform (docs/adapters.md):
 
     {"running": false}                      as if the program had been closed
     {"accepts_login": false}                as if the password were wrong
-    {"mute": true}                          connected, and not a word
+    {"mute": true}                          connected, but sends nothing
     {"quotes": [["NQ", 18000, 18000.25, 5, 5]]}   bid, ask and sizes; published once, each time the file changes
 """
 
@@ -20,13 +20,13 @@ from msgspec import Struct
 from ...core.errors import ConfigError
 from ..base import LinkLostError
 
-_LOOK_EVERY_S: Final = 0.05
+_CHECK_EVERY_S: Final = 0.05
 Number = float | None
 
 
 class SimulatedState(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the file holds. `quotes`: symbol, bid, ask, bid size, ask size; null = not a number. `number`: counted up to
-    publish the same ones again.
+    """Content of the file. `quotes`: symbol, bid, ask, bid size, ask size; null = not a number. `number`: increase it
+    to publish the same quotes again.
     """
 
     running: bool = True
@@ -37,19 +37,19 @@ class SimulatedState(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SimulatedLink:
-    """Looks at the file at most twenty times a second."""
+    """State of the connection. Reads the file at most twenty times a second."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / f"{name}.platform.json"
         self._state = SimulatedState()
         self._content = b""
-        self._look_at_s = 0.0
+        self._next_check_s = 0.0
         self._connected = False
         self._published = b""
 
     def connect(self) -> None:
-        """Raises LinkLostError or, for a refused login, ConfigError."""
-        self._look(now=True)
+        """Open the connection. Raises LinkLostError; for a refused login ConfigError."""
+        self._reload(now=True)
         if not self._state.running:
             raise LinkLostError("the simulated platform is not running")
         if not self._state.accepts_login:
@@ -57,28 +57,28 @@ class SimulatedLink:
         self._connected = True
 
     def check(self) -> bool:
-        """Whether the platform talks. Raises LinkLostError when it has gone."""
-        self._look()
+        """Return whether the platform sends data. Raises LinkLostError when it has ended."""
+        self._reload()
         if self._connected and not self._state.running:
             raise LinkLostError("the simulated platform has ended")
         return not self._state.mute
 
-    def take_quotes(self) -> tuple[tuple[str, Number, Number, Number, Number], ...]:
-        """The scripted quotes, each version of the file once."""
+    def pop_quotes(self) -> tuple[tuple[str, Number, Number, Number, Number], ...]:
+        """Return the scripted quotes, once for each version of the file."""
         if self._published == self._content:
             return ()
         self._published = self._content
         return self._state.quotes
 
     def close(self) -> None:
-        """The session is over."""
+        """Close the connection."""
         self._connected = False
 
-    def _look(self, *, now: bool = False) -> None:
+    def _reload(self, *, now: bool = False) -> None:
         now_s = time.monotonic()
-        if not now and now_s < self._look_at_s:
+        if not now and now_s < self._next_check_s:
             return
-        self._look_at_s = now_s + _LOOK_EVERY_S
+        self._next_check_s = now_s + _CHECK_EVERY_S
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:

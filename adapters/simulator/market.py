@@ -55,7 +55,7 @@ _TRADE: Final = int(TickFlag.TRADE)
 _BUYER: Final = int(TickFlag.TRADE | TickFlag.BUYER)
 _SELLER: Final = int(TickFlag.TRADE | TickFlag.SELLER)
 
-# Typical price levels, so that a screen full of them looks like a market. Other names start at 100.
+# Typical price levels, so that a screen of them looks like a market. Other names start at 100.
 _PRICE_LEVELS: Final = {
     "ES": 5000.0, "MES": 5000.0, "NQ": 18000.0, "MNQ": 18000.0, "YM": 39000.0, "MYM": 39000.0,
     "RTY": 2050.0, "M2K": 2050.0, "CL": 78.0, "MCL": 78.0, "NG": 2.6, "GC": 2050.0, "MGC": 2050.0, "SI": 23.5,
@@ -82,12 +82,12 @@ def _price_level(name: str) -> float:
 
 @dataclass(frozen=True)
 class MarketShape:
-    """What kind of market it is.
+    """Parameters of the market.
 
     Attributes:
         ticks_per_s: average of all symbols together, outside bursts.
         burst_factor: how much faster a burst is; bursts come about once in `burst_every_s`.
-        halt_every_s: one symbol falls silent for some seconds about this often; infinity = never.
+        halt_every_s: one symbol halts for some seconds about this often; infinity = never.
     """
 
     ticks_per_s: float = 2000.0
@@ -116,13 +116,13 @@ class SimulatedMarket:
             states[i]["mid_half_ticks"] = states[i]["anchor_half_ticks"] = half_ticks
             states[i]["spread_ticks"] = 1
             states[i]["last_size"] = math.nan
-            # The first symbols of a list trade most, as in life.
+            # The first symbols of a list trade most, as in a real market.
             states[i]["cumulative_weight"] = 1.0 / (1.0 + i)
         weights = np.cumsum(states["cumulative_weight"])
         states["cumulative_weight"] = weights / weights[-1]
 
         market: npt.NDArray[np.void] = np.zeros(1, _MARKET_STATE)
-        # An even seed of 0 would leave the generator at 0 for ever.
+        # Made odd: xorshift would stay at 0 for ever.
         market["random"] = (seed * 2 + 1) & 0xFFFF_FFFF_FFFF_FFFF
         market["now_ns"] = start_ns
         market["rate_per_ns"] = shape.ticks_per_s / 1e9
@@ -132,14 +132,14 @@ class SimulatedMarket:
         self._states = states
         self._market = market
         self._source = int(source)
-        # Compiled now: an adapter that compiles after its first sign of life looks as if it hung.
+        # Compile now: an adapter that compiles after its first heartbeat would be taken for hung.
         self.generate(start_ns, np.zeros(0, TICK_DTYPE))
 
-    def take_over(self, before: SimulatedMarket, moved: Mapping[int, int]) -> None:
-        """Go on where `before` stood, with the walks of the same symbols.
+    def continue_from(self, before: SimulatedMarket, moved: Mapping[int, int]) -> None:
+        """Continue the market `before`, with the price walks of the same symbols.
 
         Args:
-            moved: symbol id here -> id there, of each walk that goes on under another id.
+            moved: symbol id here -> id in `before`, of each walk that continues under another id.
         """
         for field in ("random", "now_ns", "burst_until_ns"):
             self._market[field] = before._market[field]

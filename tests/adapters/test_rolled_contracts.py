@@ -92,16 +92,16 @@ def warm_up(folder: Path) -> int:
 def test_a_contract_beside_the_one_in_front_is_subscribed_where_its_root_is(folder):
     ours, theirs = watch(folder), watch(folder, "ES")
     warm_up(folder)
-    assert ours.look()
+    assert ours.refresh()
     assert [symbol.name for symbol in ours.symbols] == ["NQ", NEW]
-    assert not theirs.look()
+    assert not theirs.refresh()
     roll_symbol(folder, "NQ", NEW, 1)
     add_symbols(folder, [Symbol(0, OLD, OLD, 0.25)])
-    assert ours.look()
+    assert ours.refresh()
     # The one in front is not heard twice, the one before keeps a name of its own.
     assert [(symbol.name, symbol.contract) for symbol in ours.symbols] == [("NQ", NEW), (OLD, OLD)]
     roll_symbol(folder, OLD, "", 0)
-    assert ours.look()
+    assert ours.refresh()
     assert [symbol.name for symbol in ours.symbols] == ["NQ"]
 
 

@@ -145,7 +145,7 @@ def test_a_mute_link_is_opened_anew(feed, symbols):
 def test_silence_is_a_fault_unless_the_market_is_the_platforms_own_or_it_is_switched_off(
     feed, symbols, chosen_s, hours_known, silence_s
 ):
-    policy = SessionPolicy(silence_s=chosen_s).suited(hours_known)
+    policy = SessionPolicy(silence_s=chosen_s).with_default_silence(hours_known)
     assert policy.silence_s == silence_s
     clock = Clock()
     adapter = ScriptedAdapter(feed, [0, 1, 0, 0])

@@ -188,7 +188,7 @@ class PaperPlatform:
             self._on_death()
             self._exchange = self._make_exchange()  # the account itself lives on
             return
-        for report in self._exchange.take_reports(now_ns):
+        for report in self._exchange.pop_reports(now_ns):
             self._tell(report)
 
     def _tell(self, event: m.Message) -> None:

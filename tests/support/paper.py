@@ -109,7 +109,7 @@ class PaperDesk:
             self.listen()
 
     def listen(self) -> None:
-        self.heard += self.exchange.take_reports(self.now_ns)
+        self.heard += self.exchange.pop_reports(self.now_ns)
 
     def of(self, kind: type[T], order: m.Order | None = None) -> list[T]:
         return [

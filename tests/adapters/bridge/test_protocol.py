@@ -45,7 +45,7 @@ def fill_buffer(data: bytes, step: int = 0, *, greeting: bool = False) -> tuple[
         room[:count] = data[position : position + count]
         buffer.received(count)
         position += count
-        while (payload := buffer.take_message()) is not None:
+        while (payload := buffer.pop_message()) is not None:
             messages.append(payload)
     return buffer, messages
 

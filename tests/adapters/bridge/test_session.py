@@ -7,8 +7,9 @@ from decimal import Decimal
 import pytest
 from nexus_gateway.adapters.bridge import messages as bm
 from nexus_gateway.adapters.bridge.frames import FrameBuffer, FrameError
-from nexus_gateway.adapters.bridge.orders import check_snapshot, make_incomplete_snapshot, make_place
+from nexus_gateway.adapters.bridge.orders import make_place
 from nexus_gateway.adapters.bridge.session import BridgeSession, BridgeTiming, ClockOffset, prove
+from nexus_gateway.adapters.bridge.snapshots import check_snapshot, make_incomplete_snapshot
 from nexus_gateway.core import messages as m
 from nexus_gateway.shm.durations import NS_PER_MS
 
@@ -286,4 +287,4 @@ def test_ticks_before_hello_are_a_breach():
     buffer.space()[: len(data)] = data
     buffer.received(len(data))
     with pytest.raises(FrameError, match="ticks came before hello"):
-        buffer.take_message()
+        buffer.pop_message()

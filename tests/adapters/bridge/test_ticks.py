@@ -31,7 +31,7 @@ def take(intake: TickIntake, data: bytes) -> tuple[int, np.ndarray]:
     """Bytes used, and a copy of the sound records."""
     held = np.frombuffer(bytearray(data), np.uint8)
     address = int(held.ctypes.data)
-    used = intake.take(address, len(held))
+    used = intake.process_frames(address, len(held))
     first = intake.first - address
     sound = held[first : first + 64 * intake.sound].view(TICK_DTYPE).copy() if used else np.zeros(0, TICK_DTYPE)
     return used, sound
@@ -215,12 +215,12 @@ def test_through_the_buffer_in_pieces(step):
         buffer.received(len(piece))
         position += len(piece)
         while True:
-            used = intake.take(buffer.address + buffer.start, buffer.end - buffer.start)
+            used = intake.process_frames(buffer.address + buffer.start, buffer.end - buffer.start)
             if used:
                 start = intake.first - buffer.address
                 bids += np.asarray(buffer._bytes)[start : start + 64 * intake.sound].view(TICK_DTYPE)["bid"].tolist()
-            buffer.use(used)
-            if buffer.take_message() is not None:
+            buffer.consume(used)
+            if buffer.pop_message() is not None:
                 messages += 1
             elif not used:
                 break

@@ -329,14 +329,14 @@ def gate(clock: Clock, **options) -> tuple[TickIntake, QuoteHours]:
     intake = TickIntake(Platform.MT5_BR)
     intake.allow(WIN.id)
     hours = QuoteHours(intake, CATALOG, load_sessions(), utc_ns=clock, **options)
-    hours.follow([WIN])
+    hours.gate_symbols([WIN])
     return intake, hours
 
 
 def take(intake: TickIntake, *ticks: wire.Tick) -> list[tuple[float, float, float]]:
     data = bytearray(wire.pack_ticks([wire.pack_tick(tick) for tick in ticks]))
     address = ctypes.addressof((ctypes.c_char * len(data)).from_buffer(data))
-    assert intake.take(address, len(data)) == len(data)
+    assert intake.process_frames(address, len(data)) == len(data)
     assert intake.sound == len(ticks), "no record is lost by the gate"
     out = np.frombuffer(ctypes.string_at(intake.first, 64 * intake.sound), TICK_DTYPE)
     return [(float(row["bid"]), float(row["ask"]), float(row["last"])) for row in out]
@@ -439,7 +439,7 @@ def test_closed_hours_may_be_let_through_for_a_rehearsal():
 
 def test_a_market_without_hours_is_gated_for_crossed_quotes_alone():
     intake, hours = gate(Clock("2025-11-23T12:00"))
-    hours.follow([Symbol(WIN.id, "MYSTOCK", "", 0.01)])
+    hours.gate_symbols([Symbol(WIN.id, "MYSTOCK", "", 0.01)])
     (row,) = take(intake, quote("2025-11-23T12:00"))
     assert passes(row)
 

@@ -248,7 +248,7 @@ def test_what_came_before_the_instruments_changed_is_carried_out_or_refused_not_
     bench.adapter.account = msgspec.structs.replace(
         ACCOUNT, instruments=(msgspec.structs.replace(nq, contract="NQH27"),)
     )
-    bench.channel.account_changed()
+    bench.channel.follow_account()
     assert bench.adapter.executed == [other], "the order for the contract that is traded now"
     (refusal,) = bench.link.sent
     assert (refusal.code, refusal.client_order_id) == (m.RejectCode.IDENTITY_MISMATCH, order().client_order_id)

@@ -84,7 +84,7 @@ class Trading:
         self.hear()
 
     def hear(self) -> None:
-        for report in self.desk.exchange.take_reports(self.now_ns):
+        for report in self.desk.exchange.pop_reports(self.now_ns):
             self.give(e.AdapterSaid(message=report))
 
     def wait(self, ms: int) -> None:

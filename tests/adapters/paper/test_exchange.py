@@ -331,7 +331,7 @@ def test_the_book_forgets_the_oldest_and_keeps_the_working():
     desk.quote(100, 100.25)
     resting = desk.place(order_type=LIMIT, limit_price=90)
     filled = [desk.place() for _ in range(6)]
-    desk.book.forget_ended(keep=2)
+    desk.book.drop_ended(keep=2)
     assert resting.client_order_id in desk.book.by_client_id
     assert [order.client_order_id in desk.book.by_client_id for order in filled] == [False] * 4 + [True] * 2
     assert len(desk.book.executions) == 2

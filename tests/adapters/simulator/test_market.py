@@ -110,7 +110,7 @@ def test_any_integer_is_a_seed(seed: int):
 def test_a_market_that_was_made_is_compiled():
     """An adapter that compiles at its first tick, after its first sign of life, is killed as one that hangs."""
     script = (
-        "from nexus_gateway.adapters import simulated_market as it\n"
+        "from nexus_gateway.adapters.simulator import market as it\n"
         "from nexus_gateway.shm.symbols import Symbol\n"
         "from nexus_gateway.shm.tick import Platform\n"
         "it.SimulatedMarket([Symbol(1, 'NQ', tick_size=0.25)], it.MarketShape(), 1, Platform.NT8, 1)\n"
