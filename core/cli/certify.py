@@ -19,9 +19,8 @@ from ...shm import host
 from ..errors import RunFolderError
 from ..logs import set_up_logs
 from ..process import load_entry
-from .command import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
+from .command import EXIT_IN_USE, EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
 
-EXIT_IN_USE: Final = 4
 _CERTIFY: Final = "nexus_gateway.adapters.certify:certify"
 _WRITE_TEXT: Final = "nexus_gateway.adapters.certify.report:write_text"
 

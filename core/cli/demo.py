@@ -20,7 +20,7 @@ from ..launcher.plan import NEXUS_NAME, REPLAY_NAME, plan_processes
 from ..launcher.run_ownership import LOCK_FILE
 from ..logs import LOG_SUFFIX, Log
 from ..messages import LegState
-from .status import LatencyStatus, Monitor, Snapshot, describe_latency
+from .monitor import LatencyStatus, Monitor, Snapshot, describe_latency
 
 DEFAULT_SECONDS: Final = 15.0
 # Written by nexus_link.nexus_ai, which core may not import.

@@ -17,11 +17,19 @@ from ...shm import host
 from ..errors import ConfigError, GatewayError
 from .command import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
 
-app = typer.Typer()
-journal_app = typer.Typer(no_args_is_help=True, help="The journal: backup, restore, verify, export.")
+
+def add_commands(app: typer.Typer) -> None:
+    """Put `journal`, `report` and `keys` on the command line."""
+    journal = typer.Typer(no_args_is_help=True, help="The journal: verify, backup, restore, export.")
+    journal.command("verify")(journal_verify)
+    journal.command("backup")(journal_backup)
+    journal.command("restore")(journal_restore)
+    journal.command("export")(journal_export)
+    app.add_typer(journal, name="journal")
+    app.command()(report)
+    app.command()(keys)
 
 
-@journal_app.command("verify")
 def journal_verify(
     file: Annotated[Path | None, typer.Argument(help="None = the configured journal.")] = None,
     config: ConfigFolder = None,
@@ -45,7 +53,6 @@ def journal_verify(
         raise typer.Exit(EXIT_TROUBLE)
 
 
-@journal_app.command("backup")
 def journal_backup(
     target: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
@@ -61,7 +68,6 @@ def journal_backup(
     _print_copy("backed up to", target, verdict, as_json)
 
 
-@journal_app.command("restore")
 def journal_restore(
     source: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
@@ -76,7 +82,6 @@ def journal_restore(
     _print_copy("restored to", path, verdict, as_json)
 
 
-@journal_app.command("export")
 def journal_export(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="None = stdout, without --json.")] = None,
     config: ConfigFolder = None,
@@ -131,7 +136,6 @@ def _journal_to_ourselves(path: Path) -> Iterator[None]:
         yield
 
 
-@app.command()
 def report(
     as_csv: Annotated[bool, typer.Option("--csv", help="The trades as CSV on stdout.")] = False,
     config: ConfigFolder = None,
@@ -224,7 +228,6 @@ def _print_report(page: Any, trades: Sequence[Any]) -> None:
         typer.echo(f"{'of which ' + currency:14} {total:,.2f} {currency}; {rated}")
 
 
-@app.command()
 def keys(
     folder: Path,
     name: Annotated[str, typer.Argument(help="Whose keys: gateway, nexus, nt8, ...")],

@@ -24,10 +24,16 @@ from .command import (
     send_command,
 )
 
-stage_app = typer.Typer(no_args_is_help=True, help="The stage of going live: show, promote, demote.")
+
+def add_commands(app: typer.Typer) -> None:
+    """Put `stage` on the command line."""
+    stage = typer.Typer(no_args_is_help=True, help="The stage of going live: show, promote, demote.")
+    stage.command("show")(stage_show)
+    stage.command("promote")(stage_promote)
+    stage.command("demote")(stage_demote)
+    app.add_typer(stage, name="stage")
 
 
-@stage_app.command("show")
 def stage_show(
     timeout: Timeout = 5.0, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
@@ -49,7 +55,6 @@ def stage_show(
         )
 
 
-@stage_app.command("promote")
 def stage_promote(
     note: Annotated[
         str, typer.Option(help="What else speaks for it; the report's figures go into the journal anyway.")
@@ -91,7 +96,6 @@ def stage_promote(
     send_command(chosen, request, timeout, as_json)
 
 
-@stage_app.command("demote")
 def stage_demote(
     timeout: Timeout = 10.0, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .status import LatencyStatus, ProcessStatus, RingStatus, Snapshot
+from .monitor import LatencyStatus, ProcessStatus, RingStatus, Snapshot
 
 
 def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:

@@ -36,7 +36,8 @@ CoreList: TypeAlias = tuple[Annotated[int, Meta(ge=0, le=4095)], ...]
 IdleName: TypeAlias = Literal["busy_spin", "yield", "backoff"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
-_ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+ENTRY_PATTERN: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""An adapter's class or a process's function, as "module:name"."""
 
 
 def _folder_or(folder: str | None, default: Path) -> Path:
@@ -223,7 +224,7 @@ class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         force_setattr(self, "adapter", _ENTRIES_OF_0_1.get(self.adapter, self.adapter))
-        if not _ENTRY.fullmatch(self.adapter):
+        if not ENTRY_PATTERN.fullmatch(self.adapter):
             raise ValueError(
                 f"adapter was {self.adapter!r}, must be 'module:Class'; for a simulation write {SIMULATOR}"
             )

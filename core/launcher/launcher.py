@@ -7,7 +7,6 @@ launcher cleans up what is left.
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,16 +17,17 @@ from typing import Final
 from ...shm import host
 from ...shm.counters import CountersPage
 from ...shm.durations import NS_PER_S
-from ...shm.run_folder import check_name, remove_stale_segments
-from ..config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig
-from ..errors import ConfigError, RunFolderError
+from ...shm.run_folder import remove_stale_segments
+from ..config import LAUNCHER_NAME, GatewayConfig
+from ..errors import RunFolderError
 from ..logs import Log, process_log
 from ..process import EXIT_FAILURE, LaunchFile, ProcessId, ProcessSpec
 from .child import Child
 from .configured_symbols import enter_symbols
+from .plan import check_specs
 from .run_ownership import RunOwnership
 from .supervision import DOWN, ChildState, Supervision, describe_exit
-from .topology import read_topology
+from .topology import check_pinning
 
 COUNTERS: Final = (
     "children_configured",
@@ -40,7 +40,6 @@ COUNTERS: Final = (
     "orphans_ended",
     "stale_segments_removed",
 )
-_ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 STEP_S: Final = 0.2
 _STOP_POLL_S: Final = 0.05
 _KILL_PATIENCE_S: Final = 5.0
@@ -84,7 +83,7 @@ class Launcher:
         Raises:
             ConfigError: a name is no file name, reserved or given twice, or an entry is not "module:function".
         """
-        _check_specs(specs)
+        check_specs(specs)
         self._config = config
         self._limits = config.launcher
         self._folder = config.run_path
@@ -112,7 +111,7 @@ class Launcher:
             ConfigError: a process is pinned to cores that are not there.
         """
         pinned = {child.spec.name: child.spec.cores for child in self._children}
-        self._report_topology(pinned)
+        check_pinning(self._config, pinned, self._log)
         try:
             self._ownership = RunOwnership(self._folder)
             orphans = self._ownership.end_orphans(self._limits.stop_grace_s, self._log)
@@ -296,28 +295,6 @@ class Launcher:
                 break
         supervision.note_stop(killed or (describe_exit(code) if code else ""))
 
-    def _report_topology(self, pinned: dict[str, tuple[int, ...]]) -> None:
-        topology = read_topology()
-        missing = topology.find_missing(pinned)
-        if missing:
-            raise ConfigError(
-                "\n".join(
-                    f"cores of {name} was {list(cores)}, usable here are {list(topology.cores)}; correct `cores`"
-                    for name, cores in missing.items()
-                )
-            )
-        self._log.info("topology", machine=topology.describe(), pinning=topology.describe_pinning(pinned))
-        for name in self._config.cores.keys() - pinned.keys():
-            self._log.warning("cores are given to a process that is not started", child=name)
-        spinning = [name for name in pinned if self._idle_of(name) == "busy_spin"]
-        for warning in topology.warn(pinned, spinning):
-            self._log.warning("pinning costs latency", finding=warning)
-
-    def _idle_of(self, name: str) -> str:
-        # An adapter waits for its platform, not for a ring; the recorder naps.
-        naps = name in self._config.platforms or name == RECORDER_NAME
-        return "backoff" if naps else self._config.idle
-
     def _note_children(self) -> None:
         assert self._ownership is not None
         children = {child.spec.name: child.identity for child in self._children if child.identity is not None}
@@ -343,17 +320,3 @@ class Launcher:
 
     def _console_file(self, name: str) -> Path | None:
         return None if self._console else self._config.log_path / f"{name}.console"
-
-
-def _check_specs(specs: Sequence[ProcessSpec]) -> None:
-    seen = {LAUNCHER_NAME}
-    for spec in specs:
-        try:
-            check_name(spec.name)
-        except ValueError as error:
-            raise ConfigError(f"process {error}") from None
-        if spec.name in seen:
-            raise ConfigError(f"process name was {spec.name!r} twice, or is the launcher's own; choose another")
-        seen.add(spec.name)
-        if not _ENTRY.fullmatch(spec.entry):
-            raise ConfigError(f"entry of {spec.name} was {spec.entry!r}, must be 'module:function'")

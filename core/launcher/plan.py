@@ -9,7 +9,17 @@ from typing import Any, Final
 import msgspec
 
 from ...shm import host
-from ..config import GATEWAY_NAME, RECORDER_NAME, SIMULATOR, GatewayConfig, PlatformConfig
+from ...shm.run_folder import check_name
+from ..config import (
+    ENTRY_PATTERN,
+    GATEWAY_NAME,
+    LAUNCHER_NAME,
+    RECORDER_NAME,
+    SIMULATOR,
+    GatewayConfig,
+    PlatformConfig,
+)
+from ..errors import ConfigError
 from ..process import ProcessSpec, load_entry
 
 ADAPTER_ENTRY: Final = "nexus_gateway.adapters.runner:main"
@@ -102,3 +112,18 @@ def _keep_apart(config: GatewayConfig) -> GatewayConfig:
     if not host.IS_WINDOWS:  # which has no socket files, so there the ports of the configuration stay
         orders = msgspec.structs.replace(orders, adapter_port=0, nexus_port=0)
     return msgspec.structs.replace(config, orders=orders)
+
+
+def check_specs(specs: Sequence[ProcessSpec]) -> None:
+    """Raise ConfigError when a name is no file name, reserved or given twice, or an entry is not "module:function"."""
+    seen = {LAUNCHER_NAME}
+    for spec in specs:
+        try:
+            check_name(spec.name)
+        except ValueError as error:
+            raise ConfigError(f"process {error}") from None
+        if spec.name in seen:
+            raise ConfigError(f"process name was {spec.name!r} twice, or is the launcher's own; choose another")
+        seen.add(spec.name)
+        if not ENTRY_PATTERN.fullmatch(spec.entry):
+            raise ConfigError(f"entry of {spec.name} was {spec.entry!r}, must be 'module:function'")

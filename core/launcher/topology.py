@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from ...shm import host
+from ..config import RECORDER_NAME, GatewayConfig
+from ..errors import ConfigError
+from ..logs import Log
 
 _SYS_CPU: Final = Path("/sys/devices/system/cpu")
 
@@ -117,6 +120,31 @@ def read_topology(sys_cpu: Path = _SYS_CPU) -> Topology:
         if group and len(parse_cores(group)) > 1:
             siblings.add(parse_cores(group))
     return Topology(cores, tuple(caches[key] for key in sorted(caches)), tuple(sorted(siblings)))
+
+
+def check_pinning(config: GatewayConfig, pinned: Mapping[str, tuple[int, ...]], log: Log) -> None:
+    """Log the machine, the pinning of the processes, and what about it will cost latency.
+
+    Raises:
+        ConfigError: a process is pinned to cores that this machine does not have or this process may not use.
+    """
+    topology = read_topology()
+    missing = topology.find_missing(pinned)
+    if missing:
+        raise ConfigError(
+            "\n".join(
+                f"cores of {name} was {list(cores)}, usable here are {list(topology.cores)}; correct `cores`"
+                for name, cores in missing.items()
+            )
+        )
+    log.info("topology", machine=topology.describe(), pinning=topology.describe_pinning(pinned))
+    for name in config.cores.keys() - pinned.keys():
+        log.warning("cores are given to a process that is not started", child=name)
+    # An adapter waits for its platform and the recorder sleeps between polls: only readers of rings spin.
+    never_spin = {*config.platforms, RECORDER_NAME}
+    spinning = [name for name in pinned if config.idle == "busy_spin" and name not in never_spin]
+    for warning in topology.warn(pinned, spinning):
+        log.warning("pinning costs latency", finding=warning)
 
 
 def parse_cores(text: str) -> tuple[int, ...]:

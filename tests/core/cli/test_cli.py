@@ -327,12 +327,12 @@ def test_what_is_recorded_is_replayed_bit_for_bit(tmp_path, run_dir):
 @pytest.mark.parametrize(("fills", "code"), [(0, 1), (5, 0)])
 def test_a_demo_whose_signal_traded_nothing_is_no_success(tmp_path, fills, code):
     script = (
-        "import sys; from nexus_gateway.core import cli, demo\n"
+        "import sys; from nexus_gateway.core.cli import app, demo\n"
         "result = demo.DemoResult(platforms={}, symbols={}, ticks_published=0, ticks_read=0, ticks_lost=0,\n"
         f"    is_complete=True, tick_to_nexus_us={{}}, seconds=1.0, restarts=0, fills={fills})\n"
         "demo.run_demo = lambda *_, **__: result\n"
         f"sys.argv = ['nexus-gateway', 'demo', '--json', '--run-folder', {str(tmp_path / 'run')!r}]\n"
-        "cli.main()\n"
+        "app.main()\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True, timeout=60
