@@ -1,4 +1,4 @@
-"""The commands `orders`, `positions` and `acknowledge`."""
+"""The commands `orders` and `positions`, which show the gateway's figures, and `acknowledge`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def orders(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Working orders, ours and others', and those whose outcome is unknown, with the age of each last proof."""
+    """List working orders, ours and external ones, and orders whose outcome is unknown.
+
+    Each account is shown with the time since it was last reconciled with its platform.
+    """
     answers = _query(config, run_folder, QueryKind.WORKING_ORDERS, platform, timeout)
     rows = [
         {
@@ -65,14 +68,17 @@ def positions(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Positions as the gateway believes them, with the age of each platform's last proof."""
+    """List the positions in the gateway's books.
+
+    Each account is shown with the time since it was last reconciled with its platform.
+    """
     answers = _query(config, run_folder, QueryKind.POSITIONS, platform, timeout)
     accounts = _accounts(answers)
     rows = [
         {
             "platform": part.platform,
             "account": part.account,
-            "proof_age_s": accounts[part.platform, part.account],
+            "reconciled_age_s": accounts[part.platform, part.account],
             **msgspec.to_builtins(row),
         }
         for part in answers
@@ -80,7 +86,7 @@ def positions(
         for row in part.rows
         if row.quantity
     ]
-    columns = ("platform", "account", "symbol", "quantity", "contract", "proof_age_s")
+    columns = ("platform", "account", "symbol", "quantity", "contract", "reconciled_age_s")
     _print_rows("positions", rows, columns, accounts, as_json)
 
 
@@ -92,17 +98,17 @@ def _query(
 
 
 def _role_of(client_order_id: str) -> str:
-    """What an order of ours is for, by its id; `other` for one of somebody else."""
+    """The role of an order by its client order id; `external` for one that this gateway did not send."""
     parts = find_client_order_id(client_order_id)
-    return "other" if parts is None else parts.role.name.lower()
+    return "external" if parts is None else parts.role.name.lower()
 
 
 Accounts = dict[tuple[str, str], float | None]
-"""Platform and account -> seconds since the gateway was last compared with it; None = never."""
+"""Platform and account -> seconds since it was last reconciled; None = never."""
 
 
 def _accounts(answers: list[Message]) -> Accounts:
-    """Every account that was answered for, those without a row too: nothing there is not nothing known."""
+    """Every account in the answers. One without rows is listed too: nothing there is not the same as nothing known."""
     now_ns = time.time_ns()
     return {
         (part.platform, part.account): round((now_ns - part.as_of_ns) / 1e9, 1) if part.as_of_ns else None
@@ -115,17 +121,17 @@ def _print_rows(
     name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], accounts: Accounts, as_json: bool
 ) -> None:
     if as_json:
-        told = [
-            {"platform": platform, "account": account, "proof_age_s": age_s}
+        listed = [
+            {"platform": platform, "account": account, "reconciled_age_s": age_s}
             for (platform, account), age_s in accounts.items()
         ]
-        print_json({name: rows, "accounts": told})
+        print_json({name: rows, "accounts": listed})
         return
     if not accounts:
         typer.echo(f"no {name} are known: no such platform has ever linked to this gateway")
         return
     if rows:
-        # Plain text: a table that fits the terminal cuts ids and prices off, and a pipe's has 80 columns.
+        # Plain text and no rich table: that cuts ids and prices off at the terminal's width, 80 columns in a pipe.
         cells = [columns, *(["" if row.get(each) is None else str(row[each]) for each in columns] for row in rows)]
         widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
         for line in cells:
@@ -133,8 +139,8 @@ def _print_rows(
     else:
         typer.echo(f"no {name}")
     for (platform, account), age_s in accounts.items():
-        proof = "NEVER compared with it" if age_s is None else f"compared with it {age_s} s ago"
-        typer.echo(f"  {platform}, account {account}: {proof}")
+        reconciled = "NEVER reconciled" if age_s is None else f"reconciled {age_s} s ago"
+        typer.echo(f"  {platform}, account {account}: {reconciled}")
 
 
 def acknowledge(
@@ -145,9 +151,10 @@ def acknowledge(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Accept the platform's position of a symbol where it differed from the gateway's, so that it trades again.
+    """Accept the platform's position of a symbol where it differs from the gateway's, so that it trades again.
 
-    Also ends an order whose outcome is unknown and which the platform has twice not listed: you have looked there.
+    Also ends orders of the symbol whose outcome is unknown and which two snapshots of the platform did not list.
+    Check the position and the orders at the platform first.
     """
     request = Acknowledge(request_id=REQUEST, platform=platform, symbol=symbol, by=operator_name())
     send_command(load_or_exit(config, run_folder, platform), request, timeout, as_json)
