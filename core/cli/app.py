@@ -1,11 +1,14 @@
 """The command line `nexus-gateway`.
 
-Exit codes, of every command: 0 done as asked; 1 it ran, but something is wrong (a process failed, ticks were lost
-in a replay, `status` found something not live); 2 wrong options, configuration or recording; 3 there is no running
-gateway; 4 the run folder cannot be used: another launcher has it, it is not this user's alone, or it is full; 130
-Ctrl-C before the command had begun.
+Exit codes of all commands: 0 done as asked; 1 it ran, but something is wrong (a process failed, a replay lost ticks,
+`status` found something that is not live, a kill was not verified); 2 wrong options, configuration or recording;
+3 there is no running gateway; 4 the run folder cannot be used: another launcher holds it, other users can read it, or
+the disk is full; 130 Ctrl-C before the command began.
 
-With `--json` stdout carries exactly one JSON object, or nothing when there is an error; all else goes to stderr.
+With `--json` stdout carries exactly one JSON object, or nothing when there is an error; everything else goes to stderr.
+
+Each module adds its commands with `add_commands(app)`. They import what is slow to load (ZeroMQ, numba, rich, the
+launcher) inside their functions: `status` must answer at once.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ app = typer.Typer(
 
 @app.command()
 def version(as_json: JsonFlag = False) -> None:
-    """The release, and the versions of what decides about its kernels."""
-    from importlib.metadata import version as package_version  # which the other commands do without
+    """Show the versions of the gateway and of the libraries that its results depend on."""
+    from importlib.metadata import version as package_version  # slow to import
 
     parts = {name: package_version(name) for name in ("nexus-gateway", "numpy", "numba", "pyzmq", "msgspec")}
     parts["python"] = sys.version.split()[0]
@@ -50,5 +53,5 @@ def main() -> None:
     """Entry of the console script."""
     try:
         app()
-    except KeyboardInterrupt:  # before a command had taken over the signals
+    except KeyboardInterrupt:  # before the command installed its own signal handlers
         sys.exit(EXIT_INTERRUPTED)

@@ -1,6 +1,7 @@
-"""What all processes of a run folder say about themselves at one moment, read from shared memory alone.
+"""Snapshots of all rings and processes of a run folder, read from shared memory alone.
 
-No process is asked anything, so a hung one cannot hide, and none is slowed. No numba: `status` must answer at once.
+No process is asked anything: one that hangs is seen as well as any other, and none is slowed. No numba is imported:
+`status` must answer at once.
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ from ...shm.counters import CountersPage
 from ...shm.segment import Segment, SegmentError
 from ...shm.tick import Platform
 
-HANGS_AFTER_S: Final = 2.0
-"""Everybody beats several times a second. Both ways: a stamp from before a reboot lies in the future."""
+UNRESPONSIVE_AFTER_S: Final = 2.0
+"""Every process writes its heartbeat several times a second. A heartbeat this far in the future counts as silence too:
+it is from before a reboot.
+"""
 
 
 class ReaderStatus(msgspec.Struct, frozen=True):
-    """One live reader of a ring. lag: records it has yet to read. lost: overwritten before it read them."""
+    """One live reader of a ring.
+
+    Attributes:
+        lag: records that it has yet to read.
+        lost: records that were overwritten before it read them.
+        torn: those of `lost` that were overwritten while in use.
+    """
 
     name: str
     pid: int
@@ -38,10 +47,10 @@ class RingStatus(msgspec.Struct, frozen=True):
 
     Attributes:
         state: "live", "closed" or "dead writer".
-        published: records since the segment was made.
-        rate_per_s: over the time since the last snapshot; None in the first one.
-        age_s: since the adapter published its last tick; None when it has published none. A stale mark is no tick.
-        gaps: ticks that the platform or its bridge is known to have dropped.
+        published: records since the segment was created.
+        rate_per_s: published since the last snapshot, per second; None in the first one.
+        age_s: since the adapter published its last tick; None when it has published none. Stale marks do not count.
+        gaps: ticks that the platform or its bridge has dropped, as far as known.
     """
 
     name: str
@@ -57,13 +66,13 @@ class RingStatus(msgspec.Struct, frozen=True):
     readers: list[ReaderStatus]
 
     @property
-    def hangs(self) -> bool:
-        """Whether its writer has been silent for too long."""
-        return abs(self.heartbeat_age_s) > HANGS_AFTER_S
+    def unresponsive(self) -> bool:
+        """Whether its writer gives no heartbeat."""
+        return abs(self.heartbeat_age_s) > UNRESPONSIVE_AFTER_S
 
 
 class LatencyStatus(msgspec.Struct, frozen=True):
-    """Percentiles of a histogram in microseconds; None when nothing was recorded."""
+    """Percentiles of a histogram in microseconds; None when it is empty."""
 
     count: int
     p50: float | None
@@ -73,7 +82,7 @@ class LatencyStatus(msgspec.Struct, frozen=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
-    """One process with a counters page."""
+    """One process with a counters page. `starts`: how often it was started, the first time included."""
 
     name: str
     pid: int
@@ -84,13 +93,13 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     latencies: dict[str, LatencyStatus]
 
     @property
-    def hangs(self) -> bool:
-        """Whether it has been silent for too long."""
-        return abs(self.heartbeat_age_s) > HANGS_AFTER_S
+    def unresponsive(self) -> bool:
+        """Whether it gives no heartbeat."""
+        return abs(self.heartbeat_age_s) > UNRESPONSIVE_AFTER_S
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything, at `utc_ns`."""
+    """All rings and processes of a run folder at `utc_ns`."""
 
     run_folder: str
     utc_ns: int
@@ -99,15 +108,16 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def is_healthy(self) -> bool:
-        """All configured processes run, nothing hangs or died, all rings are live, all links up.
+        """Whether all configured processes run and respond, all rings are live and all links up.
 
-        A process that has ended cleanly (a NEXUS, a `record`) is no fault; when it should run, its launcher knows.
+        A process that ended cleanly (NEXUS, a `record`) does not count: one that should run is missing from the
+        launcher's `children_running`.
         """
         processes = [process for process in self.processes if process.state != "closed"]
         return (
             bool(self.rings)
-            and all(ring.state == "live" and ring.link_up and not ring.hangs for ring in self.rings)
-            and all(process.state == "live" and not process.hangs for process in processes)
+            and all(ring.state == "live" and ring.link_up and not ring.unresponsive for ring in self.rings)
+            and all(process.state == "live" and not process.unresponsive for process in processes)
             and all(
                 process.counters.get("children_running", 0) >= process.counters.get("children_configured", 0)
                 for process in processes
@@ -116,7 +126,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def is_closed(self) -> bool:
-        """Whether all that is described here has ended cleanly."""
+        """Whether everything has ended cleanly."""
         states = [ring.state for ring in self.rings] + [process.state for process in self.processes]
         return all(state == "closed" for state in states)
 
@@ -129,14 +139,14 @@ class _RingSample:
 
 
 class Monitor:
-    """Takes snapshots of one run folder; keeps rings mapped between them so that rates can be told."""
+    """Makes snapshots of one run folder. Keeps rings mapped in between, for the rates. Used by one thread."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._rings: dict[str, _RingSample] = {}
 
-    def take(self) -> Snapshot:
-        """A snapshot now. Segments that are just being made are left out."""
+    def snapshot(self) -> Snapshot:
+        """The state now. Segments that are just being created are left out."""
         pages = self._attach_pages()
         rings = []
         for name in run_folder.ring_names(self.folder):

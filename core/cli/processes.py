@@ -1,4 +1,4 @@
-"""Commands that run processes: demo, run, replay, record."""
+"""Commands that run processes until Ctrl-C, or to their end: `demo`, `run`, `replay`, `record`."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def add_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-Recordings = Annotated[list[Path], typer.Argument(help="Recordings: files of any supported format.")]
+Recordings = Annotated[list[Path], typer.Argument(help="Recordings, in any supported format.")]
 
 
 def parse_speed(text: str) -> float:
-    """Replay speed: a number above 0, or "max" (0)."""
+    """Parse a replay speed: a number above 0, or "max", which is returned as 0."""
     if text == "max":
         return 0.0
     try:
@@ -54,20 +54,23 @@ def parse_speed(text: str) -> float:
 
 
 Speed = Annotated[
-    float, typer.Option("--speed", parser=parse_speed, metavar="N|max", help="Times recorded speed, or max.")
+    float, typer.Option("--speed", parser=parse_speed, metavar="N|max", help="Factor on the recorded speed, or max.")
 ]
 
 
 def demo(
-    seconds: Annotated[float | None, typer.Option(min=0.5, help="How long; none = 15, or the whole replay.")] = None,
-    replay: Annotated[list[Path] | None, typer.Option(help="Play recordings instead of a simulation.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.5, help="Duration; none = 15, or all recordings.")] = None,
+    replay: Annotated[list[Path] | None, typer.Option(help="Play recordings instead of simulating platforms.")] = None,
     more: Annotated[list[Path] | None, typer.Argument(help="More recordings, so that a shell's * works.")] = None,
     speed: Speed = 1.0,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Six simulated platforms, or recordings, read by NEXUS's example, with a live table and a summary."""
+    """Simulate six platforms, or play recordings, and let the example AI trade on them.
+
+    Shows a live table, and a summary at the end. No real platform is used.
+    """
     from ..launcher.plan import configure_replay, rehearse_signal, simulate_platforms
     from .demo import demo_folder, run_demo
 
@@ -76,12 +79,12 @@ def demo(
         if more and not replay:
             raise ConfigError(f"recordings were given without --replay: {more[0]}; write --replay {more[0]}")
         chosen = load(config, run_folder or demo_folder())
-        # Simulated ticks do not belong among real recordings, nor two writers into one log file.
+        # Else simulated ticks would be recorded among real ones, and two launchers would write one log file.
         chosen = msgspec.structs.replace(chosen, recorder=RecorderConfig(), log_folder=str(chosen.log_path / "demo"))
         nexus: dict[str, Any] = {}
         if paths:
             chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
-            # The demo shows data here; recordings are traded on paper by a platform of `run` (docs/adapters.md).
+            # With recordings the demo shows data only. To trade on them use a platform of `run` (docs/adapters.md).
             chosen = msgspec.structs.replace(chosen, orders=msgspec.structs.replace(chosen.orders, enabled=False))
         else:
             chosen, nexus = rehearse_signal(simulate_platforms(chosen))
@@ -104,7 +107,7 @@ def demo(
 
 @contextmanager
 def _live_table(on_terminal: bool) -> Iterator[Callable[[Any, str], None]]:
-    """A function that redraws the table on a terminal, and does nothing elsewhere."""
+    """Yield a function that redraws the table on a terminal, and does nothing where there is none."""
     if not on_terminal:
         yield lambda snapshot, title: None
         return
@@ -130,13 +133,13 @@ def run(config: ConfigFolder = None, run_folder: RunFolder = None) -> None:
 def replay(
     paths: Recordings,
     speed: Speed = 1.0,
-    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
-    start: Annotated[str | None, typer.Option(help="ISO time to begin at, UTC unless it says otherwise.")] = None,
-    wait_for_readers: Annotated[int, typer.Option(min=0, help="Hold until so many readers have attached.")] = 0,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again from the beginning at the end.")] = False,
+    start: Annotated[str | None, typer.Option(help="ISO time to begin at; UTC unless it has an offset.")] = None,
+    wait_for_readers: Annotated[int, typer.Option(min=0, help="Begin when so many readers have attached.")] = 0,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
 ) -> None:
-    """Play recordings into the run folder as platform "replay", for a NEXUS that reads there; ends with them."""
+    """Play recordings as a platform named "replay", for your own AI to read. Stops when they are over."""
     from ..launcher.launcher import Launcher
     from ..launcher.plan import configure_replay, plan_processes
     from .monitor import Monitor
@@ -153,14 +156,18 @@ def replay(
         monitor = Monitor(chosen.run_path)
 
         def finished() -> bool:
-            return any(process.counters.get("replay_finished") for process in monitor.take().processes)
+            return any(process.counters.get("replay_finished") for process in monitor.snapshot().processes)
 
         log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
         _supervise(Launcher(chosen, plan_processes(chosen), log=log), finished)
 
 
 def _supervise(launcher: Launcher, finished: Callable[[], bool] | None = None) -> None:
-    """Run a launcher until a signal, or `finished`, or no child is left; an error when one had failed for good."""
+    """Run a launcher until a stop signal, until `finished()`, or until no child is left.
+
+    Raises:
+        GatewayError: a process has failed for good.
+    """
     with launcher:
         launcher.run(finished)
         failed = [child.name for child in launcher.describe() if child.state == "failed"]
@@ -169,13 +176,13 @@ def _supervise(launcher: Launcher, finished: Callable[[], bool] | None = None) -
 
 
 def record(
-    folder: Annotated[Path | None, typer.Option(help="Where to; none = the configuration's folder.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long; none = until Ctrl-C.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder to write to; none = as configured.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Duration; none = until Ctrl-C.")] = None,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Record every tick of a running gateway to disk; a process of its own, beside the gateway's."""
+    """Record every tick of a running gateway to disk, until Ctrl-C."""
     from ..process import ProcessContext
     from ..recorder.recorder import main as run_recorder
 
@@ -209,9 +216,9 @@ def record(
 
 
 def _require_gateway(folder: Path) -> None:
-    """Exit code 3 when nobody publishes in the run folder: what a stopped gateway left would be recorded for ever."""
+    """Exit with code 3 when no adapter publishes: the recorder would wait for ever on a stopped gateway's rings."""
     from .monitor import Monitor
 
-    if all(ring.state != "live" for ring in Monitor(folder).take().rings):
+    if all(ring.state != "live" for ring in Monitor(folder).snapshot().rings):
         typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
         raise typer.Exit(EXIT_NOT_RUNNING)

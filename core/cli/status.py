@@ -1,4 +1,4 @@
-"""The command `status`: all processes of a run folder on one screen, or as JSON."""
+"""The command `status`: all platforms and processes of a run folder, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What all processes of a run folder say about themselves. Exit code 0 = everything is live."""
+    """Show market data, latencies and processes of a run folder. Exit code 0: everything is live."""
     from .monitor import Monitor
 
     with explained():
         folder = run_folder or load_config(config).run_path
         monitor = Monitor(folder)
-        snapshot = monitor.take()
+        snapshot = monitor.snapshot()
         if not snapshot.rings and not snapshot.processes:
             typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
             raise typer.Exit(EXIT_NOT_RUNNING)
         if as_json or not watch:
-            time.sleep(0.05)  # the least that gives a rate
-            snapshot = monitor.take()
+            time.sleep(0.05)  # ticks/s needs two snapshots
+            snapshot = monitor.snapshot()
     if as_json:
         print_json({**msgspec.to_builtins(snapshot), "is_healthy": snapshot.is_healthy})
     elif watch:
@@ -62,7 +62,7 @@ def _watch(monitor: Monitor) -> None:
     with Live(refresh_per_second=4) as live:
         try:
             while True:
-                live.update(render_snapshot(monitor.take()))
+                live.update(render_snapshot(monitor.snapshot()))
                 time.sleep(0.25)
         except KeyboardInterrupt:
             pass

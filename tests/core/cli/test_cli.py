@@ -39,7 +39,7 @@ def small_config(folder: Path, run_folder: Path, ticks_per_s: float = 500.0) -> 
     folder.mkdir()
     (folder / "gateway_config.yaml").write_text(
         f"run_folder: {run_folder}\nlog_folder: {folder / 'logs'}\nring_capacity: 65536\n"
-        "orders: {adapter_port: 0, nexus_port: 0}\n"  # the ports may be somebody's
+        "orders: {adapter_port: 0, nexus_port: 0}\n"  # the default ports may be in use
         "symbols:\n  - {name: NQ, tick_size: '0.25'}\n  - {name: ES, tick_size: '0.25'}\n"
     )
     (folder / "platform_configs.yaml").write_text(
@@ -164,7 +164,7 @@ def test_run_status_record_and_the_example_together(tmp_path):
     finally:
         code, _, errors = stop_command(gateway)
     assert code == 0, errors
-    # The example and the recorder have closed as well: everything is told as closed, nothing as live.
+    # The example and the recorder have closed as well: everything is shown as closed, nothing as live.
     after = run_command(tmp_path, "status", "-c", config, "--json")
     assert after.returncode == 3
     assert run_command(tmp_path, "record", "-c", config, "--folder", tmp_path / "none").returncode == 3
