@@ -1,6 +1,6 @@
-"""Cores and the caches they share: who is pinned where, and which of that will hurt.
+"""Cores and the caches that they share: which process is pinned where, and which pinning costs latency.
 
-Two processes that hand ticks to each other want cores under one last-level cache; two that spin must not share a core.
+Processes that exchange ticks belong on cores with a common last-level cache; two that spin must not share a core.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SYS_CPU: Final = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True)
 class Cache:
-    """One cache. `kind` as Linux names it: Data, Instruction, Unified. `cores`: those that share it, sorted."""
+    """One cache. `kind`: Data, Instruction or Unified, as Linux names them. `cores`: those that share it, sorted."""
 
     level: int
     kind: str
@@ -30,11 +30,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class Topology:
-    """What this process may run on. `caches` and `siblings` are empty where the system does not tell.
+    """The cores that this process may use. `caches` and `siblings` are empty where the system does not list them.
 
     Attributes:
         cores: usable by this process, sorted.
-        siblings: groups of cores that are threads of one physical core; only groups of two and more.
+        siblings: groups of two or more cores that are hardware threads of one physical core.
     """
 
     cores: tuple[int, ...]
@@ -42,7 +42,7 @@ class Topology:
     siblings: tuple[tuple[int, ...], ...] = ()
 
     def describe(self) -> list[str]:
-        """The machine, one line a fact."""
+        """The machine as text, one fact per line."""
         lines = [f"cores: {show_cores(self.cores)}"]
         lines += [f"threads of one core: {show_cores(group)}" for group in self.siblings]
         lines += [
@@ -53,19 +53,19 @@ class Topology:
         return lines
 
     def describe_pinning(self, pinned: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """Who is pinned where, one line a process."""
+        """The pinning as text, one line per process."""
         return [f"{name}: {'cores ' + show_cores(cores) if cores else 'any core'}" for name, cores in pinned.items()]
 
     def find_missing(self, pinned: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """Processes that are pinned to cores which this process may not use, with these cores."""
+        """Process -> the cores among its pinned ones that this process may not use; only where there are any."""
         missing = {name: tuple(core for core in cores if core not in self.cores) for name, cores in pinned.items()}
         return {name: cores for name, cores in missing.items() if cores}
 
     def warn(self, pinned: Mapping[str, tuple[int, ...]], spinning: Collection[str] = ()) -> list[str]:
-        """What about a pinning will cost latency, one line a finding.
+        """Find what in a pinning costs latency, one line per finding.
 
         Args:
-            spinning: processes that wait with `busy_spin`, so that each takes a whole core.
+            spinning: processes that wait with `busy_spin`: each takes a whole core.
         """
         warnings = []
         alone: dict[int, list[str]] = {}
@@ -106,7 +106,7 @@ class Topology:
 
 
 def read_topology(sys_cpu: Path = _SYS_CPU) -> Topology:
-    """The machine as the system describes it. Only Linux tells about caches and threads; elsewhere they stay empty."""
+    """Read the machine's cores, caches and hardware threads. The last two are empty on systems other than Linux."""
     cores = host.available_cores()
     caches: dict[tuple[int, str, tuple[int, ...]], Cache] = {}
     siblings = set()
@@ -148,7 +148,7 @@ def check_pinning(config: GatewayConfig, pinned: Mapping[str, tuple[int, ...]], 
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
-    """Core numbers of a Linux list such as "0-3,8"."""
+    """Parse a Linux list of cores such as "0-3,8"."""
     cores: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
