@@ -4,7 +4,6 @@ from .conversion import convert_settings
 from .loading import GATEWAY_FILE, LIMITS_FILE, PLATFORMS_FILE, SYMBOLS_FILE, load_config
 from .rollover import RolloverConfig
 from .schema import (
-    ENTRY_PATTERN,
     GATEWAY_NAME,
     LAUNCHER_NAME,
     PLATFORM_KEYS,
@@ -21,7 +20,6 @@ from .schema import (
 )
 
 __all__ = [
-    "ENTRY_PATTERN",
     "GATEWAY_FILE",
     "GATEWAY_NAME",
     "LAUNCHER_NAME",
