@@ -1,22 +1,22 @@
-"""Errors that reach a person. Each text names the value, the limit or rule it broke, and the cure."""
+"""Errors that reach the user. Each text names the value, the limit or rule that it broke, and the cure."""
 
 from __future__ import annotations
 
 
 class GatewayError(Exception):
-    """Base of every error that this product raises on purpose; anything else is a bug."""
+    """Base of all errors that this product raises on purpose; any other exception is a bug."""
 
 
 class ConfigError(GatewayError):
-    """A configuration file or key is wrong. Nothing of the file was applied."""
+    """A configuration file or key is wrong. Nothing of the file has been applied."""
 
 
 class DataFormatError(GatewayError):
-    """A market-data file or frame is broken. The text names the file and the position."""
+    """A market-data file or frame is corrupt. The text names the file and the position."""
 
 
 class RunFolderError(GatewayError):
-    """The run folder is in use, not private, or not usable."""
+    """The run folder (or recording folder) is in use, not private, or cannot be written."""
 
 
 class GatewaySilentError(GatewayError):

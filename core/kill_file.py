@@ -1,15 +1,16 @@
-"""The kill file: the operator's order to stop, which needs nobody to be alive to be given.
+"""The kill file: the operator's kill instruction, which needs no running process to be given.
 
-`nexus-gateway kill` writes it into the run folder before it asks the gateway for anything. It holds until `resume`
-removes it. What each process owes it:
+`nexus-gateway kill` writes it into the run folder before it asks the gateway for anything. It stays in force until
+`resume` removes it. Each process obeys it by itself:
 
-gateway   climbs to the level at its start, before any order, and within a quarter of a second while it runs
-adapter   looks before each command. From `no_new` on it refuses orders that are not `reduce_only` and close no ticket,
-          at `sever` every order; cancels always pass. At `sever` it also ends its link to the gateway, and opens none
-launcher  nothing: it goes on restarting a gateway that hangs, since that one then obeys
+gateway   goes to the kill level at its start, before it sends any order, and within 250 ms while it runs
+adapter   reads the file before each command. From `no_new` on it refuses orders that are neither `reduce_only` nor
+          close a ticket, at `sever` every order; cancels always pass. At `sever` it also ends its link to the gateway
+          and opens none
+launcher  does nothing with it: it goes on restarting a gateway that hangs, because the new one obeys the file
 
-Whoever wants positions closed before the links are cut writes `flatten` first, and `sever` when the gateway has done
-that or its time is up.
+To have positions closed before the links are cut, write `flatten` first, and `sever` when the gateway has flattened
+or its time is up: at `sever` adapters refuse closing orders too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _FOREVER_NS: Final = 2**63 - 1
 
 
 class KillEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One order to stop. `platform` empty = all. `at_ns`: UTC."""
+    """One kill instruction. `platform` empty = all. `own_only`: leave external orders and positions alone. `at_ns`:
+    when it was given, UTC.
+    """
 
     level: KillLevel
     platform: str = ""
@@ -46,14 +49,14 @@ _UNREADABLE: Final = KillEntry(level=KillLevel.NO_NEW, reason="the kill file can
 
 
 def kill_file_path(run_folder: Path) -> Path:
-    """Where it lies."""
+    """The path of a run folder's kill file; the file exists only while a kill is in force."""
     return run_folder / KILL_FILE
 
 
 def read_kill_file(path: Path) -> tuple[KillEntry, ...]:
-    """What it says; nothing when there is none. Some 5 us then.
+    """The instructions in force; empty when there is no file. About 5 us without a file. Any process.
 
-    One that cannot be read counts as `no_new` for all: somebody wanted to stop.
+    A file that cannot be read counts as `no_new` for all platforms: a kill was given, and its level is not known.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=_KillFile).kills
@@ -64,12 +67,12 @@ def read_kill_file(path: Path) -> tuple[KillEntry, ...]:
 
 
 def kill_level_of(kills: tuple[KillEntry, ...], platform: str) -> KillLevel:
-    """The level in force on a platform."""
+    """The kill level in force on a platform."""
     return max((kill.level for kill in kills if kill.platform in ("", platform)), default=KillLevel.NORMAL)
 
 
 def add_kill(path: Path, entry: KillEntry) -> None:
-    """Write an order to stop; those of lower levels on the same platform are replaced, higher ones stay.
+    """Write a kill instruction; it replaces those of the same or a lower level on its platform, higher ones stay.
 
     Raises:
         OSError: the folder is gone, full, or not ours.
@@ -79,8 +82,8 @@ def add_kill(path: Path, entry: KillEntry) -> None:
 
 
 def lower_severed(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -> None:
-    """The operator lets the links come up again, so that platforms can be reconciled; nothing new trades yet. Orders to
-    stop that were given after `until_ns` stay as they are.
+    """Lower `sever` to `no_new`, so that links come up and platforms can be reconciled, while nothing new trades.
+    `platform` empty = all. Instructions given after `until_ns` (UTC ns) stay as they are.
     """
     kills = read_kill_file(path)
     lowered = tuple(
@@ -94,8 +97,8 @@ def lower_severed(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -
 
 
 def remove_kills(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -> None:
-    """Trading is resumed on a platform, or (empty) everywhere. An order to stop that was given after `until_ns`, UTC
-    ns, stays: somebody has pulled the switch again while this was on its way.
+    """Remove the instructions for a platform, or (empty) all of them: trading is resumed. One that was given after
+    `until_ns` (UTC ns) stays: it was given while the resume was on its way.
     """
     kept = tuple(
         kill for kill in read_kill_file(path) if (platform and kill.platform != platform) or kill.at_ns > until_ns

@@ -1,7 +1,7 @@
-"""Structured logs: JSON lines in a rotating file of each process, short text for people on stderr.
+"""Structured logs: JSON lines in a rotating file per process, and short text on stderr.
 
-One line of the file is one event: `ts_ns` (UTC), `level`, `process`, `pid`, `event` and the event's own fields, with
-units in their names. Stdout stays free: with `--json` it carries one object and nothing else.
+One line of the file is one log event: `ts_ns` (UTC), `level`, `process`, `pid`, `event` and the event's own fields,
+with units in their names. Nothing goes to stdout: with `--json` it carries one object only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RESERVED: Final = frozenset({"ts_ns", "level", "process", "pid", "logger", "eve
 class Log:
     """Writes events with fields: `log.info("ring opened", capacity=65536)`. Any thread.
 
-    A field whose name says that it is a secret is written as "(hidden)".
+    A field whose name looks like a secret's is written as "(hidden)".
     """
 
     def __init__(self, logger: logging.Logger, **fields: Any) -> None:
@@ -62,10 +62,10 @@ class Log:
 
 
 def set_up_logs(process: str, folder: Path, level: str, *, console: bool = True) -> Log:
-    """Send everything this process logs to `<folder>/<process>.jsonl`, and as text to stderr if `console`.
+    """Send all log events of this process to `<folder>/<process>.jsonl`, and as text to stderr if `console`.
 
-    Once at the start of a process; a second call replaces the first. Events of other libraries go the same way. A file
-    is rotated at 10 MiB and five old ones are kept. When the disk is full events are lost, and the process goes on.
+    Call it once at the start of a process; a second call replaces the first. Events of libraries go the same way. A
+    file is rotated at 10 MiB and five old ones are kept. When the disk is full events are lost and the process goes on.
 
     Args:
         level: debug, info, warning or error.
@@ -101,12 +101,12 @@ def set_up_logs(process: str, folder: Path, level: str, *, console: bool = True)
 
 
 def process_log(process: str) -> Log:
-    """The log of a process, whether or not it has been set up."""
+    """The log of a process; works before `set_up_logs` too."""
     return Log(logging.getLogger(f"nexus_gateway.{process}"))
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; NaN and infinity become null, what JSON has no form for becomes text."""
+    """One JSON object per line. NaN and infinity become null; a value that JSON cannot hold becomes text."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
@@ -156,5 +156,5 @@ _SECRET: Final = re.compile(r"token|password|passwd|secret|credential|private_ke
 
 
 def is_secret(key: str) -> bool:
-    """Whether a setting or log field of this name is kept out of texts that people or files may show around."""
+    """Whether a setting or log field of this name is hidden in logs and error texts, which get copied and mailed."""
     return _SECRET.search(key) is not None

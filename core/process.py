@@ -1,10 +1,10 @@
-"""What every child process of the launcher runs inside: its context, its entry, its exit code.
+"""The frame of every child process of the launcher: its context, its entry function, its exit code.
 
-`python -m nexus_gateway.core.process NAME --run-folder FOLDER --launcher PID:STARTED` reads `launch.json`, which the
-launcher wrote there, and calls the `module:function` that it names for NAME, with the process's context.
+`python -m nexus_gateway.core.process NAME --run-folder FOLDER --launcher PID:STARTED` reads the launch file
+(`launch.json`) that the launcher wrote to FOLDER, and calls the entry "module:function" of NAME with a ProcessContext.
 
 Exit codes: 0 clean end (not restarted), 1 failure (restarted), 2 configuration error (never restarted: it would fail in
-the same way again). Any other, such as that of a signal, is restarted.
+the same way again). Any other code, and an end by a signal, is restarted.
 """
 
 from __future__ import annotations
@@ -41,8 +41,12 @@ _NAP_S: Final = 0.05
 
 
 class ProcessSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A process to be launched. `entry`: "module:function", called with the ProcessContext, returns the exit code.
-    `arguments`: anything that JSON can hold, for the entry alone. `cores`: empty = anywhere.
+    """A process to be launched.
+
+    Attributes:
+        entry: "module:function", called with the ProcessContext; returns the exit code.
+        arguments: for the entry; anything that JSON can hold.
+        cores: cores to pin it to; empty = any core.
     """
 
     name: str
@@ -52,7 +56,7 @@ class ProcessSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ProcessId(Struct, frozen=True, forbid_unknown_fields=True):
-    """One very process: a pid alone may be given to another one later."""
+    """A process, by pid and start time: the system gives the pid alone to another process later."""
 
     pid: int
     started_ms: int
@@ -63,16 +67,16 @@ class ProcessId(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def text(self) -> str:
-        """For a command line."""
+        """As written on a command line: "pid:started_ms"."""
         return f"{self.pid}:{self.started_ms}"
 
     def is_alive(self) -> bool:
-        """Some 20 us."""
+        """Whether this very process still runs; takes about 20 us."""
         return host.is_alive(self.pid, self.started_ms)
 
 
 class LaunchFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `launch.json` holds. It may contain tokens of platforms: mode 0600, removed at a clean stop."""
+    """The content of `launch.json`. It may hold tokens of platforms: mode 0600, removed at a clean stop."""
 
     launcher: ProcessId
     console: bool
@@ -84,7 +88,7 @@ class LaunchFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def read(cls, run_folder: Path) -> LaunchFile:
-        """Raises ConfigError when the folder has none or that of another release."""
+        """Read a run folder's launch file. Raises ConfigError when there is none or another release wrote it."""
         path = run_folder / LAUNCH_FILE
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
@@ -95,11 +99,11 @@ class LaunchFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ProcessContext:
-    """Everything a supervised process is given. Used by the main thread of that process.
+    """The surroundings of a supervised process. Used by the main thread of that process.
 
     Attributes:
-        name: of the process, as in the configuration, in the run folder's file names and in the logs.
-        arguments: its own part of the launcher's order.
+        name: of the process, as in the configuration, in file names of the run folder and in the logs.
+        arguments: its `ProcessSpec.arguments`.
     """
 
     def __init__(
@@ -112,7 +116,7 @@ class ProcessContext:
         log: Log | None = None,
         launcher: ProcessId | None = None,
     ) -> None:
-        """`launcher`: the process goes when that one is gone; None = it stands alone, as in a test."""
+        """`launcher`: the process stops when this one has died; None = it runs unsupervised, as in a test."""
         self.name = name
         self.run_folder = run_folder
         self.config = config
@@ -126,10 +130,10 @@ class ProcessContext:
         self._next_launcher_check_ns = time.monotonic_ns() + _LAUNCHER_CHECK_NS
 
     def open_counters(self, counters: Sequence[str], histograms: Sequence[str] = ()) -> CountersPage:
-        """Make this process's counters page, once, before the first `beat`. Counts of a predecessor are carried on.
+        """Create this process's counters page, once, before the first `beat`. Counts of a former run are continued.
 
         Raises:
-            SegmentInUseError: a live process of this name has it.
+            SegmentInUseError: a live process of the same name holds the page.
         """
         assert self._counters is None, "counters are opened once"
         self._counters = CountersPage.create(self.run_folder, self.name, counters, histograms)
@@ -142,24 +146,25 @@ class ProcessContext:
         return self._counters
 
     def beat(self) -> None:
-        """Sign of life; call it in every turn of the loop. Written ten times a second at most, else some 100 ns.
+        """Write a heartbeat; call it in every turn of the loop. Writes ten times a second at most, else takes 100 ns.
 
-        The first one ends the start phase: from then on a silence of `heartbeat_timeout_s` gets the process killed.
+        The first one ends the start phase: from then on the launcher kills the process after `heartbeat_timeout_s`
+        without a heartbeat.
         """
         now_ns = time.monotonic_ns()
         if now_ns >= self._next_beat_ns:
             self._next_beat_ns = now_ns + _BEAT_NS
             self.counters.beat()
             if now_ns >= self._release_at_ns:
-                # By now every kernel is loaded; the compiler's code is dead weight in each of nine processes.
+                # By now all kernels are loaded. Without this the compiler's code stays in the memory of each process.
                 host.release_code_pages("libllvmlite")
                 self._release_at_ns = _NEVER_NS
 
     @property
     def stopping(self) -> bool:
-        """Whether to end now: asked to, or the launcher is gone. Looks for the launcher twice a second.
+        """Whether to end now: a stop was requested, or the launcher has died. Checks the launcher twice a second.
 
-        No orphan may go on feeding data or orders with nobody watching it.
+        Without this an orphan would go on sending data or orders unsupervised.
         """
         if not self._stopping and self._launcher is not None:
             now_ns = time.monotonic_ns()
@@ -171,11 +176,11 @@ class ProcessContext:
         return self._stopping
 
     def request_stop(self) -> None:
-        """Make `stopping` true; safe in a signal handler and from any thread."""
+        """Make `stopping` true. Safe in a signal handler and from any thread."""
         self._stopping = True
 
     def sleep(self, seconds: float) -> bool:
-        """Sleep with signs of life; ends early when the process is to stop. Returns whether it is."""
+        """Sleep with heartbeats; returns early when the process is to stop. Returns `stopping`."""
         deadline = time.monotonic() + seconds
         while not self.stopping:
             self.beat()
@@ -186,7 +191,7 @@ class ProcessContext:
         return True
 
     def close(self) -> None:
-        """Clean end: the counters stay readable and say "closed" instead of "dead writer"."""
+        """End cleanly: the counters stay readable, with the state "closed" instead of "dead writer"."""
         if self._counters is not None:
             self._counters.close()
 
@@ -213,11 +218,12 @@ def load_entry(entry: str, where: str) -> Any:
 
 
 def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int:
-    """Run one process of the launcher's order to its end, in this process; returns the exit code.
+    """Run one process of the launch file to its end, in this process; returns the exit code.
 
     Args:
-        launcher: who started it (`ProcessId.text`). When that one is dead and the order is a successor's by now, this
-            process is nobody's: it ends at once, else it would feed beside the successor's child, unwatched.
+        launcher: the one that started this process (`ProcessId.text`). When it has died and the next launcher has
+            already written its own launch file, this process ends at once: else two processes would feed the same
+            platform, one of them unsupervised.
     """
     try:
         launch = LaunchFile.read(run_folder)
@@ -235,7 +241,7 @@ def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int
     restore = host.on_stop_request(context.request_stop)
     try:
         if spec.cores:
-            # Before the entry is imported: threads that libraries start take over the pinning.
+            # Before the entry is imported: threads started by its libraries inherit the pinning, and keep theirs.
             _pin(spec.cores, log)
         entry: Callable[[ProcessContext], int] = load_entry(spec.entry, f"entry of {name}")
         log.debug("process starts", entry=spec.entry, cores=list(spec.cores))
@@ -268,10 +274,10 @@ def _pin(cores: Sequence[int], log: Log) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of a child process; the launcher writes it."""
-    parser = argparse.ArgumentParser(prog="nexus_gateway.core.process", description="One process of the launcher.")
+    parser = argparse.ArgumentParser(prog="nexus_gateway.core.process", description="Run one process of a launch file.")
     parser.add_argument("name")
     parser.add_argument("--run-folder", type=Path, required=True)
-    parser.add_argument("--launcher", help="pid and start of the launcher; left out by those who start it by hand")
+    parser.add_argument("--launcher", help="pid:started_ms of the launcher; leave it out to run unsupervised")
     options = parser.parse_args(arguments)
     faulthandler.enable()
     host.sharpen_timers()

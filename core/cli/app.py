@@ -1,47 +1,25 @@
 """The command line `nexus-gateway`.
 
-Exit codes, of every command: 0 done as asked; 1 it ran, but something is wrong (a process failed, ticks were lost
-in a replay, `status` found something not live); 2 wrong options, configuration or recording; 3 there is no running
-gateway; 4 the run folder cannot be used: another launcher has it, it is not this user's alone, or it is full; 130
-Ctrl-C before the command had begun.
+Exit codes of all commands: 0 done as asked; 1 it ran, but something is wrong (a process failed, a replay lost ticks,
+`status` found something that is not live, a kill was not verified); 2 wrong options, configuration or recording;
+3 there is no running gateway; 4 the run folder cannot be used: another launcher holds it, other users can read it, or
+the disk is full; 130 Ctrl-C before the command began.
 
-With `--json` stdout carries exactly one JSON object, or nothing when there is an error; all else goes to stderr.
+With `--json` stdout carries exactly one JSON object, or nothing when there is an error; everything else goes to stderr.
+
+Each module adds its commands with `add_commands(app)`. They import what is slow to load (ZeroMQ, numba, rich, the
+launcher) inside their functions: `status` must answer at once.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Final
 
-import msgspec
 import typer
 
-from ...shm import host
-from ..config import LAUNCHER_NAME, RECORDER_NAME, RecorderConfig, load_config
-from ..errors import ConfigError, GatewayError
-from ..logs import set_up_logs
-from . import certify as cli_certify
-from . import instruments as cli_instruments
-from . import orders as cli_orders
-from .command import (
-    EXIT_NOT_RUNNING,
-    EXIT_TROUBLE,
-    ConfigFolder,
-    JsonFlag,
-    RunFolder,
-    explained,
-    load,
-    print_json,
-)
-
-if TYPE_CHECKING:
-    from ..launcher.launcher import Launcher
-    from .status import Monitor
+from . import certify, instruments, journal, kill, orders, processes, stage, status
+from .command import JsonFlag, print_json
 
 EXIT_INTERRUPTED: Final = 130
 
@@ -52,243 +30,11 @@ app = typer.Typer(
     help="Connects one trading AI to six trading platforms.",
 )
 
-Recordings = Annotated[list[Path], typer.Argument(help="Recordings: files of any supported format.")]
-
-
-def parse_speed(text: str) -> float:
-    """Replay speed: a number above 0, or "max" (0)."""
-    if text == "max":
-        return 0.0
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = float("nan")
-    if not 0 < speed <= 1_000_000:
-        raise typer.BadParameter(f"speed was {text!r}; give a number above 0 and up to 1000000, or max")
-    return speed
-
-
-Speed = Annotated[
-    float, typer.Option("--speed", parser=parse_speed, metavar="N|max", help="Times recorded speed, or max.")
-]
-
-
-@app.command()
-def demo(
-    seconds: Annotated[float | None, typer.Option(min=0.5, help="How long; none = 15, or the whole replay.")] = None,
-    replay: Annotated[list[Path] | None, typer.Option(help="Play recordings instead of a simulation.")] = None,
-    more: Annotated[list[Path] | None, typer.Argument(help="More recordings, so that a shell's * works.")] = None,
-    speed: Speed = 1.0,
-    config: ConfigFolder = None,
-    run_folder: RunFolder = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Six simulated platforms, or recordings, read by NEXUS's example, with a live table and a summary."""
-    from ..launcher.plan import configure_replay, rehearse_signal, simulate_platforms
-    from .demo import demo_folder, run_demo
-
-    with explained():
-        paths = [*(replay or []), *(more or [])]
-        if more and not replay:
-            raise ConfigError(f"recordings were given without --replay: {more[0]}; write --replay {more[0]}")
-        chosen = load(config, run_folder or demo_folder())
-        # Simulated ticks do not belong among real recordings, nor two writers into one log file.
-        chosen = msgspec.structs.replace(chosen, recorder=RecorderConfig(), log_folder=str(chosen.log_path / "demo"))
-        nexus: dict[str, Any] = {}
-        if paths:
-            chosen = configure_replay(chosen, paths, speed=speed, wait_for_readers=1)
-            # The demo shows data here; recordings are traded on paper by a platform of `run` (docs/adapters.md).
-            chosen = msgspec.structs.replace(chosen, orders=msgspec.structs.replace(chosen.orders, enabled=False))
-        else:
-            chosen, nexus = rehearse_signal(simulate_platforms(chosen))
-        on_terminal = sys.stdout.isatty() and not as_json
-        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level, console=not on_terminal)
-        with _live_table(on_terminal) as show:
-            result = run_demo(chosen, nexus, seconds, show, log, console=not on_terminal)
-    if as_json:
-        print_json(result)
-    else:
-        from .demo_view import print_demo
-
-        print_demo(result)
-    untraded = bool(nexus) and not result.fills
-    if untraded:
-        typer.echo(f"the demo's signal traded nothing; see the logs in {chosen.log_path}", err=True)
-    if untraded or not result.is_complete or (paths and speed == 0 and result.ticks_lost):
-        raise typer.Exit(EXIT_TROUBLE)
-
-
-@contextmanager
-def _live_table(on_terminal: bool) -> Iterator[Callable[[Any, str], None]]:
-    """A function that redraws the table on a terminal, and does nothing elsewhere."""
-    if not on_terminal:
-        yield lambda snapshot, title: None
-        return
-    from rich.live import Live
-
-    from .status_view import render_snapshot
-
-    with Live(refresh_per_second=4, transient=True) as live:
-        yield lambda snapshot, title: live.update(render_snapshot(snapshot, title))
-
-
-@app.command()
-def run(config: ConfigFolder = None, run_folder: RunFolder = None) -> None:
-    """Start all configured processes and supervise them until Ctrl-C or SIGTERM."""
-    from ..launcher.launcher import Launcher
-    from ..launcher.plan import plan_processes
-
-    with explained():
-        chosen = load(config, run_folder)
-        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
-        _supervise(Launcher(chosen, plan_processes(chosen), log=log))
-
-
-@app.command()
-def replay(
-    paths: Recordings,
-    speed: Speed = 1.0,
-    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
-    start: Annotated[str | None, typer.Option(help="ISO time to begin at, UTC unless it says otherwise.")] = None,
-    wait_for_readers: Annotated[int, typer.Option(min=0, help="Hold until so many readers have attached.")] = 0,
-    config: ConfigFolder = None,
-    run_folder: RunFolder = None,
-) -> None:
-    """Play recordings into the run folder as platform "replay", for a NEXUS that reads there; ends with them."""
-    from ..launcher.launcher import Launcher
-    from ..launcher.plan import configure_replay, plan_processes
-    from .status import Monitor
-
-    with explained():
-        chosen = configure_replay(
-            load(config, run_folder),
-            paths,
-            speed=speed,
-            loop=loop,
-            start=start,
-            wait_for_readers=wait_for_readers,
-        )
-        monitor = Monitor(chosen.run_path)
-
-        def finished() -> bool:
-            return any(process.counters.get("replay_finished") for process in monitor.take().processes)
-
-        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
-        _supervise(Launcher(chosen, plan_processes(chosen), log=log), finished)
-
-
-def _supervise(launcher: Launcher, finished: Callable[[], bool] | None = None) -> None:
-    """Run a launcher until a signal, or `finished`, or no child is left; an error when one had failed for good."""
-    with launcher:
-        launcher.run(finished)
-        failed = [child.name for child in launcher.describe() if child.state == "failed"]
-    if failed:
-        raise GatewayError(f"process {', '.join(failed)} failed and was not restarted; see its log")
-
-
-@app.command()
-def record(
-    folder: Annotated[Path | None, typer.Option(help="Where to; none = the configuration's folder.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long; none = until Ctrl-C.")] = None,
-    config: ConfigFolder = None,
-    run_folder: RunFolder = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Record every tick of a running gateway to disk; a process of its own, beside the gateway's."""
-    from ..process import ProcessContext
-    from ..recorder.recorder import main as run_recorder
-
-    with explained():
-        chosen = load(config, run_folder)
-        if folder is not None:
-            recorder = msgspec.structs.replace(chosen.recorder, folder=str(folder.resolve()))
-            chosen = msgspec.structs.replace(chosen, recorder=recorder)
-        _require_gateway(chosen.run_path)
-        host.sharpen_timers()
-        log = set_up_logs(RECORDER_NAME, chosen.log_path, chosen.log_level)
-        context = ProcessContext(RECORDER_NAME, chosen.run_path, chosen, log=log)
-        restore = host.on_stop_request(context.request_stop)
-        timer = None if seconds is None else threading.Timer(seconds, context.request_stop)
-        if timer is not None:
-            timer.start()
-        try:
-            run_recorder(context)
-        finally:
-            restore()
-            if timer is not None:
-                timer.cancel()
-        counts = context.counters.values()
-        context.close()
-    if as_json:
-        print_json({**counts, "folder": str(chosen.recorder.path)})
-    else:
-        typer.echo(
-            f"{counts['ticks_recorded']:,} ticks recorded to {chosen.recorder.path}, {counts['ticks_lost']:,} lost"
-        )
-
-
-def _require_gateway(folder: Path) -> None:
-    """Exit code 3 when nobody publishes in the run folder: what a stopped gateway left would be recorded for ever."""
-    from .status import Monitor
-
-    if all(ring.state != "live" for ring in Monitor(folder).take().rings):
-        typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
-        raise typer.Exit(EXIT_NOT_RUNNING)
-
-
-@app.command()
-def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")] = False,
-    config: ConfigFolder = None,
-    run_folder: RunFolder = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """What all processes of a run folder say about themselves. Exit code 0 = everything is live."""
-    from .status import Monitor
-
-    with explained():
-        folder = run_folder or load_config(config).run_path
-        monitor = Monitor(folder)
-        snapshot = monitor.take()
-        if not snapshot.rings and not snapshot.processes:
-            typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
-            raise typer.Exit(EXIT_NOT_RUNNING)
-        if as_json or not watch:
-            time.sleep(0.05)  # the least that gives a rate
-            snapshot = monitor.take()
-    if as_json:
-        print_json({**msgspec.to_builtins(snapshot), "is_healthy": snapshot.is_healthy})
-    elif watch:
-        _watch(monitor)
-        return
-    else:
-        from rich.console import Console
-
-        from .status_view import render_snapshot
-
-        Console().print(render_snapshot(snapshot))
-    if not snapshot.is_healthy:
-        raise typer.Exit(EXIT_NOT_RUNNING if snapshot.is_closed else EXIT_TROUBLE)
-
-
-def _watch(monitor: Monitor) -> None:
-    from rich.live import Live
-
-    from .status_view import render_snapshot
-
-    with Live(refresh_per_second=4) as live:
-        try:
-            while True:
-                live.update(render_snapshot(monitor.take()))
-                time.sleep(0.25)
-        except KeyboardInterrupt:
-            pass
-
 
 @app.command()
 def version(as_json: JsonFlag = False) -> None:
-    """The release, and the versions of what decides about its kernels."""
-    from importlib.metadata import version as package_version  # which the other commands do without
+    """Show the versions of the gateway and of the libraries that its results depend on."""
+    from importlib.metadata import version as package_version  # slow to import
 
     parts = {name: package_version(name) for name in ("nexus-gateway", "numpy", "numba", "pyzmq", "msgspec")}
     parts["python"] = sys.version.split()[0]
@@ -299,14 +45,13 @@ def version(as_json: JsonFlag = False) -> None:
             typer.echo(f"{name} {number}")
 
 
-cli_instruments.add_commands(app)
-cli_certify.add_commands(app)
-cli_orders.add_commands(app)
+for group in (processes, status, instruments, certify, kill, orders, stage, journal):
+    group.add_commands(app)
 
 
 def main() -> None:
     """Entry of the console script."""
     try:
         app()
-    except KeyboardInterrupt:  # before a command had taken over the signals
+    except KeyboardInterrupt:  # before the command installed its own signal handlers
         sys.exit(EXIT_INTERRUPTED)

@@ -1,7 +1,7 @@
 """The command `certify`: numbered acceptance checks of a bridged platform against its demo account.
 
-Exit codes: 0 every check passed or did not apply; 1 one failed, could not be told, or the run was cut short; 2 wrong
-options or configuration; 4 a gateway uses the platform right now. The report is written in each of the first two cases.
+Exit codes: 0 every check passed or did not apply; 1 a check failed or gave no answer, or the run was interrupted;
+2 wrong options or configuration; 4 a gateway is using the platform. The report is written with codes 0 and 1.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from ...shm import host
 from ..errors import RunFolderError
 from ..logs import set_up_logs
 from ..process import load_entry
-from .command import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
+from .command import EXIT_IN_USE, EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
 
-EXIT_IN_USE: Final = 4
 _CERTIFY: Final = "nexus_gateway.adapters.certify:certify"
 _WRITE_TEXT: Final = "nexus_gateway.adapters.certify.report:write_text"
 
@@ -32,26 +31,26 @@ def add_commands(app: typer.Typer) -> None:
 
 
 class _StopRequest:
-    """Ctrl-C and its like, which may come before there is anything to stop."""
+    """A stop request (Ctrl-C, SIGTERM), which may come before there is anything to stop."""
 
     def __init__(self) -> None:
         self._asked = False
         self._stop: Callable[[], None] = lambda: None
 
     def ask(self) -> None:
-        """From a signal handler."""
+        """Request the stop. Safe in a signal handler."""
         self._asked = True
         self._stop()
 
     def register(self, stop: Callable[[], None]) -> None:
-        """What ends the run."""
+        """Set the function that ends the run; called at once when the stop was requested before."""
         self._stop = stop
         if self._asked:
             stop()
 
 
 def parse_amount(text: str) -> Decimal:
-    """A number above 0."""
+    """Parse a number above 0."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -62,29 +61,35 @@ def parse_amount(text: str) -> Decimal:
 
 
 def certify(
-    what: Annotated[str, typer.Argument(help="The platform: mt5, mt5_br, or another one that has a bridge.")],
-    platform: Annotated[str | None, typer.Option(help="Its key in platform_configs.yaml, where that differs.")] = None,
+    what: Annotated[str, typer.Argument(help="Platform: mt5, mt5_br, or another one that has a bridge.")],
+    platform: Annotated[str | None, typer.Option(help="Its key in platform_configs.yaml, if that differs.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Universal name; none = the platform's first.")] = None,
     trade: Annotated[bool, typer.Option("--trade", help="Also buy and sell the smallest size at the market.")] = False,
     quantity: Annotated[
-        Decimal | None, typer.Option(parser=parse_amount, metavar="LOTS", help="Of each order; none = the lot step.")
+        Decimal | None,
+        typer.Option(parser=parse_amount, metavar="LOTS", help="Size of each order; none = the lot step."),
     ] = None,
     distance: Annotated[
-        Decimal, typer.Option(parser=parse_amount, metavar="X", help="Of far orders, as a fraction of the price.")
+        Decimal,
+        typer.Option(parser=parse_amount, metavar="X", help="How far from the market, as a fraction."),
     ] = Decimal("0.02"),
-    seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="How long ticks are collected.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="Time for which ticks are collected.")] = 10.0,
     restart_wait: Annotated[
-        float, typer.Option(min=0.0, max=3600.0, help="Seconds in which you restart the bridge by hand; 0 = not.")
+        float,
+        typer.Option(min=0.0, max=3600.0, help="Seconds for you to restart the bridge; 0 = skip that check."),
     ] = 0.0,
     real_money_account: Annotated[
-        str, typer.Option(metavar="ACCOUNT", help="Type the account's number to allow orders where money is in it.")
+        str, typer.Option(metavar="ACCOUNT", help="Type the account's number to allow orders on a real-money account.")
     ] = "",
-    report: Annotated[Path | None, typer.Option(help="Write the report there: .json, or text.")] = None,
+    report: Annotated[Path | None, typer.Option(help="File for the report: .json, or text.")] = None,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a real platform step by step on its demo account: session, data, orders far from the market."""
+    """Run the acceptance checks of a real platform on its demo account.
+
+    Checks session, market data, and orders far from the market, one after the other. Stop the gateway first.
+    """
     stop_request = _StopRequest()
     restore = host.on_stop_request(stop_request.ask)
     try:
@@ -120,7 +125,7 @@ def certify(
 
 
 def _run(*arguments: Any, **options: Any) -> Any:
-    # By name: core may not import adapters, and only this command needs them.
+    # By name: core must not import adapters.
     try:
         return load_entry(_CERTIFY, "certify")(*arguments, **options)
     except RunFolderError as error:

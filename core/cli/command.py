@@ -1,7 +1,7 @@
-"""What all commands share: options, errors into exit codes, one question to the gateway.
+"""Shared by all commands: options, exit codes for errors, one request to the gateway.
 
-Exit codes as in `cli`: 0 done and verified; 1 it ran, but something is not as asked (not verified, refused, a damaged
-journal); 2 wrong options or files; 3 there is no gateway, or it does not answer; 4 the run folder cannot be used.
+Exit codes, see also `app`: 0 done and verified; 1 it ran, but not verified, refused, or the journal is damaged; 2 wrong
+options or files; 3 there is no gateway, or it does not answer; 4 the run folder cannot be used.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ EXIT_USAGE: Final = 2
 EXIT_NOT_RUNNING: Final = 3
 EXIT_IN_USE: Final = 4
 REQUEST: Final = 7
-"""Number of a command's one request."""
+"""Request id: a command sends one request on a link of its own, so any number will do."""
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 ConfigFolder = Annotated[
     Path | None, typer.Option("--config", "-c", help="Folder with the configuration files; none = defaults.")
 ]
-RunFolder = Annotated[Path | None, typer.Option("--run-folder", help="Run folder; none = the configuration's.")]
+RunFolder = Annotated[Path | None, typer.Option("--run-folder", help="Run folder; none = as configured.")]
 PlatformName = Annotated[str, typer.Option("--platform", help="One platform; none = all.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the gateway.")]
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Our own errors become a line on stderr and an exit code; anything else is a bug and keeps its traceback."""
+    """Turn our own errors into a line on stderr and an exit code. Any other is a bug and keeps its traceback."""
     try:
         yield
     except GatewaySilentError as error:
@@ -58,7 +58,7 @@ def explained() -> Iterator[None]:
         raise typer.Exit(EXIT_IN_USE) from None
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         found = f"{error.filename}: {error.strerror}; correct the path or its permissions" if error.filename else error
-        typer.echo(f"error: {found}", err=True)  # those of our own have a text and no file's name
+        typer.echo(f"error: {found}", err=True)  # without a file name it is one that we raised, with a full text
         raise typer.Exit(EXIT_USAGE) from None
     except GatewayError as error:
         typer.echo(f"error: {error}", err=True)
@@ -66,8 +66,8 @@ def explained() -> Iterator[None]:
 
 
 def open_link(config: GatewayConfig, timeout_s: float) -> OperatorLink:
-    """A link to the running gateway. Raises GatewaySilentError when nobody answers within a few seconds."""
-    from .operator_link import OperatorLink  # brings ZeroMQ, which the other commands do without
+    """A link to the running gateway. Raises GatewaySilentError when none answers within 3 s, or `timeout_s` if less."""
+    from .operator_link import OperatorLink  # imports ZeroMQ, which makes the other commands start slower
 
     return OperatorLink(config, min(timeout_s, 3.0))
 
@@ -76,8 +76,8 @@ def load(config: Path | None, run_folder: Path | None, platform: str = "") -> Ga
     """The configuration, with another run folder if one is given.
 
     Raises:
-        ConfigError: also for a `platform` that is not there. What is done to nobody, or shown of nobody, would look as
-            if all were well.
+        ConfigError: the configuration is wrong, or `platform` is neither configured nor in the run folder. A `kill` of
+            a misspelt platform would stop nothing, and an empty list would look as if nothing were open there.
     """
     loaded = load_config(config)
     if run_folder is not None:
@@ -89,20 +89,20 @@ def load(config: Path | None, run_folder: Path | None, platform: str = "") -> Ga
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
 def operator_name() -> str:
-    """Whom the journal names as the one who commanded."""
+    """The name under which the journal records a command."""
     try:
         return getpass.getuser()[:64]
     except (KeyError, OSError):
-        return "operator"  # a process without a user's name may still stop everything
+        return "operator"  # without a user name (a service, a container) a kill must still work
 
 
 def load_or_exit(config: Path | None, run_folder: Path | None, platform: str = "") -> GatewayConfig:
-    """`load`, explained."""
+    """`load`; an error ends the command with its exit code."""
     with explained():
         return load(config, run_folder, platform)
 

@@ -1,4 +1,4 @@
-"""The demo: simulated platforms or recordings, NEXUS's example, a live table, an account of every tick at the end."""
+"""The demo: simulated platforms or recordings, the example of NEXUS, a live table, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..launcher.plan import NEXUS_NAME, REPLAY_NAME, plan_processes
 from ..launcher.run_ownership import LOCK_FILE
 from ..logs import LOG_SUFFIX, Log
 from ..messages import LegState
-from .status import LatencyStatus, Monitor, Snapshot, describe_latency
+from .monitor import LatencyStatus, Monitor, Snapshot, describe_latency
 
 DEFAULT_SECONDS: Final = 15.0
 # Written by nexus_link.nexus_ai, which core may not import.
@@ -32,20 +32,21 @@ _ORDER_FIGURES: Final = ("signals", "legs", "fills", "rejects", "unknown", "resi
 
 
 class DemoResult(msgspec.Struct, frozen=True):
-    """What `demo --json` prints.
+    """The summary of a demo, as `demo --json` prints it.
 
     Attributes:
-        platforms: by name; ticks published and, for a replay, what was odd in the recordings.
+        platforms: by name; ticks published and, for a replay, counts of what was wrong in the recordings.
         symbols: by universal name, as NEXUS counted them: ticks, trades, size_sum, price_sum ...
-        ticks_published, ticks_read, ticks_lost: of all platforms. Stale marks are no ticks; those that a recording
-            holds are in `ticks_published` alone.
-        is_complete: every record in the rings, stale marks too, was read or counted as lost.
+        ticks_published, ticks_read, ticks_lost: of all platforms. Stale marks are not ticks; those in a recording
+            count in `ticks_published` only.
+        is_complete: every record in the rings, stale marks included, was read or counted as lost.
         tick_to_nexus_us: publication to NEXUS's kernel; at full replay speed it is mostly time in the queue.
-        signals, legs, fills: sent; one a platform; legs with any fill.
+        signals: sent. legs: one per platform. fills: legs with any fill.
         rejects: by code.
-        unknown: outcomes that nobody could tell.
-        residual: lots held at the end, by symbol; avg_price: of the fills, by symbol and side. Exact decimal texts.
-        tick_to_fill_ms: from the tick that was decided on until NEXUS knew of a leg's first fill.
+        unknown: legs whose outcome is unknown.
+        residual: lots held at the end, by symbol, as exact decimal text.
+        avg_price: of the fills, by symbol and side, as exact decimal text.
+        tick_to_fill_ms: from the tick that triggered the signal until NEXUS received a leg's first fill.
     """
 
     platforms: dict[str, dict[str, int]]
@@ -68,7 +69,7 @@ class DemoResult(msgspec.Struct, frozen=True):
 
 
 def demo_folder() -> Path:
-    """The demo's own run folder, so that it never meets a gateway that trades."""
+    """The demo's own run folder: in the default one it would collide with a gateway that trades."""
     default = host.default_run_folder()
     return default.with_name(default.name + "-demo")
 
@@ -82,31 +83,32 @@ def run_demo(
     *,
     console: bool,
 ) -> DemoResult:
-    """Run it to its end, or until Ctrl-C, and clean up.
+    """Run the demo to its end, or until Ctrl-C, and clean up. Main thread only, since it handles the signals.
 
     Args:
-        nexus: arguments of NEXUS's example.
+        nexus: arguments of the example of NEXUS.
         seconds: None = 15 s for a simulation, to the end of the recordings for a replay.
-        show: called five times a second with what is going on.
+        show: called five times a second with a snapshot and a title.
         console: whether the processes may print to stderr; else into files beside their logs.
 
     Raises:
-        GatewayError: the run folder is in use, or a process failed for good; the text says which and why.
+        GatewayError: the run folder is in use, or a process failed for good; the text names it, the reason and its log.
     """
     watch = _DemoWatch(config, seconds, show, awaits_orders=bool(nexus))
     folder = config.run_path
+    # In a folder of the user's own the clean-up removes our files only.
     is_ours = folder == demo_folder() or not folder.exists()
     results: list[DemoResult] = []
 
-    def close_books() -> None:
+    def finish() -> None:
         try:
-            results.append(_account(config, watch.elapsed_s, sum(child.restarts for child in launcher.describe())))
+            results.append(_summarize(config, watch.elapsed_s, sum(child.restarts for child in launcher.describe())))
         finally:
             _clear(folder, everything=is_ours)
 
-    # While the folder is still held: a demo that starts the moment it is given back finds nothing half removed.
+    # Before the launcher releases the folder's lock: else a second demo could start in a half-removed folder.
     specs = plan_processes(config, nexus=nexus)
-    launcher = Launcher(config, specs, console=console, log=log, before_release=close_books)
+    launcher = Launcher(config, specs, console=console, log=log, before_release=finish)
     with launcher:
         launcher.run(lambda: watch.is_over(launcher))
     if watch.failure:
@@ -115,7 +117,11 @@ def run_demo(
 
 
 def _clear(folder: Path, *, everything: bool) -> None:
-    """Remove what the demo left, but for the lock's file; in a folder that was there before only what is our own."""
+    """Remove the demo's files.
+
+    Args:
+        everything: all files but the lock's, whose removal would let two processes hold the folder; else only our own.
+    """
     remove_stale_segments(folder)
     (folder / _NEXUS_REPORT).unlink(missing_ok=True)
     if everything:
@@ -125,11 +131,11 @@ def _clear(folder: Path, *, everything: bool) -> None:
 
 
 class _DemoWatch:
-    """Looks at a running demo: shows it, and tells when it is over.
+    """Shows a running demo and decides when it is over.
 
     Attributes:
-        elapsed_s: from NEXUS's first tick to the last look; at the very first start it compiles before that.
-        failure: why the demo cannot go on; empty = nothing failed.
+        elapsed_s: from NEXUS's first tick to the last call. Not from the start: the very first one compiles kernels.
+        failure: why the demo cannot continue; empty = nothing failed.
     """
 
     def __init__(
@@ -152,13 +158,13 @@ class _DemoWatch:
         self.failure = ""
 
     def is_over(self, launcher: Launcher) -> bool:
-        """Whether time is up, the recordings are read, or a process failed for good."""
+        """Whether the time is up, all recordings are read, or a process failed for good. Also refreshes the table."""
         failed = [child for child in launcher.describe() if child.state == "failed"]
         if failed:
             name, detail = failed[0].name, failed[0].detail
             self.failure = f"process {name} failed: {detail}; see {self._log_folder / name}{LOG_SUFFIX}"
             return True
-        snapshot = self._monitor.take()
+        snapshot = self._monitor.snapshot()
         if self._first_tick_s is None and any(process.counters.get("ticks_read") for process in snapshot.processes):
             self._first_tick_s = time.monotonic()
         if self._first_tick_s is not None:
@@ -168,11 +174,12 @@ class _DemoWatch:
             return True
         if self._limit_s is None or self.elapsed_s < self._limit_s:
             return False
-        # A slow machine is given some more time to show what became of the signal.
+        # On a slow machine the legs may not have ended yet, and the summary would show no fills. Wait longer, but not
+        # for ever: a leg whose outcome stays unknown never ends.
         return self._orders_settled() or self.elapsed_s >= self._limit_s + _ORDER_PATIENCE_S
 
     def _orders_settled(self) -> bool:
-        """Whether every leg that was to be sent has come to an end, or none was to be sent."""
+        """Whether all legs of the signal have ended, or the demo sends none."""
         if not self._awaits_orders:
             return True
         if not self._report_file.exists():
@@ -193,13 +200,14 @@ def _replay_is_read(snapshot: Snapshot) -> bool:
     return finished and bool(readers) and all(reader.lag == 0 for reader in readers)
 
 
-def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult:
-    """Read what the stopped processes left in the run folder; what had not even started counts as nothing."""
+def _summarize(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult:
+    """Add up what the stopped processes left in the run folder. A process that never started counts as zero."""
     folder = config.run_path
     platforms = {name: _platform_figures(folder, name) for name, each in config.platforms.items() if each.enabled}
     published = sum(figures["ticks_published"] for figures in platforms.values())
-    # The rings' own numbers, not the adapters' counts: one that was killed has published what it did not count.
-    records = sum(ring.published for ring in Monitor(folder).take().rings)
+    # From the rings, not from the adapters' counters: an adapter that was killed may have published ticks that it had
+    # not counted yet, and the sum would be wrong.
+    records = sum(ring.published for ring in Monitor(folder).snapshot().rings)
     read = marks_read = lost = 0
     latency = fill_latency = LatencyStatus(0, None, None, None, None)
     try:
@@ -208,7 +216,7 @@ def _account(config: GatewayConfig, seconds: float, restarts: int) -> DemoResult
         read, marks_read, lost = (counted[name] for name in ("ticks_read", "stale_marks_read", "ticks_lost"))
         latency, fill_latency = describe_latency(nexus, _LATENCY), describe_latency(nexus, _FILL_LATENCY)
     except SegmentError:
-        pass  # ended before NEXUS had started
+        pass  # the demo ended before NEXUS started
     report_file = folder / _NEXUS_REPORT
     report = msgspec.json.decode(report_file.read_bytes()) if report_file.exists() else {"symbols": {}}
     orders = report.get("orders", {})
@@ -235,6 +243,6 @@ def _platform_figures(folder: Path, name: str) -> dict[str, int]:
     try:
         figures = CountersPage.attach(folder, name).values()
     except SegmentError:
-        return {"ticks_published": 0}  # ended before it had started
-    # Oddities that did not occur would only hide those that did.
+        return {"ticks_published": 0}  # the demo ended before this adapter started
+    # Zeros are left out: among all the counters they would hide the few that are not zero.
     return {key: value for key, value in figures.items() if value or key == "ticks_published"}

@@ -1,4 +1,4 @@
-"""The demo's account for people."""
+"""The demo's summary as a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .demo import DemoResult
 
 
 def print_demo(result: DemoResult) -> None:
-    """The account at the end of a demo."""
+    """Print the summary of a demo."""
     console = Console()
     table = Table(title="demo", title_justify="left", show_header=False)
     table.add_column()

@@ -1,6 +1,6 @@
-"""Commands about instruments: what a name means, which contracts there are, when they roll. They touch no platform.
+"""The commands `symbols`, `contracts` and `rollover`. They apply the rules and need no platform.
 
-Exit codes as in `cli`: 2 for a name, root or date that is not known.
+Exit code 2 for a name, root or date that is not known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..config.loading import GATEWAY_FILE
 from ..errors import ConfigError
 from ..instruments.contract_code import FIRST_YEAR, LAST_YEAR
 
-if TYPE_CHECKING:  # imported where they are used: `status` shares this program and must answer at once
+if TYPE_CHECKING:  # imported where they are used: they load holiday calendars, and `status` must answer at once
     from ..instruments.catalog import Catalog
     from ..instruments.rollover import Rollover
     from ..instruments.symbols import SymbolBook
@@ -32,7 +32,7 @@ ConfigFolder = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Folder with the configuration, own instruments and names; none = defaults."),
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -56,7 +56,7 @@ def symbols(
     config: ConfigFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What a name means on each platform, and why; without a name, all instruments and what they stand for today."""
+    """Show the meaning of a name on each platform, and the rule behind it; without a name, all instruments."""
     with _explained():
         catalog, rolls = _load_rules(config)
         book = load_book(config, catalog)
@@ -78,13 +78,13 @@ def symbols(
 
 
 def contracts(
-    root: Annotated[str, typer.Argument(help="Universal root, such as NQ or WIN.")],
+    root: Annotated[str, typer.Argument(help="Universal name, such as NQ or WIN.")],
     first_year: Annotated[int | None, typer.Option("--from", min=FIRST_YEAR, max=LAST_YEAR, help="First year.")] = None,
     last_year: Annotated[int | None, typer.Option("--to", min=FIRST_YEAR, max=LAST_YEAR, help="Last year.")] = None,
     config: ConfigFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """The contracts of a root with last session, maturity and roll date."""
+    """List the contracts of a root with last session, maturity and roll date."""
     with _explained():
         first = first_year if first_year is not None else datetime.now(UTC).year
         last = last_year if last_year is not None else first + 1
@@ -107,7 +107,10 @@ def rollover(
     config: ConfigFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """The rolls to come: one row a root and roll, in order; with a configuration, those that its gateway will do."""
+    """List the coming rolls in order of time, one row per root and roll.
+
+    With a configuration: the rolls of its gateway.
+    """
     with _explained():
         catalog, rolls = _load_rules(config)
         now = datetime.now(UTC)
@@ -145,7 +148,7 @@ def _load_rules(folder: Path | None) -> tuple[Catalog, Rollover]:
 
 
 def _front(catalog: Catalog, rolls: Rollover, name: str, at: datetime) -> str:
-    """A future's root means its front contract here: platforms trade months, not roots."""
+    """The front contract of a future's root: platforms trade months, not roots. Any other name is returned as it is."""
     instrument = catalog.get(name)
     if instrument is None or instrument not in catalog.futures():
         return name

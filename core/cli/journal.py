@@ -1,4 +1,4 @@
-"""Commands on the journal: verify, backup, restore, export; and the report of what trading has brought."""
+"""Commands that read files and need no gateway: `journal`, `report` from the journal, and `keys`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ from ...shm import host
 from ..errors import ConfigError, GatewayError
 from .command import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
 
-app = typer.Typer()
-journal_app = typer.Typer(no_args_is_help=True, help="The journal: backup, restore, verify, export.")
+
+def add_commands(app: typer.Typer) -> None:
+    """Put `journal`, `report` and `keys` on the command line."""
+    journal = typer.Typer(no_args_is_help=True, help="The journal: verify, backup, restore, export.")
+    journal.command("verify")(journal_verify)
+    journal.command("backup")(journal_backup)
+    journal.command("restore")(journal_restore)
+    journal.command("export")(journal_export)
+    app.add_typer(journal, name="journal")
+    app.command()(report)
+    app.command()(keys)
 
 
-@journal_app.command("verify")
 def journal_verify(
-    file: Annotated[Path | None, typer.Argument(help="None = the configured journal.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Journal file; none = as configured.")] = None,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a journal from end to end, also while it is in use."""
+    """Check a journal from end to end. Works while a gateway uses it."""
     from ..journal import verify
 
     with explained():
@@ -45,11 +53,10 @@ def journal_verify(
         raise typer.Exit(EXIT_TROUBLE)
 
 
-@journal_app.command("backup")
 def journal_backup(
     target: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
-    """Copy the journal to a file, also while it is in use, and check the copy."""
+    """Copy the journal to a file and check the copy. Works while a gateway uses it."""
     from ..journal import backup, verify
     from ..journal.store import open_database
 
@@ -61,29 +68,27 @@ def journal_backup(
     _print_copy("backed up to", target, verdict, as_json)
 
 
-@journal_app.command("restore")
 def journal_restore(
     source: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
-    """Put a sound backup in the journal's place; the old file is kept beside it. Refused while a gateway runs."""
+    """Replace the journal by a sound backup; the old file is kept beside it. Refused while a gateway runs."""
     from ..journal import restore
 
     with explained():
         path = load(config, run_folder).journal_path
         host.make_private_folder(path.parent)
-        with _journal_to_ourselves(path):
+        with _exclusive(path):
             verdict = restore(_existing(source), path)
     _print_copy("restored to", path, verdict, as_json)
 
 
-@journal_app.command("export")
 def journal_export(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="None = stdout, without --json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File; none = stdout, not with --json.")] = None,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the journal as JSON lines: events, intents and notes in the order in which they were written."""
+    """Write the journal as JSON lines: events, intents and notes, in the order in which they were written."""
     from ..journal import export
 
     with explained():
@@ -96,7 +101,7 @@ def journal_export(
             return
         count = 0
         with output.open("w", encoding="utf-8") as file:
-            for count, line in enumerate(lines, start=1):  # noqa: B007 # the number of lines is what is wanted
+            for count, line in enumerate(lines, start=1):  # noqa: B007 # counts the lines
                 file.write(line + "\n")
     if as_json:
         print_json({"file": str(output), "lines": count})
@@ -116,29 +121,31 @@ def _print_copy(what: str, path: Path, verdict: Any, as_json: bool) -> None:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise ConfigError(f"there is no journal {path}; name another, or start a gateway, which makes it")
+        raise ConfigError(f"there is no journal {path}; name another, or start a gateway, which creates it")
     return path
 
 
 @contextmanager
-def _journal_to_ourselves(path: Path) -> Iterator[None]:
-    """Hold the lock that a gateway holds on its journal. Raises GatewayError when one does."""
+def _exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock on a journal that a gateway holds while it runs. Raises GatewayError when one does.
+
+    Else `restore` would replace a file that a gateway goes on writing.
+    """
     with closing(sqlite3.connect(path.with_name(path.name + "-lock"), isolation_level=None, timeout=0)) as lock:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
-            raise GatewayError(f"journal {path} is in use by a gateway; stop that one first") from error
+            raise GatewayError(f"journal {path} is in use by a gateway; stop that gateway first") from error
         yield
 
 
-@app.command()
 def report(
-    as_csv: Annotated[bool, typer.Option("--csv", help="The trades as CSV on stdout.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the trades as CSV on stdout.")] = False,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What trading has brought, from the journal: P&L, win rate with its interval, drawdown, fill rate, rejects."""
+    """Report the results of trading from the journal: P&L, win rate, drawdown, fill rate, rejects."""
     from ..journal.trade_report import read_trades
 
     with explained():
@@ -197,12 +204,12 @@ def _print_report(page: Any, trades: Sequence[Any]) -> None:
     lines = {
         "signals": f"{page.signals:,} ({page.open_signals} open)",
         "trades": f"{page.trades:,}",
-        "P&L": f"{page.pnl_usd:,.2f} USD, fees of {page.fees_usd:,.2f} taken off",
+        "P&L": f"{page.pnl_usd:,.2f} USD, fees of {page.fees_usd:,.2f} deducted",
         "unpriced": f"{page.unpriced} results have no currency rate and are left out" if page.unpriced else "none",
-        "stale rates": f"{page.stale_rates} results were reckoned with a currency rate too old for risk"
+        "stale rates": f"{page.stale_rates} results were computed with a currency rate too old for risk checks"
         if page.stale_rates
         else "none",
-        "by others": f"{page.closed_elsewhere} signals were closed by other orders than their own: results not known"
+        "external": f"{page.closed_elsewhere} signals were closed by external orders: results not known"
         if page.closed_elsewhere
         else "none",
         "win rate": show(page.win_rate, ".1%") + interval,
@@ -224,20 +231,19 @@ def _print_report(page: Any, trades: Sequence[Any]) -> None:
         typer.echo(f"{'of which ' + currency:14} {total:,.2f} {currency}; {rated}")
 
 
-@app.command()
 def keys(
     folder: Path,
-    name: Annotated[str, typer.Argument(help="Whose keys: gateway, nexus, nt8, ...")],
+    name: Annotated[str, typer.Argument(help="Process that uses them: gateway, nexus, nt8, ...")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a pair of CURVE keys: NAME.key is public, NAME.key_secret stays where it is."""
+    """Create a pair of CURVE keys in a folder: NAME.key is public, NAME.key_secret must stay on this machine."""
     from ..transport import create_keys
 
     with explained():
         if not folder.is_dir():
-            raise ConfigError(f"folder was {folder}, must exist; make it with mode 0700")
+            raise ConfigError(f"folder was {folder}, must exist; create it with mode 0700")
         public, secret = create_keys(folder, name)
     if as_json:
         print_json({"public": str(public), "secret": str(secret)})
     else:
-        typer.echo(f"{public}: public, copy it to whom this one talks to\n{secret}: secret, stays here")
+        typer.echo(f"{public}: public, copy it to the peers of this process\n{secret}: secret, keep it here")

@@ -1,4 +1,4 @@
-"""How the operator's commands talk to a running gateway: one link, one question, an answer or the lack of one."""
+"""The link of the operator's commands to a running gateway: one request, its answer, or an error when none comes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from ..transport import (
 
 
 class OperatorLink:
-    """A context manager for one command. Used by the command's thread.
+    """A link for one command; a context manager. Used by one thread.
 
     Attributes:
-        welcome: what the gateway said at the hello: stage and kill level.
+        welcome: the gateway's answer to our hello, with stage and kill level.
     """
 
     def __init__(self, config: GatewayConfig, timeout_s: float) -> None:
         """
         Raises:
-            GatewaySilentError: nobody answers within `timeout_s`, or the gateway refuses us.
+            GatewaySilentError: no gateway answers within `timeout_s`.
+            GatewayError: the gateway refuses the link.
             ConfigError: token or keys cannot be read.
         """
         orders = config.orders
@@ -54,7 +55,7 @@ class OperatorLink:
         timing = LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms)
         endpoint = client_endpoint(config.run_path, NEXUS_LINK, orders.host, orders.nexus_port)
         self._client = LinkClient(endpoint, hello, timing, keys=keys, queue_messages=orders.queue_messages)
-        self._heard: list[Message] = []
+        self._received: list[Message] = []
         try:
             self.welcome: Welcome = self._connect(config, timeout_s)
         except BaseException:
@@ -62,43 +63,50 @@ class OperatorLink:
             raise
 
     def ask(self, body: Message, is_answered: Callable[[list[Message]], bool], timeout_s: float) -> list[Message]:
-        """Send `body` and gather what comes until `is_answered`.
+        """Send `body` and collect messages until `is_answered(messages)`.
 
         Raises:
-            GatewaySilentError: the time is up, or the link broke. `heard` keeps what came.
+            GatewaySilentError: the time is up, or the link broke; `received` keeps what came before.
+            GatewayError: the gateway rejected `body`.
         """
-        self._heard = []
+        self._received = []
         if not self._client.send(body):
             raise GatewaySilentError(f"the gateway went away: {self._client.cut_reason}")
         deadline_s = time.monotonic() + timeout_s
-        while not is_answered(self._heard):
-            if not self._turn(deadline_s):
+        while not is_answered(self._received):
+            if not self._receive(deadline_s):
                 raise GatewaySilentError(f"the gateway did not answer within {timeout_s:g} s")
-            for reject in (body for body in self._heard if isinstance(body, Reject)):
+            for reject in (body for body in self._received if isinstance(body, Reject)):
                 raise GatewayError(f"refused ({reject.code.value}): {reject.text}")
-            if not self._client.is_up and not is_answered(self._heard):
+            if not self._client.is_up and not is_answered(self._received):
                 raise GatewaySilentError(f"the gateway went away: {self._client.cut_reason}")
-        return self._heard
+        return self._received
 
     def query(self, what: QueryKind, platform: str, timeout_s: float) -> list[Message]:
-        """The answers to a question. A status is asked after it, whose answer says that all have come."""
-        self.ask(Query(request_id=1, what=what, platform=platform), lambda heard: True, timeout_s)
-        heard = self.ask(
-            Query(request_id=2, what=QueryKind.STATUS), lambda heard: _result(heard, 2) is not None, timeout_s
+        """All answers to a query. Raises as `ask` does.
+
+        The number of answers is not known beforehand. The gateway answers in order, so a second request, for the
+        status, shows by its answer that all of the first have arrived.
+        """
+        self.ask(Query(request_id=1, what=what, platform=platform), lambda received: True, timeout_s)
+        received = self.ask(
+            Query(request_id=2, what=QueryKind.STATUS),
+            lambda received: _find_result(received, 2) is not None,
+            timeout_s,
         )
-        return [body for body in heard if not isinstance(body, AdminResult)]
+        return [body for body in received if not isinstance(body, AdminResult)]
 
     def command(self, body: Message, request_id: int, timeout_s: float) -> AdminResult:
-        """The gateway's answer to a command that it answers once."""
-        heard = self.ask(body, lambda heard: _result(heard, request_id) is not None, timeout_s)
-        result = _result(heard, request_id)
+        """Send a command that the gateway answers once; returns the answer. Raises as `ask` does."""
+        received = self.ask(body, lambda received: _find_result(received, request_id) is not None, timeout_s)
+        result = _find_result(received, request_id)
         assert result is not None
         return result
 
     @property
-    def heard(self) -> list[Message]:
-        """What has come since the last question."""
-        return self._heard
+    def received(self) -> list[Message]:
+        """Messages since the last request was sent."""
+        return self._received
 
     def close(self) -> None:
         self._client.close()
@@ -114,20 +122,20 @@ class OperatorLink:
     def _connect(self, config: GatewayConfig, timeout_s: float) -> Welcome:
         deadline_s = time.monotonic() + timeout_s
         while True:
-            alive = self._turn(deadline_s)
-            for body in self._heard:
+            in_time = self._receive(deadline_s)
+            for body in self._received:
                 if isinstance(body, Welcome):
                     return body
             if self._client.refusal is not None:
                 raise GatewayError(f"the gateway refused this command: {self._client.refusal.text}")
-            if not alive:
+            if not in_time:
                 raise GatewaySilentError(
                     f"the gateway of {config.run_path} does not answer (waited {timeout_s:g} s); is it running? "
                     "see: nexus-gateway status"
                 )
 
-    def _turn(self, deadline_s: float) -> bool:
-        """Wait for something and take it in; False when the time is up."""
+    def _receive(self, deadline_s: float) -> bool:
+        """Wait for messages and keep them in `received`; False when the time is up."""
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             return False
@@ -137,13 +145,13 @@ class OperatorLink:
             socket.poll(wait_ms, zmq.POLLIN)
         else:
             time.sleep(wait_ms / 1000)
-        self._heard += self._client.receive()
+        self._received += self._client.receive()
         self._client.tick()
         return True
 
 
-def _result(heard: list[Message], request_id: int) -> AdminResult | None:
-    for body in heard:
+def _find_result(received: list[Message], request_id: int) -> AdminResult | None:
+    for body in received:
         if isinstance(body, AdminResult) and body.request_id == request_id:
             return body
     return None

@@ -1,4 +1,4 @@
-"""The stage of going live: show, promote with evidence and a typed sentence, demote."""
+"""The command `stage`: show the stage of going live, promote with evidence and a typed sentence, demote."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ from .command import (
     send_command,
 )
 
-stage_app = typer.Typer(no_args_is_help=True, help="The stage of going live: show, promote, demote.")
+
+def add_commands(app: typer.Typer) -> None:
+    """Put `stage` on the command line."""
+    stage = typer.Typer(no_args_is_help=True, help="The stage of going live: show, promote, demote.")
+    stage.command("show")(stage_show)
+    stage.command("promote")(stage_promote)
+    stage.command("demote")(stage_demote)
+    app.add_typer(stage, name="stage")
 
 
-@stage_app.command("show")
 def stage_show(
     timeout: Timeout = 5.0, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
-    """The stage in force, its limits, and what the next one asks for."""
+    """Show all stages with their limits, and which one is in force."""
     chosen = load_or_exit(config, run_folder)
     with explained(), open_link(chosen, timeout) as link:
         number = link.welcome.stage
@@ -49,17 +55,17 @@ def stage_show(
         )
 
 
-@stage_app.command("promote")
 def stage_promote(
-    note: Annotated[
-        str, typer.Option(help="What else speaks for it; the report's figures go into the journal anyway.")
-    ] = "",
+    note: Annotated[str, typer.Option(help="For the journal, beside the figures of the report.")] = "",
     timeout: Timeout = 10.0,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Go up one stage: shows the evidence and asks for that stage's sentence, typed out. There is no --yes."""
+    """Go up one stage.
+
+    Shows the figures of the report, then reads the sentence of the next stage from stdin. There is no --yes.
+    """
     from ..journal.trade_report import read_trades
 
     chosen = load_or_exit(config, run_folder)
@@ -68,7 +74,7 @@ def stage_promote(
             number = link.welcome.stage + 1
         wanted = chosen.limits.stages.get(number)
         if wanted is None:
-            raise GatewayError(f"stage {number - 1} is the highest of risk_limits.yaml; there is nothing above it")
+            raise GatewayError(f"stage {number - 1} is the highest in risk_limits.yaml; it stays")
         page, _ = read_trades(chosen.journal_path, chosen.limits)
         rate = "none" if page.win_rate is None else f"{page.win_rate:.0%} of {page.trades}"
         evidence = f"{page.trades} trades on {page.days} days, {page.pnl_usd:.2f} USD, win rate {rate}; {note}"
@@ -84,14 +90,13 @@ def stage_promote(
             raise GatewayError(
                 f"the sentence was {typed!r}, must be {wanted.confirmation!r}; the stage stays {number - 1}"
             )
-    # A link of its own: a person types slower than a silent link lives.
+    # On a new link: the first one would be cut as unresponsive while a person types.
     request = StageChange(
         request_id=REQUEST, stage=number, by=operator_name(), confirmation=typed, evidence=evidence[:512]
     )
     send_command(chosen, request, timeout, as_json)
 
 
-@stage_app.command("demote")
 def stage_demote(
     timeout: Timeout = 10.0, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
@@ -101,6 +106,6 @@ def stage_demote(
         with open_link(chosen, timeout) as link:
             number = link.welcome.stage - 1
         if number not in chosen.limits.stages:
-            raise GatewayError(f"stage {number + 1} is the lowest of risk_limits.yaml; use: nexus-gateway kill")
-    request = StageChange(request_id=REQUEST, stage=number, by=operator_name(), evidence="by hand")
+            raise GatewayError(f"stage {number + 1} is the lowest in risk_limits.yaml; use: nexus-gateway kill")
+    request = StageChange(request_id=REQUEST, stage=number, by=operator_name(), evidence="operator's command")
     send_command(chosen, request, timeout, as_json)

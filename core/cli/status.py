@@ -1,228 +1,68 @@
-"""What all processes of a run folder say about themselves at one moment, read from shared memory alone.
-
-No process is asked anything, so a hung one cannot hide, and none is slowed. No numba: `status` must answer at once.
-"""
+"""The command `status`: all platforms and processes of a run folder, as a table or as JSON."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import numpy as np
+import typer
 
-from ...shm import layout, run_folder
-from ...shm.counters import CountersPage
-from ...shm.segment import Segment, SegmentError
-from ...shm.tick import Platform
+from ..config import load_config
+from .command import EXIT_NOT_RUNNING, EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, print_json
 
-HANGS_AFTER_S: Final = 2.0
-"""Everybody beats several times a second. Both ways: a stamp from before a reboot lies in the future."""
+if TYPE_CHECKING:
+    from .monitor import Monitor
 
 
-class ReaderStatus(msgspec.Struct, frozen=True):
-    """One live reader of a ring. lag: records it has yet to read. lost: overwritten before it read them."""
-
-    name: str
-    pid: int
-    lag: int
-    read: int
-    lost: int
-    torn: int
+def add_commands(app: typer.Typer) -> None:
+    """Put `status` on the command line."""
+    app.command()(status)
 
 
-class RingStatus(msgspec.Struct, frozen=True):
-    """One ring.
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show market data, latencies and processes of a run folder. Exit code 0: everything is live."""
+    from .monitor import Monitor
 
-    Attributes:
-        state: "live", "closed" or "dead writer".
-        published: records since the segment was made.
-        rate_per_s: over the time since the last snapshot; None in the first one.
-        age_s: since the adapter published its last tick; None when it has published none. A stale mark is no tick.
-        gaps: ticks that the platform or its bridge is known to have dropped.
-    """
+    with explained():
+        folder = run_folder or load_config(config).run_path
+        monitor = Monitor(folder)
+        snapshot = monitor.snapshot()
+        if not snapshot.rings and not snapshot.processes:
+            typer.echo(f"no gateway in {folder}; start one with: nexus-gateway run", err=True)
+            raise typer.Exit(EXIT_NOT_RUNNING)
+        if as_json or not watch:
+            time.sleep(0.05)  # ticks/s needs two snapshots
+            snapshot = monitor.snapshot()
+    if as_json:
+        print_json({**msgspec.to_builtins(snapshot), "is_healthy": snapshot.is_healthy})
+    elif watch:
+        _watch(monitor)
+        return
+    else:
+        from rich.console import Console
 
-    name: str
-    platform: str
-    state: str
-    link_up: bool
-    published: int
-    rate_per_s: float | None
-    age_s: float | None
-    heartbeat_age_s: float
-    gaps: int
-    capacity: int
-    readers: list[ReaderStatus]
+        from .status_view import render_snapshot
 
-    @property
-    def hangs(self) -> bool:
-        """Whether its writer has been silent for too long."""
-        return abs(self.heartbeat_age_s) > HANGS_AFTER_S
-
-
-class LatencyStatus(msgspec.Struct, frozen=True):
-    """Percentiles of a histogram in microseconds; None when nothing was recorded."""
-
-    count: int
-    p50: float | None
-    p99: float | None
-    p999: float | None
-    max: float | None
+        Console().print(render_snapshot(snapshot))
+    if not snapshot.is_healthy:
+        raise typer.Exit(EXIT_NOT_RUNNING if snapshot.is_closed else EXIT_TROUBLE)
 
 
-class ProcessStatus(msgspec.Struct, frozen=True):
-    """One process with a counters page."""
+def _watch(monitor: Monitor) -> None:
+    from rich.live import Live
 
-    name: str
-    pid: int
-    state: str
-    starts: int
-    heartbeat_age_s: float
-    counters: dict[str, int]
-    latencies: dict[str, LatencyStatus]
+    from .status_view import render_snapshot
 
-    @property
-    def hangs(self) -> bool:
-        """Whether it has been silent for too long."""
-        return abs(self.heartbeat_age_s) > HANGS_AFTER_S
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """Everything, at `utc_ns`."""
-
-    run_folder: str
-    utc_ns: int
-    rings: list[RingStatus]
-    processes: list[ProcessStatus]
-
-    @property
-    def is_healthy(self) -> bool:
-        """All configured processes run, nothing hangs or died, all rings are live, all links up.
-
-        A process that has ended cleanly (a NEXUS, a `record`) is no fault; when it should run, its launcher knows.
-        """
-        processes = [process for process in self.processes if process.state != "closed"]
-        return (
-            bool(self.rings)
-            and all(ring.state == "live" and ring.link_up and not ring.hangs for ring in self.rings)
-            and all(process.state == "live" and not process.hangs for process in processes)
-            and all(
-                process.counters.get("children_running", 0) >= process.counters.get("children_configured", 0)
-                for process in processes
-            )
-        )
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether all that is described here has ended cleanly."""
-        states = [ring.state for ring in self.rings] + [process.state for process in self.processes]
-        return all(state == "closed" for state in states)
-
-
-@dataclass
-class _RingSample:
-    segment: Segment
-    published: int
-    at_s: float
-
-
-class Monitor:
-    """Takes snapshots of one run folder; keeps rings mapped between them so that rates can be told."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._rings: dict[str, _RingSample] = {}
-
-    def take(self) -> Snapshot:
-        """A snapshot now. Segments that are just being made are left out."""
-        pages = self._attach_pages()
-        rings = []
-        for name in run_folder.ring_names(self.folder):
-            try:
-                rings.append(self._describe_ring(name, pages.get(name)))
-            except SegmentError:
-                continue
-        processes = [_describe_process(name, page) for name, page in pages.items()]
-        return Snapshot(str(self.folder), time.time_ns(), rings, processes)
-
-    def _attach_pages(self) -> dict[str, CountersPage]:
-        pages = {}
-        for name in run_folder.process_names(self.folder):
-            try:
-                pages[name] = CountersPage.attach(self.folder, name)
-            except SegmentError:
-                continue
-        return pages
-
-    def _describe_ring(self, name: str, page: CountersPage | None) -> RingStatus:
-        earlier = self._rings.get(name)
-        if earlier is None or earlier.segment.is_replaced():
-            earlier = None
-            segment = Segment.attach(run_folder.ring_path(self.folder, name), layout.RING)
-        else:
-            segment = earlier.segment
-        published, now_s = segment.field("tail"), time.monotonic()
-        self._rings[name] = _RingSample(segment, published, now_s)
-        rate = None
-        if earlier is not None and now_s > earlier.at_s:
-            rate = (published - earlier.published) / (now_s - earlier.at_s)
-        counters = {} if page is None else page.values()
-        return RingStatus(
-            name,
-            Platform(segment.field("platform")).key,
-            segment.state().value,
-            counters.get("link_up", 0) == 1,
-            published,
-            rate,
-            _age_s(counters.get("last_publish_utc_ns", 0)),
-            segment.heartbeat_age_ns() / 1e9,
-            counters.get("ticks_dropped_at_source", 0),
-            segment.field("capacity"),
-            [_describe_reader(cursor, published) for cursor in run_folder.attach_cursors(self.folder, name)],
-        )
-
-
-def _age_s(utc_ns: int) -> float | None:
-    return (time.time_ns() - utc_ns) / 1e9 if utc_ns else None
-
-
-def _describe_reader(cursor: Segment, published: int) -> ReaderStatus:
-    return ReaderStatus(
-        cursor.text("reader"),
-        cursor.field("writer_pid"),
-        max(published + 1 - cursor.field("next_seq"), 0),
-        cursor.field("read"),
-        cursor.field("lost"),
-        cursor.field("torn"),
-    )
-
-
-def _describe_process(name: str, page: CountersPage) -> ProcessStatus:
-    segment = page.segment
-    return ProcessStatus(
-        name,
-        segment.field("writer_pid"),
-        page.state().value,
-        segment.field("incarnation"),
-        segment.heartbeat_age_ns() / 1e9,
-        page.values(),
-        {histogram: describe_latency(page, histogram) for histogram in page.histogram_names()},
-    )
-
-
-def describe_latency(page: CountersPage, histogram: str) -> LatencyStatus:
-    """Percentiles of a histogram that counts nanoseconds, in microseconds."""
-    snapshot = page.histogram(histogram)
-
-    def in_us(value_ns: float) -> float | None:
-        return None if np.isnan(value_ns) else round(value_ns / 1000, 3)
-
-    return LatencyStatus(
-        snapshot.count,
-        in_us(snapshot.percentile(50)),
-        in_us(snapshot.percentile(99)),
-        in_us(snapshot.percentile(99.9)),
-        in_us(float(snapshot.maximum)) if snapshot.count else None,
-    )
+    with Live(refresh_per_second=4) as live:
+        try:
+            while True:
+                live.update(render_snapshot(monitor.snapshot()))
+                time.sleep(0.25)
+        except KeyboardInterrupt:
+            pass

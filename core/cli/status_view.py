@@ -1,4 +1,4 @@
-"""Snapshots as tables for people."""
+"""Snapshots as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .status import LatencyStatus, ProcessStatus, RingStatus, Snapshot
+from .monitor import LatencyStatus, ProcessStatus, RingStatus, Snapshot
 
 
 def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:
-    """Platforms, latencies and processes, one below the other: six platforms fit a terminal of 80 x 24.
+    """Tables of platforms, latencies and processes; with six platforms they fit a terminal of 80 x 24.
 
-    A platform's process has a line of its own only when there is something wrong with it or it was restarted.
+    A platform's process has a line of its own only when it is not live, is unresponsive or was restarted.
     """
     parts: list[RenderableType] = []
     if title:
@@ -31,14 +31,14 @@ def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:
     shown = [
         process
         for process in snapshot.processes
-        if process.name not in rings or process.state != "live" or process.hangs or process.starts > 1
+        if process.name not in rings or process.state != "live" or process.unresponsive or process.starts > 1
     ]
     parts.append(_render_processes(shown))
     return Group(*parts)
 
 
 def _make_table(title: str, left: tuple[str, ...], headings: tuple[str, ...]) -> Table:
-    """An empty table with few lines; columns named in `left` are words, the others numbers."""
+    """An empty table without a frame; columns named in `left` hold text, the others numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     for heading in headings:
         table.add_column(heading, justify="left" if heading in left else "right")
@@ -46,13 +46,13 @@ def _make_table(title: str, left: tuple[str, ...], headings: tuple[str, ...]) ->
 
 
 def _render_rings(rings: list[RingStatus]) -> Table:
-    headings = ("platform", "link", "ticks", "ticks/s", "age", "gaps", "readers", "laps lost")
+    headings = ("platform", "link", "ticks", "ticks/s", "age", "gaps", "readers", "lost")
     table = _make_table("market data", ("platform", "link", "readers"), headings)
     for ring in rings:
         readers = ", ".join(f"{reader.name} -{reader.lag}" for reader in ring.readers) or "none"
         table.add_row(
             ring.name,
-            _link_word(ring),
+            _link_text(ring),
             f"{ring.published:,}",
             "" if ring.rate_per_s is None else f"{ring.rate_per_s:,.0f}",
             _age_text(ring.age_s),
@@ -63,32 +63,32 @@ def _render_rings(rings: list[RingStatus]) -> Table:
     return table
 
 
-def _link_word(ring: RingStatus) -> Text:
-    """A word as well as a colour: not everybody sees the colour."""
+def _link_text(ring: RingStatus) -> Text:
+    """The link's state. Text as well as colour: logs and some eyes have no colours."""
     if ring.state != "live":
         return Text(ring.state, style="red")
-    if ring.hangs:
-        return Text("hangs", style="red")
+    if ring.unresponsive:
+        return Text("unresponsive", style="red")
     return Text("up", style="green") if ring.link_up else Text("down", style="yellow")
 
 
 def _render_latencies(rows: list[tuple[str, LatencyStatus]]) -> Table:
-    table = _make_table("latency, us", ("what",), ("what", "count", "p50", "p99", "p99.9", "max"))
-    for what, latency in rows:
+    table = _make_table("latency, us", ("path",), ("path", "count", "p50", "p99", "p99.9", "max"))
+    for path, latency in rows:
         figures = (latency.p50, latency.p99, latency.p999, latency.max)
-        table.add_row(what, f"{latency.count:,}", *("" if figure is None else f"{figure:,.1f}" for figure in figures))
+        table.add_row(path, f"{latency.count:,}", *("" if figure is None else f"{figure:,.1f}" for figure in figures))
     return table
 
 
 def _render_processes(processes: list[ProcessStatus]) -> Table:
-    table = _make_table("processes", ("process", "state"), ("process", "pid", "state", "starts", "last beat"))
+    table = _make_table("processes", ("process", "state"), ("process", "pid", "state", "starts", "heartbeat"))
     for process in processes:
-        word = "hangs" if process.state == "live" and process.hangs else process.state
-        style = {"live": "green", "closed": ""}.get(word, "red")
+        state = "unresponsive" if process.state == "live" and process.unresponsive else process.state
+        style = {"live": "green", "closed": ""}.get(state, "red")
         table.add_row(
             process.name,
             str(process.pid),
-            Text(word, style=style),
+            Text(state, style=style),
             str(process.starts),
             _age_text(process.heartbeat_age_s),
         )

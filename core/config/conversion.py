@@ -1,4 +1,4 @@
-"""Plain mappings -> typed, frozen settings, with every fault of a mapping named in one go."""
+"""Converts plain mappings to typed, frozen settings, and reports every fault of a mapping at once."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _UNIT_OF_SUFFIX: Final = {
 
 
 def convert_settings(struct_type: type[StructType], mapping: Mapping[str, Any], where: str) -> StructType:
-    """An adapter's own settings from the free `settings` mapping of platform_configs.yaml.
+    """Convert an adapter's `settings` mapping of platform_configs.yaml to its own struct.
 
     The struct may hold numbers, text, bool, Decimal, Literal, other structs, and lists, tuples and dicts of these;
-    ranges are given with `msgspec.Meta`. What concerns several keys is checked in its `__post_init__`, which raises
+    ranges are given with `msgspec.Meta`. Rules about several keys are checked in its `__post_init__`, which raises
     ValueError with a text that begins with the key's name. Unknown keys are always refused.
 
     Args:
-        where: opens each message, such as "platform_configs.yaml: nt8.settings".
+        where: begins each message, such as "platform_configs.yaml: nt8.settings".
 
     Raises:
-        ConfigError: one line for each fault: key path, value, limit, cure. Nothing was made then.
+        ConfigError: one line per fault: key path, value, limit, cure.
     """
     converter = Converter(lambda path: f"{where}: {show_path(path)}" if path else where)
     settings = converter.convert_struct(mapping, struct_type, ())
@@ -53,21 +53,21 @@ class Converter:
     """Collects the problems of one or more conversions.
 
     Attributes:
-        problems: one text a fault, so far.
+        problems: one text per fault, so far.
     """
 
     def __init__(self, place: Callable[[KeyPath], str]) -> None:
-        """`place` names the file, line and key of a path, for the start of a message."""
+        """`place(path)` returns file, line and key of a path, for the start of a message."""
         self.problems: list[str] = []
         self._place = place
 
     def raise_problems(self) -> None:
-        """Raises ConfigError with all problems, one a line, when there are any."""
+        """Raise ConfigError with all problems, one per line, if there are any."""
         if self.problems:
             raise ConfigError("\n".join(self.problems))
 
     def convert_struct(self, value: Any, struct_type: type[Struct], path: KeyPath) -> Struct | None:
-        """The struct, or None when a problem was noted."""
+        """The struct; None when a problem was added."""
         if not isinstance(value, Mapping):
             self._refuse(path, value, "must be a mapping", "write `key: value` lines")
             return None
@@ -97,7 +97,7 @@ class Converter:
             return None
 
     def convert(self, value: Any, wanted: Any, path: KeyPath, default: Any = None) -> Any:
-        """The value as type `wanted`; None, and a problem noted, when it is not one."""
+        """The value as type `wanted`; None when it cannot be converted, and a problem is added."""
         while get_origin(wanted) is Annotated and not _is_scalar(wanted):
             wanted = get_args(wanted)[0]
         kind = inspect.type_info(wanted)
@@ -126,7 +126,7 @@ class Converter:
             if not inexact and _is_finite(converted):
                 return converted
         except msgspec.ValidationError:
-            pass  # our own words below: they name the limit as people write it, and the cure
+            pass  # the message below is better: it has the limit as written in YAML, and the cure
         self._refuse(path, value, f"must be {describe(kind)}", _cure(kind, value, path, default))
         return None
 
@@ -141,7 +141,7 @@ class Converter:
 
 
 def describe(kind: inspect.Type) -> str:
-    """What a type allows, in the words of somebody who writes YAML."""
+    """Describe the values that a type allows, as text for a user who writes YAML."""
     match kind:
         case inspect.IntType() | inspect.FloatType():
             noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
@@ -178,7 +178,7 @@ def describe(kind: inspect.Type) -> str:
 
 
 def show_value(value: Any) -> str:
-    """A value as YAML would write it, cut when long."""
+    """A value as YAML text, cut off after 60 characters."""
     text = msgspec.json.encode(value).decode() if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -1,4 +1,4 @@
-"""The limits of the embedded default: those of config/risk_limits.yaml, whose comments explain them."""
+"""The limits of the embedded default. They equal config/risk_limits.yaml, whose comments explain them."""
 
 from __future__ import annotations
 

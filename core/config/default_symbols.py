@@ -1,7 +1,7 @@
-"""The symbols of the embedded default: universal name -> tick size in quote units, and which platform feeds which.
+"""The symbols of the embedded default: universal name -> tick size in quote units, and the symbols of each platform.
 
-Tick sizes are those of the exchanges' contract specifications; for CFD and FX names, which each broker defines, the
-commonest ones.
+Tick sizes are from the exchanges' contract specifications. CFD and FX names have the most common ones, since each
+broker defines its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DEFAULT_PLATFORM_SYMBOLS: Final[dict[str, tuple[str, ...]]] = {
     "quantower": (*_CME_INDEX, *_CME_ENERGY_METALS),
 }
 
-# As in config/symbol_mappings.json: a CFD in place of the future, with its own point value and lot.
+# As in config/symbol_mappings.json: a CFD traded in place of the future, with its own point value and lot.
 DEFAULT_STAND_INS: Final[dict[str, dict[str, str]]] = {
     "mt5": {
         "ES": "US500", "MES": "US500", "NQ": "NAS100", "MNQ": "NAS100", "YM": "US30", "MYM": "US30",

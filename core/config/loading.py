@@ -1,4 +1,4 @@
-"""Reading the configuration folder: all or nothing, every fault at once."""
+"""Loads the configuration folder: all or nothing, with every fault reported at once."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SYMBOLS_FILE: Final = "symbol_mappings.json"
 
 
 def load_config(folder: Path | None = None) -> GatewayConfig:
-    """The checked configuration. Any process; it only reads.
+    """Load and check the configuration. Any process; it only reads.
 
     Args:
-        folder: holds gateway_config.yaml and platform_configs.yaml, and maybe risk_limits.yaml and
-            symbol_mappings.json; None = the embedded default. When one of the files is missing, its part of the
-            default holds. A key that a file leaves out has its default, except in risk_limits.yaml, which must be
-            complete; a platform that platform_configs.yaml leaves out does not run.
+        folder: has gateway_config.yaml or platform_configs.yaml or both, and optionally risk_limits.yaml and
+            symbol_mappings.json; None = the embedded default. For a missing file its part of the default is used.
+            A missing key has its default, except in risk_limits.yaml, which must be complete. A platform that is
+            missing in platform_configs.yaml does not run.
 
     Raises:
-        ConfigError: one line for each fault: file and line, key path, value, limit, cure. Nothing was applied.
+        ConfigError: one line per fault: file and line, key path, value, limit, cure. Nothing has been applied.
     """
     if folder is None:
         return GatewayConfig()
@@ -80,7 +80,7 @@ def _read_limits(path: Path, problems: list[str]) -> Limits:
     if not path.exists():
         return default
     try:
-        # First: a limit that stands there twice would be the second one, in silence.
+        # First, because it refuses a key given twice: `read_limits` would silently take the second one.
         read_yaml(path)
         return read_limits(path)
     except ConfigError as error:
@@ -92,7 +92,7 @@ def _read_stand_ins(path: Path, problems: list[str]) -> dict[str, dict[str, str]
     default = GatewayConfig().stand_ins
     if not path.exists():
         return default
-    # Here, because most processes read no such file, and instruments bring holiday calendars with them.
+    # Imported here: it loads holiday calendars, which most processes do not need.
     from ..instruments.symbol_mapping import read_mapping
 
     try:
@@ -124,7 +124,7 @@ def _convert_gateway(file: YamlFile, problems: list[str]) -> GatewayFile | None:
 
 
 def _convert_platforms(file: YamlFile, known: set[str] | None, problems: list[str]) -> dict[str, PlatformConfig]:
-    """`known`: the configured symbols, None when their file is faulty: then nothing is said about unknown ones."""
+    """`known`: the configured symbols; None when their file is faulty, then unknown ones are not reported."""
     converter = _converter(file)
     platforms = {}
     for key, value in file.content.items():

@@ -1,4 +1,4 @@
-"""When futures roll, and what becomes of what is open then."""
+"""Settings of contract rolls: when futures roll, and the policy for open positions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from msgspec import Meta, Struct
 class RolloverConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rolls of all futures in `symbols`; docs/instruments.md.
 
-    `enabled` False: the contract of each symbol stays as it was. `policy`: what becomes of our legs on the old one:
-    hold = they stay, and can be closed until it expires; close = they are closed as soon as the market is open after
-    the switch; roll = they are closed, and the same lots are opened in the new contract. `before_end_s`: with close
-    and roll, contracts that would be left when they are dead (WDO, DOL) are left so long before their last session
-    ends. `warm_s`: how long before the switch the next contract is subscribed on every platform; six days, for what is
-    subscribed while its market is shut has no quote, and no roll is decided without one. `fence_after_s`: how long a
-    platform that is not ready holds back the others once the old contract's last session has begun. `dates`: contract
-    -> its roll date, such as {NQH27: "2027-03-12"}. `switch_at`: contract -> the exact moment, with a time zone; it
-    wins over `dates`.
+    `enabled` False: the contract of each symbol stays as it is. `policy`: for our legs in the old contract: hold = they
+    stay, and can be closed until it expires; close = they are closed when the market opens after the switch; roll =
+    they are closed, and the same lots are opened in the new contract. `before_end_s`: with close and roll, contracts
+    that have no market after their roll (WDO, DOL) are switched this long before their last session ends. `warm_s`:
+    the next contract is subscribed on every platform this long before the switch. Six days, because a contract that is
+    subscribed while its market is closed has no quote, and no roll is decided without one. `fence_after_s`: how long a
+    platform that is not ready delays the others once the old contract's last session has begun. `dates`: contract ->
+    its roll date, such as {NQH27: "2027-03-12"}. `switch_at`: contract -> the exact time, with a time zone; it
+    overrides `dates`.
     """
 
     enabled: bool = True
@@ -48,15 +48,15 @@ class RolloverConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def before_end(self) -> timedelta:
-        """How long before the end of its last session a contract is left that has no market afterwards."""
+        """How long before the end of its last session a contract is switched that has no market afterwards."""
         return timedelta(0) if self.policy == "hold" else timedelta(seconds=self.before_end_s)
 
     @property
     def roll_dates(self) -> dict[str, date]:
-        """`dates`, read."""
+        """`dates`, parsed."""
         return {contract: date.fromisoformat(text) for contract, text in self.dates.items()}
 
     @property
     def switch_times(self) -> dict[str, datetime]:
-        """`switch_at`, read."""
+        """`switch_at`, parsed."""
         return {contract: datetime.fromisoformat(text) for contract, text in self.switch_at.items()}

@@ -1,6 +1,6 @@
-"""The configuration's types, ranges and defaults. A key's unit is the end of its name; each default stands here only.
+"""The configuration's types, ranges and defaults. Key names end with their unit; each default is defined here only.
 
-With no file at all these defaults run: six simulated platforms on one machine.
+Without any file these defaults run: six simulated platforms on one machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ CoreList: TypeAlias = tuple[Annotated[int, Meta(ge=0, le=4095)], ...]
 IdleName: TypeAlias = Literal["busy_spin", "yield", "backoff"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
-_ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+ENTRY_PATTERN: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""An adapter's class or a process's function, as "module:name"."""
 
 
 def _folder_or(folder: str | None, default: Path) -> Path:
@@ -44,7 +45,7 @@ def _folder_or(folder: str | None, default: Path) -> Path:
 
 
 def _check_folder(key: str, folder: str | None) -> None:
-    # Never relative: what a trading process reads and writes must not depend on where it was started.
+    # Never relative: else the files of a trading process depend on the folder from which it was started.
     if folder is not None and not Path(folder).expanduser().is_absolute():
         raise ValueError(f"{key} was {folder!r}, must be an absolute path or begin with ~; write null for the default")
 
@@ -54,9 +55,7 @@ def _first_repeated(names: tuple[str, ...]) -> str | None:
 
 
 class SymbolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A universal symbol. `contract`: empty = spot, CFD, or not known yet. `tick_size`: exact, in quote units; None =
-    unknown.
-    """
+    """A universal symbol. `contract`: empty = spot, CFD or not known yet. `tick_size`: quote units; None = unknown."""
 
     name: str
     contract: str = ""
@@ -75,9 +74,9 @@ class SymbolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Supervision of the child processes.
 
-    `heartbeat_timeout_s`: a running process that gives no sign of life for this long is killed and restarted; too low
-    and a busy machine kills healthy feeds. `start_timeout_s`: the same from its start to its first sign of life, since
-    the very first start compiles kernels. `max_restarts` within `restart_window_s`, then the process stays down.
+    `heartbeat_timeout_s`: a running process without a heartbeat for this long is killed and restarted; when too low, a
+    busy machine kills healthy feeds. `start_timeout_s`: the same from its start to its first heartbeat, longer because
+    the very first start compiles kernels. After `max_restarts` within `restart_window_s` the process stays down.
     `stop_grace_s`: from the request to stop until the kill.
     """
 
@@ -98,9 +97,9 @@ class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The recorder. `folder` None = `recordings` in the user's local data folder. A file ends at whichever of
-    `rotate_bytes` and `rotate_s` comes first. `flush_ms`: after it at the latest a tick is handed to the operating
-    system, so that no end of a process can lose it; what a power failure loses is the system's to say.
+    """The recorder. `folder` None = `recordings` in the user's local data folder. A file ends at `rotate_bytes` or
+    `rotate_s`, whichever comes first. `flush_ms`: a tick is handed to the operating system within this time, and then
+    survives the end of the process (a power failure can still lose it).
     """
 
     enabled: bool = False
@@ -114,13 +113,13 @@ class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def path(self) -> Path:
-        """Where recordings go."""
+        """The folder of the recordings."""
         return _folder_or(self.folder, host.local_data_folder() / "recordings")
 
 
 class CurveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Files of CURVE keys, as `nexus-gateway keys` makes them. The gateway needs the first two; a process that connects
-    needs its own `secret_key_file` and `server_key_file`, the gateway's public one.
+    """Files of CURVE keys, as created by `nexus-gateway keys`. The gateway needs the first two; a process that connects
+    needs its own `secret_key_file`, and the gateway's public key as `server_key_file`.
     """
 
     secret_key_file: str
@@ -135,14 +134,14 @@ class CurveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The gateway process, which trades.
 
-    `host` other than loopback needs `curve`. A port of 0 = the socket file in the run folder only. `mute_after_ms`: a
-    link that is silent so long is cut. `queue_messages`: bound of each peer's queue; a full one cuts the link.
+    `host` other than loopback needs `curve`. Port 0 = the socket file in the run folder only. `mute_after_ms`: a link
+    that is unresponsive for this long is cut. `queue_messages`: limit of each peer's queue; a full one cuts the link.
     `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
-    for each run folder. `durability` process: a power cut may lose the last orders. The `_ms` of orders are those of
-    `EngineSettings`. `usd_rates`: USD for one unit of a currency, used when no other rate is fresh. `rates_file`: daily
-    reference rates (see docs/instruments.md), used when no live rate is fresh and its row is at most `rates_file_age_h`
-    old. `instruments_file`,
-    `hours_file`: your own instruments and trading hours, see docs/instruments.md.
+    for each run folder. `durability` process: a power cut may lose the last orders. `send_within_ms`, `ack_ms`,
+    `settle_ms`, `proof_ms`: see `EngineSettings`. `usd_rates`: USD for one unit of a currency, used when no other rate
+    is fresh. `rates_file`: daily reference rates, used when no live rate is fresh and the newest row is at most
+    `rates_file_age_h` old. `instruments_file`, `hours_file`: your own instruments and trading hours. The three files
+    are described in docs/instruments.md.
     """
 
     enabled: bool = True
@@ -170,17 +169,17 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def instruments_path(self) -> Path | None:
-        """The user's own instruments; None = the shipped ones alone."""
+        """The user's own instruments; None = only the shipped ones."""
         return None if self.instruments_file is None else Path(self.instruments_file).expanduser()
 
     @property
     def rates_path(self) -> Path | None:
-        """The file of daily reference rates; None = there is none."""
+        """The file of daily reference rates; None = no file."""
         return None if self.rates_file is None else Path(self.rates_file).expanduser()
 
     @property
     def hours_path(self) -> Path | None:
-        """The user's own trading hours; None = the shipped ones alone."""
+        """The user's own trading hours; None = only the shipped ones."""
         return None if self.hours_file is None else Path(self.hours_file).expanduser()
 
     def __post_init__(self) -> None:
@@ -207,12 +206,12 @@ _ENTRIES_OF_0_1: Final = {
     "nexus_gateway.adapters.mt5_global:Mt5GlobalAdapter": "nexus_gateway.adapters.mt5:Mt5GlobalAdapter",
     "nexus_gateway.adapters.mt5_brazil:Mt5BrazilAdapter": "nexus_gateway.adapters.mt5:Mt5BrazilAdapter",
 }
-"""Names that release 0.1 had for adapters that have moved: configurations written for it stay valid."""
+"""Adapter names of release 0.1 -> their names now, so that configurations of 0.1 stay valid."""
 
 
 class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One platform. `adapter` and `symbols` have no default: a platform that somebody listed must not be simulated
-    by omission. `settings` belong to the adapter's class, which checks them with `convert_settings`.
+    """One platform. `adapter` and `symbols` have no default: else a listed platform would be simulated because a line
+    was forgotten. `settings` belong to the adapter's class, which checks them with `convert_settings`.
     """
 
     enabled: bool = True
@@ -223,7 +222,7 @@ class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         force_setattr(self, "adapter", _ENTRIES_OF_0_1.get(self.adapter, self.adapter))
-        if not _ENTRY.fullmatch(self.adapter):
+        if not ENTRY_PATTERN.fullmatch(self.adapter):
             raise ValueError(
                 f"adapter was {self.adapter!r}, must be 'module:Class'; for a simulation write {SIMULATOR}"
             )
@@ -233,12 +232,12 @@ class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What gateway_config.yaml may say.
+    """The content of gateway_config.yaml.
 
     `run_folder` None = `host.default_run_folder()`; `log_folder` None = `logs` in the user's local data folder.
     `ring_capacity`: slots of 64 bytes, a power of two; a reader that falls further behind loses ticks (counted).
-    `board_rows`: symbol ids below it have a row on each quote board. `idle`: what readers do while nothing comes.
-    `cores`: process name -> cores it may use; a process that is not named runs anywhere.
+    `board_rows`: symbol ids below it have a row on each quote board. `idle`: what readers do while no tick arrives.
+    `cores`: process name -> cores that it is pinned to; a process that is not named runs on any core.
     """
 
     run_folder: str | None = None
@@ -247,7 +246,7 @@ class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     symbols: tuple[SymbolConfig, ...] = tuple(
         SymbolConfig(name=name, tick_size=Decimal(tick_size)) for name, tick_size in DEFAULT_TICK_SIZES.items()
     )
-    # The ranges are TickWriter's; stated again here because that module needs numba and this one must not.
+    # The ranges are those of TickWriter, repeated because its module imports numba, which is slow to load.
     ring_capacity: Annotated[int, Meta(ge=8, le=1 << 28)] = 1 << 16
     board_rows: Annotated[int, Meta(ge=1, le=65_536)] = 4096
     idle: IdleName = "backoff"
@@ -280,9 +279,9 @@ def _simulate_platforms() -> dict[str, PlatformConfig]:
 
 
 class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration, checked. `platforms`: by platform key, in the order of starting. `limits`: those of
-    risk_limits.yaml. `stand_ins`: platform -> root -> the instrument that is traded there in its place, from
-    symbol_mappings.json. `symbols_file`: that file, None = the embedded one.
+    """The whole configuration, checked. `platforms`: by platform key, in the order of starting. `limits`: from
+    risk_limits.yaml. `stand_ins`: platform -> root -> the instrument that is traded there instead, from
+    symbol_mappings.json. `symbols_file`: that file; None = the embedded one.
     """
 
     platforms: dict[str, PlatformConfig] = field(default_factory=_simulate_platforms)
@@ -307,7 +306,7 @@ class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def journal_path(self) -> Path:
-        """The journal of this run folder's gateway. Never in the default run folder: that is memory on Linux."""
+        """The journal of this run folder's gateway. Not inside it: on Linux that is memory, and lost at a reboot."""
         run_path = self.run_path
         name = "orders"
         if run_path != host.default_run_folder():
@@ -315,14 +314,14 @@ class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_field
         return _folder_or(self.orders.journal, host.local_data_folder() / "journal" / f"{name}.sqlite")
 
     def cores_of(self, process: str) -> tuple[int, ...]:
-        """Cores that a process is pinned to; empty = anywhere."""
+        """Cores that a process is pinned to; empty = any core."""
         if process in self.platforms:
             return self.platforms[process].cores
         return self.cores.get(process, ())
 
     def rolling_roots(self, futures: Container[str]) -> list[str]:
-        """The symbols whose contract in front the gateway chooses. `futures`: the catalog's futures, by symbol."""
-        # A recording is of its own day: its contracts are those of then.
+        """The symbols whose front contract the gateway chooses. `futures`: symbols of the catalog's futures."""
+        # Replays keep the contracts that were current on the recorded day.
         replays = any(each.adapter.startswith(_REPLAY) for each in self.platforms.values())
         if replays or not self.rollover.enabled:
             return []

@@ -1,4 +1,4 @@
-"""The kill file as the gateway obeys it: a standing order, compared with where the ladder stands at each look."""
+"""The kill file as the gateway obeys it: compared with the engine's kill levels again and again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StandingKills:
 
     def lift(self) -> None:
         """Take back what was resumed: only after the commit, since had the journal not taken the resume, the next start
-        must still find the order to stop. One that was not accepted may still have let severed links come up again,
+        must still find the kill instruction. One that was not accepted may still have let severed links come up again,
         which is how they get reconciled.
         """
         for resume, accepted, at_ns in self._resumed:
@@ -68,7 +68,7 @@ class StandingKills:
 def _stands_at(state: EngineState, kill: KillEntry) -> bool:
     """Whether the ladder is there already: flattening once more would close what was opened by hand since.
 
-    Asked anew at each look: an account that connects only now is under the order as well.
+    Asked anew at each look: the kill instruction holds for an account that connects only now as well.
     """
     if _reaches(state.kill, state.kill_own_only, kill):
         return True

@@ -1,1 +1,1 @@
-"""The launcher: starts, pins, watches and restarts the processes; carries no data and no state that matters."""
+"""The launcher: starts, pins, watches and restarts the processes. No market data and no orders pass through it."""

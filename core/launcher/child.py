@@ -1,4 +1,4 @@
-"""One operating-system process of the launcher: started, heard, asked to stop, killed. No policy in here."""
+"""One child process of the launcher: start, heartbeat, stop, kill. The policy is in `supervision`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _STDERR: Final = 2
 
 
 class Child:
-    """The process of one spec, and its next one after a restart. Used by the launcher's thread."""
+    """The process of one spec; after a restart the new one. Used by the launcher's thread."""
 
     def __init__(self, spec: ProcessSpec, run_folder: Path, console_file: Path | None) -> None:
-        """`console_file`: takes what the process prints; None = this process's stderr."""
+        """`console_file`: receives what the process prints; None = this process's stderr."""
         self.spec = spec
         self._run_folder = run_folder
         self._console_file = console_file
@@ -33,10 +33,10 @@ class Child:
         self.identity: ProcessId | None = None
 
     def spawn(self) -> None:
-        """Start it. Raises OSError when the system cannot."""
+        """Start the process. Raises OSError when the system cannot."""
         interpreter, environment = host.own_interpreter()
         command = [
-            *(interpreter, "-P"),  # the folder it is started from must not shadow our modules or anybody's
+            *(interpreter, "-P"),  # else files in the current folder shadow modules of ours and of libraries
             *("-m", PROCESS_MODULE, self.spec.name, "--run-folder", str(self._run_folder)),
             *("--launcher", ProcessId.own().text),
         ]
@@ -52,7 +52,10 @@ class Child:
         self.identity = ProcessId(self._popen.pid, host.started_ms(self._popen.pid) or 0)
 
     def poll(self) -> int | None:
-        """Exit code when it has ended since `spawn`, told once; negative = ended by that signal. None = still there."""
+        """The exit code if the process has ended since `spawn`; negative = ended by that signal. Returned once.
+
+        None = it still runs, or there is none.
+        """
         if self._popen is None:
             return None
         code = self._popen.poll()
@@ -61,7 +64,7 @@ class Child:
         return code
 
     def wait(self, timeout_s: float) -> int | None:
-        """`poll`, waiting for the end for at most `timeout_s`."""
+        """As `poll`, but wait up to `timeout_s` for the end."""
         if self._popen is not None:
             try:
                 self._popen.wait(timeout_s)
@@ -70,9 +73,10 @@ class Child:
         return self.poll()
 
     def last_beat_ns(self) -> int | None:
-        """System-wide monotonic time of its last sign of life, None = none since it was started.
+        """System-wide monotonic time of the last heartbeat; None = none since the process was started.
 
-        Opening the page counts as none: only a second, later stamp shows that its loop turns.
+        The first stamp does not count: it is written when the page is created, and only a second, later one shows that
+        the loop runs.
         """
         page = self._attach_page()
         if page is None or self.identity is None or page.segment.field("writer_pid") != self.identity.pid:
@@ -83,12 +87,12 @@ class Child:
         return None if beat_ns == self._first_beat_ns else beat_ns
 
     def ask_to_stop(self) -> None:
-        """Request a clean end."""
+        """Request a clean end; does not wait."""
         if self._popen is not None and self._popen.poll() is None:
             host.ask_to_stop(self._popen.pid)
 
     def kill(self) -> None:
-        """End it, and all that it started, at once. The end is told by `poll`."""
+        """Kill the process and all that it started. `poll` then returns the exit code."""
         if self._popen is not None and self._popen.poll() is None:
             host.kill_tree(self._popen.pid)
 
@@ -103,7 +107,7 @@ class Child:
     @contextlib.contextmanager
     def _open_console(self) -> Iterator[IO[bytes] | int]:
         if self._console_file is None:
-            # Never stdout: with --json that carries one object and nothing else. A service may have neither.
+            # Never stdout: with --json that carries one object only. A service may have no stderr either.
             yield _STDERR if _is_open(_STDERR) else subprocess.DEVNULL
             return
         too_long = self._console_file.exists() and self._console_file.stat().st_size > _CONSOLE_KEEP_BYTES

@@ -1,4 +1,4 @@
-"""The configuration's symbols in the symbol directory, before any process starts that reads it."""
+"""Writes the configured symbols to the symbol directory, before any process starts that reads it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from ..instruments.catalog import load_catalog
 
 
 def enter_symbols(folder: Path, config: GatewayConfig) -> None:
-    """Make the directory say what the configuration says, also one that a reader kept in use from an earlier run.
+    """Add the configured symbols to the directory, and correct contracts in one that is left from an earlier run.
 
-    Contracts that roll are the gateway's to say, so none is in front until it has: its journal knows more than the
-    configuration and a directory of before, and an adapter that begins with an older contract presents months the other
-    way round.
+    A symbol that rolls gets no contract here: the gateway writes it, from its journal. The one in the configuration or
+    in an old directory may be last month's, and an adapter that starts with it would swap the front and the next month.
 
     Raises:
-        RunFolderError: a reader keeps a directory in use whose tick sizes are others.
+        RunFolderError: the directory is still in use by a reader, and a tick size in it differs from the configuration.
         ConfigError: the user's instruments file is wrong.
     """
     rolling = _rolling_roots(config)
@@ -29,7 +28,7 @@ def enter_symbols(folder: Path, config: GatewayConfig) -> None:
     directory = SymbolDirectory.attach(folder)
     for symbol, symbol_id in zip(wanted, ids, strict=True):
         entry = _whole_entry(folder, directory, symbol_id, symbol.name)
-        if repr(entry.tick_size) != repr(symbol.tick_size):  # as text, for unknown is NaN
+        if repr(entry.tick_size) != repr(symbol.tick_size):  # as text: unknown is NaN, which never equals NaN
             raise RunFolderError(
                 f"run folder {folder}: tick size of {symbol.name} was {entry.tick_size} there, is {symbol.tick_size} "
                 "in the configuration, and a reader still uses the folder; stop NEXUS and other readers, start again"
@@ -42,7 +41,7 @@ def enter_symbols(folder: Path, config: GatewayConfig) -> None:
 def _whole_entry(folder: Path, directory: SymbolDirectory, symbol_id: int, name: str) -> Symbol:
     try:
         return directory.entry(symbol_id)
-    except RuntimeError:  # its writer was killed in the middle, and a reader has kept the directory
+    except RuntimeError:  # its writer was killed in the middle of the entry
         return roll_symbol(folder, name, "", 0)
 
 

@@ -1,13 +1,12 @@
-"""The launcher: starts all processes, watches their signs of life, restarts, gives up, stops in order.
+"""The launcher: starts all processes, watches their heartbeats, restarts them, gives up, stops them in order.
 
-It holds no state that matters. When it is killed the children stop by themselves within a second, and the next
+It holds no state that would be missed. When it is killed, the children stop by themselves within a second, and the next
 launcher cleans up what is left.
 """
 
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,16 +17,17 @@ from typing import Final
 from ...shm import host
 from ...shm.counters import CountersPage
 from ...shm.durations import NS_PER_S
-from ...shm.run_folder import check_name, remove_stale_segments
-from ..config import LAUNCHER_NAME, RECORDER_NAME, GatewayConfig
-from ..errors import ConfigError, RunFolderError
+from ...shm.run_folder import remove_stale_segments
+from ..config import LAUNCHER_NAME, GatewayConfig
+from ..errors import RunFolderError
 from ..logs import Log, process_log
 from ..process import EXIT_FAILURE, LaunchFile, ProcessId, ProcessSpec
 from .child import Child
 from .configured_symbols import enter_symbols
+from .plan import check_specs
 from .run_ownership import RunOwnership
 from .supervision import DOWN, ChildState, Supervision, describe_exit
-from .topology import read_topology
+from .topology import check_pinning
 
 COUNTERS: Final = (
     "children_configured",
@@ -40,16 +40,15 @@ COUNTERS: Final = (
     "orphans_ended",
     "stale_segments_removed",
 )
-_ENTRY: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 STEP_S: Final = 0.2
 _STOP_POLL_S: Final = 0.05
 _KILL_PATIENCE_S: Final = 5.0
-_HURRY: Final = 2  # requests to stop
+_KILL_REQUESTS: Final = 2  # at the second request to stop, kill what still runs
 
 
 @dataclass(frozen=True)
 class ChildRow:
-    """One child as `describe` shows it. `pid` and `heartbeat_age_s` are None when there is none."""
+    """One child, as `describe` returns it. `pid`: None = no process. `heartbeat_age_s`: None = no heartbeat yet."""
 
     name: str
     pid: int | None
@@ -61,9 +60,9 @@ class ChildRow:
 
 
 class Launcher:
-    """Runs a list of processes in one run folder. Used by one thread; a context manager that starts and stops.
+    """Runs a list of processes in one run folder. Used by one thread; a context manager that starts and stops them.
 
-    Drive it with `step()` every `STEP_S` from a loop of your own, or let `run()` do that.
+    Call `run()`, or call `step()` every `STEP_S` from a loop of your own.
     """
 
     def __init__(
@@ -79,12 +78,12 @@ class Launcher:
         Args:
             specs: in the order of starting; stopped in reverse.
             console: whether children print to this process's stderr; else into `<log_folder>/<name>.console`.
-            before_release: called at the end of `stop`, when no child is left and the run folder is still ours.
+            before_release: called at the end of `stop`, when no child is left and the run folder is still locked.
 
         Raises:
-            ConfigError: a name is no file name, reserved or given twice, or an entry is not "module:function".
+            ConfigError: a name is not a file name, reserved or given twice, or an entry is not "module:function".
         """
-        _check_specs(specs)
+        check_specs(specs)
         self._config = config
         self._limits = config.launcher
         self._folder = config.run_path
@@ -95,27 +94,29 @@ class Launcher:
         self._supervisions = {spec.name: Supervision(config.launcher) for spec in specs}
         self._stop_requests = 0
         self._last_step_s = 0.0
-        self._children_noted = True
+        self._children_saved = True
         self._ownership: RunOwnership | None = None
         self._page: CountersPage | None = None
 
     def request_stop(self) -> None:
-        """Make `run` end; the second time, kill at once what has not stopped yet. Safe in a signal handler."""
+        """Make `run` end; a second call kills at once what has not stopped yet. Safe in a signal handler."""
         self._stop_requests += 1
 
     def start(self) -> None:
-        """Take the run folder, clean up what a dead launcher left, start all children.
+        """Lock the run folder, clean up what a dead launcher left, start all children.
 
         Raises:
-            RunFolderError: another launcher holds the folder, it is not this user's alone or full, or a reader keeps
-                symbols in use that mean something else now.
-            ConfigError: a process is pinned to cores that are not there.
+            RunFolderError: another launcher holds the folder, other users can read it, it is full, or a reader still
+                uses symbols whose tick sizes differ from the configuration.
+            ConfigError: a process is pinned to cores that this machine does not have.
         """
         pinned = {child.spec.name: child.spec.cores for child in self._children}
-        self._report_topology(pinned)
+        check_pinning(self._config, pinned, self._log)
         try:
+            # The lock comes first: everything below would damage a gateway that runs in this folder.
             self._ownership = RunOwnership(self._folder)
             orphans = self._ownership.end_orphans(self._limits.stop_grace_s, self._log)
+            # Only now: an orphan that still wrote to a segment would have kept it from being removed.
             stale = remove_stale_segments(self._folder)
             self._page = CountersPage.create(self._folder, LAUNCHER_NAME, COUNTERS)
             self._count("orphans_ended", orphans)
@@ -124,6 +125,7 @@ class Launcher:
             if not self._console:
                 self._config.log_path.mkdir(parents=True, exist_ok=True, mode=0o700)
             enter_symbols(self._folder, self._config)
+            # Before the first child: each reads its entry and arguments from this file.
             LaunchFile(
                 launcher=ProcessId.own(),
                 console=self._console,
@@ -143,28 +145,31 @@ class Launcher:
             raise
 
     def step(self) -> None:
-        """One look at every child: note ends, kill what hangs, start what is due. Does not wait."""
+        """Check every child once: record ends, kill what is unresponsive, start what is due. Does not wait."""
         now_s = time.monotonic()
+        # The machine slept, or this process was stopped: heartbeats are old without any child being at fault, and to
+        # kill all of them would interrupt every platform.
         own_pause = now_s - self._last_step_s > self._limits.heartbeat_timeout_s / 2
         self._last_step_s = now_s
         changed = False
         for child in self._children:
             supervision = self._supervisions[child.spec.name]
             if own_pause:
-                supervision.note_own_pause(now_s)
+                supervision.on_own_pause(now_s)
             if supervision.state is ChildState.WAITING:
                 if now_s >= supervision.due_s:
                     self._start(child, supervision, now_s)
                     changed = True
             elif supervision.state not in DOWN:
                 changed |= self._watch(child, supervision, now_s)
-        if changed or not self._children_noted:
-            self._note_children()
+        # The next launcher ends orphans by this file: a child that is not in it would trade on beside its successor.
+        if changed or not self._children_saved:
+            self._save_children()
         self._beat()
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Step until a stop signal (SIGTERM, Ctrl-C, Ctrl-Break) or `request_stop`, until `until()` is true, or until
-        no child is left; then stop. Main thread only, since it takes the signals over meanwhile.
+        no child is left; then stop. Main thread only: it handles the signals meanwhile.
         """
         restore = host.on_stop_request(self.request_stop)
         try:
@@ -172,6 +177,7 @@ class Launcher:
                 time.sleep(STEP_S)
                 self.step()
         finally:
+            # Signals stay with us until all have stopped: the second Ctrl-C must reach `request_stop` and not end us.
             self.stop()
             restore()
 
@@ -181,21 +187,22 @@ class Launcher:
         return any(supervision.state not in DOWN for supervision in self._supervisions.values())
 
     def stop(self) -> None:
-        """Stop all children in reverse order, each with its grace, then kill; give the run folder back.
+        """Stop all children in reverse order, each within its grace, else kill it; then release the run folder.
 
-        Platforms do not depend on each other and are asked together. Called a second time it does nothing.
+        Platforms do not depend on each other and are asked together. A second call does nothing.
         """
-        asked = False
+        platforms_asked = False
         for child in reversed(self._children):
             supervision = self._supervisions[child.spec.name]
             if supervision.state in DOWN:
                 continue
             is_platform = child.spec.name in self._config.platforms
-            if is_platform and not asked:
+            if is_platform and not platforms_asked:
+                # One after the other, six platforms with 5 s each would take half a minute to stop.
                 for platform in self._children:
                     if platform.spec.name in self._config.platforms:
                         platform.ask_to_stop()
-                asked = True
+                platforms_asked = True
             elif not is_platform:
                 child.ask_to_stop()
             self._wait_for_end(child, supervision)
@@ -213,7 +220,7 @@ class Launcher:
                 self._log.info("launcher has stopped")
 
     def describe(self) -> list[ChildRow]:
-        """The children as they are now, in the order of starting."""
+        """The current state of all children, in the order of starting."""
         rows = []
         for child in self._children:
             supervision = self._supervisions[child.spec.name]
@@ -241,12 +248,13 @@ class Launcher:
         self.stop()
 
     def _start(self, child: Child, supervision: Supervision, now_s: float) -> None:
-        supervision.note_start(now_s)
+        supervision.on_start(now_s)
         try:
             child.spawn()
         except OSError as error:
             self._log.error("process cannot be started", child=child.spec.name, reason=str(error))
-            self._note_exit(child, supervision, now_s, EXIT_FAILURE)
+            # Counts as an exit, so that it is tried again after a pause, within the budget of restarts.
+            self._handle_exit(child, supervision, now_s, EXIT_FAILURE)
             return
         self._count("starts")
         self._count("restarts", 1 if supervision.restarts else 0)
@@ -254,20 +262,20 @@ class Launcher:
         self._log.info("process started", child=child.spec.name, child_pid=pid, restarts=supervision.restarts)
 
     def _watch(self, child: Child, supervision: Supervision, now_s: float) -> bool:
-        """Whether the child has ended."""
+        """Check one child that was started. Returns whether it has ended."""
         code = child.poll()
         if code is not None:
-            self._note_exit(child, supervision, now_s, code)
+            self._handle_exit(child, supervision, now_s, code)
             return True
         beat_ns = child.last_beat_ns()
-        if supervision.judge(now_s, None if beat_ns is None else beat_ns / NS_PER_S):
-            self._log.error("process hangs, killing it", child=child.spec.name, reason=supervision.detail)
+        if supervision.check_heartbeat(now_s, None if beat_ns is None else beat_ns / NS_PER_S):
+            self._log.error("process is unresponsive, killing it", child=child.spec.name, reason=supervision.detail)
             self._count("hang_kills")
             child.kill()
         return False
 
-    def _note_exit(self, child: Child, supervision: Supervision, now_s: float, code: int) -> None:
-        supervision.note_exit(now_s, code, random.random())
+    def _handle_exit(self, child: Child, supervision: Supervision, now_s: float, code: int) -> None:
+        supervision.on_exit(now_s, code, random.random())
         name, reason = child.spec.name, supervision.detail
         if supervision.state is ChildState.FINISHED:
             self._log.info("process finished", child=name)
@@ -278,13 +286,17 @@ class Launcher:
             self._log.warning("process ended, will be restarted", child=name, reason=reason, pause_s=pause_s)
 
     def _wait_for_end(self, child: Child, supervision: Supervision) -> None:
-        """Of a child that was asked to stop; killed when its grace is over."""
+        """Wait for the end of a child that was asked to stop; kill it when its grace is over."""
         deadline_s = time.monotonic() + self._limits.stop_grace_s
         name, code, killed = child.spec.name, None, ""
         while child.identity is not None and code is None:
             code = child.wait(_STOP_POLL_S)
-            self._beat()
-            if code is None and not killed and (time.monotonic() >= deadline_s or self._stop_requests >= _HURRY):
+            self._beat()  # stopping takes seconds, and `status` would call the launcher unresponsive
+            if (
+                code is None
+                and not killed
+                and (time.monotonic() >= deadline_s or self._stop_requests >= _KILL_REQUESTS)
+            ):
                 killed = "did not stop when asked, killed"
                 self._log.warning("process does not stop, killing it", child=name)
                 self._count("stop_kills")
@@ -294,41 +306,19 @@ class Launcher:
                 self._log.error("process cannot be killed", child=name)
                 killed = "cannot be killed"
                 break
-        supervision.note_stop(killed or (describe_exit(code) if code else ""))
+        supervision.on_stop(killed or (describe_exit(code) if code else ""))
 
-    def _report_topology(self, pinned: dict[str, tuple[int, ...]]) -> None:
-        topology = read_topology()
-        missing = topology.find_missing(pinned)
-        if missing:
-            raise ConfigError(
-                "\n".join(
-                    f"cores of {name} was {list(cores)}, usable here are {list(topology.cores)}; correct `cores`"
-                    for name, cores in missing.items()
-                )
-            )
-        self._log.info("topology", machine=topology.describe(), pinning=topology.describe_pinning(pinned))
-        for name in self._config.cores.keys() - pinned.keys():
-            self._log.warning("cores are given to a process that is not started", child=name)
-        spinning = [name for name in pinned if self._idle_of(name) == "busy_spin"]
-        for warning in topology.warn(pinned, spinning):
-            self._log.warning("pinning costs latency", finding=warning)
-
-    def _idle_of(self, name: str) -> str:
-        # An adapter waits for its platform, not for a ring; the recorder naps.
-        naps = name in self._config.platforms or name == RECORDER_NAME
-        return "backoff" if naps else self._config.idle
-
-    def _note_children(self) -> None:
+    def _save_children(self) -> None:
         assert self._ownership is not None
         children = {child.spec.name: child.identity for child in self._children if child.identity is not None}
         try:
-            self._ownership.note_children(children)
-            self._children_noted = True
+            self._ownership.save_children(children)
+            self._children_saved = True
         except OSError as error:
-            # The note is for the next launcher's clean-up; all that trades now must not stop for it.
-            if self._children_noted:
-                self._log.error("children cannot be noted, trying again", reason=str(error))
-            self._children_noted = False
+            # The file is for the next launcher's clean-up: trading must not stop because a full disk refuses it.
+            if self._children_saved:
+                self._log.error("list of children cannot be saved, trying again", reason=str(error))
+            self._children_saved = False
 
     def _beat(self) -> None:
         if self._page is not None:
@@ -343,17 +333,3 @@ class Launcher:
 
     def _console_file(self, name: str) -> Path | None:
         return None if self._console else self._config.log_path / f"{name}.console"
-
-
-def _check_specs(specs: Sequence[ProcessSpec]) -> None:
-    seen = {LAUNCHER_NAME}
-    for spec in specs:
-        try:
-            check_name(spec.name)
-        except ValueError as error:
-            raise ConfigError(f"process {error}") from None
-        if spec.name in seen:
-            raise ConfigError(f"process name was {spec.name!r} twice, or is the launcher's own; choose another")
-        seen.add(spec.name)
-        if not _ENTRY.fullmatch(spec.entry):
-            raise ConfigError(f"entry of {spec.name} was {spec.entry!r}, must be 'module:function'")

@@ -1,4 +1,4 @@
-"""Which processes a configuration makes."""
+"""Makes the list of processes from a configuration, and the configurations of demo and replay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import Any, Final
 import msgspec
 
 from ...shm import host
-from ..config import GATEWAY_NAME, RECORDER_NAME, SIMULATOR, GatewayConfig, PlatformConfig
+from ...shm.run_folder import check_name
+from ..config import (
+    GATEWAY_NAME,
+    LAUNCHER_NAME,
+    RECORDER_NAME,
+    SIMULATOR,
+    GatewayConfig,
+    PlatformConfig,
+)
+from ..config.schema import ENTRY_PATTERN
+from ..errors import ConfigError
 from ..process import ProcessSpec, load_entry
 
 ADAPTER_ENTRY: Final = "nexus_gateway.adapters.runner:main"
@@ -26,10 +36,10 @@ _DEMO_SCENARIOS: Final = {"mt5_br": "reject", "quantower": "partial_then_cancel"
 
 
 def plan_processes(config: GatewayConfig, *, nexus: dict[str, Any] | None = None) -> list[ProcessSpec]:
-    """The processes in the order of starting; they are stopped in the opposite one, so that readers outlive writers.
+    """The processes in the order of starting. They are stopped in reverse, so that readers see the last ticks.
 
     Args:
-        nexus: arguments of NEXUS's example, which is started with the others then; None = NEXUS is the owner's affair.
+        nexus: arguments of the example of NEXUS, which is then started too; None = the user starts NEXUS himself.
     """
     specs = []
     if config.recorder.enabled:
@@ -51,12 +61,12 @@ def plan_processes(config: GatewayConfig, *, nexus: dict[str, Any] | None = None
 
 
 def configure_replay(config: GatewayConfig, paths: Sequence[Path], **options: Any) -> GatewayConfig:
-    """The configuration with one platform, "replay", that plays these recordings; `options`: see `plan_replay`.
+    """The configuration with one platform, "replay", that plays recordings. `options`: see `plan_replay`.
 
     Raises:
         DataFormatError, FileNotFoundError: a recording cannot be opened.
     """
-    # By name: core may not import adapters, and only this command needs them.
+    # By name: core must not import adapters.
     symbols, settings = load_entry(_REPLAY_PLANNER, "replay planner")(paths, **options)
     platform = PlatformConfig(
         adapter=REPLAY_ADAPTER, symbols=tuple(symbol.name for symbol in symbols), settings=settings
@@ -65,7 +75,7 @@ def configure_replay(config: GatewayConfig, paths: Sequence[Path], **options: An
 
 
 def simulate_platforms(config: GatewayConfig) -> GatewayConfig:
-    """The configuration with a simulation in place of every adapter: nothing real is touched."""
+    """The configuration with the simulator in place of every adapter: no real platform is used."""
     platforms = {
         name: msgspec.structs.replace(platform, adapter=SIMULATOR, settings={})
         for name, platform in config.platforms.items()
@@ -74,10 +84,10 @@ def simulate_platforms(config: GatewayConfig) -> GatewayConfig:
 
 
 def rehearse_signal(config: GatewayConfig) -> tuple[GatewayConfig, dict[str, Any]]:
-    """A simulation in which one signal goes to all platforms: one refuses it, one fills it in part.
+    """Prepare a simulation in which one signal goes to all platforms: one rejects it, one fills it partly.
 
     Returns:
-        The configuration, and the arguments of NEXUS's example (`nexus_link.demo_signal.DemoSignal`).
+        The configuration, and the arguments of the example of NEXUS (`nexus_link.example.demo_signal.DemoSignal`).
     """
     platforms = {}
     for name, platform in config.platforms.items():
@@ -86,7 +96,7 @@ def rehearse_signal(config: GatewayConfig) -> tuple[GatewayConfig, dict[str, Any
             paper["scenario"] = _DEMO_SCENARIOS[name]
         symbols = platform.symbols if DEMO_SYMBOL in platform.symbols else (*platform.symbols, DEMO_SYMBOL)
         platforms[name] = msgspec.structs.replace(platform, symbols=symbols, settings={"paper": paper})
-    # All platforms may trade at the last stage only; nothing but paper is at stake.
+    # The last stage is the only one that allows all platforms. Only the paper exchange trades here.
     limits = msgspec.structs.replace(config.limits, stage=max(config.limits.stages))
     signal = {
         "symbol": DEMO_SYMBOL,
@@ -97,8 +107,26 @@ def rehearse_signal(config: GatewayConfig) -> tuple[GatewayConfig, dict[str, Any
 
 
 def _keep_apart(config: GatewayConfig) -> GatewayConfig:
-    """A gateway that plays must touch neither the journal nor the ports of one that trades beside it."""
+    """Use a journal in the run folder, and no TCP ports.
+
+    Else a demo or replay would write to the journal, or take the ports, of a gateway that trades on the same machine.
+    """
     orders = msgspec.structs.replace(config.orders, journal=str(config.run_path.absolute() / "orders.sqlite"))
-    if not host.IS_WINDOWS:  # which has no socket files, so there the ports of the configuration stay
+    if not host.IS_WINDOWS:  # Windows has no socket files: there the configured ports stay
         orders = msgspec.structs.replace(orders, adapter_port=0, nexus_port=0)
     return msgspec.structs.replace(config, orders=orders)
+
+
+def check_specs(specs: Sequence[ProcessSpec]) -> None:
+    """Raise ConfigError when a name is no file name, reserved or given twice, or an entry is not "module:function"."""
+    seen = {LAUNCHER_NAME}
+    for spec in specs:
+        try:
+            check_name(spec.name)
+        except ValueError as error:
+            raise ConfigError(f"process {error}") from None
+        if spec.name in seen:
+            raise ConfigError(f"process name was {spec.name!r} twice, or is the launcher's own; choose another")
+        seen.add(spec.name)
+        if not ENTRY_PATTERN.fullmatch(spec.entry):
+            raise ConfigError(f"entry of {spec.name} was {spec.entry!r}, must be 'module:function'")

@@ -1,4 +1,4 @@
-"""Owning a run folder: one launcher at a time, and no process left over from a dead one."""
+"""The ownership of a run folder: one launcher at a time, and no processes left over from a dead one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .child import PROCESS_MODULE
 
 LOCK_FILE: Final = "launcher.lock"
 STATE_FILE: Final = "launch-state.json"
-_LOCK_PATIENCE_S: Final = 1.0  # a launcher that was just killed holds its lock for some more milliseconds
+_LOCK_PATIENCE_S: Final = 1.0  # the lock of a launcher that was just killed is released some milliseconds later
 
 
 class LaunchState(Struct, frozen=True, kw_only=True):
-    """What `launch-state.json` holds: who is to be cleaned up when this launcher dies."""
+    """The content of `launch-state.json`: the processes that the next launcher must end when this one dies."""
 
     launcher: ProcessId
     children: dict[str, ProcessId]
 
 
 class RunOwnership:
-    """The lock of a run folder, held by a launcher. The system drops it with its holder, kill -9 included."""
+    """The lock of a run folder, held by a launcher. The system releases it when the launcher ends, kill -9 included."""
 
     def __init__(self, run_folder: Path) -> None:
-        """Take it; the folder is created when missing.
+        """Take the lock; the folder is created when missing.
 
         Raises:
-            RunFolderError: another launcher holds it, or the folder is not this user's alone.
+            RunFolderError: another launcher holds it, or other users can read the folder.
         """
         self._folder = run_folder
         try:
@@ -58,22 +58,26 @@ class RunOwnership:
             os.write(descriptor, b"%d\n" % os.getpid())
         except OSError as error:
             os.close(descriptor)
-            raise RunFolderError(f"run folder {run_folder} takes no more: {error.strerror}; free some space") from error
+            raise RunFolderError(f"run folder {run_folder} is full: {error.strerror}; free some space") from error
         self._descriptor = descriptor
 
-    def note_children(self, children: Mapping[str, ProcessId]) -> None:
-        """Write down who runs, after every start and end of a child."""
+    def save_children(self, children: Mapping[str, ProcessId]) -> None:
+        """Write the running children to `launch-state.json`; call it after every start and end of a child."""
         state = LaunchState(launcher=ProcessId.own(), children=dict(children))
         host.replace_private(self._folder / STATE_FILE, msgspec.json.encode(state))
 
     def end_orphans(self, grace_s: float, log: Log) -> int:
-        """End what a dead launcher left running: asked first, killed after `grace_s`. Returns how many there were."""
+        """End the processes that a dead launcher left running: request a stop, kill after `grace_s`.
+
+        Returns:
+            How many there were.
+        """
         try:
             state = msgspec.json.decode((self._folder / STATE_FILE).read_bytes(), type=LaunchState)
         except FileNotFoundError:
             return 0
         except (OSError, msgspec.DecodeError) as error:
-            log.warning("launch state of the last launcher is not readable", reason=str(error))
+            log.warning("launch state of the last launcher cannot be read", reason=str(error))
             return 0
         orphans = [
             psutil.Process(child.pid) for child in state.children.values() if child.is_alive() and _is_child(child.pid)
@@ -81,21 +85,22 @@ class RunOwnership:
         for orphan in orphans:
             log.warning("ending an orphan of a dead launcher", orphan_pid=orphan.pid, launcher_pid=state.launcher.pid)
             host.ask_to_stop(orphan.pid)
-        _, stubborn = psutil.wait_procs(orphans, timeout=grace_s)
-        for orphan in stubborn:
+        _, running = psutil.wait_procs(orphans, timeout=grace_s)
+        for orphan in running:
             host.kill_tree(orphan.pid)
-        psutil.wait_procs(stubborn, timeout=grace_s)
+        psutil.wait_procs(running, timeout=grace_s)
         return len(orphans)
 
     def release(self) -> None:
-        """Give the folder back after a clean stop. The lock's file stays: removing it would let two hold it."""
+        """Release the folder after a clean stop. The lock file stays: removed, two launchers could hold the folder."""
         (self._folder / STATE_FILE).unlink(missing_ok=True)
         (self._folder / LAUNCH_FILE).unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
 def _is_child(pid: int) -> bool:
-    # A second proof before anything is killed: start times are only as fine as the system's clock tick.
+    # A second check before anything is killed: start times have the resolution of the system's clock tick, so another
+    # process could have the same pid and start time.
     try:
         return PROCESS_MODULE in psutil.Process(pid).cmdline()
     except psutil.Error:

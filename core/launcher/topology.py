@@ -1,6 +1,6 @@
-"""Cores and the caches they share: who is pinned where, and which of that will hurt.
+"""Cores and the caches that they share: which process is pinned where, and which pinning costs latency.
 
-Two processes that hand ticks to each other want cores under one last-level cache; two that spin must not share a core.
+Processes that exchange ticks belong on cores with a common last-level cache; two that spin must not share a core.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from ...shm import host
+from ..config import RECORDER_NAME, GatewayConfig
+from ..errors import ConfigError
+from ..logs import Log
 
 _SYS_CPU: Final = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True)
 class Cache:
-    """One cache. `kind` as Linux names it: Data, Instruction, Unified. `cores`: those that share it, sorted."""
+    """One cache. `kind`: Data, Instruction or Unified, as Linux names them. `cores`: those that share it, sorted."""
 
     level: int
     kind: str
@@ -27,11 +30,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class Topology:
-    """What this process may run on. `caches` and `siblings` are empty where the system does not tell.
+    """The cores that this process may use. `caches` and `siblings` are empty where the system does not list them.
 
     Attributes:
         cores: usable by this process, sorted.
-        siblings: groups of cores that are threads of one physical core; only groups of two and more.
+        siblings: groups of two or more cores that are hardware threads of one physical core.
     """
 
     cores: tuple[int, ...]
@@ -39,7 +42,7 @@ class Topology:
     siblings: tuple[tuple[int, ...], ...] = ()
 
     def describe(self) -> list[str]:
-        """The machine, one line a fact."""
+        """The machine as text, one fact per line."""
         lines = [f"cores: {show_cores(self.cores)}"]
         lines += [f"threads of one core: {show_cores(group)}" for group in self.siblings]
         lines += [
@@ -50,19 +53,19 @@ class Topology:
         return lines
 
     def describe_pinning(self, pinned: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """Who is pinned where, one line a process."""
+        """The pinning as text, one line per process."""
         return [f"{name}: {'cores ' + show_cores(cores) if cores else 'any core'}" for name, cores in pinned.items()]
 
     def find_missing(self, pinned: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """Processes that are pinned to cores which this process may not use, with these cores."""
+        """Process -> the cores among its pinned ones that this process may not use; only where there are any."""
         missing = {name: tuple(core for core in cores if core not in self.cores) for name, cores in pinned.items()}
         return {name: cores for name, cores in missing.items() if cores}
 
     def warn(self, pinned: Mapping[str, tuple[int, ...]], spinning: Collection[str] = ()) -> list[str]:
-        """What about a pinning will cost latency, one line a finding.
+        """Find what in a pinning costs latency, one line per finding.
 
         Args:
-            spinning: processes that wait with `busy_spin`, so that each takes a whole core.
+            spinning: processes that wait with `busy_spin`: each takes a whole core.
         """
         warnings = []
         alone: dict[int, list[str]] = {}
@@ -103,7 +106,7 @@ class Topology:
 
 
 def read_topology(sys_cpu: Path = _SYS_CPU) -> Topology:
-    """The machine as the system describes it. Only Linux tells about caches and threads; elsewhere they stay empty."""
+    """Read the machine's cores, caches and hardware threads. The last two are empty on systems other than Linux."""
     cores = host.available_cores()
     caches: dict[tuple[int, str, tuple[int, ...]], Cache] = {}
     siblings = set()
@@ -119,8 +122,33 @@ def read_topology(sys_cpu: Path = _SYS_CPU) -> Topology:
     return Topology(cores, tuple(caches[key] for key in sorted(caches)), tuple(sorted(siblings)))
 
 
+def check_pinning(config: GatewayConfig, pinned: Mapping[str, tuple[int, ...]], log: Log) -> None:
+    """Log the machine, the pinning of the processes, and what about it will cost latency.
+
+    Raises:
+        ConfigError: a process is pinned to cores that this machine does not have or this process may not use.
+    """
+    topology = read_topology()
+    missing = topology.find_missing(pinned)
+    if missing:
+        raise ConfigError(
+            "\n".join(
+                f"cores of {name} was {list(cores)}, usable here are {list(topology.cores)}; correct `cores`"
+                for name, cores in missing.items()
+            )
+        )
+    log.info("topology", machine=topology.describe(), pinning=topology.describe_pinning(pinned))
+    for name in config.cores.keys() - pinned.keys():
+        log.warning("cores are given to a process that is not started", child=name)
+    # An adapter waits for its platform and the recorder sleeps between polls: only readers of rings spin.
+    never_spin = {*config.platforms, RECORDER_NAME}
+    spinning = [name for name in pinned if config.idle == "busy_spin" and name not in never_spin]
+    for warning in topology.warn(pinned, spinning):
+        log.warning("pinning costs latency", finding=warning)
+
+
 def parse_cores(text: str) -> tuple[int, ...]:
-    """Core numbers of a Linux list such as "0-3,8"."""
+    """Parse a Linux list of cores such as "0-3,8"."""
     cores: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")

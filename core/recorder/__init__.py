@@ -1,1 +1,1 @@
-"""The recorder: every tick of all rings to files, as a process of its own."""
+"""The recorder: a process that writes every tick of all rings to files."""

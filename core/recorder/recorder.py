@@ -1,7 +1,7 @@
-"""The recorder: every tick of every ring of a run folder, on disk as it was.
+"""The recorder: writes every tick of every ring of a run folder to disk, unchanged.
 
-It is only one more reader, so it can neither slow nor harm a writer. When the disk takes no more it stops reading and
-writing altogether, says so with an alarm, and tries again; see `docs/recorder.md`.
+It is one more reader, so it can neither slow nor damage a writer. When the disk is full it stops reading and writing,
+raises an alarm, and tries again every few seconds; see `docs/recorder.md`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ COUNTERS: Final = (
     "disk_full_stops",
     "sync_errors",
 )
-"""Counters page. `ticks_recorded + ticks_lost` is what was published into the rings' present segments, as far as seen.
-`unknown_losses`: how often a ring had been made anew unseen. `disk_full_alarm`: 1 while recording is stopped."""
+"""Counters page. `ticks_recorded + ticks_lost` = ticks published into the rings' current segments, as far as read.
+`unknown_losses`: how often a ring was re-created while no recorder ran, so that the number of lost ticks is not known.
+`disk_full_alarm`: 1 while recording is stopped."""
 
 LOCK_FILE: Final = "recorder.lock"
 DEFAULT_KEEP_FREE_BYTES: Final = 256 << 20
@@ -50,7 +51,7 @@ _NAP_S: Final = 0.03
 
 
 class Recorder:
-    """Records a run folder into a recording folder. One process, one thread; nobody else may write that folder."""
+    """Records a run folder into a recording folder, which no other process may write. Used by one thread."""
 
     def __init__(
         self,
@@ -66,11 +67,12 @@ class Recorder:
     ) -> None:
         """
         Args:
-            page: made with `COUNTERS`.
-            keep_free_bytes: recording stops when the disk has less: the order journal usually shares it.
+            page: created with `COUNTERS`.
+            keep_free_bytes: recording stops when the disk has less free space. The order journal usually shares the
+                disk, and a gateway that cannot write its journal stops trading.
 
         Raises:
-            RunFolderError: another recorder writes `folder`, or it is not usable.
+            RunFolderError: another recorder writes to `folder`, or it cannot be used.
         """
         self._run_folder = run_folder_path
         self._folder = folder
@@ -101,24 +103,25 @@ class Recorder:
 
     @property
     def stopped(self) -> bool:
-        """Whether recording is stopped because the disk takes no more."""
+        """Whether recording is stopped because the disk is full."""
         return self._alarm.value == 1
 
     def step(self) -> bool:
         """One turn: look for new rings, drain all rings, write what is due. Never waits for a ring.
 
         Returns:
-            Whether the next turn should come at once; else sleep some 30 ms.
+            Whether to call it again at once; else sleep about 30 ms.
         """
         now_s = time.monotonic()
         if self.stopped:
             if now_s < self._retry_at_s:
                 return False
-            self._try_again()
+            self._resume_recording()
             return False
         busy = False
         try:
-            # A new ring shows in the folder's own time at once: at full speed it can come round within a second.
+            # A new ring changes the folder's modification time. Waiting for the next poll would lose ticks: at full
+            # speed a ring is lapped within a second.
             changed_ns = os.stat(self._run_folder).st_mtime_ns
             if changed_ns != self._polled_ns or now_s >= self._next_poll_s:
                 self._polled_ns = changed_ns
@@ -129,11 +132,11 @@ class Recorder:
                 if stream.is_due(now_s):
                     stream.write()
         except OSError as error:
-            self._stop(error)
+            self._stop_recording(error)
         return busy
 
     def close(self) -> None:
-        """Record what is waiting, end all files, wait until they are durable. The folder is free for another then."""
+        """Record what is waiting, close all files, wait until they are durable, and release the folder."""
         for stream in self._streams.values():
             try:
                 if self.stopped:
@@ -141,7 +144,7 @@ class Recorder:
                 else:
                     stream.close()
             except OSError as error:
-                self._stop(error)
+                self._stop_recording(error)
         self._streams.clear()
         self._syncer.shutdown(wait=True)
         if self._lock is not None:
@@ -150,7 +153,8 @@ class Recorder:
 
     def _poll(self, now_s: float) -> None:
         self._check_space()
-        # Before the rings: a ring made anew may use ids of a directory made anew.
+        # Before the rings: a re-created ring may use ids of a re-created directory, and its ticks would be recorded
+        # under the old names.
         self._symbols.look_for_directory()
         for ring in run_folder.ring_names(self._run_folder):
             if ring not in self._streams:
@@ -159,16 +163,16 @@ class Recorder:
             stream.end_aged_file(now_s)
             try:
                 if stream.follow_ring():
-                    self._log.info("ring was made anew and read to its end", ring=ring)
+                    self._log.info("ring was re-created; the old one is recorded to its end", ring=ring)
             except SegmentError:
-                pass  # its writer is still making it
+                pass  # its writer is still creating it
         self._page.counter("rings").set(len(self._streams))
 
     def _attach(self, ring: str) -> None:
         folder = self._folder / ring
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            last = self._mend(ring, folder)
+            last = self._repair(ring, folder)
             stream = RingStream(
                 self._run_folder,
                 ring,
@@ -181,7 +185,7 @@ class Recorder:
             )
         except (SegmentError, RecordingError, ValueError) as error:
             if isinstance(error, SegmentError) and error.state is SegmentState.NOT_READY:
-                self._polled_ns = 0  # its writer is making it: look again in the next turn, not in a second
+                self._polled_ns = 0  # its writer is creating it: try in the next turn, not in a second
             elif self._refused.get(ring) != str(error):
                 self._refused[ring] = str(error)
                 self._log.warning("ring cannot be recorded now", ring=ring, reason=str(error))
@@ -191,42 +195,42 @@ class Recorder:
         if stream.follows is Follows.NEW_RING_END_UNSEEN:
             self._page.counter("unknown_losses").add()
 
-    def _mend(self, ring: str, folder: Path) -> LastFile | None:
+    def _repair(self, ring: str, folder: Path) -> LastFile | None:
         torn = mend(folder, trust_index_since_ns=int(psutil.boot_time() * 1e9))
         if torn:
             self._page.counter("torn_tails_cut").add(torn)
-            self._log.warning("torn end of a recording was cut", ring=ring, files=torn)
+            self._log.warning("incomplete end of a recording was cut off", ring=ring, files=torn)
         return find_last(folder)
 
     def _check_space(self) -> None:
         free_bytes = shutil.disk_usage(self._folder).free
         if free_bytes < self._keep_free_bytes:
-            raise OSError(f"{self._folder} has {free_bytes} bytes free, {self._keep_free_bytes} are kept for others")
+            raise OSError(f"{self._folder} has {free_bytes} bytes free, {self._keep_free_bytes} are reserved")
 
-    def _stop(self, error: OSError) -> None:
+    def _stop_recording(self, error: OSError) -> None:
         if not self.stopped:
             self._alarm.set(1)
             self._page.counter("disk_full_stops").add()
-            self._log.error("recording stopped, the disk takes no more", reason=str(error), retry_s=_RETRY_S)
+            self._log.error("recording stopped, the disk is full or failed", reason=str(error), retry_s=_RETRY_S)
         self._retry_at_s = time.monotonic() + _RETRY_S
         for stream in self._streams.values():
             stream.pause()
 
-    def _try_again(self) -> None:
+    def _resume_recording(self) -> None:
         lost_before = self._stream_counters.lost.value
         try:
             self._check_space()
             for stream in self._streams.values():
                 stream.resume()
         except OSError as error:
-            self._stop(error)
+            self._stop_recording(error)
             return
         self._alarm.set(0)
         self._next_poll_s = 0.0
-        self._log.info("recording goes on", ticks_lost_before=lost_before)
+        self._log.info("recording resumed", ticks_lost_before=lost_before)
 
     def _sync(self, descriptors: list[int]) -> None:
-        """Make files durable in another thread: on a slow disk it takes seconds, in which a ring would be lapped."""
+        """Make files durable in another thread: on a slow disk it takes seconds, in which rings would be lapped."""
         self._syncer.submit(self._sync_now, descriptors)
 
     def _sync_now(self, descriptors: list[int]) -> None:
@@ -241,7 +245,7 @@ class Recorder:
 
 
 def main(context: ProcessContext) -> int:
-    """Entry of the recorder's process."""
+    """Entry of the recorder's process; returns its exit code."""
     settings = context.config.recorder
     with Recorder(
         context.run_folder,
@@ -264,7 +268,7 @@ def _lock_folder(folder: Path) -> int | None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = host.open_private(folder / LOCK_FILE, create=True)
     except OSError as error:
-        raise RunFolderError(f"recording folder {folder} is not usable: {error}; name another one") from error
+        raise RunFolderError(f"recording folder {folder} cannot be used: {error}; name another one") from error
     if not host.try_lock(descriptor):
         os.close(descriptor)
         raise RunFolderError(f"recording folder {folder} is used by another recorder; stop it or name another folder")

@@ -1,4 +1,4 @@
-"""The recording of one ring: drain into own memory, write to rotated files, count what is missing."""
+"""The recording of one ring: drain it into a buffer, write rotated files, count what was lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ BUFFER_TICKS: Final = 1 << 14
 
 @dataclass(frozen=True)
 class Rotation:
-    """When a file ends, whichever comes first; and how long ticks may wait for company before they are written."""
+    """When a file ends: at `rotate_bytes` or `rotate_s`, whichever comes first. `flush_ms`: how long ticks may stay in
+    the buffer before they are written.
+    """
 
     rotate_bytes: int
     rotate_s: float
@@ -37,7 +39,7 @@ class Rotation:
 
 
 class StreamCounters:
-    """The counters that all streams of a recorder share."""
+    """Counters shared by all streams of a recorder."""
 
     def __init__(self, page: CountersPage) -> None:
         self.recorded: Counter = page.counter("ticks_recorded")
@@ -47,7 +49,7 @@ class StreamCounters:
 
 
 class RingStream:
-    """One ring's stream of files. Used by the recorder's one thread."""
+    """The files of one ring. Used by the recorder's thread."""
 
     def __init__(
         self,
@@ -62,11 +64,11 @@ class RingStream:
     ) -> None:
         """
         Args:
-            last: where the recording of this ring ended before; None = it has none.
-            sync: takes over duplicated descriptors, makes their files durable and closes them.
+            last: end of the earlier recording of this ring; None = there is none.
+            sync: called with duplicated file descriptors; makes their files durable and closes the descriptors.
 
         Raises:
-            SegmentError, ValueError: the ring cannot be read (now).
+            SegmentError, ValueError: the ring cannot be read, or not yet.
         """
         self.ring = ring
         self._run_folder = run_folder
@@ -76,8 +78,8 @@ class RingStream:
         self._counters = counters
         self._sync = sync
         self._buffer = np.zeros(BUFFER_TICKS, TICK_DTYPE)
-        self._begin = self._end = 0  # what is drained and not yet written
-        self._oldest_s = 0.0  # when the first of it was drained
+        self._begin = self._end = 0  # part of the buffer that is drained and not yet written
+        self._oldest_s = 0.0  # when the oldest tick of it was drained
         self._writer: RecordingFileWriter | None = None
         self._writer_since_s = 0.0
         self._directory_number = self._symbols_revision = 0
@@ -90,7 +92,7 @@ class RingStream:
             self._follows = Follows.NOTHING
         elif same_ring:
             self._follows = Follows.SAME_RING
-            # With these, recorded + lost is what was published, also over a restart.
+            # Restored from disk, so that recorded + lost equals published across a restart of the recorder too.
             counters.recorded.add(last.records_of_ring)
             counters.lost.add(last.last_seq - last.records_of_ring)
         else:
@@ -98,21 +100,21 @@ class RingStream:
 
     @property
     def follows(self) -> Follows:
-        """How the next record follows the last one on disk."""
+        """How the next record relates to the last one on disk."""
         return self._follows
 
     @property
     def last_seq(self) -> int:
-        """Number of the last record on disk, 0 = none of this ring's."""
+        """Sequence number of the last record on disk; 0 = none of this ring."""
         return self._last_seq
 
     @property
     def many_ticks(self) -> int:
-        """A `drain` of this many or more should be followed by another one without a nap."""
+        """After a `drain` of this many ticks, drain again without sleeping: the ring could be lapped meanwhile."""
         return min(self._reader.capacity // 16, BUFFER_TICKS // 2)
 
     def drain(self, now_s: float) -> int:
-        """Copy waiting records into the own buffer; `now_s` is `time.monotonic`. Returns how many; never waits."""
+        """Copy waiting records into the buffer; never waits. `now_s`: `time.monotonic()`. Returns how many."""
         if self._end == BUFFER_TICKS or self._reader.ready() == 0:
             return 0
         if self._begin == self._end:
@@ -123,7 +125,7 @@ class RingStream:
         return drained
 
     def is_due(self, now_s: float) -> bool:
-        """Whether the buffer should be written now."""
+        """Whether the buffer is full, or its oldest tick has waited for `flush_ms`."""
         waiting = self._end - self._begin
         return self._end == BUFFER_TICKS or (waiting > 0 and now_s - self._oldest_s >= self._rotation.flush_ms / 1000)
 
@@ -131,7 +133,7 @@ class RingStream:
         """Write the whole buffer to files.
 
         Raises:
-            OSError: the disk takes no more. What was not written stays in the buffer.
+            OSError: the disk is full or failed. What was not written stays in the buffer.
         """
         while self._begin < self._end:
             writer = self._writer_with_room()
@@ -140,29 +142,31 @@ class RingStream:
             try:
                 writer.append(self._buffer[self._begin : min(self._end, self._begin + room)])
             finally:
-                self._account(writer.records - before)
+                # Also after an error in the middle: what is on disk must not be written a second time.
+                self._count_written(writer.records - before)
         self._begin = self._end = 0
 
     def end_aged_file(self, now_s: float) -> None:
-        """End the file when its time is over, also when no tick comes to do it."""
+        """End the file when it is older than `rotate_s`, also when no tick arrives."""
         if self._writer is not None and now_s - self._writer_since_s >= self._rotation.rotate_s:
             self.end_file()
 
     def follow_ring(self) -> bool:
-        """When the ring's writer has made a new segment: read the old one to its end, go over to the new one.
+        """If the writer has created a new segment, record the old one to its end, then switch to the new one.
 
         Returns:
-            Whether it went over.
+            Whether it switched.
 
         Raises:
-            SegmentError: the new one is not ready yet.
-            OSError: the disk takes no more; call again later.
+            SegmentError: the new segment is not ready yet.
+            OSError: the disk is full or failed; call again later.
         """
         if not self._reader.is_replaced():
             return False
+        # Opened first: when the new segment is not ready this raises, and nothing has changed.
         successor = TickReader(self._run_folder, self.ring, start="first", after_lap="oldest", cursor=CURSOR)
         try:
-            # A writer makes a new segment only when the old one has no writer any more: its end is final.
+            # A new segment is created only when the old one has no writer any more, so nothing is added to the old one.
             while self.drain(time.monotonic()) or self._end > self._begin:
                 self.write()
         except OSError:
@@ -177,32 +181,33 @@ class RingStream:
         return True
 
     def pause(self) -> None:
-        """Stop consuming. The cursor is withdrawn: a replay at full speed would wait for it for ever."""
+        """Stop reading and remove the cursor: a replay at full speed would wait for it for ever."""
         self.end_file()
         self._reader.close()
 
     def resume(self) -> None:
-        """Go on where `pause` left; what the ring has overwritten meanwhile will count as lost.
+        """Continue after `pause`; what the ring has overwritten meanwhile counts as lost.
 
         Raises:
-            OSError: the disk takes no more.
+            OSError: the disk is full or failed.
         """
         try:
             self._reader = self._open_reader(self._reader.next_seq)
         except SegmentError:
-            pass  # made anew: `follow_ring` reads what the old one still has
+            pass  # re-created meanwhile: `follow_ring` records the rest of the old one
         self.write()
 
     def end_file(self) -> None:
-        """Close the current file, if any; it becomes durable in the background."""
+        """Close the current file, if any; another thread makes it durable."""
         if self._writer is not None:
             self._sync(self._writer.duplicate_descriptors())
             self._writer.close()
             self._writer = None
 
     def close(self) -> None:
-        """Record what is waiting now and end. Raises OSError when the disk takes no more; it is closed all the same."""
+        """Record what is waiting and close. Raises OSError when the disk is full or failed, and is closed then too."""
         try:
+            # At most one ring full: a writer that goes on publishing would keep us here for ever.
             for _ in range(self._reader.capacity // BUFFER_TICKS + 1):
                 self.drain(time.monotonic())
                 self.write()
@@ -211,7 +216,8 @@ class RingStream:
             self._reader.close()
 
     def _writer_with_room(self) -> RecordingFileWriter:
-        # Everything the directory knows now is stored before the records: their adapters added it before publishing.
+        # Symbols are stored before the records that use them. Adapters add a symbol before they publish its first tick,
+        # so the directory as it is now knows every id in the buffer.
         self._symbols.refresh()
         writer = self._writer
         if writer is not None and (
@@ -245,12 +251,13 @@ class RingStream:
         self._counters.files_opened.add()
         return self._writer
 
-    def _account(self, written: int) -> None:
+    def _count_written(self, written: int) -> None:
         if written == 0:
             return
         last_seq = int(self._buffer["seq"][self._begin + written - 1])
         self._counters.recorded.add(written)
         self._counters.bytes_written.add(written * TICK_BYTES)
+        # Sequence numbers have no gaps in the ring, so those missing between two records on disk are lost ticks.
         self._counters.lost.add(last_seq - self._last_seq - written)
         self._last_seq = last_seq
         self._follows = Follows.SAME_RING
@@ -260,5 +267,5 @@ class RingStream:
         reader = TickReader(self._run_folder, self.ring, start=next_seq, after_lap="oldest", cursor=CURSOR)
         if reader.created_ns != self._ring_created_ns:
             reader.close()
-            raise SegmentError(f"ring {self.ring!r} has just been made anew; try again", SegmentState.NOT_READY)
+            raise SegmentError(f"ring {self.ring!r} has just been re-created; try again", SegmentState.NOT_READY)
         return reader

@@ -1,4 +1,4 @@
-"""The inside of a supervised process: signs of life, reasons to stop, exit codes."""
+"""The inside of a supervised process: heartbeats, reasons to stop, exit codes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tests.support.launched import ROOT, count_turns, make_config, make_spec
 from tests.support.shm_processes import linux_only, wait_for
 
 
-def order(folder: Path, *specs: ProcessSpec, launcher: ProcessId | None = None) -> Path:
-    """A run folder with the launcher's order in it; this process plays the launcher."""
+def write_launch_file(folder: Path, *specs: ProcessSpec, launcher: ProcessId | None = None) -> Path:
+    """A run folder with a launch file of these processes; this process is their launcher."""
     config = make_config(folder)
     config.run_path.mkdir(mode=0o700)
     LaunchFile(
@@ -49,7 +49,7 @@ def order(folder: Path, *specs: ProcessSpec, launcher: ProcessId | None = None) 
 def run(
     name: str, run_folder: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None, *options: str
 ) -> tuple[int, str]:
-    """Exit code and what it printed; `meanwhile` sees it run."""
+    """Exit code and stderr; `meanwhile` is called while it runs."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "nexus_gateway.core.process", name, "--run-folder", str(run_folder), *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -79,7 +79,7 @@ def run(
     ],
 )
 def test_exit_codes(tmp_path: Path, spec: ProcessSpec, code: int, printed: str) -> None:
-    ended, text = run("x", order(tmp_path, spec))
+    ended, text = run("x", write_launch_file(tmp_path, spec))
     assert ended == code
     assert printed in text
 
@@ -99,7 +99,7 @@ def test_an_order_of_another_release_is_refused(tmp_path: Path) -> None:
 @linux_only
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stops_cleanly_when_asked(tmp_path: Path, number: int) -> None:
-    run_folder = order(tmp_path, make_spec("x"))
+    run_folder = write_launch_file(tmp_path, make_spec("x"))
 
     def ask(process: subprocess.Popen[str]) -> None:
         wait_for(lambda: count_turns(run_folder, "x") > 0, "first turn")
@@ -112,14 +112,14 @@ def test_stops_cleanly_when_asked(tmp_path: Path, number: int) -> None:
 def test_stops_when_its_launcher_is_not_the_one_that_started_it(tmp_path: Path) -> None:
     own = ProcessId.own()
     reused = msgspec.structs.replace(own, started_ms=own.started_ms - 60_000)
-    code, printed = run("x", order(tmp_path, make_spec("x"), launcher=reused))
+    code, printed = run("x", write_launch_file(tmp_path, make_spec("x"), launcher=reused))
     assert code == EXIT_CLEAN
     assert "launcher is gone, stopping" in printed
 
 
 def test_a_child_whose_order_is_a_successors_by_now_ends_at_once(tmp_path: Path) -> None:
     """Its launcher was killed while it started, and the next one has its own child of that name."""
-    run_folder = order(tmp_path, make_spec("x"))
+    run_folder = write_launch_file(tmp_path, make_spec("x"))
     code, printed = run("x", run_folder, None, "--launcher", "1:2")
     assert code == EXIT_CLEAN
     assert printed == f"x: launcher 1:2 is gone, {ProcessId.own().text} has its run folder\n"
@@ -130,7 +130,7 @@ def test_a_child_whose_order_is_a_successors_by_now_ends_at_once(tmp_path: Path)
 def test_on_windows_a_child_is_started_without_the_starter_of_a_virtual_environment(
     monkeypatch: pytest.MonkeyPatch, base: str | None
 ) -> None:
-    """Else the pid that the launcher knows is the starter's, and no sign of life would be its child's."""
+    """Else the launcher has the pid of the starter, and never finds a heartbeat of that pid."""
     starter = "C:\\venv\\Scripts\\python.exe"
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(sys, "executable", starter)

@@ -43,9 +43,9 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
         state.kill = KillLevel.NORMAL
     for name in names:
         state.kills[name] = KillRecord()
-    text = "" if not state.kill else f"the ladder for all platforms still stands at {state.kill.name.lower()}"
+    text = "" if not state.kill else f"the kill level for all platforms is still {state.kill.name.lower()}"
     if not asked and command.platform:
-        text = f"no account of {command.platform} has connected; only its order in the kill file is lifted"
+        text = f"no account of {command.platform} has connected; only its kill instruction in the kill file is removed"
     turn.alert(RejectCode.NONE, f"resumed by {command.by}: {command.reason}", command.platform)
     told = [f"{name}: " + ("normal" if name in names else "not linked and flat, stays as it is") for name in asked]
     _answer(turn, peer, command.request_id, RejectCode.NONE, text, told)

@@ -169,7 +169,7 @@ def _missing(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> s
     if working or working_rows:
         return f"{len(working) + len(working_rows)} orders still working"
     if everything and not record.own_only and route.external_orders:
-        return f"{len(route.external_orders)} orders of others still working"
+        return f"{len(route.external_orders)} external orders still working"
     if record.level >= KillLevel.FLATTEN:
         held = _held(turn, name, route, record)
         if held:

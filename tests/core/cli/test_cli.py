@@ -39,7 +39,7 @@ def small_config(folder: Path, run_folder: Path, ticks_per_s: float = 500.0) -> 
     folder.mkdir()
     (folder / "gateway_config.yaml").write_text(
         f"run_folder: {run_folder}\nlog_folder: {folder / 'logs'}\nring_capacity: 65536\n"
-        "orders: {adapter_port: 0, nexus_port: 0}\n"  # the ports may be somebody's
+        "orders: {adapter_port: 0, nexus_port: 0}\n"  # the default ports may be in use
         "symbols:\n  - {name: NQ, tick_size: '0.25'}\n  - {name: ES, tick_size: '0.25'}\n"
     )
     (folder / "platform_configs.yaml").write_text(
@@ -164,7 +164,7 @@ def test_run_status_record_and_the_example_together(tmp_path):
     finally:
         code, _, errors = stop_command(gateway)
     assert code == 0, errors
-    # The example and the recorder have closed as well: everything is told as closed, nothing as live.
+    # The example and the recorder have closed as well: everything is shown as closed, nothing as live.
     after = run_command(tmp_path, "status", "-c", config, "--json")
     assert after.returncode == 3
     assert run_command(tmp_path, "record", "-c", config, "--folder", tmp_path / "none").returncode == 3
@@ -327,12 +327,12 @@ def test_what_is_recorded_is_replayed_bit_for_bit(tmp_path, run_dir):
 @pytest.mark.parametrize(("fills", "code"), [(0, 1), (5, 0)])
 def test_a_demo_whose_signal_traded_nothing_is_no_success(tmp_path, fills, code):
     script = (
-        "import sys; from nexus_gateway.core import cli, demo\n"
+        "import sys; from nexus_gateway.core.cli import app, demo\n"
         "result = demo.DemoResult(platforms={}, symbols={}, ticks_published=0, ticks_read=0, ticks_lost=0,\n"
         f"    is_complete=True, tick_to_nexus_us={{}}, seconds=1.0, restarts=0, fills={fills})\n"
         "demo.run_demo = lambda *_, **__: result\n"
         f"sys.argv = ['nexus-gateway', 'demo', '--json', '--run-folder', {str(tmp_path / 'run')!r}]\n"
-        "cli.main()\n"
+        "app.main()\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True, timeout=60

@@ -1,4 +1,4 @@
-"""The commands about instruments: what a name means, contracts, the roll plan."""
+"""The commands `symbols`, `contracts` and `rollover`."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ rollover: {{policy: roll, before_end_s: 600, dates: {{NQZ30: "2030-12-10"}}}}
     dates = [{row["old"]: row["switch_at"] for row in rolls} for rolls in (own, shipped)]
     assert dates[0]["NQZ30"] == "2030-12-09T22:00:00+00:00"
     assert dates[1]["NQZ30"] == "2030-12-15T22:00:00+00:00"
-    # The dollar's contract ends: what is held is moved ten minutes before its own close, 18:00 in Sao Paulo.
+    # The dollar's contract ends: positions are rolled ten minutes before its own close, 18:00 in Sao Paulo.
     assert dates[0]["WDOZ30"] == "2030-11-29T20:50:00+00:00"
     assert dates[1]["WDOZ30"] == "2030-11-29T21:30:00+00:00"
     for command in (("rollover",), ("contracts", "NQ"), ("symbols", "NQ")):

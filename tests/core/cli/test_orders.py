@@ -34,7 +34,7 @@ class Answer:
 
 
 def run(floor: Floor, *words: str, stdin: str = "", meanwhile: Callable[[], object] | None = None) -> Answer:
-    """A command in a process of its own, while platforms and NEXUS go on; `meanwhile` once it has said something."""
+    """Run a command in its own process while platforms and NEXUS go on; `meanwhile`: after its first line on stderr."""
     command = [sys.executable, "-P", "-m", "nexus_gateway.core.cli", *words, "--config", str(floor.write_config())]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -83,15 +83,15 @@ def test_orders_and_positions(trading: Trading) -> None:
     (position,), (account,) = page["positions"], page["accounts"]
     assert (position["symbol"], position["quantity"]) == ("NQ", "1")
     assert (account["platform"], account["account"]) == ("nt8", "SIM1")
-    assert position["proof_age_s"] == account["proof_age_s"] >= 0
+    assert position["reconciled_age_s"] == account["reconciled_age_s"] >= 0
     shown = run(floor, "positions")
     assert shown.code == 0
-    assert "nt8, account SIM1: compared with it" in shown.out
+    assert "nt8, account SIM1: reconciled" in shown.out
 
 
 def test_nothing_there_and_nothing_known_are_told_apart() -> None:
     with open_floor(("nt8", "work")) as (floor, _, _):
-        assert "no positions\n  nt8, account SIM1: compared with it" in run(floor, "positions").out
+        assert "no positions\n  nt8, account SIM1: reconciled" in run(floor, "positions").out
     floor = Floor(("nt8",))
     try:
         floor.start()
@@ -99,13 +99,13 @@ def test_nothing_there_and_nothing_known_are_told_apart() -> None:
         assert "no positions are known: no such platform has ever linked" in run(floor, "positions").out
         platform = floor.platform("nt8")
         floor.until(lambda: platform.client.is_up)
-        platform.hung = True  # it is linked, and does not answer what it holds
+        platform.hung = True  # it is linked, and does not answer the request for a snapshot
         floor.until(lambda: floor.counters()["routes_up"] == 1)
         shown = run(floor, "positions")
-        assert shown.out == "no positions\n  nt8, account SIM1: NEVER compared with it\n"
+        assert shown.out == "no positions\n  nt8, account SIM1: NEVER reconciled\n"
         assert run(floor, "orders", "--json").json == {
             "orders": [],
-            "accounts": [{"platform": "nt8", "account": "SIM1", "proof_age_s": None}],
+            "accounts": [{"platform": "nt8", "account": "SIM1", "reconciled_age_s": None}],
         }
     finally:
         floor.close()
@@ -191,7 +191,7 @@ def test_a_kill_outwaits_a_gateway_that_hangs_and_is_restarted(trading: Trading)
     os.kill(hung.pid, signal.SIGSTOP)
 
     def restart() -> None:
-        """What the launcher does after some seconds without a sign of life."""
+        """As the launcher does after some seconds without a heartbeat."""
         hung.kill()
         hung.wait()
         floor.start()
@@ -214,8 +214,8 @@ def test_a_kill_that_nobody_can_verify_says_so() -> None:
         assert answer.json["platforms"] == {"nt8": "no account of it has connected yet"}
         assert [kill.level for kill in read_kill_file(kill_file_path(floor.folder))] == [KillLevel.FLATTEN]
         shown = run(floor, "kill", "--level", "flatten", "--timeout", "5")
-        assert "flatten: accepted, NOT verified: no proof within " in shown.out
-        assert " s from nt8; it goes on: repeat this command" in shown.out
+        assert "flatten: accepted, NOT verified: not confirmed within " in shown.out
+        assert " s by nt8; the gateway goes on: repeat this command" in shown.out
         assert "check your positions at the platforms themselves" in shown.out
     finally:
         floor.close()
@@ -243,7 +243,7 @@ def test_sever_lets_the_gateway_flatten_before_adapters_are_told_to_cut(trading:
 def test_what_is_severed_before_it_was_flat_is_not_verified(trading: Trading) -> None:
     floor, platform, nexus = trading
     open_position(floor, platform, nexus)
-    platform.mode = "reject"  # nobody can close anything
+    platform.mode = "reject"  # closing orders too
     answer = run(floor, "kill", "--level", "sever", "--timeout", "60", "--json")
     assert (answer.code, answer.json["verified"]) == (1, False), answer.out
     assert answer.json["platforms"]["nt8|SIM1"].startswith("sever ")

@@ -1,4 +1,4 @@
-"""The rollover section: its own dates are read exactly, and what would be passed over in silence is refused."""
+"""The rollover section: dates are parsed exactly, and entries that would have no effect are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`convert_settings`: what an adapter's own settings may look like, and how their faults are told."""
+"""`convert_settings`: types that an adapter's settings may have, and the messages for their faults."""
 
 from __future__ import annotations
 

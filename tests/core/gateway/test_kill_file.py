@@ -35,7 +35,7 @@ class Looking:
         add_kill(self.path, entry)
 
     def look(self) -> int:
-        """How many orders to stop the engine was given."""
+        """How many kill instructions the engine has received."""
         given = 0
         for kill in self.kills.due(lambda: self.desk.engine.state):
             self.desk.give(e.AdminAsked(request=kill))

@@ -1,4 +1,4 @@
-"""The launcher with real processes: what ends, what is restarted, what stays down, and in which order things stop."""
+"""The launcher with real processes: ends, restarts, processes that stay down, and the order of stopping."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_contract_in_front_is_left_to_the_gateway_whose_journal_knows_more(t
     folder = tmp_path / "run"
     with Launcher(config, []):
         directory = SymbolDirectory.attach(folder)
-        # A root that no catalog knows does not roll: what the configuration says is all there is.
+        # A root that is not in the catalog does not roll: its contract is the configured one.
         assert [entry.contract for entry in directory.entries()] == ["", "XXZ26"]
         roll_symbol(folder, "NQ", "NQH27", 0)
         reader = CountersPage.create(folder, "nexus", ("ticks_read",))  # keeps the directory in use
@@ -135,7 +135,7 @@ def test_hung_process_is_killed_and_restarted(tmp_path: Path, entry: str, limits
         hung = row(launcher, "hangs").pid
         child = step_until(launcher, "hangs", "running" if entry == "run_hang" else "starting", restarts=1)
         assert child.pid != hung
-        assert child.detail.startswith("no sign of life for")
+        assert child.detail.startswith("no heartbeat for")
         assert own_counters(tmp_path)["hang_kills"] == 1
         assert own_counters(tmp_path)["restarts"] == 1
 
@@ -282,9 +282,9 @@ def no_space() -> OSError:
 
 def test_a_full_run_folder_stops_nobody_who_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = [no_space(), no_space()]
-    genuine = RunOwnership.note_children
+    genuine = RunOwnership.save_children
 
-    def note(self: RunOwnership, children: dict[str, ProcessId]) -> None:
+    def save(self: RunOwnership, children: dict[str, ProcessId]) -> None:
         if refusals:
             raise refusals.pop()
         genuine(self, children)
@@ -292,7 +292,7 @@ def test_a_full_run_folder_stops_nobody_who_runs(tmp_path: Path, monkeypatch: py
     with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
         pid = step_until(launcher, "one", "running").pid
         assert pid is not None
-        monkeypatch.setattr(RunOwnership, "note_children", note)
+        monkeypatch.setattr(RunOwnership, "save_children", save)
         psutil.Process(pid).kill()
         successor = step_until(launcher, "one", "running", restarts=1).pid
         launcher.step()  # noted at last, for the next launcher

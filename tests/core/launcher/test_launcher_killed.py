@@ -1,4 +1,4 @@
-"""kill -9 of the launcher, alone and with its children: nobody goes on unsupervised, the next one starts cleanly."""
+"""kill -9 of the launcher, alone and with its children: no child runs unsupervised, the next one starts cleanly."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_unreadable_launch_state_does_not_stop_a_start(tmp_path: Path) -> None:
 
 
 def family_of(run_folder: Path) -> list[psutil.Process]:
-    """All processes that belong to that run folder, whoever started them."""
+    """All processes that belong to that run folder, also those of an earlier launcher."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -123,7 +123,7 @@ def test_launchers_killed_at_random_points_leave_no_second_child_of_a_name(tmp_p
         children = Path(f"/proc/{popen.pid}/task/{popen.pid}/children")
         if number % 3:
             wait_for(lambda: bool(children.read_text()), "its first child")  # noqa: B023
-        # At once, when nobody has written down yet who its children are; while they start; at any time.
+        # At once, before its list of children is saved; while they start; at any time.
         time.sleep((1.0, 0.0, 0.5)[number % 3] * chance.random())
         popen.kill()
         popen.wait()

@@ -19,48 +19,48 @@ LIMITS = LauncherConfig(
 
 def started(now_s: float = 0.0) -> Supervision:
     supervision = Supervision(LIMITS)
-    supervision.note_start(now_s)
+    supervision.on_start(now_s)
     return supervision
 
 
 def test_first_sign_of_life_ends_the_start_phase() -> None:
     supervision = started()
-    assert not supervision.judge(99, None)
+    assert not supervision.check_heartbeat(99, None)
     assert supervision.state is ChildState.STARTING
-    assert not supervision.judge(99.5, 99.4)
+    assert not supervision.check_heartbeat(99.5, 99.4)
     assert supervision.state is ChildState.RUNNING
 
 
 def test_silence_at_start_and_later_have_limits_of_their_own() -> None:
     supervision = started()
-    assert not supervision.judge(100, None)
-    assert supervision.judge(100.1, None)
-    assert supervision.detail == "no sign of life for 100.1 s, limit 100 s"
+    assert not supervision.check_heartbeat(100, None)
+    assert supervision.check_heartbeat(100.1, None)
+    assert supervision.detail == "no heartbeat for 100.1 s, limit 100 s"
     supervision = started()
-    assert not supervision.judge(15, 5)
-    assert supervision.judge(15.1, 5)
+    assert not supervision.check_heartbeat(15, 5)
+    assert supervision.check_heartbeat(15.1, 5)
     assert supervision.state is ChildState.KILLED
-    assert not supervision.judge(16, 5), "killed once"
+    assert not supervision.check_heartbeat(16, 5), "killed once"
 
 
 def test_silence_while_the_launcher_stood_still_proves_nothing() -> None:
     supervision = started()
-    supervision.judge(1, 1)
-    supervision.note_own_pause(3600)
-    assert not supervision.judge(3600, 1)
-    assert not supervision.judge(3610, 1)
-    assert supervision.judge(3610.1, 1)
+    supervision.check_heartbeat(1, 1)
+    supervision.on_own_pause(3600)
+    assert not supervision.check_heartbeat(3600, 1)
+    assert not supervision.check_heartbeat(3610, 1)
+    assert supervision.check_heartbeat(3610.1, 1)
 
 
 def test_pauses_double_up_to_the_limit_and_then_the_budget_is_used_up() -> None:
     supervision = started()
     pauses = []
     for now_s in (10.0, 20.0, 30.0):
-        supervision.note_exit(now_s, 1, luck=1.0)
+        supervision.on_exit(now_s, 1, jitter=1.0)
         pauses.append(supervision.due_s - now_s)
-        supervision.note_start(supervision.due_s)
+        supervision.on_start(supervision.due_s)
     assert pauses == [1, 2, 3]
-    supervision.note_exit(40, -9, luck=1.0)
+    supervision.on_exit(40, -9, jitter=1.0)
     assert supervision.state is ChildState.FAILED
     assert supervision.detail == "ended by signal 9; 3 restarts in 60 s used up"
 
@@ -68,23 +68,23 @@ def test_pauses_double_up_to_the_limit_and_then_the_budget_is_used_up() -> None:
 def test_budget_and_pause_recover_with_time() -> None:
     supervision = started()
     for now_s in (0.0, 100.0, 200.0, 300.0, 400.0):
-        supervision.note_exit(now_s, 1, luck=1.0)
+        supervision.on_exit(now_s, 1, jitter=1.0)
         assert supervision.due_s == now_s + 1
-        supervision.note_start(supervision.due_s)
+        supervision.on_start(supervision.due_s)
     assert supervision.restarts == 5
 
 
-@pytest.mark.parametrize(("luck", "pause_s"), [(0.0, 0.5), (0.5, 0.75), (1.0, 1.0)])
-def test_jitter_shortens_the_pause_by_half_at_most(luck: float, pause_s: float) -> None:
+@pytest.mark.parametrize(("jitter", "pause_s"), [(0.0, 0.5), (0.5, 0.75), (1.0, 1.0)])
+def test_jitter_shortens_the_pause_by_half_at_most(jitter: float, pause_s: float) -> None:
     supervision = started()
-    supervision.note_exit(10, 1, luck)
+    supervision.on_exit(10, 1, jitter)
     assert supervision.due_s == 10 + pause_s
 
 
 def test_without_a_budget_nothing_is_restarted() -> None:
     supervision = Supervision(msgspec.structs.replace(LIMITS, max_restarts=0))
-    supervision.note_start(0)
-    supervision.note_exit(1, 1, luck=0)
+    supervision.on_start(0)
+    supervision.on_exit(1, 1, jitter=0)
     assert (supervision.state, supervision.restarts) == (ChildState.FAILED, 0)
 
 
@@ -94,23 +94,23 @@ def test_without_a_budget_nothing_is_restarted() -> None:
 )
 def test_exit_codes(code: int, state: ChildState) -> None:
     supervision = started()
-    supervision.note_exit(1, code, luck=0)
+    supervision.on_exit(1, code, jitter=0)
     assert supervision.state is state
 
 
 @pytest.mark.parametrize("code", [0, 2])
 def test_a_killed_process_is_restarted_whatever_its_code(code: int) -> None:
     supervision = started()
-    supervision.judge(101, None)
-    supervision.note_exit(102, code, luck=0)
+    supervision.check_heartbeat(101, None)
+    supervision.on_exit(102, code, jitter=0)
     assert supervision.state is ChildState.WAITING
 
 
 def test_a_stop_keeps_an_earlier_verdict() -> None:
     supervision = started()
-    supervision.note_exit(1, 2, luck=0)
-    supervision.note_stop()
+    supervision.on_exit(1, 2, jitter=0)
+    supervision.on_stop()
     assert supervision.state is ChildState.FAILED
     supervision = started()
-    supervision.note_stop("killed")
+    supervision.on_stop("killed")
     assert (supervision.state, supervision.detail) == (ChildState.STOPPED, "killed")

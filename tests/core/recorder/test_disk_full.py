@@ -1,4 +1,4 @@
-"""A disk that takes no more: recording stops with an alarm, feeds go on, nothing goes uncounted, and it comes back."""
+"""A full disk: recording stops with an alarm, feeds go on, losses are counted, and recording resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorder in one process: what is published is on disk, and what is not is counted."""
+"""The recorder in one process: every published tick is on disk or counted as lost."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_restart_goes_on_after_the_last_record(run_dir, folder):
     assert [len(file) for file in ring.files] == [100, 150, 150]
     assert_numbered(recorded(open_recorded(folder), "sim"))
     assert ring.gaps() == []
-    assert page.values()["ticks_recorded"] == 400  # counts what is on disk, not only this life's
+    assert page.values()["ticks_recorded"] == 400  # counts all that is on disk, also from before the restart
 
 
 def test_restart_over_a_ring_made_anew_says_that_its_end_is_unknown(run_dir, folder):

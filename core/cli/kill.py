@@ -1,0 +1,245 @@
+"""The commands `kill` and `resume`: stop trading, with each platform's confirmation, and start it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from ...shm import host
+from ...shm.counters import CountersPage
+from ...shm.segment import SegmentError, SegmentState
+from ..config import GatewayConfig
+from ..errors import ConfigError, GatewayError, GatewaySilentError
+from ..kill_file import KillEntry, add_kill, kill_file_path
+from ..messages import AdminResult, Kill, KillLevel, Message, Resume
+from .command import (
+    EXIT_NOT_RUNNING,
+    EXIT_TROUBLE,
+    REQUEST,
+    ConfigFolder,
+    JsonFlag,
+    PlatformName,
+    RunFolder,
+    Timeout,
+    explained,
+    load,
+    load_or_exit,
+    open_link,
+    operator_name,
+    print_json,
+    send_command,
+)
+
+VERIFIED_SUFFIXES: Final = ("verified", "severed and flat")
+"""A platform's line ends with one of these when the kill level holds there; any other line says what is missing."""
+_LEVELS: Final = {level.name.lower().replace("_", "-"): level for level in KillLevel if level is not KillLevel.NORMAL}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put `kill` and `resume` on the command line."""
+    app.command()(kill)
+    app.command()(resume)
+
+
+def kill(
+    level: Annotated[str, typer.Option("--level", help=" -> ".join(_LEVELS))] = "flatten",
+    platform: PlatformName = "",
+    own_only: Annotated[
+        bool, typer.Option("--own-only", help="Leave external orders and positions alone (other programs', manual).")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="For the journal.")] = "none given",
+    timeout: Timeout = 30.0,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Stop trading. Without options: cancel all orders and close all positions on all platforms.
+
+    Writes a kill instruction to the run folder first; adapters obey it even when the gateway is down.
+    Then waits until each platform has confirmed the level. It stays in force until `resume`.
+    """
+    with explained():
+        if level not in _LEVELS:
+            raise ConfigError(f"level was {level!r}, must be one of {', '.join(_LEVELS)}; correct it")
+        chosen = load(config, run_folder, platform)
+        path = kill_file_path(chosen.run_path)
+        entry = KillEntry(
+            level=_LEVELS[level],
+            platform=platform,
+            own_only=own_only,
+            reason=reason,
+            by=operator_name(),
+            at_ns=time.time_ns(),
+        )
+        # Adapters cut their link at once when the file says sever, and then no closing order can reach a platform. So
+        # it says flatten until the gateway has flattened and cut the links itself, or its time is up.
+        _write_kill_file(path, msgspec.structs.replace(entry, level=min(entry.level, KillLevel.FLATTEN)))
+        try:
+            result = _ask_gateway(chosen, entry, timeout)
+        finally:
+            # Also after an error or Ctrl-C: the operator asked for sever, and without this it would stay at flatten.
+            if entry.level is KillLevel.SEVER:
+                _write_kill_file(path, entry)
+    result |= {"level": level, "platform": platform, "kill_file": str(path)}
+    result["adapters"] = _adapters(chosen, platform, result["platforms"])
+    if as_json:
+        print_json(result)
+    else:
+        _print_kill(result)
+    if not result["answered"]:
+        raise typer.Exit(EXIT_NOT_RUNNING)
+    if not result["verified"]:
+        raise typer.Exit(EXIT_TROUBLE)
+
+
+def _write_kill_file(path: Path, entry: KillEntry) -> None:
+    try:
+        host.make_private_folder(path.parent)
+        add_kill(path, entry)
+    except OSError as error:
+        # A warning and no error: a gateway that answers stops trading without the file too.
+        typer.echo(f"warning: {path} cannot be written: {error}", err=True)
+
+
+def _ask_gateway(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict[str, Any]:
+    """Send the kill to the gateway, again and again until it answers or the time is up.
+
+    The launcher restarts a gateway that hangs meanwhile, and the new one obeys.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    announced = False
+    while True:
+        result = _send_kill(config, entry, max(0.1, deadline_s - time.monotonic()))
+        left_s = deadline_s - time.monotonic()
+        # Without a token file no gateway has ever run here, so none will be restarted.
+        if not result.pop("is_silent") or left_s <= 0 or not config.token_path.exists():
+            return result
+        if not announced:
+            announced = True
+            typer.echo(
+                f"{result['text']}; {kill_file_path(config.run_path)} is in force: adapters obey it now; asking the "
+                f"gateway for {left_s:.0f} s more",
+                err=True,
+            )
+        time.sleep(min(0.2, left_s))
+
+
+def _send_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict[str, Any]:
+    """Send the kill once, over one link, and wait for the platforms.
+
+    Returns:
+        `verified`: at least one platform was asked, and each one's own line says that the level holds there.
+        `platforms`: the newest line of each. `is_silent`: the gateway did not answer, or not to the end, so it is worth
+        asking again.
+    """
+    began_s = time.monotonic()
+    asked: dict[str, str] = {}
+    confirmed: dict[str, str] = {}
+
+    def all_confirmed(received: list[Message]) -> bool:
+        for body in received:
+            if isinstance(body, AdminResult) and body.request_id == REQUEST:
+                into = confirmed if body.done else asked
+                into.update({line.partition(": ")[0]: line.partition(": ")[2] for line in body.lines})
+        return any(isinstance(body, AdminResult) for body in received) and asked.keys() <= confirmed.keys()
+
+    request = Kill(
+        request_id=REQUEST,
+        level=entry.level,
+        reason=entry.reason[:512],
+        by=entry.by,
+        platform=entry.platform,
+        own_only=entry.own_only,
+    )
+    answered, verified, is_silent, text = False, False, False, ""
+    try:
+        with open_link(config, timeout_s) as link:
+            try:
+                link.ask(request, all_confirmed, max(0.1, timeout_s - (time.monotonic() - began_s)))
+                # `all` of nothing is true: with no platform linked it would be called verified.
+                verified = bool(confirmed) and all(line.endswith(VERIFIED_SUFFIXES) for line in confirmed.values())
+                if not confirmed:
+                    text = "no platform has linked to the gateway, so none could confirm it"
+                elif not verified:
+                    text = "the links are cut, but not everything was flat before"
+            finally:
+                answered = any(isinstance(body, AdminResult) for body in link.received)
+    except GatewaySilentError as error:
+        is_silent, text = True, str(error)
+        if answered:
+            text = f"not confirmed within {timeout_s:.0f} s by {', '.join(sorted(asked.keys() - confirmed.keys()))}"
+    except GatewayError as error:
+        text = str(error)
+    return {
+        "answered": answered,
+        "verified": verified,
+        "platforms": asked | confirmed,
+        "text": text,
+        "is_silent": is_silent,
+    }
+
+
+def _adapters(config: GatewayConfig, platform: str, routes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Each adapter as its own counters show it, so that a gateway that is down does not hide them.
+
+    `in_answer`: whether the gateway's answer names this platform.
+    """
+    answered = {route.partition("|")[0] for route in routes}
+    rows: dict[str, dict[str, Any]] = {}
+    for name in config.platforms:
+        if platform not in ("", name):
+            continue
+        try:
+            page = CountersPage.attach(config.run_path, name)
+        except SegmentError:
+            continue
+        counters = page.values()
+        rows[name] = {
+            "alive": page.state() is SegmentState.LIVE,
+            "order_link_up": bool(counters.get("order_link_up", 0)),
+            "commands_refused": counters.get("commands_refused", 0),
+            "in_answer": name in answered,
+        }
+    return rows
+
+
+def _print_kill(result: dict[str, Any]) -> None:
+    level, answered = result["level"], result["answered"]
+    if result["verified"]:
+        typer.echo(f"{level}: verified")
+    elif answered:
+        typer.echo(f"{level}: accepted, NOT verified: {result['text']}; the gateway goes on: repeat this command")
+    else:
+        typer.echo(f"{level}: THE GATEWAY DOES NOT ANSWER. {result['text']}")
+        typer.echo(f"{result['kill_file']} is in force: adapters obey it now, the gateway before its next order")
+    for route, line in result["platforms"].items():
+        typer.echo(f"  {route}: {line}")
+    for name, row in result["adapters"].items():
+        if row["in_answer"]:
+            continue
+        state = "linked to the gateway" if row["order_link_up"] else "not linked to the gateway"
+        typer.echo(f"  {name}: adapter {'alive' if row['alive'] else 'dead'}, {state}")
+    if not result["verified"]:
+        typer.echo("  check your positions at the platforms themselves")
+
+
+def resume(
+    reason: Annotated[str, typer.Option(help="For the journal.")],
+    platform: PlatformName = "",
+    timeout: Timeout = 10.0,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Trade again after a kill.
+
+    Refused while the outcome of an order is unknown or a platform is not reconciled.
+    After `sever` give it twice: the first lets the links come up, the second lets trading begin.
+    """
+    request = Resume(request_id=REQUEST, reason=reason[:512], by=operator_name(), platform=platform)
+    send_command(load_or_exit(config, run_folder, platform), request, timeout, as_json)

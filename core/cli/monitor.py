@@ -1,0 +1,238 @@
+"""Snapshots of all rings and processes of a run folder, read from shared memory alone.
+
+No process is asked anything: one that hangs is seen as well as any other, and none is slowed. No numba is imported:
+`status` must answer at once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from ...shm import layout, run_folder
+from ...shm.counters import CountersPage
+from ...shm.segment import Segment, SegmentError
+from ...shm.tick import Platform
+
+UNRESPONSIVE_AFTER_S: Final = 2.0
+"""Every process writes its heartbeat several times a second. A heartbeat this far in the future counts as silence too:
+it is from before a reboot.
+"""
+
+
+class ReaderStatus(msgspec.Struct, frozen=True):
+    """One live reader of a ring.
+
+    Attributes:
+        lag: records that it has yet to read.
+        lost: records that were overwritten before it read them.
+        torn: those of `lost` that were overwritten while in use.
+    """
+
+    name: str
+    pid: int
+    lag: int
+    read: int
+    lost: int
+    torn: int
+
+
+class RingStatus(msgspec.Struct, frozen=True):
+    """One ring.
+
+    Attributes:
+        state: "live", "closed" or "dead writer".
+        published: records since the segment was created.
+        rate_per_s: published since the last snapshot, per second; None in the first one.
+        age_s: since the adapter published its last tick; None when it has published none. Stale marks do not count.
+        gaps: ticks that the platform or its bridge has dropped, as far as known.
+    """
+
+    name: str
+    platform: str
+    state: str
+    link_up: bool
+    published: int
+    rate_per_s: float | None
+    age_s: float | None
+    heartbeat_age_s: float
+    gaps: int
+    capacity: int
+    readers: list[ReaderStatus]
+
+    @property
+    def unresponsive(self) -> bool:
+        """Whether its writer gives no heartbeat."""
+        return abs(self.heartbeat_age_s) > UNRESPONSIVE_AFTER_S
+
+
+class LatencyStatus(msgspec.Struct, frozen=True):
+    """Percentiles of a histogram in microseconds; None when it is empty."""
+
+    count: int
+    p50: float | None
+    p99: float | None
+    p999: float | None
+    max: float | None
+
+
+class ProcessStatus(msgspec.Struct, frozen=True):
+    """One process with a counters page. `starts`: how often it was started, the first time included."""
+
+    name: str
+    pid: int
+    state: str
+    starts: int
+    heartbeat_age_s: float
+    counters: dict[str, int]
+    latencies: dict[str, LatencyStatus]
+
+    @property
+    def unresponsive(self) -> bool:
+        """Whether it gives no heartbeat."""
+        return abs(self.heartbeat_age_s) > UNRESPONSIVE_AFTER_S
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All rings and processes of a run folder at `utc_ns`."""
+
+    run_folder: str
+    utc_ns: int
+    rings: list[RingStatus]
+    processes: list[ProcessStatus]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether all configured processes run and respond, all rings are live and all links up.
+
+        A process that ended cleanly (NEXUS, a `record`) does not count: one that should run is missing from the
+        launcher's `children_running`.
+        """
+        processes = [process for process in self.processes if process.state != "closed"]
+        return (
+            bool(self.rings)
+            and all(ring.state == "live" and ring.link_up and not ring.unresponsive for ring in self.rings)
+            and all(process.state == "live" and not process.unresponsive for process in processes)
+            and all(
+                process.counters.get("children_running", 0) >= process.counters.get("children_configured", 0)
+                for process in processes
+            )
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether everything has ended cleanly."""
+        states = [ring.state for ring in self.rings] + [process.state for process in self.processes]
+        return all(state == "closed" for state in states)
+
+
+@dataclass
+class _RingSample:
+    segment: Segment
+    published: int
+    at_s: float
+
+
+class Monitor:
+    """Makes snapshots of one run folder. Keeps rings mapped in between, for the rates. Used by one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rings: dict[str, _RingSample] = {}
+
+    def snapshot(self) -> Snapshot:
+        """The state now. Segments that are just being created are left out."""
+        pages = self._attach_pages()
+        rings = []
+        for name in run_folder.ring_names(self.folder):
+            try:
+                rings.append(self._describe_ring(name, pages.get(name)))
+            except SegmentError:
+                continue
+        processes = [_describe_process(name, page) for name, page in pages.items()]
+        return Snapshot(str(self.folder), time.time_ns(), rings, processes)
+
+    def _attach_pages(self) -> dict[str, CountersPage]:
+        pages = {}
+        for name in run_folder.process_names(self.folder):
+            try:
+                pages[name] = CountersPage.attach(self.folder, name)
+            except SegmentError:
+                continue
+        return pages
+
+    def _describe_ring(self, name: str, page: CountersPage | None) -> RingStatus:
+        earlier = self._rings.get(name)
+        if earlier is None or earlier.segment.is_replaced():
+            earlier = None
+            segment = Segment.attach(run_folder.ring_path(self.folder, name), layout.RING)
+        else:
+            segment = earlier.segment
+        published, now_s = segment.field("tail"), time.monotonic()
+        self._rings[name] = _RingSample(segment, published, now_s)
+        rate = None
+        if earlier is not None and now_s > earlier.at_s:
+            rate = (published - earlier.published) / (now_s - earlier.at_s)
+        counters = {} if page is None else page.values()
+        return RingStatus(
+            name,
+            Platform(segment.field("platform")).key,
+            segment.state().value,
+            counters.get("link_up", 0) == 1,
+            published,
+            rate,
+            _age_s(counters.get("last_publish_utc_ns", 0)),
+            segment.heartbeat_age_ns() / 1e9,
+            counters.get("ticks_dropped_at_source", 0),
+            segment.field("capacity"),
+            [_describe_reader(cursor, published) for cursor in run_folder.attach_cursors(self.folder, name)],
+        )
+
+
+def _age_s(utc_ns: int) -> float | None:
+    return (time.time_ns() - utc_ns) / 1e9 if utc_ns else None
+
+
+def _describe_reader(cursor: Segment, published: int) -> ReaderStatus:
+    return ReaderStatus(
+        cursor.text("reader"),
+        cursor.field("writer_pid"),
+        max(published + 1 - cursor.field("next_seq"), 0),
+        cursor.field("read"),
+        cursor.field("lost"),
+        cursor.field("torn"),
+    )
+
+
+def _describe_process(name: str, page: CountersPage) -> ProcessStatus:
+    segment = page.segment
+    return ProcessStatus(
+        name,
+        segment.field("writer_pid"),
+        page.state().value,
+        segment.field("incarnation"),
+        segment.heartbeat_age_ns() / 1e9,
+        page.values(),
+        {histogram: describe_latency(page, histogram) for histogram in page.histogram_names()},
+    )
+
+
+def describe_latency(page: CountersPage, histogram: str) -> LatencyStatus:
+    """Percentiles of a histogram that counts nanoseconds, in microseconds."""
+    snapshot = page.histogram(histogram)
+
+    def in_us(value_ns: float) -> float | None:
+        return None if np.isnan(value_ns) else round(value_ns / 1000, 3)
+
+    return LatencyStatus(
+        snapshot.count,
+        in_us(snapshot.percentile(50)),
+        in_us(snapshot.percentile(99)),
+        in_us(snapshot.percentile(99.9)),
+        in_us(float(snapshot.maximum)) if snapshot.count else None,
+    )
