@@ -58,7 +58,7 @@ class BridgeConnection:
             now_ns = time.monotonic_ns()
             if count:
                 self._buffer.received(count)
-                self.session.heard(now_ns)
+                self.session.note_received(now_ns)
                 published = self._digest(handle)
             self.session.check(self._intake.received, now_ns, time.time_ns())
         except FrameError as error:

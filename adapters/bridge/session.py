@@ -15,6 +15,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from ...core.messages import Cancel, Replace
+from ...core.transport.liveness import Liveness
 from ...shm.durations import NS_PER_MS
 from .frames import MESSAGE, FrameError, pack_frame
 from .messages import (
@@ -68,6 +69,7 @@ class BridgeSession:
         hello: the bridge's, once the session is open.
         heartbeat: the bridge's newest.
         clock: of the bridge.
+        liveness: the session's sequence numbers and silence.
         unanswered: commands so far whose outcome counts as unknown.
     """
 
@@ -77,21 +79,14 @@ class BridgeSession:
         self.hello: BridgeHello | None = None
         self.heartbeat: BridgeHeartbeat | None = None
         self.clock = ClockOffset()
+        self.liveness = Liveness(timing.heartbeat_ms, timing.mute_after_ms, now_ns)
         self.unanswered = 0
         self._platform = platform
         self._token = token
         self._nonce = nonce
         self._timing = timing
         self._challenge: Challenge | None = None
-        self._last_sent = 0
-        self._last_received = 0
-        self._heard_ns = now_ns
-        self._looked_ns = now_ns
         self._busy_until_ns = 0
-        self._beat_due_ns = now_ns
-        # The newest message that was sent while nothing else waited: when it is taken in, the bridge listens.
-        self._probe_seq = 0
-        self._probe_ns = 0
         self._commands: dict[int, int] = {}  # number -> when it was sent
 
     @property
@@ -111,25 +106,23 @@ class BridgeSession:
     @property
     def due_ns(self) -> int:
         """When `check` is needed next, monotonic."""
-        return self._beat_due_ns
+        return self.liveness.heartbeat_due_ns
 
     def send(self, body: ToBridge, now_ns: int) -> int:
         """Put a message into `outgoing`. Returns its number."""
-        self._last_sent += 1
-        if not self._probe_seq:
-            self._probe_seq, self._probe_ns = self._last_sent, now_ns
+        seq = self.liveness.number_sent(now_ns)
         if isinstance(body, Place | Cancel | Replace):
-            self._commands[self._last_sent] = now_ns
-        self.outgoing += pack_frame(MESSAGE, encode_message(AdapterEnvelope(seq=self._last_sent, body=body)))
-        return self._last_sent
+            self._commands[seq] = now_ns
+        self.outgoing += pack_frame(MESSAGE, encode_message(AdapterEnvelope(seq=seq, body=body)))
+        return seq
 
-    def heard(self, now_ns: int) -> None:
+    def note_received(self, now_ns: int) -> None:
         """Bytes have come, whatever they are."""
-        self._heard_ns = now_ns
+        self.liveness.note_received(now_ns)
 
     def is_silent(self, now_ns: int) -> bool:
-        """Nothing was heard for `mute_after_ms`. That ends no session while the bridge has said that it is busy."""
-        return now_ns - self._heard_ns > self._timing.mute_after_ms * NS_PER_MS
+        """Whether nothing has come for `mute_after_ms`; that ends no session while the bridge has said it is busy."""
+        return self.liveness.silent_ns(now_ns) > self.liveness.limit_ns
 
     def take(self, payload: bytes, ticks_received: int, now_ns: int, utc_ns: int) -> FromBridge | None:
         """The message in a frame, None when it was for the session alone.
@@ -141,15 +134,13 @@ class BridgeSession:
             FrameError: it is no message, or none that may come now.
         """
         envelope = decode_from_bridge(payload)
-        if envelope.seq != self._last_received + 1:
-            raise FrameError(
-                f"message {self._last_received + 1} was expected, was {envelope.seq}: messages were lost or repeated"
-            )
-        self._last_received = envelope.seq
+        if not self.liveness.number_received(envelope.seq):
+            expected = self.liveness.last_seq_received + 1
+            raise FrameError(f"message {expected} was expected, was {envelope.seq}: messages were lost or repeated")
         body = envelope.body
         if self._busy_until_ns:
-            # Busy until now it could not listen; whether it does is seen from here on.
-            self._probe_ns = max(self._probe_ns, min(now_ns, self._busy_until_ns))
+            # While it was busy it could not read; whether it does is measured from here on.
+            self.liveness.restart_probe(min(now_ns, self._busy_until_ns))
             self._busy_until_ns = 0
         if isinstance(body, Busy):
             self._busy_until_ns = now_ns + body.for_ms * NS_PER_MS
@@ -162,8 +153,8 @@ class BridgeSession:
             self._take_heartbeat(body, ticks_received, now_ns, utc_ns)
             return None
         if isinstance(body, Ack):
-            if not 0 < body.command_seq <= self._last_sent:
-                raise FrameError(f"ack for command {body.command_seq}, the newest was {self._last_sent}")
+            if not 0 < body.command_seq <= self.liveness.last_seq_sent:
+                raise FrameError(f"ack for command {body.command_seq}, the newest was {self.liveness.last_seq_sent}")
             self._commands.pop(body.command_seq, None)  # a late one was given up already
             return None
         if isinstance(body, Challenge | BridgeHello):
@@ -176,30 +167,27 @@ class BridgeSession:
         Raises:
             FrameError: the bridge is mute, or does not listen.
         """
-        # When this process itself was asleep, that is not the bridge's silence.
-        late_ns = max(now_ns - self._looked_ns - self._timing.heartbeat_ms * NS_PER_MS, 0)
-        self._heard_ns += late_ns
-        self._probe_ns += late_ns
-        self._looked_ns = now_ns
-        limit_ns = self._timing.mute_after_ms * NS_PER_MS
-        since_ns = max(self._heard_ns, self._busy_until_ns)
-        if now_ns - since_ns > limit_ns:
-            raise FrameError(f"nothing heard of the bridge for {(now_ns - self._heard_ns) // NS_PER_MS} ms")
+        live = self.liveness
+        live.note_check(now_ns)
+        # The end of the time for which the bridge said it is busy counts as a sign of life, for both measures.
+        excused_ns = now_ns - self._busy_until_ns
+        if min(live.silent_ns(now_ns), excused_ns) > live.limit_ns:
+            raise FrameError(f"nothing heard of the bridge for {live.silent_ns(now_ns) // NS_PER_MS} ms")
         if self.hello is None:
             return
-        if self._probe_seq and now_ns - max(self._probe_ns, self._busy_until_ns) > limit_ns:
+        if min(live.unanswered_ns(now_ns), excused_ns) > live.limit_ns:
             raise FrameError(
-                f"message {self._probe_seq} was not taken in for {(now_ns - self._probe_ns) // NS_PER_MS} ms: "
+                f"message {live.probe_seq} was not taken in for {live.unanswered_ns(now_ns) // NS_PER_MS} ms: "
                 "the bridge does not listen"
             )
         timeout_ns = self._timing.command_timeout_ms * NS_PER_MS
         for seq in [seq for seq, sent_ns in self._commands.items() if now_ns - sent_ns > timeout_ns]:
             del self._commands[seq]
             self.unanswered += 1
-        if now_ns >= self._beat_due_ns:
-            self._beat_due_ns = now_ns + self._timing.heartbeat_ms * NS_PER_MS
+        if now_ns >= live.heartbeat_due_ns:
+            live.heartbeat_sent(now_ns)
             beat = AdapterHeartbeat(
-                sent_ns=utc_ns, last_seq_received=self._last_received, ticks_received=ticks_received
+                sent_ns=utc_ns, last_seq_received=live.last_seq_received, ticks_received=ticks_received
             )
             self.send(beat, now_ns)
 
@@ -229,7 +217,8 @@ class BridgeSession:
             raise FrameError("whoever listens there does not know the token; is it really the bridge?")
         self.clock.add(body.login_sent_ns, body.login_received_ns, body.sent_ns, utc_ns)
         self.hello = body
-        self._probe_seq = 0
+        # A bridge acknowledges by heartbeats, and sends none before its hello: the login was not to be measured.
+        self.liveness.drop_probe()
         return body
 
     def _take_heartbeat(self, beat: BridgeHeartbeat, ticks_received: int, now_ns: int, utc_ns: int) -> None:
@@ -237,14 +226,11 @@ class BridgeSession:
             raise FrameError(f"the bridge says that it has sent {beat.ticks_sent} ticks, {ticks_received} have come")
         if self.heartbeat is not None and beat.ticks_dropped < self.heartbeat.ticks_dropped:
             raise FrameError(f"ticks_dropped was {beat.ticks_dropped} after {self.heartbeat.ticks_dropped}")
-        if beat.last_seq_received > self._last_sent:
-            raise FrameError(
-                f"the bridge has received message {beat.last_seq_received}, the newest is {self._last_sent}"
-            )
+        newest = self.liveness.last_seq_sent
+        if beat.last_seq_received > newest:
+            raise FrameError(f"the bridge has received message {beat.last_seq_received}, the newest is {newest}")
         self.heartbeat = beat
-        if self._probe_seq and beat.last_seq_received >= self._probe_seq:
-            waits = beat.last_seq_received < self._last_sent
-            self._probe_seq, self._probe_ns = (self._last_sent, now_ns) if waits else (0, 0)
+        self.liveness.acknowledge(beat.last_seq_received, now_ns)
         if beat.echo_sent_ns:
             self.clock.add(beat.echo_sent_ns, beat.echo_received_ns, beat.sent_ns, utc_ns)
 

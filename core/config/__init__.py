@@ -1,43 +1,26 @@
 """Configuration: YAML files -> frozen, checked structs; an embedded default when there are none."""
 
-from .conversion import convert_settings
-from .loading import GATEWAY_FILE, LIMITS_FILE, PLATFORMS_FILE, SYMBOLS_FILE, load_config
-from .rollover import RolloverConfig
-from .schema import (
-    GATEWAY_NAME,
-    LAUNCHER_NAME,
-    PLATFORM_KEYS,
-    RECORDER_NAME,
-    SIMULATOR,
-    CurveConfig,
-    GatewayConfig,
-    LauncherConfig,
-    OrdersConfig,
-    PlatformConfig,
-    RecorderConfig,
-    SymbolConfig,
-    platform_of,
+from .conversion import convert_settings as convert_settings
+from .loading import (
+    GATEWAY_FILE as GATEWAY_FILE,
+    LIMITS_FILE as LIMITS_FILE,
+    PLATFORMS_FILE as PLATFORMS_FILE,
+    SYMBOLS_FILE as SYMBOLS_FILE,
+    load_config as load_config,
 )
-
-__all__ = [
-    "GATEWAY_FILE",
-    "GATEWAY_NAME",
-    "LAUNCHER_NAME",
-    "LIMITS_FILE",
-    "PLATFORMS_FILE",
-    "PLATFORM_KEYS",
-    "RECORDER_NAME",
-    "SIMULATOR",
-    "SYMBOLS_FILE",
-    "CurveConfig",
-    "GatewayConfig",
-    "LauncherConfig",
-    "OrdersConfig",
-    "PlatformConfig",
-    "RecorderConfig",
-    "RolloverConfig",
-    "SymbolConfig",
-    "convert_settings",
-    "load_config",
-    "platform_of",
-]
+from .rollover import RolloverConfig as RolloverConfig
+from .schema import (
+    GATEWAY_NAME as GATEWAY_NAME,
+    LAUNCHER_NAME as LAUNCHER_NAME,
+    PLATFORM_KEYS as PLATFORM_KEYS,
+    RECORDER_NAME as RECORDER_NAME,
+    SIMULATOR as SIMULATOR,
+    CurveConfig as CurveConfig,
+    GatewayConfig as GatewayConfig,
+    LauncherConfig as LauncherConfig,
+    OrdersConfig as OrdersConfig,
+    PlatformConfig as PlatformConfig,
+    RecorderConfig as RecorderConfig,
+    SymbolConfig as SymbolConfig,
+    platform_of as platform_of,
+)

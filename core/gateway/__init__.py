@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-from .process import main
-
-__all__ = ["main"]
+from .process import main as main

@@ -18,8 +18,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     """One platform just before a roll. Prices in quote units, None = none that its adapter stands by, or none that a
     spread can be reckoned from; `is_quoted`: the new contract has a quote all the same.
 
-    `obstacle`: what else keeps it from moving, such as an identity that does not match; empty = nothing. Volumes are
-    lots traded since both contracts are subscribed, None = not counted.
+    `obstacle`: what else keeps it from moving, such as an identity that does not match; empty = nothing.
     """
 
     platform: str
@@ -27,8 +26,6 @@ class Standing(Struct, frozen=True, kw_only=True):
     new_price: Decimal | None
     is_quoted: bool = False
     obstacle: str = ""
-    old_volume: Decimal | None = None
-    new_volume: Decimal | None = None
 
     @property
     def spread(self) -> Decimal | None:
@@ -47,18 +44,3 @@ def find_obstacles(new: str, standings: Sequence[Standing]) -> list[str]:
         elif each.new_price is None and not each.is_quoted:
             found.append(f"{each.platform}: has no quote of {new}")
     return found
-
-
-def compare_volumes(old: str, new: str, standings: Sequence[Standing]) -> tuple[Decimal, Decimal] | None:
-    """Lots of (`old`, `new`) over all platforms that count both; None when none does or nothing has traded.
-
-    Lots of one platform are the same trades as another's, so only the proportion means something.
-    """
-    counted = [
-        (each.old_volume, each.new_volume)
-        for each in standings
-        if each.old_volume is not None and each.new_volume is not None
-    ]
-    old_lots = sum((lots for lots, _ in counted), Decimal(0))
-    new_lots = sum((lots for _, lots in counted), Decimal(0))
-    return (old_lots, new_lots) if old_lots or new_lots else None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from ...shm.durations import NS_PER_S
-from .roll_decision import Standing, compare_volumes, find_obstacles
+from .roll_decision import Standing, find_obstacles
 
 Standings = Callable[[str, str, str], Sequence[Standing]]
 """Of (root, old contract, new contract): one for each platform that trades the root."""
@@ -49,7 +49,6 @@ class Roll(Struct, frozen=True):
     old: str
     new: str
     standings: tuple[Standing, ...]
-    remark: str
     left_behind: tuple[str, ...] = ()
 
 
@@ -62,16 +61,7 @@ class RollWaits(Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-class VolumeMoved(Struct, frozen=True):
-    """Trade has gone over to the new contract before the roll is due. Told once."""
-
-    root: str
-    old: str
-    new: str
-    remark: str
-
-
-Step = FirstContract | WarmUp | Roll | RollWaits | VolumeMoved
+Step = FirstContract | WarmUp | Roll | RollWaits
 
 
 class _Root(Struct):
@@ -83,7 +73,6 @@ class _Root(Struct):
     try_ns: int = 0
     told: tuple[str, ...] = ()
     told_ns: int = 0
-    volume_told: bool = False
 
 
 class ContractTracker:
@@ -98,18 +87,15 @@ class ContractTracker:
         fence_after_ns: int = 600_000_000_000,
         retry_ns: int = NS_PER_S,
         tell_again_ns: int = 600_000_000_000,
-        least_lots: int = 1_000,
     ) -> None:
         """`warm_ns`: how long before the switch the new contract is subscribed. `fence_after_ns`: how long platforms
-        that are not ready are waited for in any case: after a start all need a moment. `least_lots`: so many must have
-        traded in the new contract before their being more than the old one's means anything.
+        that are not ready are waited for in any case: after a start all need a moment.
         """
         self._dates = dates
         self._warm_ns = warm_ns
         self._fence_after_ns = fence_after_ns
         self._retry_ns = retry_ns
         self._tell_again_ns = tell_again_ns
-        self._least_lots = least_lots
         self._roots = {root: _Root() for root in roots}
 
     def step(self, now_ns: int, contracts: Mapping[str, str], standings: Standings) -> list[Step]:
@@ -143,20 +129,14 @@ class ContractTracker:
             return steps
         record.try_ns = now_ns + self._retry_ns
         standing = tuple(standings(root, record.contract, target))
-        volumes = compare_volumes(record.contract, target, standing)
-        remark = "" if volumes is None else f"lots traded: {record.contract} {volumes[0]}, {target} {volumes[1]}"
         if now_ns < record.switch_ns:
-            leads = volumes is not None and volumes[1] > volumes[0] and volumes[1] >= self._least_lots
-            if leads and not record.volume_told:
-                record.volume_told = True
-                steps.append(VolumeMoved(root, record.contract, target, remark))
             return steps
         reasons = tuple(find_obstacles(target, standing))
         record.due_since_ns = record.due_since_ns or now_ns
         fences = now_ns >= max(record.fence_ns, record.due_since_ns + self._fence_after_ns)
         # Where nobody is ready there is no market to move to.
         if not reasons or (fences and len(reasons) < len(standing)):
-            steps.append(Roll(root, record.contract, target, standing, remark, reasons))
+            steps.append(Roll(root, record.contract, target, standing, reasons))
         elif reasons != record.told or now_ns - record.told_ns >= self._tell_again_ns:
             record.told, record.told_ns = reasons, now_ns
             steps.append(RollWaits(root, record.contract, target, reasons))

@@ -27,8 +27,7 @@ from ..messages import Hello
 from .markets import Markets
 from .quotes import DEAD_AFTER_NS, BoardQuote
 from .roll_decision import Standing
-from .roll_tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, VolumeMoved, WarmUp
-from .volumes import TradedVolumes
+from .roll_tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, WarmUp
 
 _RETIRE_NS: Final = 60 * NS_PER_S
 _WIDEST: Final = Decimal("0.01")
@@ -49,7 +48,6 @@ class LiveContracts:
         self._folder = folder
         self._markets = markets
         self._log = log
-        self._volumes = TradedVolumes(folder, list(config.platforms))
         self._retire_at_ns = 0
         self._to_warm: dict[str, WarmUp] = {}
         self._pairs: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
@@ -81,7 +79,6 @@ class LiveContracts:
             contracts: the engine's, which are on disk.
             hellos: of each account that is known, by route.
         """
-        self._volumes.count()
 
         def standings(root: str, old: str, new: str) -> list[Standing]:
             traders = [name for name, each in self._config.platforms.items() if each.enabled and root in each.symbols]
@@ -90,20 +87,17 @@ class LiveContracts:
         decided = {root: record.contract for root, record in contracts.items()}
         events: list[ContractChosen | ContractNews] = []
         for each in self._tracker.step(now_ns, decided, standings):
-            if isinstance(each, WarmUp):
-                self._to_warm[each.root] = each
-            elif isinstance(each, FirstContract):
-                chosen = self._config.symbol(each.root).contract or each.contract
-                events.append(ContractChosen(root=each.root, contract=chosen))
-            elif isinstance(each, Roll):
-                events.append(self._roll(each, now_ns, hellos))
-            elif isinstance(each, RollWaits):
-                text = f"{each.root} does not roll from {each.old} to {each.new}, no platform moves: "
-                events.append(ContractNews(root=each.root, text=(text + "; ".join(each.reasons))[:512], waits=True))
-            else:
-                assert isinstance(each, VolumeMoved)
-                text = f"{each.root}: trade has moved on before the roll is due ({each.remark}); set rollover.dates"
-                events.append(ContractNews(root=each.root, text=text))
+            match each:
+                case WarmUp():
+                    self._to_warm[each.root] = each
+                case FirstContract():
+                    chosen = self._config.symbol(each.root).contract or each.contract
+                    events.append(ContractChosen(root=each.root, contract=chosen))
+                case Roll():
+                    events.append(self._roll(each, now_ns, hellos))
+                case RollWaits():
+                    text = f"{each.root} does not roll from {each.old} to {each.new}, no platform moves: "
+                    events.append(ContractNews(root=each.root, text=(text + "; ".join(each.reasons))[:512], waits=True))
         self._warm_up()
         return events
 
@@ -135,7 +129,6 @@ class LiveContracts:
     def _stand(self, platform: str, root: str, new: str, now_ns: int, hellos: Mapping[str, Hello]) -> Standing:
         accounts = [hello for hello in hellos.values() if hello.platform == platform]
         faults = [fault for hello in accounts if (fault := self._markets.contract_fault(hello, new))]
-        old_lots, new_lots = self._volumes.of(platform, root)
         tick = self._markets.catalog[root].tick
         old_quote, new_quote = self._quote(platform, root, now_ns), self._quote(platform, new, now_ns)
         old_price, new_price = _middle(old_quote, tick), _middle(new_quote, tick)
@@ -150,8 +143,6 @@ class LiveContracts:
             new_price=new_price,
             is_quoted=new_quote is not None,
             obstacle="; ".join(faults),
-            old_volume=old_lots,
-            new_volume=new_lots,
         )
 
     def _quote(self, platform: str, symbol: str, now_ns: int) -> BoardQuote | None:
@@ -166,7 +157,6 @@ class LiveContracts:
         for root, step in list(self._to_warm.items()):
             try:
                 self._activate(SymbolDirectory.attach(self._folder), root, step.new)
-                self._volumes.watch(root, step.new)
             except SegmentError as error:
                 self._log.warning("symbol directory cannot be written now", root=root, reason=str(error))
                 continue
@@ -208,7 +198,6 @@ class LiveContracts:
         )
         self._to_warm.pop(step.root, None)
         self._pairs = {key: pair for key, pair in self._pairs.items() if key[1] != step.new}
-        self._volumes.unwatch(step.root)
         markets = [
             self._markets.context(hello, symbol, now_ns)
             for hello in hellos.values()
@@ -223,7 +212,6 @@ class LiveContracts:
             spreads=spreads,
             markets=tuple(each for each in markets if each is not None),
             left_behind=step.left_behind,
-            remark=step.remark,
         )
 
 

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from .archive import Verdict, backup, export, restore, verify
-from .recovery import Rebuilt, rebuild
-from .schema import SCHEMA_VERSION, JournalError
-from .store import Durability, Journal
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "Durability",
-    "Journal",
-    "JournalError",
-    "Rebuilt",
-    "Verdict",
-    "backup",
-    "export",
-    "rebuild",
-    "restore",
-    "verify",
-]
+from .archive import Verdict as Verdict, backup as backup, export as export, restore as restore, verify as verify
+from .recovery import Rebuilt as Rebuilt, rebuild as rebuild
+from .schema import SCHEMA_VERSION as SCHEMA_VERSION, JournalError as JournalError
+from .store import Durability as Durability, Journal as Journal

@@ -6,50 +6,34 @@ not promise: that a message arrives. What they do: that a lost, doubled or reord
 
 from __future__ import annotations
 
-from .access import ADAPTER_LINK, NEXUS_LINK, TOKEN_FILE, client_endpoint, ensure_token, read_token, server_endpoints
-from .client import LinkClient, LinkState
-from .link import MOST_TOGETHER, Link, LinkFault, LinkTiming
-from .server import LinkEvent, LinkServer, PeerDown, PeerSaid, PeerUp, ServerSettings, peer_of
-from .sockets import (
-    ClientKeys,
-    ServerKeys,
-    check_host,
-    create_keys,
-    make_client_socket,
-    make_server_socket,
-    read_client_keys,
-    read_server_keys,
-    start_authenticator,
+from .access import (
+    ADAPTER_LINK as ADAPTER_LINK,
+    NEXUS_LINK as NEXUS_LINK,
+    TOKEN_FILE as TOKEN_FILE,
+    client_endpoint as client_endpoint,
+    ensure_token as ensure_token,
+    read_token as read_token,
+    server_endpoints as server_endpoints,
 )
-
-__all__ = [
-    "ADAPTER_LINK",
-    "MOST_TOGETHER",
-    "NEXUS_LINK",
-    "TOKEN_FILE",
-    "ClientKeys",
-    "Link",
-    "LinkClient",
-    "LinkEvent",
-    "LinkFault",
-    "LinkServer",
-    "LinkState",
-    "LinkTiming",
-    "PeerDown",
-    "PeerSaid",
-    "PeerUp",
-    "ServerKeys",
-    "ServerSettings",
-    "check_host",
-    "client_endpoint",
-    "create_keys",
-    "ensure_token",
-    "make_client_socket",
-    "make_server_socket",
-    "peer_of",
-    "read_client_keys",
-    "read_server_keys",
-    "read_token",
-    "server_endpoints",
-    "start_authenticator",
-]
+from .client import LinkClient as LinkClient, LinkState as LinkState
+from .link import MOST_TOGETHER as MOST_TOGETHER, Link as Link, LinkFault as LinkFault, LinkTiming as LinkTiming
+from .server import (
+    LinkEvent as LinkEvent,
+    LinkServer as LinkServer,
+    PeerDown as PeerDown,
+    PeerSaid as PeerSaid,
+    PeerUp as PeerUp,
+    ServerSettings as ServerSettings,
+    peer_of as peer_of,
+)
+from .sockets import (
+    ClientKeys as ClientKeys,
+    ServerKeys as ServerKeys,
+    check_host as check_host,
+    create_keys as create_keys,
+    make_client_socket as make_client_socket,
+    make_server_socket as make_server_socket,
+    read_client_keys as read_client_keys,
+    read_server_keys as read_server_keys,
+    start_authenticator as start_authenticator,
+)

@@ -179,7 +179,7 @@ class LinkClient:
         if self.state is LinkState.CONNECTING:
             return self._take_first(data)
         try:
-            body = self._link.take(data, self._monotonic_ns())
+            body = self._link.receive(data, self._monotonic_ns())
         except MessageError:
             self.counts["bad_messages"] += 1
             return None
@@ -199,7 +199,7 @@ class LinkClient:
             self._cut(f"refused: {refusal.text}", refusal)
             return None
         try:
-            body = self._link.take(data, now_ns)
+            body = self._link.receive(data, now_ns)
         except MessageError as error:
             self.counts["bad_messages"] += 1
             self._cut(str(error))

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from ...shm.durations import NS_PER_MS
 from ..errors import GatewayError
 from ..messages import Envelope, Heartbeat, Message, MessageError, RejectCode, decode, encode
+from .liveness import Liveness
 
 MOST_TOGETHER = 32
 """Envelopes that may travel as the frames of one ZeroMQ message: what belongs together costs one wake-up of the peer,
@@ -81,48 +82,40 @@ def glimpse(data: bytes) -> Glimpse:
 
 
 class Link:
-    """State of one session. Times are monotonic ns, except the stamps in envelopes, which are UTC ns."""
+    """State of one session. Times are monotonic ns, except the stamps in envelopes, which are UTC ns.
+
+    Attributes:
+        liveness: the session's sequence numbers and silence.
+    """
 
     def __init__(self, sender: str, timing: LinkTiming, now_ns: int) -> None:
         self.sender = sender
-        self.last_seq_sent = 0
-        self.last_seq_received = 0
-        self._timing = timing
-        self._acknowledged = 0
-        self._heard_ns = now_ns
-        self._looked_ns = now_ns
-        self._heartbeat_due_ns = now_ns
-        # The newest message that was sent while nothing else waited: when it is taken in, the peer takes in.
-        self._probe_seq = 0
-        self._probe_ns = 0
+        self.liveness = Liveness(timing.heartbeat_ms, timing.mute_after_ms, now_ns)
 
     def frame(self, body: Message, now_ns: int, utc_ns: int) -> bytes:
         """Number a message and make its bytes. It counts as sent."""
-        self.last_seq_sent += 1
-        if not self._probe_seq:
-            self._probe_seq, self._probe_ns = self.last_seq_sent, now_ns
         envelope = Envelope(
             sender=self.sender,
-            seq=self.last_seq_sent,
+            seq=self.liveness.number_sent(now_ns),
             body=body,
-            last_seq_received=self.last_seq_received,
+            last_seq_received=self.liveness.last_seq_received,
             sent_ns=utc_ns,
         )
         return encode(envelope)
 
     def frame_heartbeat(self, now_ns: int, utc_ns: int, platform_up: bool = True, last_data_ns: int = 0) -> bytes:
         """The next heartbeat's bytes; the one after it is due a heartbeat later."""
-        self._heartbeat_due_ns = now_ns + self._timing.heartbeat_ms * NS_PER_MS
+        self.liveness.heartbeat_sent(now_ns)
         heartbeat = Heartbeat(
-            last_seq_sent=self.last_seq_sent + 1,
-            last_seq_received=self.last_seq_received,
+            last_seq_sent=self.liveness.last_seq_sent + 1,
+            last_seq_received=self.liveness.last_seq_received,
             platform_up=platform_up,
             last_data_ns=last_data_ns,
         )
         return self.frame(heartbeat, now_ns, utc_ns)
 
-    def take(self, data: bytes, now_ns: int) -> Message:
-        """The message in these bytes.
+    def receive(self, data: bytes, now_ns: int) -> Message:
+        """Decode and count the peer's next message.
 
         Raises:
             MessageError: this one is bad, and nothing was lost: refuse it and go on.
@@ -131,53 +124,42 @@ class Link:
         try:
             envelope = decode(data)
         except MessageError:
-            self._number(glimpse(data).seq)
-            self._heard_ns = now_ns
+            # A message that cannot be read but carries the expected number is no gap: refusing it is enough.
+            self._count_received(glimpse(data).seq, now_ns)
             raise
-        self._number(envelope.seq)
-        self._heard_ns = now_ns
-        if not self._acknowledged <= envelope.last_seq_received <= self.last_seq_sent:
+        self._count_received(envelope.seq, now_ns)
+        live = self.liveness
+        if not live.last_seq_acknowledged <= envelope.last_seq_received <= live.last_seq_sent:
             raise LinkFault(
                 f"the peer says that it has received message {envelope.last_seq_received}, must lie between "
-                f"{self._acknowledged} and {self.last_seq_sent}; it mixes two sessions up",
+                f"{live.last_seq_acknowledged} and {live.last_seq_sent}; it mixes two sessions up",
                 RejectCode.MALFORMED,
             )
-        self._acknowledged = envelope.last_seq_received
-        if self._probe_seq and self._acknowledged >= self._probe_seq:
-            waits = self._acknowledged < self.last_seq_sent
-            self._probe_seq, self._probe_ns = (self.last_seq_sent, now_ns) if waits else (0, 0)
+        live.acknowledge(envelope.last_seq_received, now_ns)
         return envelope.body
 
     def check(self, now_ns: int) -> bool:
-        """Whether a heartbeat is due. Call it regularly, after everything that has arrived was taken.
+        """Whether a heartbeat is due. Call it regularly, after everything that has arrived was received.
 
         Raises:
-            LinkFault: the peer is mute.
+            LinkFault: the peer is unresponsive.
         """
-        # When this process itself was asleep (a full disk, a suspended machine), that is not the peer's silence.
-        late_ns = now_ns - self._looked_ns - self._timing.heartbeat_ms * NS_PER_MS
-        if late_ns > 0:
-            self._heard_ns += late_ns
-            self._probe_ns += late_ns
-        self._looked_ns = now_ns
-        limit_ns = self._timing.mute_after_ms * NS_PER_MS
-        if now_ns - self._heard_ns > limit_ns:
-            raise LinkFault(
-                f"nothing heard for {(now_ns - self._heard_ns) // NS_PER_MS} ms, limit {limit_ns // NS_PER_MS}"
-            )
-        if self._probe_seq and now_ns - self._probe_ns > limit_ns:
-            raise LinkFault(
-                f"message {self._probe_seq} was not taken in within {limit_ns // NS_PER_MS} ms: the peer does not read"
-            )
-        return now_ns >= self._heartbeat_due_ns
+        live = self.liveness
+        live.note_check(now_ns)
+        silent_ms, limit_ms = live.silent_ns(now_ns) // NS_PER_MS, live.limit_ns // NS_PER_MS
+        if live.silent_ns(now_ns) > live.limit_ns:
+            raise LinkFault(f"nothing heard for {silent_ms} ms, limit {limit_ms}")
+        if live.unanswered_ns(now_ns) > live.limit_ns:
+            raise LinkFault(f"message {live.probe_seq} was not taken in within {limit_ms} ms: the peer does not read")
+        return now_ns >= live.heartbeat_due_ns
 
     @property
     def due_ns(self) -> int:
         """When `check` is needed next, monotonic ns."""
-        return self._heartbeat_due_ns
+        return self.liveness.heartbeat_due_ns
 
-    def _number(self, seq: int) -> None:
-        expected = self.last_seq_received + 1
-        if seq != expected:
+    def _count_received(self, seq: int, now_ns: int) -> None:
+        if not self.liveness.number_received(seq):
+            expected = self.liveness.last_seq_received + 1
             raise LinkFault(f"message {expected} was expected, was {seq}: messages were lost or repeated")
-        self.last_seq_received = seq
+        self.liveness.note_received(now_ns)

@@ -239,7 +239,7 @@ class LinkServer:
 
     def _take_message(self, session: _Session, data: bytes) -> None:
         try:
-            body = session.link.take(data, self._monotonic_ns())
+            body = session.link.receive(data, self._monotonic_ns())
         except MessageError as error:
             self._count_bad(error)
             seen = glimpse(data).body
@@ -283,7 +283,7 @@ class LinkServer:
         if older is not None:
             self._cut(older, "another link has taken its place", RejectCode.NOT_ALLOWED)
         link = Link(self._settings.sender, self._settings.timing, self._monotonic_ns())
-        link.take(data, self._monotonic_ns())
+        link.receive(data, self._monotonic_ns())
         session = _Session(routing_id, peer, hello, link)
         self._by_id[routing_id] = self._by_peer[peer] = session
         self.counts["links_opened"] += 1

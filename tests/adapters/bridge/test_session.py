@@ -36,7 +36,7 @@ class Peer:
         self.seq = self.seq + 1 if seq is None else seq
         body = next(body for _, body in vectors.FROM_BRIDGE if body["type"] == kind) | changes
         payload = wire.pack_message(self.seq, body)[8:]
-        self.session.heard(self.now_ns)
+        self.session.note_received(self.now_ns)
         return self.session.take(payload, self.ticks, self.now_ns, self.utc_ns)
 
     def beat(self, **changes: object) -> None:
@@ -138,7 +138,7 @@ def test_what_the_bridge_counts_must_be_what_came(peer):
 def test_heartbeats_go_out_at_their_pace_and_say_how_far(peer):
     peer.open()
     for _ in range(10):
-        peer.beat(last_seq_received=peer.session._last_sent)
+        peer.beat(last_seq_received=peer.session.liveness.last_seq_sent)
         peer.wait(100)
     beats = [body for body in peer.heard() if isinstance(body, bm.AdapterHeartbeat)]
     assert 9 <= len(beats) <= 11
@@ -167,7 +167,7 @@ def test_busy_buys_time_once(peer):
     peer.open()
     peer.say("busy", for_ms=60_000)
     peer.wait(60_500)
-    peer.beat(last_seq_received=peer.session._last_sent)
+    peer.beat(last_seq_received=peer.session.liveness.last_seq_sent)
     with pytest.raises(FrameError, match="nothing heard"):
         peer.wait(1200)
 
@@ -179,7 +179,7 @@ def test_what_was_sent_while_it_was_busy_need_not_be_heard_at_once(peer):
     peer.wait(5_000)
     peer.say("ack", command_seq=number, handed_over=True)  # its heartbeat comes a moment later
     peer.wait(200)
-    peer.beat(last_seq_received=peer.session._last_sent)
+    peer.beat(last_seq_received=peer.session.liveness.last_seq_sent)
     peer.wait(200)
     place(peer)
     with pytest.raises(FrameError, match="does not listen"):
@@ -215,7 +215,7 @@ def talk_on(peer: Peer, ms: int) -> None:
 
 def keep_alive(peer: Peer, ms: int) -> None:
     for _ in range(ms // 100):
-        peer.beat(last_seq_received=peer.session._last_sent)
+        peer.beat(last_seq_received=peer.session.liveness.last_seq_sent)
         peer.wait(100)
 
 

@@ -1,4 +1,4 @@
-"""What the gateway sees of both contracts just before a roll: the spread by which stops are moved, and traded lots."""
+"""What the gateway sees of both contracts just before a roll: the spread by which stops are moved."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from nexus_gateway.core.config import GatewayConfig, PlatformConfig, SymbolConfi
 from nexus_gateway.core.engine import ContractChosen, ContractNews, ContractRecord
 from nexus_gateway.core.gateway.markets import Markets
 from nexus_gateway.core.gateway.rolls import LiveContracts
-from nexus_gateway.core.gateway.volumes import TradedVolumes
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.shm.symbols import Symbol, add_symbols
-from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
+from nexus_gateway.shm.tick import TICK_DTYPE, Platform
 from nexus_gateway.shm.writer import TickWriter
 
 D = Decimal
@@ -107,34 +106,3 @@ def test_prices_below_zero_have_a_spread_too(floor: Floor) -> None:
     (chosen,) = floor.step(DUE_NS)
     assert isinstance(chosen, ContractChosen)
     assert [each.spread for each in chosen.spreads] == [15]
-
-
-def test_lots_of_both_contracts_are_counted_and_sizes_that_are_none_are_not(run_dir: Path) -> None:
-    old, new, other = add_symbols(run_dir, [Symbol(0, name) for name in ("WIN", NEW, "WDO")])
-    writer = TickWriter(run_dir, "mt5_br", Platform.parse("mt5_br"), capacity=1 << 10, board_rows=16)
-    now_s = 0.0
-    volumes = TradedVolumes(run_dir, ["mt5_br", "nt8"], monotonic_s=lambda: now_s)
-    try:
-        assert volumes.of("mt5_br", "WIN") == (None, None)
-        volumes.watch("WIN", NEW)
-        volumes.count()
-        sizes = {old: [3, 4, math.nan, math.inf, -5, 0], new: [10, 0.5], other: [99]}
-        for symbol, lots in sizes.items():
-            trades = np.zeros(len(lots), TICK_DTYPE)
-            trades["symbol"], trades["flags"] = symbol, int(TickFlag.TRADE)
-            trades["source"], trades["last_size"] = int(Platform.parse("mt5_br")), lots
-            writer.publish(trades)
-        quotes = np.zeros(1, TICK_DTYPE)
-        quotes["symbol"], quotes["flags"], quotes["last_size"] = old, int(TickFlag.BID), 50
-        writer.publish(quotes)
-        volumes.count()
-        assert volumes.of("mt5_br", "WIN") == (7, D("10.5"))
-        assert volumes.of("nt8", "WIN") == (None, None)
-        now_s = 86_400.0  # the next day: where trade is now is asked, not where it was
-        volumes.count()
-        assert volumes.of("mt5_br", "WIN") == (0, 0)
-        volumes.unwatch("WIN")
-        assert volumes.of("mt5_br", "WIN") == (None, None)
-    finally:
-        volumes.unwatch("WIN")
-        writer.close()

@@ -194,13 +194,13 @@ def test_an_adapter_may_speak_for_its_own_account_only() -> None:
 def test_a_non_finite_price_is_refused_by_name() -> None:
     with open_floor(("nt8", "fill")) as (floor, (platform,), nexus):
         link = nexus.client._link
-        link.last_seq_sent += 1
+        link.liveness.last_seq_sent += 1
         signal = msgspec.to_builtins(make_signal("nt8", signal_id="poison"))
         signal["bracket"] = {"stop_loss": "NaN"}
         frame = {
             "sender": "nexus",
-            "seq": link.last_seq_sent,
-            "last_seq_received": link.last_seq_received,
+            "seq": link.liveness.last_seq_sent,
+            "last_seq_received": link.liveness.last_seq_received,
             "version": PROTOCOL_VERSION,
         }
         assert nexus.client.socket is not None

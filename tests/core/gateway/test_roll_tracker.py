@@ -5,14 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from nexus_gateway.core.gateway.roll_decision import Standing, compare_volumes, find_obstacles
+from nexus_gateway.core.gateway.roll_decision import Standing, find_obstacles
 from nexus_gateway.core.gateway.roll_tracker import (
     ContractTracker,
     FirstContract,
     Roll,
     RollDates,
     RollWaits,
-    VolumeMoved,
     WarmUp,
 )
 
@@ -39,9 +38,7 @@ class Rig:
     def __init__(self, *standings: Standing, contracts: dict[str, str] | None = None) -> None:
         self.standings = list(standings)
         self.contracts = {} if contracts is None else contracts
-        self.tracker = ContractTracker(
-            ["NQ"], DATES, warm_ns=WARM, fence_after_ns=100, retry_ns=1, tell_again_ns=50, least_lots=20
-        )
+        self.tracker = ContractTracker(["NQ"], DATES, warm_ns=WARM, fence_after_ns=100, retry_ns=1, tell_again_ns=50)
 
     def step(self, now_ns: int) -> list:
         steps = self.tracker.step(now_ns, self.contracts, lambda root, old, new: self.standings)
@@ -140,30 +137,6 @@ def test_a_successor_that_is_told_the_same_contracts_goes_on_from_there():
     Rig(standing("nt8"), contracts=contracts).step(950)
     assert [type(each) for each in Rig(standing("nt8"), contracts=contracts).step(1000)] == [WarmUp, Roll]
     assert Rig(standing("nt8"), contracts=contracts).step(1000) == []
-
-
-def test_trade_that_moves_early_is_told_once():
-    moved = standing("nt8", old_volume=D(10), new_volume=D(30))
-    rig = Rig(moved, contracts={"NQ": "NQH25"})
-    steps = rig.step(950)
-    assert steps[1:] == [VolumeMoved("NQ", "NQH25", "NQM25", "lots traded: NQH25 10, NQM25 30")]
-    assert rig.step(960) == []
-    (roll,) = rig.step(1000)
-    assert roll.remark == "lots traded: NQH25 10, NQM25 30"
-
-
-def test_a_handful_of_lots_says_nothing_about_where_trade_is():
-    assert [type(each) for each in Rig(standing("nt8", old_volume=D(0), new_volume=D(3)),
-                                       contracts={"NQ": "NQH25"}).step(950)] == [WarmUp]  # fmt: skip
-
-
-def test_volumes_count_only_where_both_are_counted():
-    platforms = [
-        standing("nt8", old_volume=D(5), new_volume=D(7)),
-        standing("sierra", old_volume=D(100), new_volume=None),
-    ]
-    assert compare_volumes("NQH25", "NQM25", platforms) == (5, 7)
-    assert compare_volumes("NQH25", "NQM25", platforms[1:]) is None
 
 
 def test_nothing_stands_in_the_way_of_no_platform():

@@ -16,14 +16,14 @@ QUERY = Query(request_id=1, what=QueryKind.STATUS)
 
 def take_all(link: Link, frames: list[bytes]) -> None:
     for frame in frames:
-        link.take(frame, 0)
+        link.receive(frame, 0)
 
 
 def check_between(link: Link, first_ms: int, last_ms: int, peer: Link | None = None) -> None:
     """Look every 50 ms; a `peer` sends a heartbeat each time, and reads nothing."""
     for now_ms in range(first_ms, last_ms, 50):
         if peer is not None:
-            link.take(peer.frame_heartbeat(now_ms * MS, 5), now_ms * MS)
+            link.receive(peer.frame_heartbeat(now_ms * MS, 5), now_ms * MS)
         link.check(now_ms * MS)
 
 
@@ -34,10 +34,10 @@ def pair() -> tuple[Link, Link]:
 def test_messages_are_numbered_and_acknowledged() -> None:
     one, two = pair()
     for _ in range(3):
-        assert two.take(one.frame(QUERY, 0, 5), 0) == QUERY
-    assert (one.last_seq_sent, two.last_seq_received) == (3, 3)
-    one.take(two.frame_heartbeat(0, 5), 0)
-    assert one.last_seq_received == 1
+        assert two.receive(one.frame(QUERY, 0, 5), 0) == QUERY
+    assert (one.liveness.last_seq_sent, two.liveness.last_seq_received) == (3, 3)
+    one.receive(two.frame_heartbeat(0, 5), 0)
+    assert one.liveness.last_seq_received == 1
 
 
 @pytest.mark.parametrize("kept", [[0, 2], [0, 0], [1, 0], [1]])
@@ -50,26 +50,26 @@ def test_a_lost_doubled_or_reordered_message_ends_the_session(kept: list[int]) -
 
 def test_a_bad_message_with_its_number_ends_nothing() -> None:
     one, two = pair()
-    one.last_seq_sent += 1
+    one.liveness.last_seq_sent += 1
     bad = msgspec.msgpack.encode(
         {"sender": "one", "seq": 1, "body": {"type": "query", "what": "weather"}, "version": 2}
     )
     with pytest.raises(MessageError):
-        two.take(bad, 0)
-    assert two.take(one.frame(QUERY, 0, 5), 0) == QUERY
+        two.receive(bad, 0)
+    assert two.receive(one.frame(QUERY, 0, 5), 0) == QUERY
 
 
 def test_a_bad_message_without_its_number_ends_the_session() -> None:
     _, two = pair()
     with pytest.raises(LinkFault):
-        two.take(b"\xc1garbage", 0)
+        two.receive(b"\xc1garbage", 0)
 
 
 def test_an_acknowledgement_of_what_was_never_sent_ends_the_session() -> None:
     _, two = pair()
     wrong = encode(Envelope(sender="one", seq=1, body=QUERY, last_seq_received=7))
     with pytest.raises(LinkFault, match="mixes two sessions up"):
-        two.take(wrong, 0)
+        two.receive(wrong, 0)
 
 
 def test_silence_is_noticed() -> None:
@@ -89,16 +89,16 @@ def test_a_peer_that_talks_and_does_not_listen_is_noticed() -> None:
 def test_a_busy_link_with_slow_acknowledgements_is_not_mute() -> None:
     one, two = pair()
     for now_ms in range(0, 3_000, 50):
-        two.take(one.frame(QUERY, now_ms * MS, 5), now_ms * MS)
+        two.receive(one.frame(QUERY, now_ms * MS, 5), now_ms * MS)
         if now_ms % 300 == 0:
-            one.take(two.frame_heartbeat(now_ms * MS, 5), now_ms * MS)
+            one.receive(two.frame_heartbeat(now_ms * MS, 5), now_ms * MS)
         one.check(now_ms * MS)
 
 
 def test_own_sleep_is_not_taken_for_the_peers_silence() -> None:
     one, two = pair()
     one.check(0)
-    one.take(two.frame_heartbeat(0, 5), 0)
+    one.receive(two.frame_heartbeat(0, 5), 0)
     one.check(60_000 * MS)  # suspended for a minute; the peer gets its chance
     with pytest.raises(LinkFault):
         check_between(one, 60_050, 61_000)
@@ -117,8 +117,8 @@ def test_heartbeats_are_due_at_their_interval_whatever_else_is_sent() -> None:
 
 def test_a_heartbeat_carries_both_numbers() -> None:
     one, two = pair()
-    two.take(one.frame(QUERY, 0, 5), 0)
-    heartbeat = one.take(two.frame_heartbeat(0, 5, platform_up=False, last_data_ns=9), 0)
+    two.receive(one.frame(QUERY, 0, 5), 0)
+    heartbeat = one.receive(two.frame_heartbeat(0, 5, platform_up=False, last_data_ns=9), 0)
     assert heartbeat == Heartbeat(last_seq_sent=1, last_seq_received=1, platform_up=False, last_data_ns=9)
 
 
@@ -126,7 +126,7 @@ def test_a_heartbeat_carries_both_numbers() -> None:
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     link = Link("one", TIMING, 0)
     with pytest.raises((MessageError, LinkFault)):
-        link.take(data, 0)
+        link.receive(data, 0)
 
 
 def test_timing_that_cannot_work_is_refused() -> None:

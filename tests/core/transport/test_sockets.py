@@ -302,14 +302,14 @@ def test_a_bad_message_within_a_session_is_rejected_by_name_and_the_session_goes
     client = ends.client(nexus_hello())
     ends.until(lambda: client.is_up)
     link = client._link
-    link.last_seq_sent += 1
+    link.liveness.last_seq_sent += 1
     assert client.socket is not None
     client.socket.send(
         msgspec.msgpack.encode(
             {
                 "sender": "nexus",
-                "seq": link.last_seq_sent,
-                "last_seq_received": link.last_seq_received,
+                "seq": link.liveness.last_seq_sent,
+                "last_seq_received": link.liveness.last_seq_received,
                 "body": {"type": "signal", "signal_id": "s-7", "quantity": "NaN"},
                 "version": PROTOCOL_VERSION,
             }
@@ -344,9 +344,9 @@ def test_a_bad_message_among_others_is_refused_alone(ends: Ends) -> None:
     client = ends.client(nexus_hello())
     ends.until(lambda: client.is_up)
     one, two = queries(2)
-    bad = msgspec.msgpack.encode({"seq": client._link.last_seq_sent + 2, "body": {"signal_id": "s-9"}})
+    bad = msgspec.msgpack.encode({"seq": client._link.liveness.last_seq_sent + 2, "body": {"signal_id": "s-9"}})
     frames = [client._link.frame(one, 0, 5)]
-    client._link.last_seq_sent += 1
+    client._link.liveness.last_seq_sent += 1
     frames += [bad, client._link.frame(two, 0, 5)]
     assert client._put(*frames)
     ends.until(lambda: [event.body for event in saids(ends)] == [one, two])
