@@ -33,12 +33,6 @@ def test_publish(benchmark: Any, writer: TickWriter, count: int) -> None:
     assert last % count == 0
 
 
-def test_publish_by_values(benchmark: Any, writer: TickWriter) -> None:
-    last = benchmark(writer.publish_tick, 3, 1, 1, 1.0, 2.0, 1.5, 1.0, 2.0, 3.0)
-    assert last == writer.tail
-    assert writer.board_row(3)["ask"] == 2.0
-
-
 def test_empty_poll(benchmark: Any, tmp_path: Path, writer: TickWriter) -> None:
     reader = TickReader(tmp_path, "bench")
     assert benchmark(reader.ready) == 0
@@ -91,7 +85,9 @@ def test_publish_then_run_over_256(benchmark: Any, tmp_path: Path, writer: TickW
 
 
 def test_board_read(benchmark: Any, tmp_path: Path, writer: TickWriter) -> None:
-    writer.publish_tick(7, 1, 1, 1.0, 2.0, 1.5, 1.0, 2.0, 3.0)
+    record = empty_ticks(1)
+    record["symbol"], record["bid"] = 7, 1.0
+    writer.publish(record)
     board = QuoteBoard(tmp_path, "bench")
     assert benchmark(board.latest, 7)["bid"] == 1.0
 

@@ -65,23 +65,6 @@ class HistogramSnapshot:
         low, high = bucket_bounds(bucket)
         return float(min(max((low + high - 1) / 2, self.minimum), self.maximum))
 
-    def minus(self, earlier: HistogramSnapshot) -> HistogramSnapshot:
-        """What was recorded after `earlier`; minimum and maximum stay those of the whole life."""
-        return HistogramSnapshot(
-            self.name,
-            self.count - earlier.count,
-            self.total - earlier.total,
-            self.minimum,
-            self.maximum,
-            self.buckets - earlier.buckets,
-        )
-
-
-def bucket_of(value: int) -> int:
-    """Index of the bucket that counts `value` (>= 0); the twin of the kernel `histogram.observe`."""
-    shift = max(value.bit_length() - HISTOGRAM_SUB_BITS - 1, 0)
-    return (shift << HISTOGRAM_SUB_BITS) + (value >> shift)
-
 
 def bucket_bounds(bucket: int) -> tuple[int, int]:
     """Smallest value of a bucket, and the smallest one above it."""

@@ -112,46 +112,6 @@ def publish_records(state: int, source: int, count: int, stamp: int) -> int:
     return seq - 1
 
 
-@kernel("int64(int64, int64, int64, int64, float64, float64, float64, float64, float64, float64)", brief=True)
-def publish_tick(
-    state: int,
-    packed: int,
-    ts_event_ns: int,
-    flags: int,
-    bid: float,
-    ask: float,
-    last: float,
-    bid_size: float,
-    ask_size: float,
-    last_size: float,
-) -> int:
-    """Publish one record given by its values, stamped now. `packed` = symbol | source << 16. Returns its number."""
-    writer = carray(as_pointer(state), 1, WRITER_STATE)[0]
-    seq = writer.next_seq
-    slot = writer.slots + ((seq - 1) & writer.mask) * TICK_BYTES
-    store_release(slot, 0)
-    fence_release()
-    record = carray(as_pointer(slot), 1, TICK_DTYPE)[0]
-    record.ts_event_ns = ts_event_ns
-    record.ts_recv_ns = utc_ns()
-    record.bid = bid
-    record.ask = ask
-    record.last = last
-    record.bid_size = bid_size
-    record.ask_size = ask_size
-    record.last_size = last_size
-    record.symbol = packed & 0xFFFF
-    record.source = packed >> 16
-    record.flags = flags
-    store_release(slot, seq)
-    symbol = packed & 0xFFFF
-    if writer.board and symbol < writer.board_rows:
-        write_board_row(writer.board + symbol * TICK_BYTES, slot)
-    writer.next_seq = seq + 1
-    store_release(writer.tail, seq)
-    return seq
-
-
 @kernel("int64(int64, int64)")
 def find_tail(slots: int, mask: int) -> int:
     """Number of the newest complete record in a ring's slots, 0 = none.

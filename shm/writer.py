@@ -20,7 +20,6 @@ _SMALLEST_CAPACITY: Final = 8
 _LARGEST_CAPACITY: Final = 1 << 28
 
 _publish_records: Final = entry_point(ring_kernels.publish_records)
-_publish_tick: Final = entry_point(ring_kernels.publish_tick)
 _find_tail: Final = entry_point(ring_kernels.find_tail)
 
 
@@ -97,33 +96,6 @@ class TickWriter:
     def publish_at(self, address: int, count: int, *, stamp: bool = True) -> int:
         """`publish` for records that lie at a memory address, for decoders that fill memory of their own."""
         return _publish_records(self._state_address or self._refuse_closed(), address, count, 1 if stamp else 0)
-
-    def publish_tick(
-        self,
-        symbol: int,
-        ts_event_ns: int,
-        flags: int,
-        bid: float,
-        ask: float,
-        last: float,
-        bid_size: float,
-        ask_size: float,
-        last_size: float,
-    ) -> int:
-        """Publish one tick by its values, stamped now; NaN = never seen. Returns its number; some 0.4 us."""
-        packed = symbol | self.platform << 16
-        return _publish_tick(
-            self._state_address or self._refuse_closed(),
-            packed,
-            ts_event_ns,
-            flags,
-            bid,
-            ask,
-            last,
-            bid_size,
-            ask_size,
-            last_size,
-        )
 
     @property
     def state_address(self) -> int:

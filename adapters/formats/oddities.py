@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from dataclasses import dataclass, field, fields
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +56,6 @@ class Oddities:
         """Keep the text of a counted problem, as long as there are few."""
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append(text)
-
-    def as_dict(self) -> dict[str, Any]:
-        """All counters by name and `problems`, e.g. for JSON."""
-        return asdict(self)
 
 
 _AUDITED: Final = (

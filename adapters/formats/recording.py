@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -165,20 +164,6 @@ class Recording:
         ]
         merged = streams[0] if len(streams) == 1 else merge_by_time(streams)
         return merged if start_ns is None else _skip_before(merged, start_ns)
-
-    @cached_property
-    def span_ns(self) -> tuple[int, int] | None:
-        """First and last `ts_recv_ns` (UTC ns) of the file, None if it holds no ticks.
-
-        The first use decodes the whole file once, in bounded memory: compressed text tells its end in no other way.
-        Raises DataFormatError as `chunks` does.
-        """
-        first, last = None, None
-        for ticks in self.chunks({each.contract: 0 for each in self.instruments}):
-            lowest, highest = int(ticks["ts_recv_ns"].min()), int(ticks["ts_recv_ns"].max())
-            first = lowest if first is None else min(first, lowest)
-            last = highest if last is None else max(last, highest)
-        return None if first is None or last is None else (first, last)
 
     def _stream(self, decoder: Decoder, symbol_id: int, source: int, oddities: Oddities) -> Iterator[TickArray]:
         audit = Audit(oddities)

@@ -51,7 +51,7 @@ from .settings import EngineSettings
 from .signals.arrival import apply_signal, release_unused
 from .signals.changes import apply_change
 from .signals.fanout import settle
-from .signals.reports import is_done, make_report, says_the_same
+from .signals.reports import is_done, make_report
 from .state import STATE_LAYOUT, EngineState, route_of
 from .state.layouts import read_state
 from .timers import DueTimes, run_timers
@@ -110,7 +110,7 @@ class Engine:
             before = self._told.pop(signal_id, None)
             if signal_id in self.state.active:
                 self._told[signal_id] = report
-            if before is None or not says_the_same(before, report):
+            if before is None or not report.has_same_content(before):
                 told += [TellNexus(report, peer) for peer in record.report_to]
         return told
 

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from .contract_code import FIRST_YEAR, LAST_YEAR, MONTH_LETTERS, Contract, month_of_letter, parse_code
 from .data_file import read_packaged_yaml, read_yaml
 from .holiday_calendar import holiday_calendar
-from .price_grid import Rounding, exact_steps, round_to_steps
+from .price_grid import Rounding, round_to_steps
 from .refusals import CONTRACT_NOT_LISTED, INSTRUMENT_UNKNOWN, OFF_GRID, InstrumentRefused
 
 _MOST_CHARACTERS = 29
@@ -111,32 +111,15 @@ class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     future: FutureTerms | None = None
 
     @property
-    def tick_value(self) -> Decimal:
-        """Money of `currency` that one tick of one lot is worth."""
-        return self.tick * self.point_value
-
-    @property
     def terms(self) -> FutureTerms:
         """The futures terms. Raises InstrumentRefused for a CFD or pair, which has no contracts."""
         if self.future is None:
             raise InstrumentRefused(CONTRACT_NOT_LISTED, f"{self.symbol} is a {self.kind}: it has no contracts")
         return self.future
 
-    def price_to_ticks(self, price: Decimal | int) -> int:
-        """Return `price` in whole ticks. Raises InstrumentRefused when it is not on the grid."""
-        return exact_steps(price, self.tick, f"{self.symbol} price")
-
-    def ticks_to_price(self, ticks: int) -> Decimal:
-        """Return the exact price of `ticks` ticks."""
-        return ticks * self.tick
-
     def round_price(self, price: Decimal | int, rounding: Rounding = "nearest") -> Decimal:
         """Return the nearest, next lower or next higher price on the tick grid."""
         return round_to_steps(price, self.tick, rounding, f"{self.symbol} price") * self.tick
-
-    def lots_to_steps(self, lots: Decimal | int) -> int:
-        """Return a size in whole lot steps. Raises InstrumentRefused when it is between two steps."""
-        return exact_steps(lots, self.lot_step, f"{self.symbol} lots")
 
     def round_lots(self, lots: Decimal | int, rounding: Rounding = "down") -> Decimal:
         """Return a size on the lot grid, by default never larger; below the minimum it is 0."""

@@ -78,16 +78,6 @@ class Conversion(msgspec.Struct, frozen=True):
     rates: tuple[Rate, ...]
     quality: Quality
 
-    def describe(self, now_ns: int) -> str:
-        """Return one line: amounts, each rate with source and age, and a flag when it is not fresh."""
-        shown = str(self.amount) if self.amount is not None else "no amount"
-        used = "; ".join(
-            f"{each.base}{each.quote} {each.value} from {each.source}, {each.age_ns(now_ns) // NS_PER_S} s old"
-            for each in self.rates
-        )
-        flag = "" if self.quality == "fresh" else f" [{self.quality} rate]"
-        return f"{self.original} = {shown}{flag}" + (f" ({used})" if used else "")
-
 
 class CurrencyConverter:
     """The newest rate of each source and pair. One owner: not for use from several threads at once."""

@@ -23,17 +23,6 @@ def decimal_of_float(value: float) -> Decimal:
     return Decimal(repr(float(value)))
 
 
-def exact_steps(value: Decimal | int, step: Decimal, what: str) -> int:
-    """Return how many `step`s make up `value`. Raises InstrumentRefused if it is between two steps."""
-    quotient = _quotient(value, step, what)
-    if quotient.denominator != 1:
-        below = math.floor(quotient) * step
-        raise InstrumentRefused(
-            OFF_GRID, f"{what} was {value}, not a multiple of {step}; nearest are {below} and {below + step}"
-        )
-    return quotient.numerator
-
-
 def round_to_steps(value: Decimal | int, step: Decimal, rounding: Rounding, what: str) -> int:
     """Return `value` in whole `step`s. "down" is towards minus infinity, "nearest" takes halves upwards."""
     quotient = _quotient(value, step, what)

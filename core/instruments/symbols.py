@@ -198,11 +198,6 @@ class SymbolBook:
         """The platform ids of the file."""
         return tuple(self._platforms)
 
-    def connections(self, platform: str) -> tuple[str, ...]:
-        """The names of a platform's forms, the default first."""
-        entry = self._platform(platform)
-        return tuple(sorted(entry.forms, key=lambda form: form != entry.mapping.default))
-
     def _platform(self, platform: str) -> _Platform:
         entry = self._platforms.get(platform)
         if entry is None:

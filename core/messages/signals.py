@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from .codes import RejectCode
 from .fields import (
@@ -242,3 +242,9 @@ class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fie
     received_ns: TimeNs = 0
     changed_ns: TimeNs = 0
     stale_rates: Count = 0
+
+    def has_same_content(self, other: Report) -> bool:
+        """Whether two reports of one signal differ at most in `revision`, `changed_ns` and `duplicate`."""
+        return self == structs.replace(
+            other, revision=self.revision, changed_ns=self.changed_ns, duplicate=self.duplicate
+        )

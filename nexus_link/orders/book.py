@@ -219,7 +219,7 @@ class SignalBook:
         if known is not None and entry.boot_id == self._boot_id and report.revision < known.revision:
             self.counts["old_reports"] += 1
             return None
-        is_news = known is None or not _says_the_same(known, report)
+        is_news = known is None or not report.has_same_content(known)
         entry.boot_id = self._boot_id
         entry.outcome = self._judge(entry, report, utc_ns)
         self._move_on(entry, now_ns)
@@ -338,7 +338,3 @@ def _outcome_of(report: Report, utc_ns: int) -> SignalOutcome:
         report=report,
         told_ns=utc_ns,
     )
-
-
-def _says_the_same(old: Report, new: Report) -> bool:
-    return old == structs.replace(new, revision=old.revision, changed_ns=old.changed_ns, duplicate=old.duplicate)

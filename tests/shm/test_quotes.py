@@ -41,8 +41,7 @@ def test_the_newest_record_of_each_symbol(run_dir, writer):
 
 
 def test_symbols_beyond_the_board_are_published_without_it(run_dir, writer):
-    publish(writer, [4, 3])
-    writer.publish_tick(65535, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    publish(writer, [4, 3, 65535])
     assert writer.tail == 3
     board = QuoteBoard(run_dir, "sim")
     assert board.latest(3)["seq"] == 2

@@ -81,18 +81,6 @@ def test_publishing_from_an_address(run_dir, writer):
     assert drain(reader)["ts_event_ns"].tolist() == [2, 3]
 
 
-def test_publishing_one_by_its_values(run_dir, writer):
-    reader = TickReader(run_dir, "sim")
-    before = time.time_ns()
-    assert writer.publish_tick(7, -5, 255, 1.5, float("nan"), 3.5, 1.0, 2.0, 4.0) == 1
-    (got,) = drain(reader)
-    assert (got["seq"], got["symbol"], got["source"], got["ts_event_ns"], got["flags"]) == (1, 7, Platform.SIM, -5, 255)
-    assert (got["bid"], got["last"], got["bid_size"], got["ask_size"], got["last_size"]) == (1.5, 3.5, 1, 2, 4)
-    assert np.isnan(got["ask"])
-    assert before <= got["ts_recv_ns"] <= time.time_ns()
-    assert writer.board_row(7)["bid"] == 1.5
-
-
 def test_nothing_to_publish(run_dir, writer):
     assert writer.publish(ticks(1, 0)) == 0
     assert publish(writer, 2) == 2
@@ -137,7 +125,6 @@ def test_a_closed_writer_publishes_nothing(run_dir, writer):
     for attempt in (
         lambda: writer.publish(records),
         lambda: writer.publish_at(int(records.ctypes.data), 1),
-        lambda: writer.publish_tick(1, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
     ):
         with pytest.raises(ValueError, match="ring 'sim' was closed"):
             attempt()
@@ -147,7 +134,6 @@ def test_a_closed_writer_publishes_nothing(run_dir, writer):
 def test_a_writer_without_a_board(run_dir):
     writer = TickWriter(run_dir, "bare", Platform.SIM, capacity=8, board_rows=0)
     publish(writer, 3)
-    writer.publish_tick(1, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     assert not run_folder.board_path(run_dir, "bare").exists()
     with pytest.raises(ValueError, match="made without a board"):
         writer.board_row(1)

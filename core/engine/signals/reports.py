@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from decimal import Context, Decimal
 
-from msgspec import structs
-
 from ...messages import (
     FanOutKind,
     LegReport,
@@ -26,11 +24,6 @@ from .fanout import parent_quantity
 _PRECISION = Decimal("1E-10")
 _WIDE = Context(prec=60)
 """The usual 28 digits do not hold the quotient of the largest and the smallest numbers that messages allow."""
-
-
-def says_the_same(old: Report, new: Report) -> bool:
-    """Whether nothing but the number and the time of two reports of a signal differ."""
-    return old == structs.replace(new, revision=old.revision, changed_ns=old.changed_ns)
 
 
 def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Report:

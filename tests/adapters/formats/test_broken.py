@@ -78,7 +78,6 @@ def test_only_the_first_problems_are_kept_as_text(tmp_path: Path) -> None:
     path = write_gzip(tmp_path / "NQH0.csv.gz", HEADER + "nonsense\n" * 50)
     ticks, oddities = read_file(path, COUNT)
     assert (len(ticks), oddities.bad_lines, len(oddities.problems)) == (0, 50, 5)
-    assert oddities.as_dict()["bad_lines"] == 50
 
 
 @pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "Infinity", "1e400", "", "1,5", "١"])
@@ -206,7 +205,7 @@ def test_text_without_lines_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_a_header_only_holds_no_ticks(tmp_path: Path) -> None:
     recording = open_recording(write_gzip(tmp_path / "NQH0.csv.gz", HEADER))
-    assert (list(recording.chunks({"NQH0": 1})), recording.span_ns) == ([], None)
+    assert list(recording.chunks({"NQH0": 1})) == []
 
 
 def test_a_file_without_its_header_is_refused(tmp_path: Path) -> None:

@@ -139,7 +139,6 @@ def test_an_empty_bi5_file_is_an_hour_without_ticks() -> None:
     recording = open_recording(real_file("dukascopy-bi5", "empty.bi5"), ReadOptions(contract="EURUSD"))
     assert recording.format is Format.DUKASCOPY_BI5
     assert list(recording.chunks({"EURUSD": 1})) == []
-    assert recording.span_ns is None
 
 
 @pytest.mark.parametrize(("day", "rows"), [(6, 77_046), (7, 84_691)])

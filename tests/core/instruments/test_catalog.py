@@ -37,7 +37,7 @@ def test_every_required_instrument_is_there():
 
 @pytest.mark.parametrize(("root", "value"), TICK_VALUES.items())
 def test_money_per_tick_is_the_exchange_s(root, value):
-    assert CATALOG[root].tick_value == Decimal(value)
+    assert CATALOG[root].tick * CATALOG[root].point_value == Decimal(value)
 
 
 def test_futures_match_the_published_specifications():
@@ -170,22 +170,10 @@ def test_rounding_brackets_the_price(symbol, price):
     assert nearest in (down, up)
 
 
-@given(st.sampled_from(sorted(CATALOG)), st.integers(-(10**9), 10**9))
-def test_ticks_and_prices_round_trip(symbol, ticks):
-    instrument = CATALOG[symbol]
-    assert instrument.price_to_ticks(instrument.ticks_to_price(ticks)) == ticks
-
-
 @given(st.sampled_from(sorted(CATALOG)), st.integers(-(10**6), 10**6), st.sampled_from(["nearest", "down", "up"]))
 def test_a_price_on_the_grid_stays(symbol, ticks, rounding):
-    price = CATALOG[symbol].ticks_to_price(ticks)
+    price = ticks * CATALOG[symbol].tick
     assert CATALOG[symbol].round_price(price, rounding) == price
-
-
-def test_a_price_between_two_ticks_names_both():
-    with pytest.raises(InstrumentRefused, match=r"18000\.25 and 18000\.50") as refused:
-        CATALOG["NQ"].price_to_ticks(Decimal("18000.30"))
-    assert refused.value.code == "off_grid"
 
 
 def test_half_a_tick_goes_up():
@@ -199,13 +187,11 @@ def test_sizes_never_grow_by_rounding():
     assert CATALOG["DOL"].round_lots(4) == 0
     with pytest.raises(InstrumentRefused, match="not negative"):
         CATALOG["ES"].round_lots(-1)
-    with pytest.raises(InstrumentRefused, match="not a multiple"):
-        CATALOG["IND"].lots_to_steps(7)
 
 
 def test_floats_enter_by_one_gate_only():
     with pytest.raises(TypeError, match="decimal_of_float"):
-        CATALOG["ES"].price_to_ticks(5000.25)  # type: ignore[arg-type]
+        CATALOG["ES"].round_price(5000.25)  # type: ignore[arg-type]
     assert decimal_of_float(0.1) == Decimal("0.1")
     for bad in (float("nan"), float("inf")):
         with pytest.raises(InstrumentRefused):

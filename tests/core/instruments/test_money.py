@@ -37,7 +37,6 @@ def test_twenty_reais_are_3_dollars_64_at_5_50():
     conversion = converter(rate()).convert(BRL_20, "USD", NOW)
     assert conversion.amount.rounded() == Money(Decimal("3.64"), "USD")
     assert conversion.rates[0].source == "live"
-    assert conversion.describe(NOW) == "20.00 BRL = 3.64 USD (USDBRL 5.50 from live, 0 s old)"
 
 
 def test_a_win_position_in_reais_and_dollars():
@@ -126,7 +125,6 @@ def test_a_missing_rate_is_refused_for_risk_and_flagged_in_reports():
     assert refused.value.code == "rate_missing"
     reported = empty.convert_for_report(BRL_20, "USD", NOW)
     assert (reported.amount, reported.quality) == (None, "missing")
-    assert "no amount" in reported.describe(NOW)
 
 
 def test_a_stale_rate_is_refused_for_risk_and_flagged_in_reports():
@@ -137,7 +135,6 @@ def test_a_stale_rate_is_refused_for_risk_and_flagged_in_reports():
     reported = stale.convert_for_report(BRL_20, "USD", NOW)
     assert reported.quality == "stale"
     assert str(reported.amount) == "3.64 USD"
-    assert "[stale rate]" in reported.describe(NOW)
 
 
 def test_a_rate_from_the_future_is_not_fresh():

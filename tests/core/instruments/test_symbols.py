@@ -77,7 +77,7 @@ def test_names_round_trip_for_every_platform_root_and_month(platform, listed, ye
     """A name is read within a year of its expiry, as live names are; one-digit years need no more."""
     root, month = listed
     contract = CATALOG.contract(root, year, month)
-    connection = data.draw(st.sampled_from([None, *BOOK.connections(platform)]))
+    connection = data.draw(st.sampled_from([None, *BOOK.mapping.platforms[platform].forms]))
     if not offered(platform, contract, connection):
         with pytest.raises(SymbolRefused, match="no name for"):
             BOOK.name_of(platform, contract, connection)
