@@ -22,6 +22,8 @@ from nexus_gateway.core.transport import (
     server_endpoints,
 )
 
+from tests.support.patience import patient
+
 PATIENCE_S = 30.0
 SETTLE_S = 0.6
 """How long a test listens before it believes that nothing more comes."""
@@ -65,7 +67,7 @@ class GatewayPeer:
 
     def until(self, condition: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
         """Pump until the condition holds; its value."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + patient(patience_s)
         while True:
             value = condition()
             if value:

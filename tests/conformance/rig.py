@@ -27,6 +27,7 @@ from nexus_gateway.shm.tick import TickArray
 from nexus_gateway.shm.writer import empty_ticks
 
 from tests.conformance.gateway_peer import PATIENCE_S, GatewayPeer
+from tests.support.patience import patient
 
 Price = float | None
 
@@ -149,7 +150,7 @@ class Rig(ABC):
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(PATIENCE_S)
+        return self._process.wait(patient(PATIENCE_S))
 
     def wait_exit(self) -> int:
         """Until it ends by itself; its exit code."""

@@ -30,6 +30,7 @@ from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState
 
 from tests.support.launched import ROOT, count_turns, make_config, make_spec
+from tests.support.patience import patient
 from tests.support.shm_processes import linux_only, wait_for
 
 
@@ -59,7 +60,7 @@ def run(
         try:
             if meanwhile is not None:
                 meanwhile(process)
-            _, printed = process.communicate(timeout=60)
+            _, printed = process.communicate(timeout=patient(60))
         finally:
             process.kill()
     return process.returncode, printed

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.module import MetaTrader5 as mt5
+from tests.support.patience import patient
 
 T = TypeVar("T")
 _PATIENCE_S = 20.0
@@ -41,7 +42,7 @@ def pend(symbol: str, order_type: int, volume: float, price: float, **terms: Any
 
 def until(condition: Callable[[], T], what: str) -> T:
     """Poll until the condition holds; its value."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patient(_PATIENCE_S)
     while not (value := condition()):
         assert time.monotonic() < deadline, f"never came: {what}"
         time.sleep(0.005)

@@ -17,6 +17,7 @@ import numpy as np
 from tests.mt5_terminal.module.MetaTrader5.layouts import TICK_DTYPE
 from tests.mt5_terminal.module.MetaTrader5.pipe import HEADER, OPTIONS_FILE
 from tests.mt5_terminal.server import CONTROL_FILE, EXE
+from tests.support.patience import patient
 
 __all__ = ["MODULE_FOLDER", "TICK_DTYPE", "StandIn", "Truth"]
 
@@ -26,6 +27,7 @@ _OPTIONS = (
     *("preset", "margin_mode", "login", "server", "company", "balance", "launches", "launch_wait_s", "clients_max"),
     *("rehearse", "exchange_delay_ms", "build", "running", "victim_pid"),
 )
+
 _PATIENCE_S = 30.0
 Row = dict[str, Any]
 
@@ -86,7 +88,7 @@ class StandIn:
     def close(self) -> None:
         """End it, market, broker and all."""
         self._line.close()
-        self._process.wait(_PATIENCE_S)
+        self._process.wait(patient(_PATIENCE_S))
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -257,7 +259,7 @@ class StandIn:
         return list(self._call("requests"))
 
     def _connect(self) -> socket.socket:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patient(_PATIENCE_S)
         while True:
             try:
                 return socket.create_connection(("127.0.0.1", int((self.folder / CONTROL_FILE).read_text())))

@@ -13,6 +13,7 @@ from tests.mt5_terminal import scenarios
 from tests.mt5_terminal.attached import attached, deals_of, pend, send, until
 from tests.mt5_terminal.control import MODULE_FOLDER, StandIn
 from tests.mt5_terminal.module import MetaTrader5 as mt5
+from tests.support.patience import patient
 
 BUY = mt5.ORDER_TYPE_BUY
 DONE, PLACED, PARTIAL = mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_PLACED, mt5.TRADE_RETCODE_DONE_PARTIAL
@@ -259,7 +260,7 @@ def test_another_process_dies_and_the_caller_is_answered(stand_in, symbol, lots,
     victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     stand_in.set_victim(victim.pid)
     result = send(symbol, BUY, lots)
-    assert victim.wait(20) != 0
+    assert victim.wait(patient(20)) != 0
     stand_in.set_victim(0)
     assert (result.retcode == mt5.TRADE_RETCODE_REJECT) == (lots_held == 0)
     until(lambda: stand_in.truth().net(symbol) == lots_held, "what was executed")

@@ -18,6 +18,7 @@ from tests.mt5_terminal.market import tick_row
 from tests.mt5_terminal.module import MetaTrader5 as mt5
 from tests.mt5_terminal.module.MetaTrader5.pipe import PORT_FILE
 from tests.mt5_terminal.opening import make_opening, play
+from tests.support.patience import patient
 
 BUY, SELL, ALL = mt5.ORDER_TYPE_BUY, mt5.ORDER_TYPE_SELL, mt5.COPY_TICKS_ALL
 SYMBOL = "NAS100"
@@ -133,7 +134,7 @@ def test_a_hung_terminal_answers_when_it_is_released(terminal):
             with pytest.raises(subprocess.TimeoutExpired):
                 child.wait(0.5)
         terminal.release()
-        out, _ = child.communicate(timeout=20)
+        out, _ = child.communicate(timeout=patient(20))
         assert (child.returncode, out.split()) == ((3, []) if is_asked_to_end else (0, ["True", "0"]))
 
 
@@ -158,7 +159,7 @@ def test_a_client_that_stopped_reading_stops_nobody_else(terminal):
     assert terminal.quote(SYMBOL, 18002.0, 18003.0, time_msc=int(rows["time_msc"][-1]) + 1)["bid"] == 18002.0
     assert mt5.symbol_info_tick(SYMBOL).bid == 18002.0
     child.resume()
-    assert process.communicate(timeout=20)[0].split() == [str(len(rows))]
+    assert process.communicate(timeout=patient(20))[0].split() == [str(len(rows))]
 
 
 def test_a_busy_terminal_lets_the_next_client_in_when_one_goes(tmp_path):
@@ -169,13 +170,13 @@ def test_a_busy_terminal_lets_the_next_client_in_when_one_goes(tmp_path):
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(1.0)
         mt5.shutdown()
-        assert child.communicate(timeout=20)[0].split() == ["True", "0"]
+        assert child.communicate(timeout=patient(20))[0].split() == ["True", "0"]
 
 
 def test_two_clients_on_one_terminal(terminal):
     code = f"import MetaTrader5 as m; m.initialize({str(terminal.exe)!r}); print(m.positions_total())"
     send(SYMBOL, BUY, 1.0)
-    assert start(terminal, code).communicate(timeout=20)[0].split() == ["1"]
+    assert start(terminal, code).communicate(timeout=patient(20))[0].split() == ["1"]
 
 
 def test_without_the_broker_the_terminal_shows_what_it_knew(terminal):
@@ -301,7 +302,7 @@ def test_the_bridge_dies_and_the_terminal_remembers(terminal):
         f"m.order_send(dict(action=1, symbol={SYMBOL!r}, type=0, volume=1.0, type_filling=1))\n"
         "os._exit(9)\n"
     )
-    start(terminal, code).communicate(timeout=20)
+    start(terminal, code).communicate(timeout=patient(20))
     assert until(mt5.positions_get, "the position")[0].volume == 1.0
     assert terminal.truth().net(SYMBOL) == 1.0
     assert terminal.calls()["order_send"] == 1

@@ -13,6 +13,7 @@ from tests.mt5_terminal.module import MetaTrader5 as stand_in
 from tests.mt5_terminal.module.MetaTrader5 import arguments, core
 from tests.mt5_terminal.module.MetaTrader5.layouts import LAYOUTS
 from tests.mt5_terminal.wheel import METH_KEYWORDS, METH_NOARGS, METH_VARARGS, Wheel, read_wheel
+from tests.support.patience import patient
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patient(120),
         check=False,
     )
     wheels = list(folder.glob("*.whl"))

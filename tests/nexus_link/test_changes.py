@@ -11,6 +11,7 @@ from nexus_gateway.core.messages import SignalCancel, SignalClose, SignalReplace
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError
 
+from tests.support.patience import patient
 from tests.support.scripted_gateway import ScriptedGateway, make_report, make_signal, options_of, short_folder, until
 
 CLOSE = SignalClose(signal_id="a")
@@ -30,7 +31,7 @@ def trade(folder: Path, gateway: ScriptedGateway) -> NexusGatewayInterface:
     """A NEXUS with one working signal."""
     gateway.answer = lambda signal: [make_report(signal, SignalState.WORKING)]
     nexus = NexusGatewayInterface(options_of(folder))
-    assert nexus.connect(30)
+    assert nexus.connect(patient(30))
     nexus.send_signal(make_signal("a"), 30)
     return nexus
 
@@ -60,7 +61,7 @@ def test_a_close_that_a_killed_gateway_has_read_is_said_again_also_by_the_next_n
     gateway.stop()
     again = ScriptedGateway(folder, reports=gateway.reports)
     successor = NexusGatewayInterface(options_of(folder))
-    assert successor.connect(30)
+    assert successor.connect(patient(30))
     until(lambda: successor.counts["changes_kept"] == 0)
     assert changes(again) == [CLOSE]
     again.cut()

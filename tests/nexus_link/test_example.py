@@ -28,6 +28,7 @@ from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.shm.counters import CountersPage
 
 from tests.support.commands import REPOSITORY, environment, start_command, stop_command
+from tests.support.patience import patient
 from tests.support.scripted_gateway import make_leg, make_report, make_signal, short_folder, until
 
 pytestmark = pytest.mark.alone
@@ -88,7 +89,7 @@ def test_one_demo_signal_to_six_platforms(folder, running):
             "symbol": "MNQ",
             "quantities": dict.fromkeys(SIX, "2"),
             "stop_distance": "35",
-            "patience_s": 60,
+            "patience_s": patient(60),
         }
     }
     until(lambda: (folder / "run" / "gateway.token").exists(), 90)
@@ -111,7 +112,7 @@ def test_one_demo_signal_to_six_platforms(folder, running):
         until(entered, 90)
     finally:
         context.request_stop()
-        thread.join(60)
+        thread.join(patient(60))
         context.close()
     assert ended == [0]
     (report,) = orders["reports"]
@@ -145,7 +146,12 @@ plan = TradePlan(platforms=("nt8", "mt5_br"), rule=eager, outbox=Path({str(folde
 sys.exit(main_with_gateway(Path({str(folder / "run")!r}), make_idle("backoff"), 15.0, print, plan))
 """
     ran = subprocess.run(
-        [sys.executable, "-c", code], env=environment(folder), capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=patient(120),
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     assert "gateway is there: stage 4" in ran.stdout
@@ -166,7 +172,9 @@ def test_without_an_order_gateway_market_data_is_read_all_the_same(folder):
     script += ["--run-folder", str(folder / "run"), "--seconds", "4"]
     try:
         until(lambda: (folder / "run").exists() and len(os.listdir(folder / "run")) > 5, 90)
-        ran = subprocess.run(script, env=environment(folder), capture_output=True, text=True, timeout=120, check=False)
+        ran = subprocess.run(
+            script, env=environment(folder), capture_output=True, text=True, timeout=patient(120), check=False
+        )
     finally:
         stop_command(gateway)
     assert ran.returncode == 0, ran.stderr
@@ -178,11 +186,13 @@ def test_without_an_order_gateway_market_data_is_read_all_the_same(folder):
 def test_options_are_checked(tmp_path):
     script = [sys.executable, str(REPOSITORY / "nexus_link" / "nexus_ai.py"), "--gateway"]
     for options, text in ((["--risk-usd", "nan"], "was 'nan', must be a number above 0"), (["--risk-usd", "0"], "'0'")):
-        ran = subprocess.run([*script, *options], capture_output=True, text=True, timeout=60, check=False)
+        ran = subprocess.run([*script, *options], capture_output=True, text=True, timeout=patient(60), check=False)
         assert ran.returncode == 2
         assert text in ran.stderr
     nowhere = [*script, "--run-folder", str(tmp_path / "nowhere"), "--seconds", "1"]
-    ran = subprocess.run(nowhere, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        nowhere, env=environment(tmp_path), capture_output=True, text=True, timeout=patient(60), check=False
+    )
     assert ran.returncode == 1
     assert "cannot start" in ran.stdout
 
@@ -199,7 +209,7 @@ def test_a_second_nexus_runs_beside_the_first_under_a_name_of_its_own(folder):
         ):
             command = [*script, "--name", name, "--seconds", "1"]
             ran = subprocess.run(
-                command, env=environment(folder), capture_output=True, text=True, timeout=120, check=False
+                command, env=environment(folder), capture_output=True, text=True, timeout=patient(120), check=False
             )
             assert (ran.returncode, text in ran.stdout) == (code, True), ran.stdout + ran.stderr
     finally:

@@ -12,6 +12,7 @@ from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.orders.outbox import Outbox
 
 from tests.support.nexus_children import EXIT_CODE_OF_KILL, MOMENTS, start
+from tests.support.patience import patient
 from tests.support.scripted_gateway import ScriptedGateway, make_signal, options_of, short_folder, until
 from tests.support.shm_processes import linux_only
 
@@ -29,7 +30,7 @@ def test_nexus_killed_at_each_step_neither_loses_nor_repeats(folder, moment):
     gateway = ScriptedGateway(folder, journal=folder / "executed")
     try:
         killed = start("nexus", folder, "a", moment)
-        assert killed.wait(60) == EXIT_CODE_OF_KILL
+        assert killed.wait(patient(60)) == EXIT_CODE_OF_KILL
         killed.communicate()
         outbox = Outbox(folder / "nexus" / "nexus.outbox")  # the lock of the dead is free
         kept = [signal.signal_id for signal, answered in outbox.signals()]
@@ -38,7 +39,7 @@ def test_nexus_killed_at_each_step_neither_loses_nor_repeats(folder, moment):
         nexus = NexusGatewayInterface(options_of(folder))
         told = []
         nexus.set_callbacks(on_outcome=told.append)
-        assert nexus.connect(30)
+        assert nexus.connect(patient(30))
         if moment == "before_keeping":
             # Nothing was promised: `send_signal` had not returned.
             assert (kept, before) == ([], {})
@@ -46,7 +47,7 @@ def test_nexus_killed_at_each_step_neither_loses_nor_repeats(folder, moment):
         else:
             assert kept == ["a"]
             assert before == ({} if moment == "between_keeping_and_sending" else {"a": 1})
-            assert nexus.wait_settled("a", 30).state is SignalState.FILLED
+            assert nexus.wait_settled("a", patient(30)).state is SignalState.FILLED
             until(lambda: told)
         # It decides the same once more, as a NEXUS does that reads its ticks again.
         assert nexus.send_signal(make_signal("a"), 30).state is SignalState.FILLED
@@ -80,7 +81,7 @@ def test_a_gateway_killed_again_and_again_executes_every_signal_once(folder):
                 process.communicate()
                 process = start("gateway", folder, journal)
         for signal_id in sent:
-            assert nexus.wait_settled(signal_id, 60).state is SignalState.FILLED
+            assert nexus.wait_settled(signal_id, patient(60)).state is SignalState.FILLED
         executed = journal.read_text().split()
         assert sorted(executed) == sorted(sent)
     finally:

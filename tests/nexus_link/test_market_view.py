@@ -22,6 +22,7 @@ from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import empty_ticks
 
 from tests.support.feeds import close_feed, make_feed, make_symbols, publish_quote
+from tests.support.patience import patient
 from tests.support.shm_processes import linux_only
 
 
@@ -329,7 +330,7 @@ def test_asyncio_wait_wakes_up_and_times_out_without_blocking_the_loop(feeds, tm
             assert not await waiter.wait(timeout_s=0.05)
             assert turns > 5
             threading.Timer(0.05, publish_quote, (feeds[0], 1, 1.0, 2.0)).start()
-            assert await waiter.wait(timeout_s=30)
+            assert await waiter.wait(timeout_s=patient(30))
             assert view.drain(empty_ticks(8)) == 1
             first = asyncio.create_task(waiter.wait(timeout_s=0.2))
             await asyncio.sleep(0)
@@ -350,9 +351,9 @@ def test_asyncio_wait_that_was_cancelled_does_not_answer_the_next(feeds, tmp_pat
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(waiter.wait(timeout_s=0.3), 0.02)
             threading.Timer(0.6, publish_quote, (feeds[0], 1, 1.0, 2.0)).start()
-            assert await waiter.wait(timeout_s=30)
+            assert await waiter.wait(timeout_s=patient(30))
             assert await waiter.wait(timeout_s=0.0)  # it is still there
-            pending = asyncio.create_task(waiter.wait(timeout_s=30))
+            pending = asyncio.create_task(waiter.wait(timeout_s=patient(30)))
             view.drain(empty_ticks(8))
             await asyncio.sleep(0)
         await pending  # leaving answers it

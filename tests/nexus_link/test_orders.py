@@ -37,6 +37,7 @@ from nexus_gateway.nexus_link.orders.options import options_of_config
 from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError, SignalInvalidError
 from nexus_gateway.nexus_link.orders.outcomes import LinkStatus, SignalOutcome
 
+from tests.support.patience import patient
 from tests.support.scripted_gateway import (
     ScriptedGateway,
     make_report,
@@ -68,7 +69,7 @@ class Nexus(NexusGatewayInterface):
 @contextmanager
 def connected(folder: Path, **fields: Any) -> Iterator[Nexus]:
     with Nexus(folder, **fields) as nexus:
-        assert nexus.connect(30), nexus.status.text
+        assert nexus.connect(patient(30)), nexus.status.text
         yield nexus
 
 
@@ -144,7 +145,7 @@ def test_running_out_of_time_is_unknown_and_the_report_comes_later(folder):
         until(lambda: gateway.executed)
         gateway.deaf = False
         gateway.say(gateway.reports["slow"])
-        assert nexus.wait_settled("slow", 30).state is SignalState.FILLED
+        assert nexus.wait_settled("slow", patient(30)).state is SignalState.FILLED
         assert gateway.signals() == ["slow"]
 
 
@@ -162,7 +163,7 @@ def test_an_unanswered_signal_is_sent_again_in_the_same_session(folder):
         assert nexus.send_signal(make_signal("a"), 0).is_unknown
         until(lambda: gateway.signals().count("a") >= 3)
         gateway.deaf = False
-        assert nexus.wait_settled("a", 30).state is SignalState.FILLED
+        assert nexus.wait_settled("a", patient(30)).state is SignalState.FILLED
         assert gateway.executed == {"a": 1}
         assert nexus.counts["sent_again"] >= 2
 
@@ -174,7 +175,7 @@ def test_what_works_is_asked_for_because_a_live_link_may_swallow_reports(folder)
         assert nexus.send_signal(make_signal("a"), 30).state is SignalState.WORKING
         # The fill's report is never pushed; only the question finds it.
         gateway.reports["a"] = make_report(make_signal("a"), SignalState.FILLED, revision=2)
-        assert nexus.wait_settled("a", 30).state is SignalState.FILLED
+        assert nexus.wait_settled("a", patient(30)).state is SignalState.FILLED
         assert gateway.signals() == ["a"]
 
 
@@ -191,7 +192,7 @@ def test_a_restarted_gateway_gets_the_signal_again_and_executes_it_once(folder, 
         first.stop()
         until(lambda: not nexus.status.is_up)
         with serving(folder, reports=first.reports) as second:
-            outcome = nexus.wait_settled("a", 30)
+            outcome = nexus.wait_settled("a", patient(30))
             assert outcome.state is SignalState.FILLED
             assert outcome.report.duplicate is executed
             assert {**first.executed, **second.executed} == {"a": 1}
@@ -205,7 +206,7 @@ def test_a_signal_for_a_gateway_that_is_not_there_waits_for_it(folder):
         assert "token" in nexus.status.text
         assert nexus.send_signal(make_signal("a"), 0.05).is_unknown
         with serving(folder) as gateway:
-            assert nexus.wait_settled("a", 30).state is SignalState.FILLED
+            assert nexus.wait_settled("a", patient(30)).state is SignalState.FILLED
             assert gateway.executed == {"a": 1}
     finally:
         nexus.close()
@@ -217,7 +218,7 @@ def test_after_a_reconnect_what_is_open_is_asked_for_and_never_sent(folder):
         nexus.send_signal(make_signal("a"), 30)
         gateway.reports["a"] = make_report(make_signal("a"), SignalState.CLOSED, revision=4)
         gateway.cut()
-        outcome = nexus.wait_settled("a", 30)
+        outcome = nexus.wait_settled("a", patient(30))
         assert outcome.is_final
         assert gateway.signals() == ["a"]
         assert any(isinstance(message, Query) and message.signal_id == "a" for message in gateway.heard)
@@ -294,14 +295,14 @@ def test_a_refused_message_is_rejected_only_when_it_cannot_have_been_taken_befor
             nexus.send_signal(make_signal(signal_id), 0)
         until(lambda: len(gateway.signals()) == 2)
         gateway.say(refuse(make_signal("first"), RejectCode.PLATFORM_NOT_READY))
-        assert nexus.wait_settled("first", 30).state is SignalState.REJECTED
+        assert nexus.wait_settled("first", patient(30)).state is SignalState.REJECTED
         gateway.cut()
         until(lambda: gateway.signals().count("again") == 2)
         gateway.say(refuse(make_signal("again"), RejectCode.PLATFORM_NOT_READY))
         until(lambda: nexus.rejects)
         assert nexus.outcome("again").is_unknown
         gateway.say(refuse(make_signal("again"), RejectCode.MALFORMED))
-        assert nexus.wait_settled("again", 30).code is RejectCode.MALFORMED
+        assert nexus.wait_settled("again", patient(30)).code is RejectCode.MALFORMED
 
 
 def test_a_refused_token_is_said_and_a_new_one_is_read(folder):
@@ -314,7 +315,7 @@ def test_a_refused_token_is_said_and_a_new_one_is_read(folder):
             until(lambda: "token is wrong" in nexus.status.text)
             assert nexus.status.code is RejectCode.NOT_ALLOWED
             (folder / "gateway.token").write_text("right")
-            assert nexus.connect(30)
+            assert nexus.connect(patient(30))
         finally:
             nexus.close()
 
@@ -371,7 +372,7 @@ def test_a_callback_may_send_but_not_wait(folder):
 def test_a_slow_callback_does_not_cost_the_link(folder):
     with serving(folder), connected(folder) as nexus:
         release = threading.Event()
-        nexus.set_callbacks(on_outcome=lambda outcome: release.wait(30) and None)
+        nexus.set_callbacks(on_outcome=lambda outcome: release.wait(patient(30)) and None)
         nexus.send_signal(make_signal("a"), 30)
         time.sleep(1.5)  # longer than a mute link lives
         assert nexus.counts["link_cuts"] == 0
@@ -485,7 +486,7 @@ def test_a_note_that_cannot_be_written_is_counted_and_harmless(folder, monkeypat
             until(lambda: nexus.counts["outbox_errors"] == 1)
             assert nexus.status.is_up
         with connected(folder) as nexus:
-            assert nexus.wait_settled("a", 30).report.duplicate
+            assert nexus.wait_settled("a", patient(30)).report.duplicate
         assert gateway.executed == {"a": 1}
 
 
@@ -504,7 +505,7 @@ def test_closing_gives_waiting_calls_what_is_known(folder):
             thread = threading.Thread(target=lambda: found.append(nexus.send_signal(make_signal("a"), 60)))
             thread.start()
             until(lambda: gateway.signals())
-        thread.join(30)
+        thread.join(patient(30))
         assert found[0].is_unknown
         with pytest.raises(RuntimeError, match="not open"):
             nexus.send_signal(make_signal("b"), 1)
@@ -519,7 +520,7 @@ def test_the_asyncio_form_does_the_same(folder):
             assert nexus.status.is_up
             outcomes = await asyncio.gather(*(nexus.send_signal(make_signal(f"s{n}"), 30) for n in range(20)))
             assert {outcome.state for outcome in outcomes} == {SignalState.FILLED}
-            assert (await nexus.wait_settled("s3", 30)).signal_id == "s3"
+            assert (await nexus.wait_settled("s3", patient(30))).signal_id == "s3"
             gateway.deaf = True
             assert (await nexus.send_signal(make_signal("late"), 0.05)).is_unknown
             with pytest.raises(SignalConflictError):
@@ -542,8 +543,8 @@ def test_the_asyncio_form_can_try_again_after_its_name_was_in_use(folder):
             nexus = AsyncNexusGatewayInterface(options_of(folder))
             for _ in range(2):  # the second time as well: there is no link that it could wait for
                 with pytest.raises(OutboxError, match="is in use"):
-                    await nexus.connect(30)
-        assert await nexus.connect(30)
+                    await nexus.connect(patient(30))
+        assert await nexus.connect(patient(30))
         outcome = await nexus.send_signal(make_signal("a"), 30)
         await nexus.close()
         return outcome.state

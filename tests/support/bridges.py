@@ -27,6 +27,7 @@ from nexus_gateway.shm.writer import empty_ticks
 from tests.reference_bridge import vectors, wire
 from tests.reference_bridge.paper_platform import PaperPlatform, describe_nq
 from tests.reference_bridge.server import BridgeServer
+from tests.support.patience import patient
 
 TOKEN = vectors.TOKEN
 NQ = Symbol(3, "NQ", "NQZ26", 0.25)
@@ -89,7 +90,7 @@ class Bench:
         )
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patient(PATIENCE_S)
         while (value := condition()) is None or value is False or (not hasattr(value, "shape") and not value):
             assert time.monotonic() < deadline, f"never came; events {self.desk.events[-5:]}"
             self.adapter.poll(0.005)
@@ -216,7 +217,7 @@ class Liar:
         for connection in self._open:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._thread.join(PATIENCE_S)
+        self._thread.join(patient(PATIENCE_S))
         for connection in self._open:
             connection.close()
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .patience import patient
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
@@ -32,7 +34,12 @@ def environment(home: Path) -> dict[str, str]:
 
 def run_command(home: Path, *arguments: object, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), env=environment(home), capture_output=True, text=True, timeout=timeout_s, check=False
+        command(*arguments),
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=patient(timeout_s),
+        check=False,
     )
 
 
@@ -44,7 +51,7 @@ def start_command(home: Path, *arguments: object) -> subprocess.Popen[str]:
 
 def stop_command(process: subprocess.Popen[str], timeout_s: float = 60) -> tuple[int, str, str]:
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=timeout_s)
+    out, err = process.communicate(timeout=patient(timeout_s))
     return process.returncode, out, err
 
 
@@ -58,7 +65,7 @@ def one_json_object(text: str) -> dict[str, Any]:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0, what: str = "condition") -> None:
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s = time.monotonic() + patient(timeout_s)
     while not condition():
-        assert time.monotonic() < deadline_s, f"{what} did not come true within {timeout_s} s"
+        assert time.monotonic() < deadline_s, f"{what} did not come true within {patient(timeout_s):g} s"
         time.sleep(0.02)

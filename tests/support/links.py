@@ -30,6 +30,8 @@ from nexus_gateway.core.transport import (
     make_server_socket,
 )
 
+from .patience import patient
+
 TOKEN = "let-me-in"
 FAST = LinkTiming(heartbeat_ms=20, mute_after_ms=200, welcome_within_ms=300, backoff_first_ms=10, backoff_max_ms=50)
 CAN_ALL = Capabilities(
@@ -40,6 +42,7 @@ CAN_ALL = Capabilities(
     oco=True,
     reduce_only=True,
 )
+
 _boots = itertools.count(1)
 
 
@@ -122,7 +125,7 @@ class Ends:
 
     def until(self, true: Callable[[], object], patience_s: float = 20.0) -> None:
         """Turn everything until `true`; the patience is for a machine that is busy, not a bound on speed."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + patient(patience_s)
         while not true():
             assert time.monotonic() < deadline, "what the test waits for did not happen"
             self.turn()

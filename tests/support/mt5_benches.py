@@ -25,6 +25,7 @@ from tests.mt5_terminal.control import StandIn
 from tests.support.bridges import Desk
 from tests.support.mt5_adapters import BrazilAdapter, GlobalAdapter
 from tests.support.mt5_bridges import BridgeProcess
+from tests.support.patience import patient
 
 PATIENCE_S = 30.0
 TIMING = {"heartbeat_ms": 100, "mute_after_ms": 2_000, "command_timeout_ms": 6_000}
@@ -126,7 +127,7 @@ class Mt5Bench:
 
     def open(self, patience_s: float = PATIENCE_S) -> m.Snapshot:
         """Connect until it succeeds, subscribe, first snapshot, as the base does."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + patient(patience_s)
         trouble = ""
         while time.monotonic() < deadline:
             try:
@@ -150,7 +151,7 @@ class Mt5Bench:
 
     def until(self, condition: Callable[[], T], what: str = "it") -> T:
         """Poll until the condition holds; its value."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patient(PATIENCE_S)
         while not (value := condition()):
             assert time.monotonic() < deadline, f"never came: {what}; {self.desk.events[-6:]}"
             self.adapter.poll(0.01)

@@ -21,6 +21,7 @@ from nexus_gateway.bridges.mt5 import mt5_bridge
 
 from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.presets import PRESETS
+from tests.support.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "bridges" / "mt5" / "mt5_bridge"
@@ -100,7 +101,7 @@ class BridgeProcess:
     def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start its process; does not wait for it."""
         if self._process is not None:
-            self._process.wait(PATIENCE_S)  # whoever killed it
+            self._process.wait(patient(PATIENCE_S))  # whoever killed it
         self.config_file.write_text(json.dumps(self.config))
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -136,7 +137,7 @@ class BridgeProcess:
         """Ask it to stop; its exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(PATIENCE_S)
+        return self._process.wait(patient(PATIENCE_S))
 
     def log(self) -> str:
         return self.log_file.read_text() if self.log_file.exists() else ""

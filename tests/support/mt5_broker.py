@@ -22,6 +22,7 @@ from nexus_gateway.core.instruments.sessions import load_sessions
 from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.presets import PRESETS
 from tests.support.launched import QUICK
+from tests.support.patience import patient
 
 T = TypeVar("T")
 ACCOUNTS = {"global": ("mt5", "5001234", "StandIn-Demo"), "b3": ("mt5_br", "70012345", "StandInB3-PRD")}
@@ -124,7 +125,7 @@ class Broker:
 
 def wait_for(look: Callable[[], T], patience_s: float = 60.0) -> T:
     """What `look` gives once it is something."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + patient(patience_s)
     while not (value := look()):
         assert time.monotonic() < deadline, "never came"
         time.sleep(0.02)

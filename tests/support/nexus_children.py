@@ -17,6 +17,7 @@ from nexus_gateway.core.transport import LinkClient
 from nexus_gateway.nexus_link.interface import NexusGatewayInterface
 from nexus_gateway.nexus_link.orders.outbox import Outbox
 
+from tests.support.patience import patient
 from tests.support.scripted_gateway import ScriptedGateway, make_signal, options_of, until
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ def run_nexus(folder: Path, signal_id: str, moment: str) -> None:
     """Connect, send one signal, print what came of it."""
     arrange_death(moment)
     nexus = NexusGatewayInterface(options_of(folder))
-    if not nexus.connect(60):
+    if not nexus.connect(patient(60)):
         sys.exit(f"no link: {nexus.status.text}")
     outcome = nexus.send_signal(make_signal(signal_id), 60)
     print(outcome.state, flush=True)

@@ -15,6 +15,8 @@ from nexus_gateway.shm.recording.reader import Recording
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform
 from nexus_gateway.shm.writer import TickWriter
 
+from tests.support.patience import patient
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -123,7 +125,7 @@ for line in sys.stdin:
 
 
 def wait_until(condition, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)

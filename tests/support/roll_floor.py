@@ -33,6 +33,7 @@ from nexus_gateway.shm.writer import empty_ticks
 
 from .launched import QUICK
 from .links import nexus_hello, short_folder
+from .patience import patient
 from .trading_floor import TIMING, floor_limits
 
 D = Decimal
@@ -141,7 +142,7 @@ class RollFloor:
             self.launcher.stop()
         elif self.launcher is not None:
             self.launcher.terminate()
-            self.launcher.wait(60)
+            self.launcher.wait(patient(60))
         self.launcher = None
 
     def kill_launcher(self) -> None:
@@ -149,8 +150,8 @@ class RollFloor:
         assert isinstance(self.launcher, subprocess.Popen)
         children = psutil.Process(self.launcher.pid).children()
         self.launcher.kill()
-        self.launcher.wait(60)
-        _, alive = psutil.wait_procs(children, timeout=60)
+        self.launcher.wait(patient(60))
+        _, alive = psutil.wait_procs(children, timeout=patient(60))
         assert not alive
         self._let_go()
         self.start()
@@ -210,7 +211,7 @@ class RollFloor:
                     self.rolls.append((source, int(tick["symbol"]), int(tick["ts_recv_ns"]), float(tick["bid"])))
 
     def until(self, true: Callable[[], object], patience_s: float = 25.0) -> None:
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + patient(patience_s)
         while not true():
             if time.monotonic() > deadline:
                 logs = "\n".join(path.read_text()[-2500:] for path in (self.root / "logs").glob("*"))
@@ -257,10 +258,10 @@ class RollFloor:
     def trade_everywhere(self, root: str = "NQ", fills: int = len(SIX)) -> Report:
         """Signals to all six until one has filled on so many: while links are new some legs are refused."""
         texts: list[str] = []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patient(60)
         while time.monotonic() < deadline:
             signal_id = self.signal(root)
-            self.until(partial(self._is_settled_or_late, signal_id, time.monotonic() + 3))
+            self.until(partial(self._is_settled_or_late, signal_id, time.monotonic() + patient(3)))
             report = self.report(signal_id)
             if report is None:
                 continue  # lost with a gateway that was killed; NEXUS's own link would say it again
@@ -309,7 +310,7 @@ class RollFloor:
         path = self.root / "orders.sqlite"
         if not path.exists():
             return 0
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=patient(5))
         try:
             (count,) = connection.execute("SELECT count(*) FROM events WHERE kind = 'contract_chosen'").fetchone()
             return int(count)
@@ -320,7 +321,7 @@ class RollFloor:
 
     def notes(self) -> str:
         """What users were told, as raw text."""
-        connection = sqlite3.connect(f"file:{self.root / 'orders.sqlite'}?mode=ro", uri=True, timeout=5)
+        connection = sqlite3.connect(f"file:{self.root / 'orders.sqlite'}?mode=ro", uri=True, timeout=patient(5))
         try:
             rows = connection.execute("SELECT payload FROM notes WHERE kind = 'alert'").fetchall()
         finally:

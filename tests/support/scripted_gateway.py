@@ -47,6 +47,8 @@ from nexus_gateway.core.transport import (
 from nexus_gateway.nexus_link.orders.book import BookTiming
 from nexus_gateway.nexus_link.orders.options import LinkOptions, gateway_options
 
+from .patience import patient
+
 FAST = LinkTiming(heartbeat_ms=50, mute_after_ms=1_000, welcome_within_ms=500, backoff_first_ms=10, backoff_max_ms=50)
 PRICE = Decimal("21500.25")
 
@@ -258,7 +260,7 @@ def short_folder() -> Iterator[Path]:
 
 def until(true: Callable[[], object], patience_s: float = 30.0) -> None:
     """Wait; the patience is for a machine that is busy, not a bound on speed."""
-    deadline_s = time.monotonic() + patience_s
+    deadline_s = time.monotonic() + patient(patience_s)
     while not true():
         assert time.monotonic() < deadline_s, "what the test waits for did not happen"
         time.sleep(0.002)

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from .patience import patient
+
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="uses kill -9 or POSIX modes")
 two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores that run at the same time")
 
@@ -54,7 +56,7 @@ def kill(process: Any) -> None:
 
 def finish(process: Any, timeout_s: float = 120) -> None:
     """Wait for the process's own good end."""
-    process.join(timeout_s)
+    process.join(patient(timeout_s))
     if process.exitcode != 0:
         kill(process)
         raise RuntimeError(f"child ended with {process.exitcode}")
@@ -62,10 +64,10 @@ def finish(process: Any, timeout_s: float = 120) -> None:
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
     """Poll until `condition` holds; a test that would hang fails with the reason instead."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_s} s for: {what}")
+            raise TimeoutError(f"waited {patient(timeout_s):g} s for: {what}")
         time.sleep(0.0005)
 
 

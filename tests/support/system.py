@@ -38,6 +38,7 @@ from nexus_gateway.shm.segment import SegmentError
 
 from .launched import QUICK
 from .links import short_folder
+from .patience import patient
 from .trading_floor import floor_limits
 
 D = Decimal
@@ -140,7 +141,7 @@ class System:
 
     def until(self, true: Callable[[], object], patience_s: float = 90.0) -> None:
         """Supervise until `true`; the patience is for a busy machine, no bound on speed."""
-        deadline_s = time.monotonic() + patience_s
+        deadline_s = time.monotonic() + patient(patience_s)
         while not true():
             if time.monotonic() > deadline_s:
                 raise AssertionError(f"what the test waits for did not happen\n{self._logs()}")

@@ -58,12 +58,14 @@ from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 from nexus_gateway.shm.writer import TickWriter
 
 from .links import adapter_hello, nexus_hello, short_folder
+from .patience import patient
 
 D = Decimal
 ROOT = Path(__file__).parents[2]
 TIMING = LinkTiming(
     heartbeat_ms=100, mute_after_ms=3_000, welcome_within_ms=500, backoff_first_ms=20, backoff_max_ms=200
 )
+
 SYMBOLS = ("NQ", "ES")
 _names = itertools.count(1)
 
@@ -334,7 +336,7 @@ class Floor:
 
     def until(self, true: Callable[[], object], patience_s: float = 30.0) -> None:
         """Turn everybody until `true`; the patience is for a busy machine, no bound on speed."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + patient(patience_s)
         while not true():
             if time.monotonic() > deadline:
                 raise AssertionError(f"what the test waits for did not happen\n{self.log()[-3000:]}")
@@ -362,7 +364,7 @@ class Floor:
             person.client.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=patient(60))
         for writer in self.writers.values():
             writer.close()
         shutil.rmtree(self.root, ignore_errors=True)

@@ -26,6 +26,7 @@ from nexus_gateway.shm.tick import Platform, TickFlag
 from tests.conformance.gateway_peer import make_order
 from tests.reference_bridge import wire
 from tests.support.bridges import NQ, Bench, Liar, reference_bridge
+from tests.support.patience import patient
 
 ONE = Decimal(1)
 
@@ -260,7 +261,7 @@ def test_paper_orders_on_live_data_never_touch_the_platform(parts, tmp_path):
     order = m.Order(
         **{name: getattr(order_for(bench), name) for name in m.Order.__struct_fields__} | {"account": "PAPER-nt8"}
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patient(20)
     while not bench.feed.writer.tail:
         assert time.monotonic() < deadline
         paper.poll(0.01)

@@ -18,6 +18,7 @@ from nexus_gateway.shm.tick import TickFlag
 
 from tests.reference_bridge import vectors, wire
 from tests.support.bridges import NQ, TOKEN, Bench, Liar, reference_bridge, tick_frame
+from tests.support.patience import patient
 
 
 def bad(name: str) -> bytes:
@@ -199,7 +200,7 @@ def test_a_busy_bridge_keeps_its_session_and_its_quotes_are_stale(tmp_path):
     def work(liar: Liar, connection: socket.socket) -> None:
         connection.sendall(tick_frame(18000.0))
         liar.say(connection, "busy", for_ms=60_000)
-        returned.wait(20)
+        returned.wait(patient(20))
         connection.sendall(tick_frame(18001.0))
         hold(connection)
 
@@ -235,7 +236,7 @@ def test_a_symbol_whose_answer_is_late_is_traded_from_then_on(tmp_path):
             liar.say(connection, "subscribed", subscribe_seq=number, symbols=[answer])
             if each["symbol"] == "NQ":
                 liar.answer_snapshot(connection)
-                go_on.wait(20)
+                go_on.wait(patient(20))
         connection.sendall(tick_frame(5000.0, symbol_id=4))
         hold(connection)
 
@@ -297,7 +298,7 @@ def test_after_a_liar_the_good_bridge_is_found_again(tmp_path):
         session = AdapterSession(bench.adapter, [NQ], policy, process_log("nt8"))
 
         def step_until(condition):
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + patient(20)
             while not condition():
                 assert time.monotonic() < deadline
                 session.step(0.005)

@@ -30,6 +30,7 @@ from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentError
 
 from tests.support.launched import QUICK
+from tests.support.patience import patient
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
@@ -84,7 +85,7 @@ while True:
 
 def wait_for(look: Callable[[], T]) -> T:
     """What `look` gives once it is something."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patient(PATIENCE_S)
     while not (value := look()):
         assert time.monotonic() < deadline, "never came"
         time.sleep(0.02)
@@ -141,7 +142,7 @@ class Keep:
         return [(int(pid), knows == "True") for pid, knows in (line.split() for line in lines)]
 
     def wait(self) -> int | None:
-        self._thread.join(30)
+        self._thread.join(patient(30))
         assert not self._thread.is_alive()
         return self.code
 
@@ -267,7 +268,7 @@ def test_a_bridge_that_outlived_its_keeper_is_ended_first(make_keep):
         identity = ProcessId(orphan.pid, host.started_ms(orphan.pid) or 0)
         keep.files.identity.write_text(json.dumps({"pid": identity.pid, "started_ms": identity.started_ms}))
         keep.start()
-        assert orphan.wait(30) != 0
+        assert orphan.wait(patient(30)) != 0
     wait_for(lambda: keep.lives)
     keep.stop()
     assert keep.page.values()["bridge_orphans_ended"] == 1

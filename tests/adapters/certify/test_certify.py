@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 from tests.mt5_terminal.control import MODULE_FOLDER, TICK_DTYPE, StandIn
 from tests.support.bridges import TOKEN, reference_bridge
 from tests.support.mt5_broker import Broker
+from tests.support.patience import patient
 
 ORDERS = tuple(check.number for check in ORDER_CHECKS)
 
@@ -378,7 +379,7 @@ def test_a_bridge_is_restarted_by_hand(other):
             server.boot_id = "another life"
             server._session.queue({"type": "error", "code": "closing", "text": "restarting"})
 
-    report = certify(config, "nt8", listen_s=1.0, restart_wait_s=20.0, say=restart)
+    report = certify(config, "nt8", listen_s=1.0, restart_wait_s=patient(20.0), say=restart)
     assert report.checks[17].outcome is Outcome.PASS, report.checks[17]
 
 
@@ -400,7 +401,7 @@ def test_an_order_of_ours_that_a_new_bridge_has_forgotten(other, monkeypatch):
             server.boot_id = "another life"
             server._session.queue({"type": "error", "code": "closing", "text": "restarting"})
 
-    report = certify(config, "nt8", listen_s=1.0, restart_wait_s=20.0, say=restart)
+    report = certify(config, "nt8", listen_s=1.0, restart_wait_s=patient(20.0), say=restart)
     assert report.checks[17].outcome is Outcome.FAIL
     assert "0 orders with the id" in report.checks[17].measured
 
@@ -469,7 +470,7 @@ def test_ctrl_c_takes_the_orders_away(make_broker, tmp_path):
             if line.startswith(" 13 "):
                 process.send_signal(signal.SIGINT)
                 break
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=patient(60))
     assert process.returncode == 1
     assert "interrupted" in printed
     assert is_clean(broker)

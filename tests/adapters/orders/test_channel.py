@@ -28,6 +28,7 @@ from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.tick import Platform
 
 from tests.support.feeds import ScriptedAdapter, close_feed, make_feed, make_symbols
+from tests.support.patience import patient
 
 LOG = process_log("test")
 ONE = Decimal(1)
@@ -513,7 +514,7 @@ def test_waiting_ends_with_a_command_a_socket_or_the_time(tmp_path):
 
         thread = threading.Thread(target=answer_later)
         thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + patient(30)
         while not wait_readable(30.0, (right,), client):
             # The descriptor of a ZeroMQ socket also wakes for its own bookkeeping.
             assert time.monotonic() < deadline

@@ -24,6 +24,7 @@ from tests.mt5_terminal.control import StandIn
 from tests.reference_bridge import wire
 from tests.support.mt5_benches import Mt5Bench
 from tests.support.mt5_bridges import SCRIPT, BridgeProcess, free_port, load_bridge
+from tests.support.patience import patient
 
 mt5 = load_bridge()
 PATIENCE_S = 30.0
@@ -36,14 +37,14 @@ def bench(tmp_path):
 
 
 def wait_log(bridge: BridgeProcess, words: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patient(PATIENCE_S)
     while words not in bridge.log():
         assert time.monotonic() < deadline, bridge.log()[-2000:]
         time.sleep(0.01)
 
 
 def wait_pulse(bridge: BridgeProcess) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patient(PATIENCE_S)
     while not Path(str(bridge.config["pulse_file"])).exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -71,7 +72,7 @@ def stand_in(tmp_path_factory):
 )
 def test_what_a_person_must_correct_ends_it_with_2(stand_in, tmp_path, change, words):
     bridge = BridgeProcess(stand_in, tmp_path, "b3", "mt5_br", account_wait_s=0, **change)
-    assert bridge.start().wait(PATIENCE_S) == 2
+    assert bridge.start().wait(patient(PATIENCE_S)) == 2
     assert words in bridge.log()
     assert "Traceback" not in bridge.log()
 
@@ -100,13 +101,13 @@ def test_without_the_package_it_says_what_to_install(stand_in, tmp_path):
 def test_check_prints_what_was_found(stand_in, tmp_path):
     bridge = BridgeProcess(stand_in, tmp_path, "b3", "mt5_br")
     process = bridge.start("--check", stdout=subprocess.PIPE)
-    out, _ = process.communicate(timeout=PATIENCE_S)
+    out, _ = process.communicate(timeout=patient(PATIENCE_S))
     assert process.returncode == 0
     found = json.loads(out)
     assert (found["account"], found["currency"], found["mode"]) == ("70012345", "BRL", "netting")
     assert found["orders_up"] is True
     unknown = BridgeProcess(stand_in, tmp_path / "u", "b3", "mt5_br", terminal_path=str(tmp_path / "terminal64.exe"))
-    assert unknown.start("--check").wait(PATIENCE_S) == 1
+    assert unknown.start("--check").wait(patient(PATIENCE_S)) == 1
     assert "Process create failed" in unknown.log()
 
 
@@ -118,13 +119,13 @@ def test_it_ends_when_asked_or_when_its_lifeline_is_cut_and_tells_no_secret(stan
         assert bridge.pulse()["until_ns"] > time.time_ns()
         assert bridge.stop() == 0
         process = bridge.start("--stdin-lifeline", stdin=subprocess.PIPE)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patient(PATIENCE_S)
         while bridge.log().count("serves mt5_br") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(patient(PATIENCE_S)) == 0
         assert bridge.token not in bridge.log()
         assert bridge.token not in " ".join(map(str, process.args))
 
@@ -253,7 +254,7 @@ def test_an_order_whose_call_never_returns(bench):
     """The bridge hangs in order_send and is killed: the order was executed, and the next session knows it."""
     bench.stand_in.script("hang_after")
     order = bench.place()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patient(PATIENCE_S)
     while not bench.stand_in.truth().trades():
         assert time.monotonic() < deadline
         bench.listen(0.05)
@@ -286,7 +287,7 @@ def greet(port: int) -> tuple[socket.socket, wire.FrameReader]:
 
 def read_to_the_end(connection: socket.socket, frames: wire.FrameReader) -> list[dict]:
     bodies = []
-    connection.settimeout(10)
+    connection.settimeout(patient(10))
     while True:
         data = connection.recv(1 << 16)
         if not data:

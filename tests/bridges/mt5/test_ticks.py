@@ -24,6 +24,7 @@ from tests.mt5_terminal.control import TICK_DTYPE
 from tests.mt5_terminal.module import MetaTrader5 as module
 from tests.support.mt5_benches import Mt5Bench
 from tests.support.mt5_bridges import load_bridge
+from tests.support.patience import patient
 
 STALL_S = float(os.environ.get("MT5_STALL_S", "4"))
 RING_SLOTS = 1 << 19
@@ -102,7 +103,7 @@ def compare(bench: Mt5Bench) -> int:
         arrived.append(bench.moved())
         return sum(map(len, arrived)) >= len(rows)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patient(30)
     while not complete():
         assert time.monotonic() < deadline, f"{sum(map(len, arrived))} of {len(rows)} ticks have come"
         try:
@@ -326,7 +327,7 @@ def test_a_measured_clock_is_waited_for_and_told(tmp_path):
         bench.quote(130_000, 130_005)
         bench.open()
         assert not bench.adapter.data_up
-        stop = time.monotonic() + 20
+        stop = time.monotonic() + patient(20)
         while "from now on" not in bench.bridge.log():
             assert time.monotonic() < stop
             bench.quote(130_000, 130_005)

@@ -31,6 +31,7 @@ from tests.support.commands import (
     wait_until,
 )
 from tests.support.feeds import close_feed, make_replay_feed, make_symbols
+from tests.support.patience import patient
 
 CME = sorted((REAL_DATA / "cme-trades-2019-12-16").glob("*.csv.gz"))
 
@@ -146,7 +147,7 @@ def test_run_status_record_and_the_example_together(tmp_path):
         example = subprocess.run(
             [sys.executable, str(REPOSITORY / "nexus_link" / "nexus_ai.py"), "--gateway", "--seconds", "2.5",
              "--run-folder", str(tmp_path / "run")],
-            env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False,
+            env=environment(tmp_path), capture_output=True, text=True, timeout=patient(120), check=False,
         )  # fmt: skip
         assert example.returncode == 0, example.stderr
         assert "NQ" in example.stdout
@@ -181,7 +182,7 @@ def test_status_tells_a_killed_writer_from_a_live_one(tmp_path):
         for child in children:
             child.kill()
         gateway.communicate()
-        psutil.wait_procs(children, timeout=30)
+        psutil.wait_procs(children, timeout=patient(30))
         dead = run_command(tmp_path, "status", "-c", config, "--json")
         assert dead.returncode == 1
         assert one_json_object(dead.stdout)["rings"][0]["state"] == "dead writer"
@@ -221,7 +222,7 @@ def test_status_reads_counters_without_numba(tmp_path):
         f"CliRunner().invoke(app, ['status', '--json', '--run-folder', {str(tmp_path)!r}]); "
         "print([name for name in sys.modules if name.split('.')[0] in ('numba', 'llvmlite', 'zmq')])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=patient(60))
     assert ran.stdout.strip() == "[]"
 
 
@@ -244,7 +245,9 @@ while got := view.drain(out):
 print(total, psutil.Process().memory_info().rss)
 """
     for _ in range(2):  # the first one may have to compile
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+        ran = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=patient(120)
+        )
     total, rss_bytes = map(int, ran.stdout.split())
     for writer in writers:
         writer.close()
@@ -335,7 +338,7 @@ def test_a_demo_whose_signal_traded_nothing_is_no_success(tmp_path, fills, code)
         "app.main()\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True, timeout=patient(60)
     )
     assert (ran.returncode, "traded nothing" in ran.stderr) == (code, code == 1)
     assert one_json_object(ran.stdout)["fills"] == fills

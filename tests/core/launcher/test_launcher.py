@@ -26,6 +26,7 @@ from nexus_gateway.shm.segment import SegmentState
 from nexus_gateway.shm.symbols import SymbolDirectory, roll_symbol
 
 from tests.support.launched import QUICK, ROOT, make_config, make_spec
+from tests.support.patience import patient
 from tests.support.shm_processes import linux_only
 
 
@@ -39,7 +40,7 @@ def row(launcher: Launcher, name: str) -> ChildRow:
 
 
 def step_until(launcher: Launcher, name: str, state: str, *, restarts: int = 0) -> ChildRow:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(60)
     while True:
         launcher.step()
         child = row(launcher, name)

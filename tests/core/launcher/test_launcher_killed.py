@@ -20,6 +20,7 @@ from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState
 
 from tests.support.launched import ENTRIES, ROOT, count_turns, make_config, make_spec
+from tests.support.patience import patient
 from tests.support.shm_processes import linux_only, wait_for
 
 pytestmark = linux_only
@@ -47,7 +48,7 @@ def victim(tmp_path: Path) -> Iterator[psutil.Process]:
 def test_children_stop_by_themselves_when_the_launcher_is_killed(tmp_path: Path, victim: psutil.Process) -> None:
     children = victim.children()
     victim.kill()
-    gone, alive = psutil.wait_procs(children, timeout=60)
+    gone, alive = psutil.wait_procs(children, timeout=patient(60))
     assert (len(gone), alive) == (2, [])
     assert "launcher is gone" in (tmp_path / "logs" / "one.jsonl").read_text()
     assert CountersPage.attach(tmp_path / "run", "one").state() is SegmentState.CLOSED
@@ -71,7 +72,7 @@ def test_segments_are_removed_when_launcher_and_children_were_killed(tmp_path: P
     family = [victim, *victim.children()]
     for process in family:
         process.kill()
-    psutil.wait_procs(family, timeout=60)
+    psutil.wait_procs(family, timeout=patient(60))
     assert CountersPage.attach(tmp_path / "run", "two").state() is SegmentState.DEAD_WRITER
     with Launcher(make_config(tmp_path), []):
         assert not (tmp_path / "run" / "two.counters").exists()

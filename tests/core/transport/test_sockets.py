@@ -48,6 +48,7 @@ from nexus_gateway.core.transport import (
 )
 
 from tests.support.links import FAST, Ends, accept, adapter_hello, nexus_hello, short_folder
+from tests.support.patience import patient
 
 QUERY = Query(request_id=1, what=QueryKind.STATUS)
 
@@ -330,12 +331,12 @@ def test_what_is_sent_together_arrives_together_and_in_order(ends: Ends) -> None
     ends.until(lambda: client.is_up)
     asked = queries(MOST_TOGETHER)
     assert client.send(*asked)
-    assert ends.socket.poll(20_000)
+    assert ends.socket.poll(int(patient(20_000)))
     assert [event.body for event in ends.server.receive() if isinstance(event, PeerSaid)] == asked
     answers = [AdminResult(request_id=each.request_id, accepted=True, done=True) for each in asked]
     assert ends.server.send("nexus|nexus", *answers)
     assert client.socket is not None
-    assert client.socket.poll(20_000)
+    assert client.socket.poll(int(patient(20_000)))
     assert client.receive() == answers
     assert client.counts["messages_sent"] == client.counts["messages_received"] - 1 == MOST_TOGETHER
 
@@ -550,7 +551,7 @@ def test_a_server_of_another_version_is_told_by_both_versions(folder: Path, seq:
         answer = {"sender": "gateway", "seq": seq, "body": {"type": "reject"}, "version": PROTOCOL_VERSION - 1}
         old.send_multipart([peer, msgspec.msgpack.encode(answer)])
         assert client.socket is not None
-        client.socket.poll(20_000)
+        client.socket.poll(int(patient(20_000)))
         client.receive()
         assert f"was {PROTOCOL_VERSION - 1}, this side speaks {PROTOCOL_VERSION}" in client.cut_reason
         client.close()
