@@ -7,7 +7,7 @@ import heapq
 from ...shm.durations import NS_PER_MS
 from ..messages import LegState
 from .orders.lifecycle import mark_unknown
-from .orders.links import request_snapshot, want_snapshot
+from .orders.links import request_snapshot, schedule_snapshot
 from .orders.placement import send_cancel
 from .state import EngineState, RouteRecord, route_of
 from .turn import Turn, live_orders
@@ -130,11 +130,11 @@ def _time_out_orders(turn: Turn, route: RouteRecord) -> None:
         if order.cancel_wanted:
             send_cancel(turn, order)
         if order.state is LegState.UNKNOWN or order.unreported_qty:
-            want_snapshot(turn, route, turn.state.settings.retry_ms)
+            schedule_snapshot(turn, route, turn.state.settings.retry_ms)
         if order.replace is not None and turn.now_ns >= order.replace_sent_ns + wait_ns:
-            want_snapshot(turn, route, turn.state.settings.retry_ms)
+            schedule_snapshot(turn, route, turn.state.settings.retry_ms)
     if route.unreported_orders:
-        want_snapshot(turn, route, turn.state.settings.retry_ms)
+        schedule_snapshot(turn, route, turn.state.settings.retry_ms)
 
 
 def _ask(turn: Turn, route: RouteRecord) -> None:

@@ -29,8 +29,8 @@ from ...messages import (
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import MAX_ATTEMPTS
 from ..effects import AnswerAdmin, CutLink, SendToPlatform
-from ..orders.exits import close_leg, has_given_up, try_again
-from ..orders.links import request_snapshot, want_snapshot
+from ..orders.exits import attempts_used_up, close_leg, retry_exit
+from ..orders.links import request_snapshot, schedule_snapshot
 from ..orders.placement import send_order, want_cancel
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
 from ..turn import Turn, kill_level, live_orders, signals_of_route
@@ -72,7 +72,7 @@ def _raise(turn: Turn, name: str, route: RouteRecord, command: Kill, peer: str) 
         for signal in signals_of_route(turn.state, name):
             for leg in signal.legs:
                 if leg.route == name:
-                    try_again(turn, signal, leg)
+                    retry_exit(turn, signal, leg)
     _ask_proof(turn, route, record)
     turn.touch_route(name)
 
@@ -117,7 +117,7 @@ def drive_kill(turn: Turn, name: str) -> None:
         if record.level >= KillLevel.FLATTEN and not record.own_only and not record.verifying_request_id:
             _close_account(turn, name, route, record)
         record.verifying_request_id = route.request_id + 1
-        want_snapshot(turn, route, turn.state.settings.retry_ms)
+        schedule_snapshot(turn, route, turn.state.settings.retry_ms)
 
 
 def _verify(turn: Turn, name: str, record: KillRecord, text: str) -> None:
@@ -205,7 +205,7 @@ def _close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord
             return
     for signal in signals_of_route(turn.state, name):
         for leg in signal.legs:
-            if leg.route == name and leg.open and not has_given_up(turn, leg):
+            if leg.route == name and leg.open and not attempts_used_up(turn, leg):
                 return
     if any(position.mismatch_snapshots for position in route.positions.values()):
         return

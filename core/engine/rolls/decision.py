@@ -45,7 +45,7 @@ def apply_contract(turn: Turn, event: ContractChosen) -> None:
         turn.count("roll_left_behind")
         turn.alert(RejectCode.PLATFORM_NOT_READY, f"{reason}: it gets no order of {event.root} before it has followed")
     for name, route in turn.state.routes.items():
-        _tell_what_is_held(turn, name, route, event)
+        _report_held(turn, name, route, event)
     if event.policy != "hold":
         _plan_roll_outs(turn, event)
 
@@ -65,7 +65,7 @@ def apply_news(turn: Turn, event: ContractNews) -> None:
     turn.alert(RejectCode.PLATFORM_NOT_READY if event.waits else RejectCode.NONE, event.text)
 
 
-def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: ContractChosen) -> None:
+def _report_held(turn: Turn, name: str, route: RouteRecord, event: ContractChosen) -> None:
     position = route.positions.get(event.root)
     lots = position.net if position is not None else 0
     working = sum(order.order.symbol == event.root for order in live_orders(turn.state, route))

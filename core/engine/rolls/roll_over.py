@@ -22,12 +22,12 @@ from ....shm.durations import NS_PER_MS
 from ...messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
 from ..admission import refuse_opposed
-from ..orders.exits import close_leg, has_given_up
+from ..orders.exits import attempts_used_up, close_leg
 from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders, position_after, unknown_order
 
-_MOST_TRIES: Final = 3
+_MAX_ATTEMPTS: Final = 3
 
 
 def drive_roll_out(turn: Turn, signal: SignalRecord, number: int) -> None:
@@ -99,10 +99,10 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
     leg = signal.legs[number]
     old = signal.legs[leg.rolls_over_from]
     state = turn.state
-    tries = _tries(turn, leg)
+    tries = _attempts(turn, leg)
     if any(order.unsettled for order in (*tries, *leg_orders(state, old))):
         return
-    gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or has_given_up(turn, old)
+    gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or attempts_used_up(turn, old)
     if old.open and not gave_up:
         return
     lots = min(_closed_lots(turn, old), old.quantity)
@@ -117,7 +117,7 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
         return
     code, text = _refusal(turn, signal, leg, left)
     if code is RejectCode.NONE:
-        code, text = _look_at_tries(tries)
+        code, text = _check_attempts(tries)
     route = state.routes[leg.route]
     if code is RejectCode.NONE and turn.now_ns >= leg.roll_over_until_ns:
         code, text = RejectCode.PLATFORM_NOT_READY, f"not possible within {state.settings.carry_within_ms} ms"
@@ -174,15 +174,15 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
     return refuse_opposed(turn, signal, leg)
 
 
-def _look_at_tries(tries: list[OrderRecord]) -> tuple[RejectCode, str]:
+def _check_attempts(tries: list[OrderRecord]) -> tuple[RejectCode, str]:
     if any(order.presumed_ended for order in tries):
         return RejectCode.OUTCOME_UNKNOWN, "the platform does not show an order that it may still have"
-    if len(tries) >= _MOST_TRIES:
+    if len(tries) >= _MAX_ATTEMPTS:
         return RejectCode.PLATFORM_REJECTED, f"{len(tries)} orders ended unfilled, at last: {tries[-1].text}"
     return RejectCode.NONE, ""
 
 
-def _tries(turn: Turn, leg: LegRecord) -> list[OrderRecord]:
+def _attempts(turn: Turn, leg: LegRecord) -> list[OrderRecord]:
     return [order for order in leg_orders(turn.state, leg) if order.role is OrderRole.ROLL]
 
 
@@ -196,7 +196,7 @@ def _apply_late_roll_overs(turn: Turn, signal: SignalRecord, number: int) -> Non
         if not ended or leg.code is not RejectCode.OUTCOME_UNKNOWN:
             continue
         lots = min(_closed_lots(turn, old), old.quantity)
-        traded = [order for order in _tries(turn, leg) if order.max_cum_qty]
+        traded = [order for order in _attempts(turn, leg) if order.max_cum_qty]
         left = lots - sum((order.max_cum_qty for order in traded), ZERO)
         told = _not_opened(left, lots, old)
         if leg.text.startswith(told):

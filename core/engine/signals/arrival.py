@@ -57,7 +57,7 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
         turn.count("duplicate_signal")
         turn.effects.append(TellNexus(report_of_orphans(turn, signal, key), peer))
         return
-    missing = _not_shown_yet(turn, signal)
+    missing = _unreconciled_platforms(turn, signal)
     if missing:
         # Neither traded nor refused for good: a platform may have its orders from before the journal was lost.
         turn.count(f"rejected_{RejectCode.PLATFORM_NOT_READY}")
@@ -91,7 +91,7 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     begin_fanout(turn, record)
 
 
-def _not_shown_yet(turn: Turn, signal: Signal) -> str:
+def _unreconciled_platforms(turn: Turn, signal: Signal) -> str:
     """Platforms that may still show that this signal was traded; what only reduces waits for its own ones."""
     waiting = turn.state.awaited_platforms
     if signal.reduce_only:

@@ -8,7 +8,7 @@ from ....shm.durations import NS_PER_MS
 from ...messages import KillLevel, OrderRole, Reject, RejectCode, SignalCancel, SignalClose, SignalReplace
 from ...risk import MarketContext, is_multiple
 from ..effects import TellNexus
-from ..orders.exits import close_leg, try_again
+from ..orders.exits import close_leg, retry_exit
 from ..orders.money import rate_to_usd
 from ..orders.placement import send_replace, want_cancel
 from ..state import LegRecord, OrderRecord
@@ -35,7 +35,7 @@ def apply_change(
         match request:
             case SignalClose():
                 close_leg(turn, record, number)
-                try_again(turn, record, leg)
+                retry_exit(turn, record, leg)
             case SignalCancel():
                 for order in leg_orders(turn.state, leg):
                     if order.role is OrderRole.ENTRY:
