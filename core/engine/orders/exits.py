@@ -19,8 +19,8 @@ from ..turn import Turn, leg_orders
 from .placement import OrderTerms, place_for_leg, want_cancel
 
 SHUT_PAUSE_MS: Final = 300_000
-"""Pause between two attempts in a market that is shut by our calendar. The calendar may be wrong, so there are attempts;
-they are rare, so a weekend does not use up the ClOrdIDs of a leg."""
+"""Pause between two attempts in a market that is shut by our calendar. The calendar may be wrong, so they are made;
+they are rare, so that a weekend does not use up the ClOrdIDs of a leg."""
 
 
 def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
@@ -29,8 +29,8 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     busy = False
     for record in leg_orders(turn.state, leg):
         if record.live:
-            # Entry, stop or target may still trade: a closing order beside them could close the same lots twice. A live or
-            # unknown closing order is waited for, never cancelled, and never sent a second time.
+            # Entry, stop or target may still trade: a closing order beside them could close the same lots twice. A live
+            # or unknown closing order is waited for, never cancelled, and never sent a second time.
             busy = True
             if record.role is not OrderRole.EXIT:
                 want_cancel(turn, record)
@@ -152,9 +152,9 @@ def absorb_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:
 
 def absorb_lost_tickets(turn: Turn, signal_id: str, leg: LegRecord, held: Decimal) -> None:
     """Reduce a leg on a hedging account to the `held` lots of its tickets: the rest was closed at the platform."""
-    gone = abs(leg.open) - held
-    if gone > 0:
-        _reduce_leg(turn, signal_id, leg, gone.copy_sign(-leg.open))
+    lost = abs(leg.open) - held
+    if lost > 0:
+        _reduce_leg(turn, signal_id, leg, lost.copy_sign(-leg.open))
 
 
 def _reduce_leg(turn: Turn, signal_id: str, leg: LegRecord, lots: Decimal) -> None:

@@ -30,9 +30,9 @@ from ..turn import Turn
 
 
 class OrderTerms(Struct, kw_only=True, frozen=True):
-    """What an order asks of the market. The fields are those of `Order`; the rest of it follows from its leg.
+    """Terms of an order, as in `Order`, whose other fields follow from the leg.
 
-    `reduce_only` and `oco_group` are left out on a platform that has no such thing.
+    `reduce_only` and `oco_group` are dropped where the platform does not support them.
     """
 
     side: Side

@@ -54,7 +54,7 @@ def _balance(
 ) -> None:
     leg = signal.legs[leg_number]
     if any(_in_flux(order) for order in orders):
-        return
+        return  # a second stop sent now could stand beside the first, and fill for lots that are not held
     working = sum((order.leaves_qty for order in orders), ZERO)
     excess = working - abs(leg.open)
     if excess > 0:

@@ -1,8 +1,7 @@
-"""Our own orders, recognised by their id alone, when the journal has lost them.
+"""Recognise our own orders by their ClOrdID (11) when the journal has lost them.
 
-The id says which signal, leg, role and attempt. If the journal still knows the signal, the order returns to
-its leg; if not, the signal's key is remembered, so that NEXUS repeating that signal does not trade it a
-second time.
+The id names signal, target, role and attempt. If the journal still knows the signal, the order returns to its leg. If
+not, the signal's key is recorded, so that the same signal, sent again by NEXUS, is not traded a second time.
 """
 
 from __future__ import annotations

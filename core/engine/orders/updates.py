@@ -144,7 +144,7 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
         turn.count("stale_update")
         return
     if record.acked_ns and reject.code in (RejectCode.TOO_LATE_TO_SEND, RejectCode.LINK_DOWN):
-        # The reject of a second copy of an order that the platform already has: it tells nothing about the first.
+        # The reject of a second copy of an order that the platform already has: it means nothing for the first.
         turn.count("stale_update")
         return
     end_order(turn, record, LegState.REJECTED, reject.code, reject.text)
