@@ -1,8 +1,8 @@
-"""Whether a leg's account can take it now: link, kill level, unknown orders, contract, position, capabilities.
+"""Decide whether a leg may trade on its account now: link, kill level, unknown orders, contract, position, abilities.
 
-On a netting account an entry against what is held would close that position instead of opening one. Sent all the same,
-it made the account flat and its stop was refused as reducing nothing. So `refuse_opposed` refuses it; a signal that
-means to close says `reduce_only`.
+On a netting account an entry against the held position would close it instead of opening one: the account would be
+flat, and the stop refused since it reduces nothing. So `refuse_opposed` refuses such an entry; a signal that means to
+close has `reduce_only`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .turn import Turn, kill_level, live_orders, unknown_order
 
 
 def refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
-    """Why a leg cannot trade on its account now; NONE and "" when it can."""
+    """Return code and text why a leg may not trade on its account now; NONE and "" when it may."""
     level = kill_level(turn.state, leg.route)
     barred = KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW
     if level >= barred:
@@ -30,7 +30,8 @@ def refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord)
     front = turn.state.contracts.get(leg.symbol)
     assert leg.market is not None
     if front is not None and leg.market.contract not in ("", front.contract):
-        # The quote was read in the moment of the roll; the directory's word would come a turn later.
+        # The quote was read just before the roll, when the symbol still meant the contract before: prices of one month
+        # would size and guard an order in another.
         text = f"contract was {leg.market.contract} on {leg.platform}, {front.contract} is in front"
         return RejectCode.IDENTITY_MISMATCH, text
     if leg.symbol in route.retired and not signal.reduce_only:
@@ -71,7 +72,7 @@ def _refuse_capability(signal: Signal, leg: LegRecord, route: RouteRecord) -> tu
 
 
 def bound_reduction(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> None:
-    """A reducing leg never exceeds the position it reduces, working reductions counted."""
+    """Bound a reduce-only leg by the position, less the orders that reduce it already: the rest would open lots."""
     position = route.positions.get(leg.symbol)
     net = position.net if position is not None else ZERO
     working = sum(
@@ -96,7 +97,9 @@ _REDUCING = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT, OrderRole.EXIT)
 
 
 def refuse_opposed(turn: Turn, record: SignalRecord, leg: LegRecord) -> tuple[RejectCode, str]:
-    """Why an opening leg may not trade against what its account holds, or may come to hold; NONE and "" when it may."""
+    """Return code and text why a leg may not open against its account's position, or against an entry or leg there that
+    may still make one; NONE and "" when it may.
+    """
     route = turn.state.routes[leg.route]
     if route.hello.account_mode is not AccountMode.NETTING:
         return RejectCode.NONE, ""
@@ -139,7 +142,7 @@ def _opens_against(turn: Turn, order: OrderRecord, leg: LegRecord) -> bool:
 
 
 def _sibling_against(record: SignalRecord, leg: LegRecord) -> str:
-    """A hedge on the account of its own primary, which a target without an account's name can bring about."""
+    """Find a leg of the same signal on the other side of one account: targets without an account's name allow it."""
     for other in record.legs:
         if other.route == leg.route and other.sign != leg.sign:
             return f"another leg of this signal trades {other.quantity * other.sign:+f} {leg.symbol} there"

@@ -1,4 +1,4 @@
-"""What the engine wants done. The process carries effects out in order, after the event is on disk."""
+"""Effects: actions that the engine asks for. The process carries them out in order, after the event is on disk."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ from ..risk import Finding
 
 
 class SendToPlatform(Struct, tag="send", frozen=True):
-    """Give this to the adapter of the message's platform and account. If the link is gone, drop it: the
-    engine has a
-    deadline for every answer, and the same order is never made twice.
+    """Send this to the adapter of the message's platform and account. Drop it when the link is down: the engine has a
+    deadline for every answer, and never makes the same order twice.
     """
 
     message: Order | Cancel | Replace | SnapshotRequest
 
 
 class TellNexus(Struct, tag="tell", frozen=True):
-    """Give this to NEXUS."""
+    """Send this to a peer of NEXUS."""
 
     message: Report | Reject
     peer: str
 
 
 class AnswerAdmin(Struct, tag="answer", frozen=True):
-    """Give this to whoever asked."""
+    """Send this to the peer that asked."""
 
     message: AdminResult | Positions | WorkingOrders | Executions | Account | Report
     peer: str
@@ -61,7 +60,7 @@ class RiskChecked(Struct, tag="risk", frozen=True):
 
 
 class Alert(Struct, tag="alert", frozen=True):
-    """Something that a person should see: goes to the journal, the log and the alert channels."""
+    """A notice for the operator: goes to the journal, the log and the alert channels."""
 
     code: RejectCode
     text: str

@@ -1,4 +1,4 @@
-"""The engine: one event in, effects out. Pure: the same events at the same times give the same bytes, always."""
+"""The engine: one event in, effects out. Pure: the same events at the same times always give the same bytes."""
 
 from __future__ import annotations
 
@@ -65,19 +65,18 @@ class Engine:
 
     def __init__(self, settings: EngineSettings, limits: Limits) -> None:
         self.state = EngineState(layout=STATE_LAYOUT, settings=settings, limits=limits, stage=limits.stage)
-        # Not part of the state: what follows from it, and what has been said. A replay needs neither.
+        # Not part of the state: it follows from the state, or was reported already. A replay needs neither.
         self._due_times = DueTimes()
         self._next_due_ns: int | None = None
         self._due_is_known = False
         self._changed: dict[str, None] = {}
-        self._told: dict[str, Report] = {}
+        self._last_reports: dict[str, Report] = {}
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
-        """Take in one event at UTC time `now_ns`; time never runs backwards, an earlier `now_ns` is taken as
-        the last.
+        """Apply one event at UTC time `now_ns`. Time never runs backwards: the last time stands for an earlier one.
 
-        Returns the effects to carry out, in order, once the event is on disk; reports are asked for with
-        `take_reports`. Never raises for what a peer has sent.
+        Returns the effects to carry out, in order, once the event is on disk; `pop_reports` returns the reports. Never
+        raises for what a peer has sent.
         """
         state = self.state
         if isinstance(event, AdminAsked) and isinstance(event.request, Query):
@@ -89,48 +88,48 @@ class Engine:
             evict_external(turn)
         self._dispatch(turn, event)
         self._settle(turn)
-        self._due_times.note(state, turn)
+        self._due_times.update(state, turn)
         self._due_is_known = False
         return turn.effects
 
-    def take_reports(self) -> list[TellNexus]:
-        """The reports that say something new since the last call, one a signal: once a turn, after the commit.
+    def pop_reports(self) -> list[TellNexus]:
+        """Return the reports that differ from the last ones, one a signal. To be called once a turn, after the commit.
 
-        Several events of a turn make one report: making one is dearer than handling an event.
+        Several events of a turn give one report, since making one costs more than handling an event.
         """
         turn = Turn(self.state, self.state.now_ns)
-        told: list[TellNexus] = []
+        reports: list[TellNexus] = []
         while self._changed:
             signal_id = next(iter(self._changed))
-            del self._changed[signal_id]  # first: what raises must not raise again in each turn to come
+            del self._changed[signal_id]  # first: a report that raises must not raise again in each turn to come
             record = self.state.signals.get(signal_id)
             if record is None:
                 continue
             report = make_report(turn, record)
-            before = self._told.pop(signal_id, None)
+            before = self._last_reports.pop(signal_id, None)
             if signal_id in self.state.active:
-                self._told[signal_id] = report
+                self._last_reports[signal_id] = report
             if before is None or not report.has_same_content(before):
-                told += [TellNexus(report, peer) for peer in record.report_to]
-        return told
+                reports += [TellNexus(report, peer) for peer in record.report_to]
+        return reports
 
     def report(self, signal_id: str) -> Report:
-        """The report of a signal as of now; KeyError for one that is not known. Changes nothing."""
+        """Return the report of a signal as of now. Changes nothing. Raises: KeyError for an unknown signal."""
         return make_report(Turn(self.state, self.state.now_ns), self.state.signals[signal_id])
 
-    def forget_changes(self) -> None:
-        """After a replay: what has changed in it was told long ago, or is asked for by who missed it."""
+    def drop_changes(self) -> None:
+        """Drop the reports that a replay has made due: they were sent long ago, or NEXUS queries what it missed."""
         self._changed.clear()
 
     def next_due_ns(self) -> int | None:
-        """When the next `ClockTicked` is needed, UTC ns; None while nothing waits."""
+        """Return when the next `ClockTicked` is needed, UTC ns; None while nothing waits."""
         if not self._due_is_known:
             self._next_due_ns = self._due_times.next_ns(self.state)
             self._due_is_known = True
         return self._next_due_ns
 
     def _answer(self, query: Query, peer: str, now_ns: int) -> list[Effect]:
-        """A question leaves no trace, not even its time or a new day: it is not journaled, so no replay sees it."""
+        """Answer a query. It changes nothing, not even time or day: it is not journaled, and no replay repeats it."""
         turn = Turn(self.state, max(self.state.now_ns, now_ns))
         apply_query(turn, query, peer)
         return turn.effects
@@ -165,7 +164,11 @@ class Engine:
                 assert_never(event)
 
     def _settle(self, turn: Turn) -> None:
-        """Let every touched signal and route take its next step."""
+        """Let every touched route and signal take its next step.
+
+        Kill levels come first: what they close has to be known when signals settle, or a leg would be protected or
+        hedged once more in the turn in which it is flattened.
+        """
         state = turn.state
         for name in list(turn.dirty_routes):
             drive_kill(turn, name)
@@ -181,29 +184,29 @@ class Engine:
                 record.done_ns = 0
             elif signal_id in state.active:
                 state.active.pop(signal_id)
-                record.done_ns = turn.now_ns
+                record.done_ns = turn.now_ns  # it is evicted `retention_ms` after this
                 release_unused(turn, record)
         if turn.money_moved:
             watch_limits(turn)
 
     def save(self) -> bytes:
-        """The whole state as bytes, for a checkpoint; `load` gives it back."""
+        """Return the whole state as bytes, for a checkpoint; `load` reads it."""
         return _encoder.encode(self.state)
 
     def digest(self) -> str:
-        """A short hash of the state: equal states have equal digests."""
+        """Return a short hash of the state: equal states have equal digests."""
         return hashlib.blake2b(self.save(), digest_size=16).hexdigest()
 
     @classmethod
     def load(cls, data: bytes) -> Engine:
-        """An engine with the state that `save` wrote, of this version or, converted, of a former one.
+        """Make an engine with the state that `save` wrote, of this version or, converted, of a former one.
 
         Raises: GatewayError when the bytes are damaged, or of a version whose state this one cannot read.
         """
         state = read_state(data)
         engine = cls(state.settings, state.limits)
         engine.state = state
-        engine._due_times.note_all(state)
+        engine._due_times.load(state)
         return engine
 
 
@@ -253,7 +256,7 @@ def _start(turn: Turn, event: Started) -> None:
     state.awaited_platforms = dict.fromkeys(awaited)
     state.settings, state.limits = event.settings, event.limits
     state.boot_id = event.boot_id
-    turn.money_moved = True  # the limits may be others than before
+    turn.money_moved = True  # the limits may have changed
     if state.stage not in event.limits.stages:
         state.stage = min(event.limits.stages)
     state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
@@ -265,7 +268,7 @@ def _start(turn: Turn, event: Started) -> None:
 
 
 def record_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
-    """Remember the currency rates that came with an event."""
+    """Record the currency rates that came with an event."""
     for market in markets:
         if market.rate is not None:
             turn.state.usd_rates[market.currency] = market.rate
@@ -274,13 +277,13 @@ def record_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
 
 
 def record_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
-    """Remember rates, and value open legs at the newest quote."""
+    """Record rates, and value open legs at the newest quote."""
     record_rates(turn, markets)
     newest = {(market.platform, market.symbol): market for market in markets if market.finite}
     for signal_id in turn.state.active:
         for leg in turn.state.signals[signal_id].legs:
             market = newest.get((leg.platform, leg.symbol))
-            # A quote of the next contract would value this one wrongly, and send its closing order there.
+            # A quote of the next contract would value this leg wrongly, and send its closing order to that contract.
             if leg.open and market is not None and (leg.market is None or leg.market.contract == market.contract):
                 opens = market.session_open and leg.market is not None and not leg.market.session_open
                 leg.market = market
@@ -288,4 +291,4 @@ def record_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
                     leg.session_opened_ns = turn.now_ns
                     leg.retry_ns = 0
                 if leg.roll_out is not None or opens:
-                    turn.mark_for_settle(signal_id)  # it may have waited for the market to open
+                    turn.mark_for_settle(signal_id)  # its exit, stop or roll may have waited for the market to open

@@ -1,6 +1,4 @@
-"""What can happen to the engine. Each event is journaled before its effects leave; replaying them rebuilds
-the state.
-"""
+"""Events of the engine. Each is journaled before its effects leave; replaying them rebuilds the state."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ from .settings import EngineSettings
 
 
 class Started(Struct, tag="started", frozen=True, kw_only=True):
-    """The process has started, with these settings and limits. Nothing is believed until platforms have
-    answered.
-    """
+    """The process has started, with these settings and limits. No route is ready before its first snapshot."""
 
     boot_id: str
     settings: EngineSettings
@@ -42,13 +38,13 @@ class Started(Struct, tag="started", frozen=True, kw_only=True):
 
 
 class LinkUp(Struct, tag="link_up", frozen=True, kw_only=True):
-    """An adapter has said hello (its `role` is adapter) and was accepted."""
+    """An adapter's hello (its `role` is adapter) was accepted."""
 
     hello: Hello
 
 
 class LinkDown(Struct, tag="link_down", frozen=True, kw_only=True):
-    """An adapter, or its platform, is gone or mute."""
+    """The link to an adapter is down, or its platform is gone or unresponsive."""
 
     platform: str
     account: str
@@ -64,7 +60,7 @@ class SignalArrived(Struct, tag="signal_arrived", frozen=True, kw_only=True):
 
 
 class NexusAsked(Struct, tag="nexus_asked", frozen=True, kw_only=True):
-    """NEXUS changes a signal that it has sent. `markets`: for a replace, the markets of its legs as they are now."""
+    """NEXUS changes a signal that it has sent. `markets`: for a replace, the current markets of its legs."""
 
     request: SignalCancel | SignalReplace | SignalClose
     peer: str = ""
@@ -72,21 +68,21 @@ class NexusAsked(Struct, tag="nexus_asked", frozen=True, kw_only=True):
 
 
 class AdapterSaid(Struct, tag="adapter_said", frozen=True, kw_only=True):
-    """An adapter reports something of its platform."""
+    """A message of an adapter about its platform."""
 
     message: OrderUpdate | Fill | Correction | Reject | Snapshot | Account
     account: str = ""
 
 
 class AdminAsked(Struct, tag="admin_asked", frozen=True, kw_only=True):
-    """The operator commands. `peer` is where the answer goes."""
+    """A command of the operator. `peer` gets the answer."""
 
     request: Kill | Resume | Acknowledge | StageChange | Query
     peer: str = ""
 
 
 class MarketMoved(Struct, tag="market_moved", frozen=True, kw_only=True):
-    """Fresh rates and quotes for what is open, now and then: results and residuals are valued with them."""
+    """Fresh rates and quotes for open legs, from time to time: results and residuals are valued with them."""
 
     markets: tuple[MarketContext, ...]
 
@@ -101,11 +97,11 @@ class RollSpread(Struct, frozen=True, kw_only=True):
 
 
 class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
-    """The one decision for all platforms: `contract` is in front of `root` from now on. `old` empty: the first one.
+    """One decision for all platforms: `contract` is in front of `root` from now on. `old` is empty for the first one.
 
-    `policy`: what becomes of our legs on the old contract. `markets`: the new contract at each account, under its own
-    name, and the old one under the root's, as they were at the decision. `left_behind`: platforms that were not ready,
-    and why; the decision holds for them too.
+    `policy`: the fate of our legs on the old contract. `markets`: the new contract at each account, under its own name,
+    and the old one under the root's, as of the decision. `left_behind`: platforms that were not ready, and why; the
+    decision holds for them, too.
     """
 
     root: str
@@ -119,7 +115,7 @@ class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
 
 
 class ContractNews(Struct, tag="contract_news", frozen=True, kw_only=True):
-    """Something about a roll that a person should know: it is due and waits, or trade has moved before it is due."""
+    """News of a roll for the operator: it is due and waits, or volume has moved before it is due."""
 
     root: str
     text: str
@@ -127,9 +123,7 @@ class ContractNews(Struct, tag="contract_news", frozen=True, kw_only=True):
 
 
 class ClockTicked(Struct, tag="clock_ticked", frozen=True, kw_only=True):
-    """Time has passed a deadline (`Engine.next_due_ns`). Needed only then, so that an idle journal stays
-    small.
-    """
+    """A deadline (`Engine.next_due_ns`) has passed. Sent only then, so that an idle journal stays small."""
 
 
 Event = (

@@ -1,4 +1,4 @@
-"""Forgetting what is long over, so that a gateway can run for months. The journal keeps it all."""
+"""Evict what is long over from memory, so that a gateway can run for months. The journal keeps all of it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from .turn import Turn
 
 
 def evict_finished(turn: Turn) -> None:
-    """Drop signals that ended longer ago than `retention_ms`, with their orders and executions.
+    """Evict signals that ended longer ago than `retention_ms`, with their orders and executions.
 
-    Safe, because a signal this old is refused as stale when it comes again; its lots stay in the position.
+    Safe, because a signal of that age is refused as stale when it is sent again, and its lots stay in the position.
     """
     state = turn.state
     limit_ns = turn.now_ns - state.settings.retention_ms * NS_PER_MS
     if limit_ns <= 0:
         return
-    gone = []
+    expired = []
     for signal_id, record in state.signals.items():
         if record.received_ns > limit_ns:
             break  # in order of arrival: the rest is younger
         if record.done_ns and record.done_ns <= limit_ns:
-            gone.append(signal_id)
-    for signal_id in gone:
+            expired.append(signal_id)
+    for signal_id in expired:
         record = state.signals.pop(signal_id)
         state.signals_by_key.pop(record.key, None)
         for leg in record.legs:
@@ -37,9 +37,9 @@ def evict_finished(turn: Turn) -> None:
 
 
 def evict_external(turn: Turn) -> None:
-    """Drop what belongs to no signal and is that old: hand-made trades, closing orders of the kill switch.
+    """Evict executions and orders of that age without a signal: external trades, closing orders of the kill switch.
 
-    It looks at every execution, so once a day is often enough.
+    It walks over every execution, so it runs once a day.
     """
     state = turn.state
     limit_ns = turn.now_ns - state.settings.retention_ms * NS_PER_MS
@@ -60,5 +60,5 @@ def _evict_execution(state: EngineState, key: str, limit_ns: int) -> None:
     route = None if execution is None else state.routes.get(execution.route)
     if execution is not None and route is not None:
         route.executions.pop(key, None)
-        # Not beyond the limit, whatever a platform's clock has said: what is newer is not known yet.
+        # Not beyond the limit, even if a platform's clock runs ahead: a fill that comes later would count as evicted.
         route.evicted_until_ns = max(route.evicted_until_ns, min(execution.ts_event_ns, limit_ns))

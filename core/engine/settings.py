@@ -1,4 +1,4 @@
-"""How long the engine waits for what. Journaled with the events, so that a replay waits equally long."""
+"""Waiting times of the engine. Journaled with the events, so that a replay waits equally long."""
 
 from __future__ import annotations
 
@@ -10,39 +10,31 @@ Ms = Annotated[int, Meta(gt=0, le=86_400_000)]
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Waiting times in ms.
+    """Waiting times, in ms."""
 
-    `send_within_ms`: an adapter refuses an order that is older than this. `ack_ms`: an order without an
-    answer is unknown after this. `settle_ms`: an order sent less than this before a snapshot was asked for
-    may rightly be missing from it; must exceed `send_within_ms` plus what the platform may take. `proof_ms`:
-    a snapshot is asked for this often even when all seems well, because a link that is alive may still
-    swallow fills. `retry_ms`: between attempts of anything. `sever_patience_ms`: how long `sever` waits for
-    flat before it cuts the link. `retention_ms`: how long a finished signal is remembered; must exceed the
-    age at which a signal is refused as stale.
-
-    `carry_within_ms`: lots that a roll has closed in the old contract are opened in the new one within this, or not at
-    all: minutes later it would be another trade, which nobody asked for.
-
-    `expected_platforms`: with a journal that is new (or was lost), nothing opens before each of these has
-    shown what it holds: only they know then what was traded today.
-    """
-
-    send_within_ms: Ms = 1_000
-    ack_ms: Ms = 2_000
+    send_within_ms: Ms = 1_000  # an adapter refuses an order that is older than this
+    ack_ms: Ms = 2_000  # an order without an answer is unknown after this
     settle_ms: Ms = 3_000
-    proof_ms: Ms = 30_000
-    retry_ms: Ms = 1_000
-    snapshot_ms: Ms = 5_000
-    sever_patience_ms: Ms = 10_000
+    """An order sent less than this before a snapshot was requested may rightly be missing in it; must exceed
+    `send_within_ms` plus the time that the platform may take."""
+    proof_ms: Ms = 30_000  # a snapshot is requested this often at least: a link that is up may still lose fills
+    retry_ms: Ms = 1_000  # between two attempts of anything
+    snapshot_ms: Ms = 5_000  # a snapshot request without an answer is repeated after this
+    sever_patience_ms: Ms = 10_000  # the kill level SEVER waits this long for flat before it cuts the link
     carry_within_ms: Ms = 60_000
+    """Lots that a roll has closed in the old contract are opened in the new one within this, or not at all: minutes
+    later it would be another trade, at another price, that no signal asked for."""
     retention_ms: Annotated[int, Meta(gt=0)] = 7 * 86_400_000
+    """A finished signal is kept in memory this long; must exceed the age at which a signal is refused as stale."""
     expected_platforms: tuple[str, ...] = ()
-    max_exit_attempts: Annotated[int, Meta(ge=1, le=500)] = 20
-    cancel_orphans: bool = True
+    """With a journal that is new (or was lost), nothing opens before a snapshot of each of these has been reconciled:
+    then only they know what was traded today."""
+    max_exit_attempts: Annotated[int, Meta(ge=1, le=500)] = 20  # closing orders of a leg before it waits for a command
+    cancel_orphans: bool = True  # cancel orphaned entries; False = only show them
 
     def __post_init__(self) -> None:
         if self.settle_ms <= self.send_within_ms:
             raise ValueError(
                 f"settle_ms was {self.settle_ms}, it must exceed send_within_ms {self.send_within_ms}: "
-                "else an order on its way is taken for lost"
+                "else an order on its way is presumed lost"
             )

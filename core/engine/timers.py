@@ -1,4 +1,4 @@
-"""Time: what falls due, and what is done then. The engine never looks at a clock; it is told."""
+"""Deadlines, and the actions when they pass. The engine reads no clock: the time comes with each event."""
 
 from __future__ import annotations
 
@@ -7,62 +7,62 @@ import heapq
 from ...shm.durations import NS_PER_MS
 from ..messages import LegState
 from .orders.lifecycle import mark_unknown
-from .orders.links import request_snapshot, want_snapshot
+from .orders.links import request_snapshot, schedule_snapshot
 from .orders.placement import send_cancel
 from .state import EngineState, RouteRecord, route_of
 from .turn import Turn, live_orders
 
 
 class DueTimes:
-    """When `run_timers` has something to do, without a look at every order and signal.
+    """The next time at which `run_timers` has work, without a walk over every order and signal.
 
-    A heap of earliest times, one a signal and order. Whatever may have made one earlier is noted; whatever has
-    made one later, or has ended it, is found when it comes to the top. It follows from the state alone, so it
-    is not part of it.
+    A heap of earliest times, one a signal and order. A time that may have become earlier is pushed at once; one that
+    has become later, or void, is corrected when it reaches the top. It follows from the state alone, so it is not part
+    of it.
     """
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, bool, str]] = []
-        self._noted: dict[tuple[bool, str], int] = {}
+        self._recorded: dict[tuple[bool, str], int] = {}
 
-    def note(self, state: EngineState, turn: Turn) -> None:
-        """Take in what a turn has changed."""
+    def update(self, state: EngineState, turn: Turn) -> None:
+        """Record the deadlines that a turn has changed."""
         for order_id in turn.awaited:
-            self._note(True, order_id, _order_due_ns(state, order_id))
+            self._record(True, order_id, _order_due_ns(state, order_id))
         for signal_id in turn.review:
-            self._note(False, signal_id, _signal_due_ns(state, signal_id))
+            self._record(False, signal_id, _signal_due_ns(state, signal_id))
 
-    def note_all(self, state: EngineState) -> None:
-        """Take in a whole state."""
+    def load(self, state: EngineState) -> None:
+        """Record the deadlines of a whole state."""
         for route in state.routes.values():
             for order_id in route.live:
-                self._note(True, order_id, _order_due_ns(state, order_id))
+                self._record(True, order_id, _order_due_ns(state, order_id))
         for signal_id in state.active:
-            self._note(False, signal_id, _signal_due_ns(state, signal_id))
+            self._record(False, signal_id, _signal_due_ns(state, signal_id))
 
     def next_ns(self, state: EngineState) -> int | None:
-        """The earliest time at which `run_timers` has something to do, UTC ns; None when nothing is waiting."""
+        """Return the earliest time at which `run_timers` has work, UTC ns; None when nothing waits."""
         due: list[int] = [state.day.ends_ns] if state.day.ends_ns else []
         for name, route in state.routes.items():
             due += _route_due(state, name, route)
         while self._heap:
             due_ns, is_order, name = self._heap[0]
-            if self._noted.get((is_order, name)) == due_ns:
+            if self._recorded.get((is_order, name)) == due_ns:
                 true_ns = _order_due_ns(state, name) if is_order else _signal_due_ns(state, name)
                 if true_ns == due_ns:
                     due.append(due_ns)
                     break
-                del self._noted[is_order, name]
-                self._note(is_order, name, true_ns)
+                del self._recorded[is_order, name]
+                self._record(is_order, name, true_ns)
                 if true_ns is not None and true_ns < due_ns:
                     continue
             heapq.heappop(self._heap)
         return min(due, default=None)
 
-    def _note(self, is_order: bool, name: str, due_ns: int | None) -> None:
-        known = self._noted.get((is_order, name))
+    def _record(self, is_order: bool, name: str, due_ns: int | None) -> None:
+        known = self._recorded.get((is_order, name))
         if due_ns is not None and (known is None or due_ns < known):
-            self._noted[is_order, name] = due_ns
+            self._recorded[is_order, name] = due_ns
             heapq.heappush(self._heap, (due_ns, is_order, name))
 
 
@@ -77,7 +77,7 @@ def _signal_due_ns(state: EngineState, signal_id: str) -> int | None:
 
 
 def _order_due_ns(state: EngineState, order_id: str) -> int | None:
-    """When an answer about an order is due; None while none is waited for, or nobody is there to give it."""
+    """Return when an answer about an order is due, UTC ns; None while none is, or while its link is down."""
     order = state.orders.get(order_id)
     if order is None or not order.live or not state.routes[route_of(order.order.platform, order.order.account)].up:
         return None
@@ -108,15 +108,13 @@ def _route_due(state: EngineState, name: str, route: RouteRecord) -> list[int]:
 
 
 def run_timers(turn: Turn) -> None:
-    """Do all that is due: time-outs, cancels to repeat, snapshots to ask for, policies to decide, days to
-    roll.
-    """
+    """Do everything that is due: time-outs, repeated cancels, snapshot requests, fan-out policies, a new day."""
     state = turn.state
     state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
     for name, route in state.routes.items():
         if route.up:
             _time_out_orders(turn, route)
-            _ask(turn, route)
+            _request_due_snapshot(turn, route)
         turn.touch_route(name)
     for signal_id in state.active:
         turn.mark_for_settle(signal_id)
@@ -130,14 +128,14 @@ def _time_out_orders(turn: Turn, route: RouteRecord) -> None:
         if order.cancel_wanted:
             send_cancel(turn, order)
         if order.state is LegState.UNKNOWN or order.unreported_qty:
-            want_snapshot(turn, route, turn.state.settings.retry_ms)
+            schedule_snapshot(turn, route, turn.state.settings.retry_ms)
         if order.replace is not None and turn.now_ns >= order.replace_sent_ns + wait_ns:
-            want_snapshot(turn, route, turn.state.settings.retry_ms)
+            schedule_snapshot(turn, route, turn.state.settings.retry_ms)
     if route.unreported_orders:
-        want_snapshot(turn, route, turn.state.settings.retry_ms)
+        schedule_snapshot(turn, route, turn.state.settings.retry_ms)
 
 
-def _ask(turn: Turn, route: RouteRecord) -> None:
+def _request_due_snapshot(turn: Turn, route: RouteRecord) -> None:
     settings = turn.state.settings
     if route.request_pending:
         if turn.now_ns >= route.request_sent_ns + settings.snapshot_ms * NS_PER_MS:

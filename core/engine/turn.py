@@ -1,6 +1,4 @@
-"""One call of the engine: the state, the time, and what comes out. Everything in this package works on a
-Turn.
-"""
+"""One call of the engine: the state, the time, and the effects. Every function of this package works on a Turn."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from .state import (
 
 
 class Turn:
-    """Short-lived; `effects` are in the order in which they must be carried out."""
+    """Lives for one event. `effects` are in the order in which they must be carried out."""
 
     __slots__ = ("awaited", "dirty", "dirty_routes", "effects", "money_moved", "now_ns", "review", "state")
 
@@ -32,11 +30,11 @@ class Turn:
         self.state = state
         self.now_ns = now_ns
         self.effects: list[Effect] = []
-        self.dirty: dict[str, None] = {}
-        self.review: dict[str, None] = {}
-        self.dirty_routes: dict[str, None] = {}
-        self.awaited: dict[str, None] = {}
-        self.money_moved = False
+        self.dirty: dict[str, None] = {}  # ids of signals that have changed: their reports are due
+        self.review: dict[str, None] = {}  # ids of signals to settle before the turn ends
+        self.dirty_routes: dict[str, None] = {}  # routes whose kill level takes its next step before the turn ends
+        self.awaited: dict[str, None] = {}  # ClOrdIDs of orders whose deadline is new, or earlier than before
+        self.money_moved = False  # True = the loss limits have to be checked
 
     def count(self, name: str) -> None:
         """Add one to a counter that people read."""
@@ -44,27 +42,25 @@ class Turn:
         counts[name] = counts.get(name, 0) + 1
 
     def alert(self, code: RejectCode, text: str, platform: str = "") -> None:
-        """Tell a person."""
+        """Alert a person: journal, log and alert channels."""
         self.effects.append(Alert(code, text, platform))
 
     def touch(self, signal_id: str) -> None:
-        """Something of this signal has changed: look at its policy and its report before the turn ends."""
+        """Mark a signal as changed: settle it and make its report before the turn ends."""
         if signal_id in self.state.signals:
             self.dirty[signal_id] = None
             self.review[signal_id] = None
 
     def mark_for_settle(self, signal_id: str) -> None:
-        """Time has passed for this signal, or its route is ready again: look at its policy before the turn
-        ends.
-        """
+        """Settle a signal before the turn ends, for time has passed or its route is ready again."""
         self.review[signal_id] = None
 
     def await_answer(self, order_id: str) -> None:
-        """An answer about this order is due from now on, or earlier than before."""
+        """Record that an answer about this order is due from now on, or earlier than before."""
         self.awaited[order_id] = None
 
     def touch_route(self, route: str) -> None:
-        """Have this route's signals and its kill rung looked at before the turn ends."""
+        """Let the kill level of this route take its next step before the turn ends."""
         self.dirty_routes[route] = None
 
     def leg(self, signal_id: str, leg: int) -> LegRecord | None:
@@ -84,7 +80,7 @@ class Turn:
             holders.pop(signal_id, None)
 
     def position(self, route: str, symbol: str) -> PositionRecord:
-        """The position record, made when it is not there yet."""
+        """Return the position record of a symbol; make it if there is none."""
         positions = self.state.routes[route].positions
         found = positions.get(symbol)
         if found is None:
@@ -104,7 +100,7 @@ def live_orders(state: EngineState, route: RouteRecord) -> list[OrderRecord]:
 
 
 def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderRecord | None:
-    """An order whose outcome nobody knows, on this route and symbol."""
+    """Return an order of this route and symbol whose outcome is unknown, or None."""
     for order_id in route.live:
         record = state.orders[order_id]
         if record.state is LegState.UNKNOWN and record.order.symbol == symbol:
@@ -113,10 +109,10 @@ def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderR
 
 
 def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Decimal) -> Decimal:
-    """The largest net position, by size, that could stand if `add` and what works on its side all filled."""
+    """Net position, signed lots, if `add` and everything that works on its side filled: the worst case of a limit."""
     position = route.positions.get(symbol)
     net = position.net if position is not None else Decimal(0)
-    # A position that stayed on the contract before is a position in the same thing.
+    # Lots left on the contract before the roll carry the same risk: without them a roll would double the limit.
     net += sum(
         (route.positions[old].net for old, root in route.retired.items() if root == symbol and old in route.positions),
         Decimal(0),
@@ -140,6 +136,6 @@ def signals_of_route(state: EngineState, route: str) -> Iterator[SignalRecord]:
 
 
 def kill_level(state: EngineState, route: str) -> KillLevel:
-    """The rung in force on a route: the higher of its own and everybody's."""
+    """Return the kill level in force on a route: the higher of its own and that of all platforms."""
     record = state.kills.get(route)
     return state.kill if record is None else max(state.kill, record.level)

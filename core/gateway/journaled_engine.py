@@ -57,7 +57,7 @@ class JournaledEngine:
             self._journal.close()
             raise
         self.engine: Engine = rebuilt.engine
-        self.engine.forget_changes()
+        self.engine.drop_changes()
         self._log = log
         self._config = config
         self._checkpoint_events = config.orders.checkpoint_events
@@ -119,7 +119,7 @@ class JournaledEngine:
             EngineFaultError: a report could not be made. The others come with the next call.
         """
         try:
-            return self.engine.take_reports()
+            return self.engine.pop_reports()
         except Exception as error:
             self._log.exception("a report could not be made")
             raise EngineFaultError(f"a report could not be made: {type(error).__name__}") from error

@@ -167,7 +167,7 @@ def _reports(journal: Path, limits: Limits) -> Iterator[_Told]:
     with closing(open_database(journal, read_only=True)) as connection:
         try:
             for seq, at_ns, payload in connection.execute("SELECT seq, at_ns, payload FROM events ORDER BY seq"):
-                for effect in (*engine.handle(decode_event(payload, seq), at_ns), *engine.take_reports()):
+                for effect in (*engine.handle(decode_event(payload, seq), at_ns), *engine.pop_reports()):
                     message = effect.message if isinstance(effect, TellNexus) else None
                     if isinstance(message, Report) and not message.duplicate:
                         signal_id = message.signal_id

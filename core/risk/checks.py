@@ -1,9 +1,7 @@
-"""Every check that an opening order passes. Each leaves a finding: code, measured value, limit, stage,
-passed.
+"""Pre-trade risk checks of an opening order. Each gives a finding: code, passed, measured value, limit, stage.
 
-Pure functions of the order, the market, the limits and the counters. All findings of an order are journaled,
-the passed ones too, so that "why was this allowed" has an answer. Orders that only reduce are not checked
-here: a limit must never keep somebody in a position.
+Pure functions of order, market, limits and counters. All findings of an order are journaled, passed ones too, so that
+"why was this allowed" can be answered. Reducing orders are not checked here: a limit must never prevent an exit.
 """
 
 from __future__ import annotations
@@ -32,25 +30,20 @@ class Finding(Struct, frozen=True):
 
 
 class Proposal(Struct, frozen=True, kw_only=True):
-    """An opening order that wants to leave.
+    """An opening order before it is sent."""
 
-    `position_after`: net lots of the platform and symbol if everything that works there filled, this order
-    included. `prices`: the order's own; a market order has none and is measured by the quote. `ahead`: orders of the
-    same signal that have passed and leave before this one.
-    """
-
-    key: str
-    route: str
-    platform: str
-    symbol: str
-    side: Side
-    quantity: Decimal
-    prices: tuple[Decimal, ...]
-    stop_loss: Decimal | None
-    take_profit: Decimal | None = None
-    position_after: Decimal
-    reduces_risk: bool = False
-    ahead: int = 0
+    key: str  # short hash of its signal's id: a trade of the day is counted once a signal
+    route: str  # key of the account that it goes to
+    platform: str  # platform's name
+    symbol: str  # universal name
+    side: Side  # Side (54)
+    quantity: Decimal  # OrderQty (38), lots
+    prices: tuple[Decimal, ...]  # its limit and stop price, quote units; empty = market order, measured by the quote
+    stop_loss: Decimal | None  # price of its protective stop; None = without, so its risk cannot be measured
+    take_profit: Decimal | None = None  # price of its target; None = without
+    position_after: Decimal  # net lots there, signed, if this order and all that work on its side filled
+    reduces_risk: bool = False  # True = a hedge: the check of risk per trade does not apply
+    ahead: int = 0  # orders of the same signal that passed and are sent before it: they count for the order rate
 
 
 def check_entry(
@@ -61,38 +54,36 @@ def check_entry(
     day: DayCounters,
     now_ns: int,
 ) -> list[Finding]:
-    """Run every check on an opening order and return all findings, in a fixed order; refuse it if one has
-    failed.
-    """
+    """Run every check on an opening order. Returns all findings, in a fixed order; one that failed refuses it."""
     findings: list[Finding] = []
 
-    def note(code: RejectCode, passed: bool, measured: object, limit: object) -> None:
+    def record(code: RejectCode, passed: bool, measured: object, limit: object) -> None:
         findings.append(Finding(code, passed, str(measured), str(limit), stage_number))
 
-    # First and alone: a NaN would make every later comparison raise, or pass.
+    # First and alone: with a NaN every later comparison would raise or pass.
     own = (proposal.quantity, *proposal.prices, proposal.stop_loss, proposal.take_profit)
     finite = market.finite and all(number is None or number.is_finite() for number in own)
-    note(RejectCode.NOT_FINITE, finite, "finite" if finite else "NaN or infinite", "finite")
+    record(RejectCode.NOT_FINITE, finite, "finite" if finite else "NaN or infinite", "finite")
     if not finite:
         return findings
-    # Before what is measured with it: a size or risk that cannot be measured is not too large, it lacks a rate.
-    _check_currency(note, market, limits, now_ns)
-    _check_stage(note, proposal, market, limits, stage_number, day)
-    _check_market(note, proposal, market, limits, now_ns)
-    _check_exposure(note, proposal, market, limits, day)
-    _check_rates(note, proposal, limits, day, now_ns)
+    # Before the checks that use the rate: without it size and risk fail, too, and the first code names the cause.
+    _check_currency(record, market, limits, now_ns)
+    _check_stage(record, proposal, market, limits, stage_number, day)
+    _check_market(record, proposal, market, limits, now_ns)
+    _check_exposure(record, proposal, market, limits, day)
+    _check_rates(record, proposal, limits, day, now_ns)
     return findings
 
 
 def first_failure(findings: list[Finding]) -> Finding | None:
-    """The finding to refuse with, or None when all passed."""
+    """Return the finding to refuse with, or None when all passed."""
     for finding in findings:
         if not finding.passed:
             return finding
     return None
 
 
-class _Note(Protocol):
+class _Record(Protocol):
     """Type of the recording callback."""
 
     def __call__(self, code: RejectCode, passed: bool, measured: object, limit: object) -> None: ...
@@ -106,7 +97,7 @@ def reference_price(proposal: Proposal, market: MarketContext) -> Decimal | None
 
 
 def _check_stage(
-    note: _Note,
+    record: _Record,
     proposal: Proposal,
     market: MarketContext,
     limits: Limits,
@@ -115,27 +106,27 @@ def _check_stage(
 ) -> None:
     stage = limits.stages[stage_number]
     root = limits.root_of(proposal.symbol)
-    note(
+    record(
         RejectCode.STAGE_PLATFORM,
         proposal.platform in stage.platforms,
         proposal.platform,
         "|".join(stage.platforms),
     )
-    note(RejectCode.STAGE_SYMBOL, root in stage.symbols, proposal.symbol, "|".join(stage.symbols))
+    record(RejectCode.STAGE_SYMBOL, root in stage.symbols, proposal.symbol, "|".join(stage.symbols))
     size: Decimal | None = proposal.quantity
     if stage.size_unit == "micro":
         size = _micro_contracts(proposal.quantity, root, market, limits)
     measured = "not measurable" if size is None else f"{size.normalize():f} {stage.size_unit}"
-    note(
+    record(
         RejectCode.MAX_SIZE,
         size is not None and size <= stage.max_size,
         measured,
         f"{stage.max_size} {stage.size_unit}",
     )
     trades = len(day.trades) + (0 if proposal.key in day.trades else 1)
-    note(RejectCode.MAX_TRADES_PER_DAY, trades <= stage.max_trades_per_day, trades, stage.max_trades_per_day)
+    record(RejectCode.MAX_TRADES_PER_DAY, trades <= stage.max_trades_per_day, trades, stage.max_trades_per_day)
     if not proposal.reduces_risk:
-        _check_risk_per_trade(note, proposal, market, stage.risk_per_trade_usd)
+        _check_risk_per_trade(record, proposal, market, stage.risk_per_trade_usd)
 
 
 def _micro_contracts(quantity: Decimal, root: str, market: MarketContext, limits: Limits) -> Decimal | None:
@@ -144,23 +135,25 @@ def _micro_contracts(quantity: Decimal, root: str, market: MarketContext, limits
     return None if micro is None or value is None else quantity * value / micro.point_value_usd
 
 
-def _check_risk_per_trade(note: _Note, proposal: Proposal, market: MarketContext, limit_usd: Decimal) -> None:
+def _check_risk_per_trade(record: _Record, proposal: Proposal, market: MarketContext, limit_usd: Decimal) -> None:
     reference = reference_price(proposal, market)
     if proposal.stop_loss is None or reference is None:
-        note(RejectCode.RISK_NOT_MEASURABLE, False, "no stop loss" if reference is not None else "no price", limit_usd)
+        record(
+            RejectCode.RISK_NOT_MEASURABLE, False, "no stop loss" if reference is not None else "no price", limit_usd
+        )
         return
     distance = (reference - proposal.stop_loss) * proposal.side.sign
-    note(RejectCode.BRACKET_INVALID, distance > 0, f"stop {distance} points on the losing side", "above 0")
+    record(RejectCode.BRACKET_INVALID, distance > 0, f"stop {distance} points on the losing side", "above 0")
     if proposal.take_profit is not None:
         gain = (proposal.take_profit - reference) * proposal.side.sign
-        note(RejectCode.BRACKET_INVALID, gain > 0, f"target {gain} points on the winning side", "above 0")
+        record(RejectCode.BRACKET_INVALID, gain > 0, f"target {gain} points on the winning side", "above 0")
     risk = risk_usd(proposal.quantity, max(distance, Decimal(0)), market)
-    note(RejectCode.RISK_PER_TRADE, risk is not None and risk <= limit_usd, risk, limit_usd)
+    record(RejectCode.RISK_PER_TRADE, risk is not None and risk <= limit_usd, risk, limit_usd)
 
 
-def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits: Limits, now_ns: int) -> None:
-    note(RejectCode.IDENTITY_MISMATCH, not market.identity_error, market.identity_error or "same", "same as catalog")
-    note(
+def _check_market(record: _Record, proposal: Proposal, market: MarketContext, limits: Limits, now_ns: int) -> None:
+    record(RejectCode.IDENTITY_MISMATCH, not market.identity_error, market.identity_error or "same", "same as catalog")
+    record(
         RejectCode.NOT_ON_LOT_STEP,
         is_multiple(proposal.quantity, market.lot_step),
         proposal.quantity,
@@ -169,20 +162,20 @@ def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits
     protective = (price for price in (proposal.stop_loss, proposal.take_profit) if price is not None)
     prices = (*proposal.prices, *protective)
     on_tick = all(is_multiple(price, market.tick_size) for price in prices)
-    note(RejectCode.NOT_ON_TICK, on_tick, ",".join(map(str, prices)), f"multiple of {market.tick_size}")
+    record(RejectCode.NOT_ON_TICK, on_tick, ",".join(map(str, prices)), f"multiple of {market.tick_size}")
     expired = 0 < market.expiry_ns <= now_ns
-    note(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {now_ns}")
-    note(RejectCode.SESSION_CLOSED, market.session_open, "open" if market.session_open else "closed", "open")
+    record(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {now_ns}")
+    record(RejectCode.SESSION_CLOSED, market.session_open, "open" if market.session_open else "closed", "open")
     age_ms = (now_ns - market.quote_ns) // NS_PER_MS
-    # One from the future is no newer: a clock was set back since, and nobody can say how old it is.
+    # A quote from the future is not fresh: a clock was set back since, so its age is unknown.
     fresh = abs(age_ms) <= limits.max_quote_age_ms
-    note(RejectCode.STALE_QUOTE, fresh, f"{age_ms} ms", f"{limits.max_quote_age_ms} ms")
+    record(RejectCode.STALE_QUOTE, fresh, f"{age_ms} ms", f"{limits.max_quote_age_ms} ms")
     if market.bid is None or market.ask is None:
-        note(RejectCode.BAD_QUOTE, False, f"bid {market.bid} ask {market.ask}", "both sides")
+        record(RejectCode.BAD_QUOTE, False, f"bid {market.bid} ask {market.ask}", "both sides")
         return
     spread = (market.ask - market.bid) / market.tick_size
     widest = limits.max_spread_ticks
-    note(
+    record(
         RejectCode.BAD_QUOTE,
         spread >= 0 and (widest is None or spread <= widest),
         f"spread {spread:f} ticks",
@@ -191,33 +184,35 @@ def _check_market(note: _Note, proposal: Proposal, market: MarketContext, limits
     if limits.collar_ticks is not None:
         quote = market.ask if proposal.side is Side.BUY else market.bid
         far = max((abs(price - quote) / market.tick_size for price in proposal.prices), default=Decimal(0))
-        note(RejectCode.PRICE_COLLAR, far <= limits.collar_ticks, f"{far:f} ticks", f"{limits.collar_ticks} ticks")
+        record(RejectCode.PRICE_COLLAR, far <= limits.collar_ticks, f"{far:f} ticks", f"{limits.collar_ticks} ticks")
 
 
-def _check_currency(note: _Note, market: MarketContext, limits: Limits, now_ns: int) -> None:
+def _check_currency(record: _Record, market: MarketContext, limits: Limits, now_ns: int) -> None:
     if market.currency == "USD":
         return
     rate, most_ms = market.rate, limits.max_rate_age_ms
     if rate is None:
-        note(RejectCode.STALE_RATE, False, f"no rate of {market.currency}", f"one of at most {most_ms} ms")
+        record(RejectCode.STALE_RATE, False, f"no rate of {market.currency}", f"one of at most {most_ms} ms")
         return
     if rate.until_ns:
         most_ms = (rate.until_ns - rate.true_ns) // NS_PER_MS
     source = f" from {rate.source}" if rate.source else ""
     measured = f"{rate.value} USD/{market.currency}{source}, {(now_ns - rate.true_ns) // NS_PER_MS} ms"
-    note(RejectCode.STALE_RATE, not rate.is_stale(now_ns, limits.max_rate_age_ms), measured, f"{most_ms} ms")
+    record(RejectCode.STALE_RATE, not rate.is_stale(now_ns, limits.max_rate_age_ms), measured, f"{most_ms} ms")
 
 
-def _check_exposure(note: _Note, proposal: Proposal, market: MarketContext, limits: Limits, day: DayCounters) -> None:
+def _check_exposure(
+    record: _Record, proposal: Proposal, market: MarketContext, limits: Limits, day: DayCounters
+) -> None:
     limit = limits.max_position.get(proposal.symbol, limits.max_position_default)
     after = abs(proposal.position_after)
-    note(RejectCode.MAX_POSITION, after <= limit, after, limit)
+    record(RejectCode.MAX_POSITION, after <= limit, after, limit)
     if limits.max_notional_usd is not None:
         reference = reference_price(proposal, market)
         notional = None
         if reference is not None:
             notional = market.to_usd(abs(reference) * proposal.quantity * market.point_value)
-        note(
+        record(
             RejectCode.MAX_NOTIONAL,
             notional is not None and notional <= limits.max_notional_usd,
             notional,
@@ -225,25 +220,27 @@ def _check_exposure(note: _Note, proposal: Proposal, market: MarketContext, limi
         )
     if day.unpriced or day.unpriced_accounts:
         what = ", ".join(day.unpriced_accounts) or "a result of today"
-        note(RejectCode.STALE_RATE, False, f"no USD value of {what}", "all results and accounts priced")
+        record(RejectCode.STALE_RATE, False, f"no USD value of {what}", "all results and accounts priced")
     if limits.max_daily_loss_usd is not None:
         loss = day.loss_usd()
-        note(RejectCode.DAILY_LOSS, loss < limits.max_daily_loss_usd, loss, limits.max_daily_loss_usd)
+        record(RejectCode.DAILY_LOSS, loss < limits.max_daily_loss_usd, loss, limits.max_daily_loss_usd)
     if limits.max_drawdown_usd is not None:
         drawdown = day.drawdown_usd()
-        note(RejectCode.DRAWDOWN, drawdown < limits.max_drawdown_usd, drawdown, limits.max_drawdown_usd)
+        record(RejectCode.DRAWDOWN, drawdown < limits.max_drawdown_usd, drawdown, limits.max_drawdown_usd)
 
 
-def _check_rates(note: _Note, proposal: Proposal, limits: Limits, day: DayCounters, now_ns: int) -> None:
+def _check_rates(record: _Record, proposal: Proposal, limits: Limits, day: DayCounters, now_ns: int) -> None:
     everywhere = day.sent_in_last_second("", now_ns) + proposal.ahead
     if limits.max_orders_per_s is not None:
         passed = everywhere < limits.max_orders_per_s
-        note(RejectCode.ORDER_RATE, passed, f"{everywhere} in 1 s", f"{limits.max_orders_per_s} in 1 s")
+        record(RejectCode.ORDER_RATE, passed, f"{everywhere} in 1 s", f"{limits.max_orders_per_s} in 1 s")
     if limits.max_orders_per_s_per_platform is not None:
         here = day.sent_in_last_second(proposal.route, now_ns)
         limit = limits.max_orders_per_s_per_platform
-        note(RejectCode.ORDER_RATE, here < limit, f"{here} in 1 s on {proposal.route}", f"{limit} in 1 s")
+        record(RejectCode.ORDER_RATE, here < limit, f"{here} in 1 s on {proposal.route}", f"{limit} in 1 s")
     if limits.max_same_side_entries is not None:
         name = f"{proposal.route}|{proposal.symbol}|{proposal.side}"
         entries = day.entries_in_window(name, now_ns, limits.same_side_window_ms * NS_PER_MS)
-        note(RejectCode.REPEATED_ENTRIES, entries < limits.max_same_side_entries, entries, limits.max_same_side_entries)
+        record(
+            RejectCode.REPEATED_ENTRIES, entries < limits.max_same_side_entries, entries, limits.max_same_side_entries
+        )

@@ -1,4 +1,4 @@
-"""Counters of the trading day. They live in the journaled state, so a restart cannot reset them."""
+"""Counters of the trading day. They are part of the journaled state, so a restart cannot reset them."""
 
 from __future__ import annotations
 
@@ -13,38 +13,31 @@ from ...shm.durations import NS_PER_S
 
 
 class Equity(Struct, kw_only=True):
-    """One account's equity in its own currency: at the day's start, now, and the highest ever seen. `usd_rate`: USD for
-    one unit of it, newest.
+    """One account's equity, in the account's own currency.
 
-    Not in USD: a currency that falls is no trade that was lost, and would stop all trading on a large account.
+    Not in USD: a falling currency is not a trading loss, and would stop all trading on a large account.
     """
 
-    day_start: Decimal
-    now: Decimal
-    peak: Decimal
-    usd_rate: Decimal
+    day_start: Decimal  # at the start of the trading day; never lowered during the day
+    now: Decimal  # as last reported
+    peak: Decimal  # the highest ever seen: drawdown is measured from it
+    usd_rate: Decimal  # newest rate: USD for one unit of the account's currency
 
 
 class DayCounters(Struct, kw_only=True):
-    """What has been used of the day's limits. Reserved before sending, given back only when nothing was
-    traded.
+    """The used part of the day's limits. A trade is reserved before sending, given back only when nothing traded."""
 
-    `drawdown_breached`: the drawdown was at its limit when it was last looked at; outlives the day.
-    `trades`: signal keys that opened, or may have opened, risk today. A set as dict keys, so that the order
-    is fixed. `unpriced`: some result of today could not be turned into USD, so the loss is not known.
-    """
-
-    started_ns: int = 0
-    ends_ns: int = 0
-    trades: dict[str, int] = field(default_factory=dict)
-    realized_usd: Decimal = Decimal(0)
-    unpriced: bool = False
-    unpriced_accounts: dict[str, None] = field(default_factory=dict)
-    equity: dict[str, Equity] = field(default_factory=dict)
-    sent_ns: dict[str, list[int]] = field(default_factory=dict)
-    entries_ns: dict[str, list[int]] = field(default_factory=dict)
-    breached: bool = False
-    drawdown_breached: bool = False
+    started_ns: int = 0  # start of the trading day, UTC ns
+    ends_ns: int = 0  # its end, UTC ns; 0 = no day has begun yet
+    trades: dict[str, int] = field(default_factory=dict)  # key of a signal that opened, or may have, -> when, UTC ns
+    realized_usd: Decimal = Decimal(0)  # result of closed lots today, fees off, all accounts
+    unpriced: bool = False  # a result of today has no USD value: the loss is unknown, and entries are refused
+    unpriced_accounts: dict[str, None] = field(default_factory=dict)  # routes whose equity has no USD rate
+    equity: dict[str, Equity] = field(default_factory=dict)  # route -> equity of its account
+    sent_ns: dict[str, list[int]] = field(default_factory=dict)  # route ("" = all) -> orders of the last second, UTC ns
+    entries_ns: dict[str, list[int]] = field(default_factory=dict)  # route|symbol|side -> entries in the window, UTC ns
+    breached: bool = False  # a loss limit was breached today: no stage goes up
+    drawdown_breached: bool = False  # the drawdown was at its limit at the last check; outlives the day
 
     def roll(self, now_ns: int, day_zone: str, day_starts: str) -> bool:
         """Start a new day when the old one has ended; True when it did. Equity peaks and rates live on."""
@@ -60,7 +53,7 @@ class DayCounters(Struct, kw_only=True):
         return True
 
     def count_sent(self, route: str, now_ns: int) -> None:
-        """Count one order on its way, for the rate limits. Times older than a second are dropped."""
+        """Count one order or replace, for the rate limits. Times older than a second are dropped."""
         for name in (route, ""):
             times = self.sent_ns.setdefault(name, [])
             times.append(now_ns)
@@ -85,7 +78,7 @@ class DayCounters(Struct, kw_only=True):
     def set_equity(
         self, route: str, equity: Decimal, platform_day_start: Decimal | None, usd_rate: Decimal = Decimal(1)
     ) -> None:
-        """Note an account's equity, in its own currency. The day's start is never lowered: a restart must not forgive a
+        """Record an account's equity, in its own currency. Its day start is never lowered: a restart must not hide a
         loss.
         """
         known = self.equity.get(route)
@@ -99,19 +92,17 @@ class DayCounters(Struct, kw_only=True):
             known.day_start = max(known.day_start, platform_day_start)
 
     def loss_usd(self) -> Decimal:
-        """Today's loss, positive: the worse of the own books and of what the accounts show."""
+        """Today's loss in USD, positive: the larger of the booked one and of the accounts' loss of equity."""
         by_accounts = sum(((e.day_start - e.now) * e.usd_rate for e in self.equity.values()), Decimal(0))
         return max(-self.realized_usd, by_accounts, Decimal(0))
 
     def drawdown_usd(self) -> Decimal:
-        """How far the accounts are below their highest equity, summed."""
+        """Sum of the accounts' distances from their highest equity, in USD."""
         return sum(((e.peak - e.now) * e.usd_rate for e in self.equity.values()), Decimal(0))
 
 
 def day_bounds(now_ns: int, day_zone: str, day_starts: str) -> tuple[int, int]:
-    """Start and end (UTC ns) of the trading day that holds `now_ns`; 23 or 25 hours long when clocks
-    change.
-    """
+    """Start and end (UTC ns) of the trading day that holds `now_ns`; 23 or 25 hours when the clocks change."""
     zone = ZoneInfo(day_zone)
     hour, minute = (int(part) for part in day_starts.split(":"))
     local = datetime.fromtimestamp(now_ns // NS_PER_S, UTC).astimezone(zone)
@@ -130,5 +121,5 @@ def _drop_before(times: list[int], first_ns: int) -> None:
 
 
 def _count_from(times: list[int], first_ns: int) -> int:
-    """How many of the ascending times are not before `first_ns`."""
+    """Count the times, in ascending order, that are not before `first_ns`."""
     return len(times) - bisect_left(times, first_ns)

@@ -1,6 +1,4 @@
-"""Limits as they stand in config/risk_limits.yaml: typed, complete, and refused as a whole when one value
-is wrong.
-"""
+"""The limits of config/risk_limits.yaml: typed, complete, and refused as a whole when one value is wrong."""
 
 from __future__ import annotations
 
@@ -20,16 +18,16 @@ Ratio = Annotated[int, Meta(ge=0)]
 
 
 class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of the steps of going live. `size_unit` micro: sizes are counted in micro contracts of the root."""
+    """One of the stages of going live."""
 
-    name: str
-    platforms: tuple[str, ...]
-    symbols: tuple[str, ...]
-    max_size: Decimal
-    size_unit: Literal["contract", "micro"] = "contract"
-    max_trades_per_day: Positive
-    risk_per_trade_usd: Decimal
-    confirmation: str
+    name: str  # for people
+    platforms: tuple[str, ...]  # platforms that may be traded
+    symbols: tuple[str, ...]  # roots that may be traded, their micro contracts included
+    max_size: Decimal  # largest order, in `size_unit`
+    size_unit: Literal["contract", "micro"] = "contract"  # micro: sizes are converted to micro contracts of the root
+    max_trades_per_day: Positive  # signals that open risk
+    risk_per_trade_usd: Decimal  # loss of one order at its stop
+    confirmation: str  # sentence that the operator types to go up to this stage
 
 
 class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,32 +38,28 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every limit of the gateway. None switches the check off; there are no other defaults than those in the
-    file.
+    """Every limit of the gateway. None switches the check off; there are no defaults other than those in the file."""
 
-    Money in USD, times in ms, distances in ticks, sizes in lots; `*_per_s` count orders in the last second.
-    """
-
-    stage: Positive
-    stages: dict[int, Stage]
-    micro_contracts: dict[str, Micro]
-    day_zone: str
-    day_starts: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
-    max_position: dict[str, Decimal]
-    max_position_default: Decimal
-    max_notional_usd: Decimal | None
-    max_daily_loss_usd: Decimal | None
-    max_drawdown_usd: Decimal | None
-    max_orders_per_s: Positive | None
-    max_orders_per_s_per_platform: Positive | None
-    max_same_side_entries: Positive | None
+    stage: Positive  # stage of a new journal
+    stages: dict[int, Stage]  # number -> stage
+    micro_contracts: dict[str, Micro]  # root -> its micro contract
+    day_zone: str  # time zone of the trading day
+    day_starts: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]  # its start there, hh:mm
+    max_position: dict[str, Decimal]  # symbol -> largest net position on one account, lots
+    max_position_default: Decimal  # the same for symbols that `max_position` does not name
+    max_notional_usd: Decimal | None  # largest value of one order
+    max_daily_loss_usd: Decimal | None  # loss of the trading day, all accounts, at which REDUCE_ONLY is set
+    max_drawdown_usd: Decimal | None  # distance from the highest equity, all accounts, at which it is set
+    max_orders_per_s: Positive | None  # orders and replaces in the last second, all accounts
+    max_orders_per_s_per_platform: Positive | None  # the same for one account
+    max_same_side_entries: Positive | None  # entries of one account, symbol and side within `same_side_window_ms`
     same_side_window_ms: Positive
-    collar_ticks: Positive | None
-    max_spread_ticks: Positive | None
-    max_quote_age_ms: Positive
-    max_rate_age_ms: Positive
-    lookalike_window_ms: Ratio
-    max_signal_age_ms: Positive
+    collar_ticks: Positive | None  # largest distance of an order's price from the quote
+    max_spread_ticks: Positive | None  # widest spread to open in
+    max_quote_age_ms: Positive  # an older quote refuses an entry
+    max_rate_age_ms: Positive  # an older currency rate refuses an entry
+    lookalike_window_ms: Ratio  # a second signal of one symbol and side within this is refused; 0 = none is
+    max_signal_age_ms: Positive  # an older signal is refused as stale
 
     def __post_init__(self) -> None:
         if self.stage not in self.stages:
@@ -86,7 +80,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"day_zone was {self.day_zone!r}, which is no time zone") from error
 
     def root_of(self, symbol: str) -> str:
-        """The root whose stage list covers this symbol: MNQ trades under NQ."""
+        """Return the root under which a stage lists this symbol: NQ for MNQ."""
         for root, micro in self.micro_contracts.items():
             if symbol == micro.symbol:
                 return root

@@ -1,4 +1,4 @@
-"""From money at risk to lots. Exact decimals; always rounded down, never up to the first lot."""
+"""Size from money at risk, in lots. Exact decimals; rounded down, never up to the first lot."""
 
 from __future__ import annotations
 

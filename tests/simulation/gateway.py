@@ -120,7 +120,7 @@ class Gateway:
     def start(self) -> None:
         before = self.committed_digest
         self.engine = self.journal.rebuild(self.settings, self.limits)
-        self.engine.forget_changes()
+        self.engine.drop_changes()
         if self._trades_before:
             self.lost_trades += len(self._trades_before - set(self.engine.state.day.trades))
             self._trades_before = set()
@@ -162,7 +162,7 @@ class Gateway:
         self.committed_digest = ""
         if self._crash_now("crash after the commit", committed=True):
             return
-        for effect in (*effects, *self.engine.take_reports()):
+        for effect in (*effects, *self.engine.pop_reports()):
             self._carry_out(effect)
             if self.faults.crash and self._crash_now("crash between two effects", committed=True):
                 return

@@ -66,7 +66,7 @@ class Desk:
 
     def give(self, event: e.Event) -> list:
         self.events.append((self.now_ns, event))
-        self.effects = [*self.engine.handle(event, self.now_ns), *self.engine.take_reports()]
+        self.effects = [*self.engine.handle(event, self.now_ns), *self.engine.pop_reports()]
         self.all_effects += self.effects
         for message in self.sent(m.Order):
             assert message.client_order_id not in self.orders, "an order was sent twice"

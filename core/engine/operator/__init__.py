@@ -1,1 +1,1 @@
-"""Commands of a person: kill levels, stages, acknowledgements, queries."""
+"""Commands of the operator: kill levels, stages, acknowledgements, queries."""

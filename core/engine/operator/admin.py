@@ -1,6 +1,4 @@
-"""The operator's other commands: resume, acknowledge, change the stage, and the automatic step down on a
-breach.
-"""
+"""The operator's other commands: resume, acknowledge, change of stage; and the automatic step down on a breach."""
 
 from __future__ import annotations
 
@@ -14,20 +12,21 @@ from .kill import apply_kill, blocking_orders
 
 
 def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
-    """Back to normal trading, if nothing is unknown, unreconciled or mismatched; else refuse and say what."""
+    """Return to normal trading, if nothing is unknown, unreconciled or mismatched; else refuse and list what is."""
     state = turn.state
-    asked = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
-    names = [name for name in asked if not _is_left_behind(turn, state.routes[name])]
+    wanted = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
+    names = [name for name in wanted if not _is_left_behind(turn, state.routes[name])]
     lines = []
     for name in names:
         route = state.routes[name]
         if route.severed:
-            # What happened behind a cut link is not known: it may come up, but not trade before it is reconciled.
+            # What happened while the link was cut is unknown: it may come up, and trade only after a second resume.
             route.severed = False
             state.kills[name].level = KillLevel.NO_NEW
             state.kills[name].verified = True
             lines.append(f"{name}: the link may come up again; resume once more when it is reconciled")
             continue
+        # An unknown order may be a position: trading on beside it could double it.
         unknown = blocking_orders(state, name)
         if unknown:
             lines.append(f"{name}: {len(unknown)} orders with an unknown outcome")
@@ -37,6 +36,7 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
             if position.blocked or position.mismatch_snapshots:
                 lines.append(f"{name}: position of {symbol} differed from the platform's; acknowledge it first")
     if lines:
+        # All or none: with a part resumed, the legs of one signal would trade on some of its platforms only.
         _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, "not resumed", lines)
         return
     if not command.platform:
@@ -44,16 +44,17 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
     for name in names:
         state.kills[name] = KillRecord()
     text = "" if not state.kill else f"the kill level for all platforms is still {state.kill.name.lower()}"
-    if not asked and command.platform:
+    if not wanted and command.platform:
         text = f"no account of {command.platform} has connected; only its kill instruction in the kill file is removed"
     turn.alert(RejectCode.NONE, f"resumed by {command.by}: {command.reason}", command.platform)
-    told = [f"{name}: " + ("normal" if name in names else "not linked and flat, stays as it is") for name in asked]
-    _answer(turn, peer, command.request_id, RejectCode.NONE, text, told)
+    outcome = [f"{name}: " + ("normal" if name in names else "not linked and flat, stays as it is") for name in wanted]
+    _answer(turn, peer, command.request_id, RejectCode.NONE, text, outcome)
 
 
 def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
-    """An account that nobody links any more and that holds nothing: another one has taken its place, or its platform is
-    out of the configuration. Waiting for it, nothing would ever be resumed.
+    """Whether an account is not linked, holds nothing, and was replaced or removed from the configuration.
+
+    Resume does not wait for it: it would wait for ever.
     """
     if route.up or route.severed or route.live or route.unreported_orders:
         return False
@@ -65,8 +66,9 @@ def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
 
 
 def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
-    """The operator has looked: a position that was not as believed may be traded again, and an order that the platform
-    does not list, and whose end it has no history of, is over.
+    """Unblock a mismatched position, and end orders that the platform does not list and has no history of.
+
+    The operator has checked both at the platform.
     """
     found = []
     for name, route in turn.state.routes.items():
@@ -77,15 +79,15 @@ def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
             position.blocked = False
             found.append(f"{name}: {command.symbol} holds {position.net}")
         for order in live_orders(turn.state, route):
-            # Only what snapshots have missed as often as it takes: what is merely slow resolves itself.
+            # Only an order that enough snapshots have missed: a slow answer arrives by itself, and may be a fill.
             if (
                 order.order.symbol == command.symbol
                 and order.state is LegState.UNKNOWN
                 and order.missed_snapshots >= STRIKES
             ):
-                text = f"not at the platform, says {command.by}"
+                text = f"not at the platform, acknowledged by {command.by}"
                 end_order(turn, order, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, text, presumed=True)
-                found.append(f"{name}: order {order.order.client_order_id} is taken for ended")
+                found.append(f"{name}: order {order.order.client_order_id} is presumed ended")
     if found:
         turn.alert(RejectCode.NONE, f"acknowledged by {command.by}: {'; '.join(found[:5])}", command.platform)
     code = RejectCode.NONE if found else RejectCode.NOT_ALLOWED
@@ -98,7 +100,7 @@ def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
 
 
 def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
-    """Down at once; up one stage at a time, with evidence and that stage's sentence typed out."""
+    """Change the stage: down at once; up one at a time, with evidence and that stage's sentence typed."""
     state = turn.state
     wanted = state.limits.stages.get(command.stage)
     refusal = ""
@@ -122,10 +124,10 @@ def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
 
 
 def watch_limits(turn: Turn) -> None:
-    """A loss limit is hit: no new risk today, one stage down. Once a day, and by itself.
+    """Act on a breached loss limit: REDUCE_ONLY, and one stage down. At most once a day.
 
-    A drawdown lasts longer than a day. It is a breach when it begins, and none at each new day that finds it there:
-    that would climb down all stages without a trade.
+    A drawdown lasts longer than a day. It is a breach when it begins, and not again on each day that it lasts: that
+    would step down through all stages without a trade.
     """
     state = turn.state
     limits = state.limits

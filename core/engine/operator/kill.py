@@ -1,9 +1,7 @@
-"""The kill ladder: no new -> reduce only -> cancel all -> flatten -> sever. A rung holds when the platform
-shows it.
+"""The kill levels: no new -> reduce only -> cancel all -> flatten -> sever. A level holds when a snapshot shows it.
 
-Each rung is a condition on a platform's snapshot, taken after the last thing that was done about it.
-`drive_kill` does what is missing, asks, and looks again; "verified" is never assumed from having sent
-something.
+Each level is a condition on a platform's snapshot, requested after the last step that was taken for it. `drive_kill`
+does what is lacking, requests a snapshot, and checks again. That something was sent never counts as verified.
 """
 
 from __future__ import annotations
@@ -29,15 +27,18 @@ from ...messages import (
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import MAX_ATTEMPTS
 from ..effects import AnswerAdmin, CutLink, SendToPlatform
-from ..orders.exits import close_leg, has_given_up, try_again
-from ..orders.links import request_snapshot, want_snapshot
+from ..orders.exits import attempts_used_up, close_leg, retry_exit
+from ..orders.links import request_snapshot, schedule_snapshot
 from ..orders.placement import send_order, want_cancel
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
 from ..turn import Turn, kill_level, live_orders, signals_of_route
 
 
 def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
-    """Climb to a rung. Takes effect for new orders in this turn; the answer `done` comes when it is verified."""
+    """Raise the kill level. Entries are refused from this turn on; the answer with `done` comes when it is verified.
+
+    A level is only ever raised here: `apply_resume` lowers it.
+    """
     state = turn.state
     if not command.platform:
         whole_account = state.kill >= KillLevel.CANCEL_ALL and not state.kill_own_only
@@ -46,9 +47,9 @@ def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
     lines = []
     for name, route in state.routes.items():
         if command.platform in ("", route.platform):
-            _raise(turn, name, route, command, peer)
+            _raise_level(turn, name, route, command, peer)
             lines.append(f"{name}: {command.level.name.lower()} asked" + ("" if route.up else ", link is down"))
-    # What has never shown itself proves nothing: neither a platform that is yet to come nor a misspelt one.
+    # No account of these has ever connected: a platform that is yet to start, or a misspelt name. Not `done`.
     known = {route.platform for route in state.routes.values()}
     wanted = (command.platform,) if command.platform else state.settings.expected_platforms
     lines += [f"{platform}: no account of it has connected yet" for platform in wanted if platform not in known]
@@ -58,7 +59,7 @@ def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
         turn.effects.append(AnswerAdmin(result, peer))
 
 
-def _raise(turn: Turn, name: str, route: RouteRecord, command: Kill, peer: str) -> None:
+def _raise_level(turn: Turn, name: str, route: RouteRecord, command: Kill, peer: str) -> None:
     record = turn.state.kills.setdefault(name, KillRecord())
     whole_account = not record.own_only and record.level >= KillLevel.CANCEL_ALL
     record.own_only = command.own_only and not whole_account
@@ -72,55 +73,61 @@ def _raise(turn: Turn, name: str, route: RouteRecord, command: Kill, peer: str) 
         for signal in signals_of_route(turn.state, name):
             for leg in signal.legs:
                 if leg.route == name:
-                    try_again(turn, signal, leg)
-    _ask_proof(turn, route, record)
+                    retry_exit(turn, signal, leg)
+    _request_verification(turn, route, record)
     turn.touch_route(name)
 
 
-def _ask_proof(turn: Turn, route: RouteRecord, record: KillRecord) -> None:
+def _request_verification(turn: Turn, route: RouteRecord, record: KillRecord) -> None:
     record.verifying_request_id = route.request_id + 1
     if route.up:
         request_snapshot(turn, route)
 
 
 def drive_kill(turn: Turn, name: str) -> None:
-    """Take the next step on a route's rung, and say so when the platform shows that it holds."""
+    """Take the next step of a route's kill level, and answer the operator when a snapshot shows that it holds."""
     record = turn.state.kills.get(name)
     route = turn.state.routes[name]
     if record is None or record.level is KillLevel.NORMAL:
         return
+    # Each level includes those below it. Cancels first: an entry that fills now would have to be closed, too.
     if record.level >= KillLevel.REDUCE_ONLY:
         _cancel_orders(turn, name, route, record)
     if record.level >= KillLevel.FLATTEN:
+        # Legs close themselves, in `drive_exit`: their lots stay with their signals, and are never closed twice.
         for signal in signals_of_route(turn.state, name):
             for number, leg in enumerate(signal.legs):
                 if leg.route == name and not leg.closing:
                     close_leg(turn, signal, number)
-    missing = _missing(turn, name, route, record)
-    flat = not missing
+    lacking = _lacking(turn, name, route, record)
+    holds = not lacking
     if record.level is KillLevel.SEVER:
+        # The link is cut when everything is flat, or when patience is over: a platform that does not get flat must not
+        # keep its link for ever. After the cut no more snapshots come, so the last known state is what is reported.
         waited_ms = (turn.now_ns - record.requested_ns) // NS_PER_MS
-        if not route.severed and (flat or waited_ms >= turn.state.settings.sever_patience_ms):
+        if not route.severed and (holds or waited_ms >= turn.state.settings.sever_patience_ms):
             route.severed = True
             turn.effects.append(CutLink(route.platform, route.account))
         if route.severed and not route.up:
-            missing = "" if flat else missing
-            _verify(turn, name, record, missing or "severed and flat")
+            _set_verified(turn, name, record, lacking or "severed and flat")
         return
-    if flat:
-        _verify(turn, name, record, "")
+    if holds:
+        _set_verified(turn, name, record, "")
         return
+    # Verified before, and lacking now: a late fill, or an order that came back. The level goes on until it holds again.
     record.verified = False
-    record.text = missing
+    record.text = lacking
     if route.up and not route.request_pending and turn.now_ns >= record.retry_ns:
         record.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
+        # By the platform's own figures, so only after a snapshot that was requested after the last step: with older
+        # figures lots would be closed a second time, and the opposite position opened.
         if record.level >= KillLevel.FLATTEN and not record.own_only and not record.verifying_request_id:
             _close_account(turn, name, route, record)
         record.verifying_request_id = route.request_id + 1
-        want_snapshot(turn, route, turn.state.settings.retry_ms)
+        schedule_snapshot(turn, route, turn.state.settings.retry_ms)
 
 
-def _verify(turn: Turn, name: str, record: KillRecord, text: str) -> None:
+def _set_verified(turn: Turn, name: str, record: KillRecord, text: str) -> None:
     if record.verified:
         return
     record.verified = True
@@ -152,12 +159,12 @@ def _cancel_orders(turn: Turn, name: str, route: RouteRecord, record: KillRecord
         turn.effects.append(SendToPlatform(cancel))
 
 
-def _missing(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> str:
-    """What the rung still lacks, in words; empty when the newest snapshot shows that it holds."""
+def _lacking(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> str:
+    """Return what the kill level still lacks, as text; empty when a snapshot shows that it holds."""
     orders = live_orders(turn.state, route)
     if record.level is KillLevel.NO_NEW:
-        open_questions = [o for o in orders if o.state in (LegState.SENT, LegState.UNKNOWN)]
-        return f"{len(open_questions)} orders without an answer" if open_questions else ""
+        unanswered = [o for o in orders if o.state in (LegState.SENT, LegState.UNKNOWN)]
+        return f"{len(unanswered)} orders without an answer" if unanswered else ""
     everything = record.level >= KillLevel.CANCEL_ALL
     working = [o for o in orders if o.role in OPENING or everything]
     working_rows = [
@@ -198,17 +205,20 @@ def _held(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> dict
 
 
 def _close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> None:
-    """Close what no leg of ours explains or could close, by the platform's own figures."""
+    """Close lots that no leg of ours holds or could close, by the platform's own figures."""
     patience_ns = turn.state.settings.sever_patience_ms * NS_PER_MS
+    # While an order may still fill, what is held is not certain. An order that stays unknown is waited for only as long
+    # as patience lasts: otherwise one lost order would keep the account from being closed.
     for order in live_orders(turn.state, route):
         if order.state is not LegState.UNKNOWN or turn.now_ns - order.unknown_since_ns < patience_ns:
             return
+    # Legs that still close themselves come first: both at once would close their lots twice.
     for signal in signals_of_route(turn.state, name):
         for leg in signal.legs:
-            if leg.route == name and leg.open and not has_given_up(turn, leg):
+            if leg.route == name and leg.open and not attempts_used_up(turn, leg):
                 return
     if any(position.mismatch_snapshots for position in route.positions.values()):
-        return
+        return  # the platform's figure differs from ours: the next snapshot decides which one holds
     hedging = route.hello.account_mode is AccountMode.HEDGING
     for symbol, position in list(route.positions.items()):
         if hedging:
@@ -222,14 +232,14 @@ def _close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord
 def _close_lots(
     turn: Turn, name: str, route: RouteRecord, record: KillRecord, symbol: str, lots: Decimal, ticket: str
 ) -> None:
-    # By time and not by a counter: a counter starts again with a lost journal, and would name an order of before.
+    # By time and not by a counter: with a lost journal a counter starts again, and would repeat an older ClOrdID.
     key = signal_key(f"kill/{record.requested_ns}/{name}")
     most = min(MAX_ATTEMPTS, turn.state.settings.max_exit_attempts * 10)
     while record.attempts < most:
         order_id = client_order_id(key, 0, OrderRole.EXIT, record.attempts)
         if order_id not in turn.state.orders and order_id not in turn.state.orphans:
             break
-        record.attempts += 1  # taken by an order that a torn journal has forgotten
+        record.attempts += 1  # used by an order that a torn journal has lost
     else:
         return
     capabilities = route.hello.capabilities
@@ -252,9 +262,7 @@ def _close_lots(
 
 
 def cancel_orphans(turn: Turn, name: str) -> None:
-    """Cancel orphaned entries: nobody waits for them. Protective orders stay, since a position may hang on
-    them.
-    """
+    """Cancel orphaned entries: no signal owns them. Orphaned stops stay, since they may protect a position."""
     route = turn.state.routes[name]
     retry_ns = turn.state.settings.ack_ms * NS_PER_MS
     everything = kill_level(turn.state, name) >= KillLevel.CANCEL_ALL
@@ -277,5 +285,5 @@ def cancel_orphans(turn: Turn, name: str) -> None:
 
 
 def blocking_orders(state: EngineState, name: str) -> list[OrderRecord]:
-    """Orders of a route whose outcome is unknown: while there is one, trading is not resumed."""
+    """Return the orders of a route whose outcome is unknown: while there is one, trading is not resumed."""
     return [order for order in live_orders(state, state.routes[name]) if order.state is LegState.UNKNOWN]

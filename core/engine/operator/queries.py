@@ -1,4 +1,4 @@
-"""Answers to questions of the operator and of NEXUS, from what the engine believes."""
+"""Answer queries of the operator and of NEXUS from the engine's state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_ROWS = 5_000
 
 
 def apply_query(turn: Turn, query: Query, peer: str) -> None:
-    """Answer with one message per account, or with one report or status."""
+    """Answer with one message an account, or with one report or status."""
     if query.what is QueryKind.STATUS:
         turn.effects.append(AnswerAdmin(_status(turn, query), peer))
         return

@@ -1,8 +1,7 @@
-"""Executions: what really traded. Position and money are a fold over these and over nothing else.
+"""Book executions. Positions and money are sums over executions, and over nothing else.
 
-Keyed by (platform, account, execution id), highest revision wins: so duplicates, replays after a reconnect
-and any order of arrival give the same sums. An order's status never adds a lot; it can only say that
-executions are missing.
+The key is (platform, account, ExecID), and the highest revision wins: so duplicates, resends after a reconnect and any
+order of arrival give the same sums. An order status never adds a lot; it can only show that executions are missing.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from .recognition import find_own_id, recognise
 
 
 def execution_key(platform: str, account: str, exec_id: str) -> str:
-    """The key under which an execution is counted once."""
+    """Return the key under which an execution is booked once."""
     return f"{route_of(platform, account)}|{exec_id}"
 
 
 def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:
-    """Count an execution. A known one is dropped and counted; a corrected one in a snapshot is taken over."""
+    """Book an execution once. A duplicate only raises a counter; a snapshot may also correct what was booked."""
     name = route_of(fill.platform, fill.account)
     route = turn.state.routes.get(name)
     if route is None:
@@ -33,7 +32,8 @@ def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:
     key = execution_key(fill.platform, fill.account, fill.exec_id)
     record = turn.state.executions.get(key)
     if record is None and from_snapshot and fill.ts_event_ns <= route.evicted_until_ns:
-        turn.count("evicted_fill")  # counted long ago, and dropped from memory since
+        # Booked long ago and evicted since: it is in `net` already, and would be added a second time.
+        turn.count("evicted_fill")
         return
     if record is None:
         record = turn.state.executions[key] = ExecutionRecord(route=name)
@@ -41,17 +41,15 @@ def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:
     record.missed_snapshots = 0
     if record.seen:
         if from_snapshot:
-            _adopt_snapshot_row(turn, key, record, fill)
+            _apply_snapshot_row(turn, key, record, fill)
         else:
             turn.count("duplicate_fill")
         return
-    _fill_in(turn, key, record, fill)
+    _apply_first_report(turn, key, record, fill)
 
 
 def apply_correction(turn: Turn, correction: Correction) -> None:
-    """Bust or change an execution, also one that has not arrived yet. An older revision is dropped and
-    counted.
-    """
+    """Bust or correct an execution, also one that has not arrived yet. An older revision only raises a counter."""
     route = route_of(correction.platform, correction.account)
     if route not in turn.state.routes:
         turn.count("fill_from_unknown_route")
@@ -81,16 +79,16 @@ def apply_correction(turn: Turn, correction: Correction) -> None:
 
 
 def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
-    """Drop an execution that the platform no longer lists."""
+    """Take an execution that the platform no longer lists out of position and money, as if it were busted."""
     before = record.signed
     record.busted = True
     record.presumed_busted = True
     turn.count("bust_inferred")
-    turn.alert(RejectCode.NONE, f"execution {key} is no longer listed by the platform: taken as busted")
+    turn.alert(RejectCode.NONE, f"execution {key} is no longer listed by the platform: presumed busted")
     _rebook(turn, key, record, before)
 
 
-def _adopt_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
+def _apply_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
     changed = record.quantity != fill.quantity or record.price != fill.price
     if record.presumed_busted or (changed and record.revision == 0):
         before = record.signed
@@ -100,7 +98,7 @@ def _adopt_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fil
         _rebook(turn, key, record, before)
 
 
-def _fill_in(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
+def _apply_first_report(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
     before = record.signed
     record.seen = True
     record.symbol = fill.symbol
@@ -116,7 +114,7 @@ def _fill_in(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
 
 
 def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
-    """Find whose execution it is: by our id, else by the position ticket of a leg (its stop at the platform)."""
+    """Find the order and leg of an execution: by ClOrdID, else by position ticket (a stop kept by the platform)."""
     route = turn.state.routes[record.route]
     parts = find_own_id(turn, record.route, fill.client_order_id)
     owner: tuple[str, int] | None = None
@@ -140,9 +138,9 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> Non
 
 
 def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decimal) -> None:
-    """Carry the change of one execution into order, leg, position and day."""
+    """Book the change of one execution on its order, leg, position and day."""
     if not record.seen:
-        return
+        return  # only a correction came: symbol and side are not known before the fill itself
     delta = record.signed - signed_before
     position = turn.position(record.route, record.symbol)
     position.net += delta
@@ -153,12 +151,15 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decima
     order = turn.state.orders.get(record.client_order_id)
     if order is not None:
         if order.presumed_ended and delta and not record.busted:
-            # Snapshots had not shown it, and it trades: whoever was told that it never was there must hear of it.
+            # It was reported as gone, since snapshots missed it, and it trades: the report has to be corrected, and the
+            # order watched again, or its next fills would open a position that no leg guards.
             revive_order(turn, order, LegState.PARTIALLY_FILLED)
         refresh_order(turn, order)
     leg = turn.leg(record.signal_id, record.leg)
     if leg is None or turn.state.signals[record.signal_id].signal.reduce_only:
-        # Not a position of its own: it closes what other legs hold.
+        # It belongs to no leg, or to a reduce-only signal: it closes what other legs hold. Without taking it off them,
+        # closing such a leg later would trade lots that are gone, and open the opposite position. A bust takes nothing
+        # off other legs and gives nothing back: its lots stay in `external`.
         position.external += delta
         if not record.busted:
             absorb_external(turn, record.route, record.symbol, delta)
@@ -169,12 +170,14 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decima
         turn.touch(record.signal_id)
     turn.touch_route(record.route)
     if order is not None and order.cum_qty > order.quantity:
+        # The exchange filled more than was ordered, or a replace to a smaller size came too late. It is really held.
         turn.count("overfill")
         turn.alert(
             RejectCode.PARENT_EXCEEDED,
             f"order {order.order.client_order_id} filled {order.cum_qty} of {order.quantity}",
             order.order.platform,
         )
+    # Complete by its executions: it ends now, though its status may be late or be lost.
     if order is not None and order.cum_qty >= order.quantity and order.state is not LegState.FILLED:
         end_order(turn, order, LegState.FILLED)
 

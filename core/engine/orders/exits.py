@@ -1,10 +1,10 @@
-"""Closing what a leg holds: its own lots, on its own account, by ticket where the account is hedging.
+"""Close what a leg holds: its own lots, on its own account, by position ticket where the account is hedging.
 
-A loop towards flat, one step per turn: cancel what still works, wait until that is certain, close what is
-open, look again. It never has two closing orders in flight for the same lots, and never closes more than the
-account holds. While the market is shut it tries rarely and for as long as it takes; it goes on at once when the market
-opens. Lots that another program or a person traded against ours on a netting account have closed our legs, and are
-subtracted here (`absorb_external`, `absorb_lost_tickets`).
+A loop towards flat, one step a turn: cancel what works, wait until its end is certain, close what is open, check again.
+There are never two closing orders in flight for the same lots, and never more is closed than the account holds.
+While the market is shut the attempts are rare and unlimited; they go on at once when it opens. Lots that another
+program or a person traded against ours on a netting account have closed our legs: they are subtracted here
+(`absorb_external`, `absorb_lost_tickets`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ..turn import Turn, leg_orders
 from .placement import OrderTerms, place_for_leg, want_cancel
 
 SHUT_PAUSE_MS: Final = 300_000
-"""Between two tries in a market that is shut by our calendar, which may be wrong: a weekend has order ids enough."""
+"""Pause between two attempts in a market that is shut by our calendar. The calendar may be wrong, so they are made;
+they are rare, so that a weekend does not use up the ClOrdIDs of a leg."""
 
 
 def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
@@ -28,38 +29,45 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     busy = False
     for record in leg_orders(turn.state, leg):
         if record.live:
+            # Entry, stop or target may still trade: a closing order beside them could close the same lots twice. A live
+            # or unknown closing order is waited for, never cancelled, and never sent a second time.
             busy = True
             if record.role is not OrderRole.EXIT:
                 want_cancel(turn, record)
         elif record.unreported_qty:
-            busy = True  # its executions are on their way: what is open is not known yet
+            busy = True  # its executions are on their way: how many lots are open is not known yet
     route = turn.state.routes.get(leg.route)
     if route is None or busy or not leg.open or not route.up or not route.ready or turn.now_ns < leg.retry_ns:
         return
+    # On a hedging account an opposite order without a ticket opens a second position and closes nothing.
     hedging = route.hello.account_mode is AccountMode.HEDGING
     tickets = leg_tickets(turn, leg) if hedging else {}
     if hedging and not _tickets_known(turn, leg):
-        _give_up(turn, signal, leg, "an execution came without its position ticket; close it by hand")
+        _stop_exit(turn, signal, leg, "an execution came without its position ticket; close it at the platform")
         return
     if hedging:
         absorb_lost_tickets(turn, signal.signal.signal_id, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
     if not leg.open:
-        return
-    if has_given_up(turn, leg):
-        text = f"still open after {leg.exit_attempts} closing orders; send signal_close again, or close it by hand"
-        _give_up(turn, signal, leg, text)
+        return  # its tickets were closed at the platform
+    if attempts_used_up(turn, leg):
+        text = (
+            f"still open after {leg.exit_attempts} closing orders; send signal_close again, or close it at the platform"
+        )
+        _stop_exit(turn, signal, leg, text)
         return
     shut = leg.market is not None and not leg.market.session_open
+    # Refusals of a shut market are expected, and must not use up the attempts.
     leg.exit_attempts += not shut
     leg.retry_ns = turn.now_ns + (SHUT_PAUSE_MS if shut else turn.state.settings.retry_ms) * NS_PER_MS
     side = Side.SELL if leg.open > 0 else Side.BUY
     if not hedging:
         net = turn.position(leg.route, leg.symbol).net
-        # Two signals may stand against each other on one account: then closing one of them does not reduce the account.
+        # Two signals may hold opposite sides of one account. Closing one of them then adds to the account's position,
+        # and the platform would refuse it as reduce-only.
         reduces = net * leg.open > 0 and abs(net) >= abs(leg.open)
         terms = OrderTerms(side=side, quantity=abs(leg.open), reduce_only=reduces)
         if place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms) is None:
-            _give_up(turn, signal, leg, "all names of closing orders are used up; close it by hand")
+            _stop_exit(turn, signal, leg, "all ClOrdIDs of closing orders are used up; close it at the platform")
         return
     for ticket, lots in tickets.items():
         terms = OrderTerms(
@@ -69,8 +77,9 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
 
 
 def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
-    """Open lots per position ticket of a leg, from its executions; never more than the platform holds of it, and what
-    it no longer lists is left out.
+    """Open lots per position ticket of a leg, signed, from its executions: at most what the platform holds of it.
+
+    A ticket that it no longer lists is left out.
     """
     lots: dict[str, Decimal] = {}
     for key in leg.executions:
@@ -85,14 +94,14 @@ def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
     }
 
 
-def has_given_up(turn: Turn, leg: LegRecord) -> bool:
-    """Whether no further closing order of a leg is sent by itself."""
+def attempts_used_up(turn: Turn, leg: LegRecord) -> bool:
+    """Whether a leg has sent all its closing orders: the next one needs a command."""
     return leg.exit_attempts >= turn.state.settings.max_exit_attempts
 
 
-def try_again(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
-    """Somebody asks once more for a leg to be closed that was given up."""
-    if leg.closing and leg.open and has_given_up(turn, leg):
+def retry_exit(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
+    """Start the closing of a leg again that has used up its attempts: an operator or NEXUS has asked for it."""
+    if leg.closing and leg.open and attempts_used_up(turn, leg):
         leg.exit_attempts = 0
         leg.retry_ns = 0
         leg.code, leg.text = RejectCode.NONE, ""
@@ -103,7 +112,7 @@ def _tickets_known(turn: Turn, leg: LegRecord) -> bool:
     return all(turn.state.executions[key].ticket for key in leg.executions)
 
 
-def _give_up(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> None:
+def _stop_exit(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> None:
     if leg.text != text:
         leg.code, leg.text = RejectCode.OUTCOME_UNKNOWN, text
         turn.touch(signal.signal.signal_id)
@@ -111,7 +120,7 @@ def _give_up(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> Non
 
 
 def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
-    """Start closing a leg. It ends flat, or says why not."""
+    """Start closing a leg. It ends flat, or its text says why not."""
     leg = signal.legs[leg_number]
     if not leg.closing:
         leg.closing = True
@@ -121,10 +130,10 @@ def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
 
 
 def absorb_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:
-    """Let foreign lots (signed) reduce our open legs on the other side, those first that opened first.
+    """Let external lots (signed) reduce our open legs on the other side, the oldest first.
 
-    Without this, closing such a leg later would send an order for lots that are gone, and open the opposite.
-    On hedging accounts positions are separate and this does nothing.
+    Otherwise closing such a leg later would send an order for lots that are gone, and open the opposite position.
+    On hedging accounts positions are separate, and this does nothing.
     """
     holders = turn.state.routes[route].holding_signals
     if turn.state.routes[route].hello.account_mode is not AccountMode.NETTING:
@@ -136,19 +145,19 @@ def absorb_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:
             if leg.route != route or leg.symbol != symbol or leg.open * lots >= 0:
                 continue
             taken = min(abs(leg.open), abs(lots)).copy_sign(lots)
-            _take_from_leg(turn, signal_id, leg, taken)
+            _reduce_leg(turn, signal_id, leg, taken)
             lots -= taken
             turn.touch(signal_id)
 
 
 def absorb_lost_tickets(turn: Turn, signal_id: str, leg: LegRecord, held: Decimal) -> None:
-    """A hedging leg whose tickets are no longer there was closed by somebody: only `held` lots are left."""
-    gone = abs(leg.open) - held
-    if gone > 0:
-        _take_from_leg(turn, signal_id, leg, gone.copy_sign(-leg.open))
+    """Reduce a leg on a hedging account to the `held` lots of its tickets: the rest was closed at the platform."""
+    lost = abs(leg.open) - held
+    if lost > 0:
+        _reduce_leg(turn, signal_id, leg, lost.copy_sign(-leg.open))
 
 
-def _take_from_leg(turn: Turn, signal_id: str, leg: LegRecord, lots: Decimal) -> None:
+def _reduce_leg(turn: Turn, signal_id: str, leg: LegRecord, lots: Decimal) -> None:
     turn.shift_open(signal_id, leg, lots)
     leg.external_qty += lots
     turn.position(leg.route, leg.symbol).external -= lots

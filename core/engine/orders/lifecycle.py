@@ -1,4 +1,4 @@
-"""How the state of an order changes. The one place that ends an order, brings one back, or calls it unknown."""
+"""Changes of OrdStatus: the only module that ends an order, revives one, or makes it unknown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..turn import Turn
 
 
 def refresh_order(turn: Turn, record: OrderRecord) -> None:
-    """Sum the order's executions anew; a live order that has traded shows it."""
+    """Set CumQty from the order's executions, and the state that follows from it."""
     filled = Decimal(0)
     for key in record.executions:
         execution = turn.state.executions[key]
@@ -20,14 +20,14 @@ def refresh_order(turn: Turn, record: OrderRecord) -> None:
     if record.live and record.state is not LegState.UNKNOWN and filled:
         record.state = LegState.PARTIALLY_FILLED
     elif record.state is LegState.FILLED and filled < record.quantity:
-        # A bust after the last fill: the platform is done with the order, but it did not fill.
+        # A bust after the last fill: the order works no longer at the platform, and is not filled either.
         record.state = LegState.CANCELLED
-        record.text = "an execution was taken back"
+        record.text = "an execution was busted"
     record_unreported(turn, record)
 
 
 def record_unreported(turn: Turn, record: OrderRecord) -> None:
-    """Keep the list of orders for which the platform reports more lots than it has delivered executions."""
+    """Keep the route's list of orders with unreported lots: while it has any, snapshots are requested."""
     order = record.order
     listed = turn.state.routes[route_of(order.platform, order.account)].unreported_orders
     if record.unreported_qty:
@@ -44,7 +44,7 @@ def end_order(
     text: str = "",
     presumed: bool = False,
 ) -> None:
-    """The order can trade no more. `presumed`: concluded from a snapshot, so a late answer may bring it back."""
+    """End an order. `presumed`: concluded from snapshots that miss it, so a late answer may revive it."""
     order = record.order
     record.state = LegState.FILLED if record.cum_qty >= record.quantity else state
     record.presumed_ended = presumed
@@ -62,13 +62,13 @@ def end_order(
 
 
 def revive_order(turn: Turn, record: OrderRecord, state: LegState) -> None:
-    """A late answer: the platform has an order that snapshots had not shown."""
+    """Make an ended order live again: the platform has it after all."""
     order = record.order
     record.state = state
     record.presumed_ended = False
     record.missed_snapshots = 0
     record.code = RejectCode.NONE
-    record.text = "answered after it was taken for lost"
+    record.text = "answered after it was presumed lost"
     turn.count("late_answer")
     turn.alert(RejectCode.OUTCOME_UNKNOWN, f"order {order.client_order_id} answered late", order.platform)
     route = route_of(order.platform, order.account)
@@ -79,7 +79,7 @@ def revive_order(turn: Turn, record: OrderRecord, state: LegState) -> None:
 
 
 def mark_unknown(turn: Turn, record: OrderRecord, text: str) -> None:
-    """Nobody knows what became of the order. It is asked about; it is not sent again."""
+    """Set UNKNOWN: sent, without an answer. Snapshots are requested until they show its fate; it is never resent."""
     if not record.live or record.state is LegState.UNKNOWN:
         return
     record.state = LegState.UNKNOWN
@@ -91,7 +91,7 @@ def mark_unknown(turn: Turn, record: OrderRecord, text: str) -> None:
 
 
 def confirm_working(turn: Turn, record: OrderRecord) -> None:
-    """The platform knows the order and it is alive."""
+    """Record that the order works at the platform."""
     record.unknown_since_ns = 0
     record.missed_snapshots = 0
     state = LegState.PARTIALLY_FILLED if record.cum_qty else LegState.WORKING

@@ -1,4 +1,4 @@
-"""Links to the platforms: up, down, and asking what is true. A link that is up is not yet one to trade on."""
+"""Links to the platforms: up, down, and snapshot requests. A link that is up may not trade before a snapshot."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from .lifecycle import mark_unknown
 from .renaming import rename_rolled
 
 _BUSTS_WITHIN_MS: Final = 3_600_000
-"""Exchanges take trades back within minutes; after this only the position would tell."""
+"""Exchanges bust trades within minutes. A bust later than this shows only as a position mismatch."""
 
 
 def link_up(turn: Turn, hello: Hello) -> None:
-    """An adapter is there. Whatever was believed of its platform waits for the answer to the snapshot
-    request.
-    """
+    """Link is up. The route is not ready until a snapshot has been reconciled."""
     name = route_of(hello.platform, hello.account)
     route = turn.state.routes.get(name)
     if route is None:
         route = turn.state.routes[name] = RouteRecord(platform=hello.platform, account=hello.account, hello=hello)
         if turn.state.kill > KillLevel.NORMAL:
-            # The switch was pulled for all platforms before this one was known.
+            # The kill level of all platforms was set before this account was known.
             turn.state.kills[name] = KillRecord(
                 level=turn.state.kill,
                 own_only=turn.state.kill_own_only,
@@ -49,9 +47,7 @@ def link_up(turn: Turn, hello: Hello) -> None:
 
 
 def link_down(turn: Turn, platform: str, account: str) -> None:
-    """An adapter is gone. An order that was never answered is unknown from now on; a known one stays as it
-    was.
-    """
+    """Link is down. Orders without an answer become unknown; those that were acknowledged stay as they are."""
     name = route_of(platform, account)
     route = turn.state.routes.get(name)
     if route is None:
@@ -66,7 +62,7 @@ def link_down(turn: Turn, platform: str, account: str) -> None:
 
 
 def request_snapshot(turn: Turn, route: RouteRecord) -> None:
-    """Ask a platform what is true. One question at a time; a lost one is asked again by the clock."""
+    """Request a snapshot. One request at a time; a lost one is repeated by the timers."""
     if not route.up:
         return
     route.request_id += 1
@@ -86,13 +82,13 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
 
 
 def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
-    """How far back executions are wanted: the day's start, the oldest order still open, or some time before the last
-    proof, whichever is the earliest.
+    """Start of the executions to request, UTC ns: the day's start, the time at which the oldest live order was sent, or
+    some time before the last reconciliation, whichever is the earliest.
 
-    The last proof, because a stop that lives at the platform may have filled while nobody was linked, over a night or a
-    weekend: not asked for, it would be a position that nobody can explain, and a result that nobody has counted. Some
-    time before it, because what was proven may be busted later; and at least as long as a signal is not stale, or a
-    journal that was lost just after a day began would take one of just before for a new one.
+    The last reconciliation, because a stop kept by the platform may have filled while the link was down, over a night
+    or a weekend: without that execution the position could not be explained, and its result would be missing. Some time
+    before it, because a reconciled trade may be busted later; and at least as long as a signal is not stale, or with a
+    journal that was lost just after a day began, a signal of just before would be traded a second time.
     """
     margin_ms = max(_BUSTS_WITHIN_MS, turn.state.limits.max_signal_age_ms)
     oldest = min(turn.state.day.started_ns, (route.last_reconciled_ns or turn.now_ns) - margin_ms * NS_PER_MS)
@@ -101,15 +97,15 @@ def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
     return max(oldest - turn.state.settings.settle_ms * NS_PER_MS, 0)
 
 
-def want_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
-    """Have a snapshot asked for, at once or in a while; an earlier wish stands."""
+def schedule_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
+    """Request a snapshot at once or in `in_ms`, unless one is pending or due earlier."""
     due_ns = turn.now_ns + in_ms * NS_PER_MS
     if not route.request_pending and (not route.snapshot_due_ns or due_ns < route.snapshot_due_ns):
         route.snapshot_due_ns = due_ns
 
 
 def apply_account(turn: Turn, funds: Account) -> None:
-    """Note an account's money for the loss limits. Without a currency rate the loss is unknown, which blocks."""
+    """Record balance and equity for the loss limits. Without a rate the loss is unknown, and entries are refused."""
     route = turn.state.routes.get(route_of(funds.platform, funds.account))
     if route is None:
         turn.count("account_from_unknown_route")
@@ -122,7 +118,7 @@ def apply_account(turn: Turn, funds: Account) -> None:
 
 
 def price_account(turn: Turn, route: RouteRecord) -> None:
-    """Turn an account's equity into USD; called again when a rate arrives."""
+    """Convert an account's equity to USD; called again when a rate arrives."""
     funds = route.funds
     if funds is None:
         return
@@ -135,6 +131,6 @@ def price_account(turn: Turn, route: RouteRecord) -> None:
         return
     turn.state.day.unpriced_accounts.pop(name, None)
     turn.money_moved = True
-    # Said before our day began, it is the start of the day before.
+    # A figure from before our day began states the start of the day before.
     start = funds.day_start_equity if funds.as_of_ns >= turn.state.day.started_ns else None
     turn.state.day.set_equity(name, funds.equity, start, rate)

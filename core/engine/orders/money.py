@@ -1,4 +1,4 @@
-"""Averages, results and fees, from executions alone. USD figures are None when a rate is missing, never 1:1."""
+"""AvgPx (6), results and fees from executions alone. A USD figure is None when a rate is missing, never 1:1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..state import ZERO, EngineState, LegRecord
 
 
 class Sums(Struct):
-    """Lots and lots x price on each side, and fees by currency."""
+    """Lots, and lots x price, on each side."""
 
     bought: Decimal = ZERO
     bought_value: Decimal = ZERO
@@ -20,7 +20,7 @@ class Sums(Struct):
 
 
 def leg_sums(state: EngineState, leg: LegRecord, entries_only: bool = False) -> Sums:
-    """Fold a leg's executions; `entries_only` leaves out exits and protective orders."""
+    """Sum a leg's executions; `entries_only` leaves out exits and protective orders."""
     sums = Sums()
     for key in leg.executions:
         execution = state.executions[key]
@@ -39,7 +39,7 @@ def leg_sums(state: EngineState, leg: LegRecord, entries_only: bool = False) -> 
 
 
 def is_entry(state: EngineState, order_id: str) -> bool:
-    """True for an order that opens: an entry, a hedge, or what carries a position over a roll."""
+    """True for an order that opens: an entry, a hedge, or an order that rolls a position over."""
     order = state.orders.get(order_id)
     return order is not None and order.role.value in "EHR"
 
@@ -53,14 +53,14 @@ def rate_to_usd(state: EngineState, leg: LegRecord) -> Decimal | None:
 
 
 def newest_rate(state: EngineState, leg: LegRecord) -> UsdRate | None:
-    """The rate of a leg's currency, with its time and source; None for USD, or when there is none."""
+    """Newest rate of a leg's currency, with its time and source; None for USD, or when there is none."""
     if leg.market is None or leg.market.currency == "USD":
         return None
     return state.usd_rates.get(leg.market.currency) or leg.market.rate
 
 
 def is_stale(state: EngineState, rate: UsdRate | None) -> bool:
-    """Whether a rate is too old for risk: what is reckoned with it is shown, and flagged."""
+    """Whether a rate is too old for risk: figures converted with it are shown and flagged."""
     return rate is not None and rate.is_stale(state.now_ns, state.limits.max_rate_age_ms)
 
 
@@ -85,7 +85,7 @@ def leg_fees_usd(state: EngineState, leg: LegRecord) -> Decimal | None:
 
 
 def leg_realized_usd(state: EngineState, leg: LegRecord) -> Decimal | None:
-    """Result of what has been opened and closed again, fees off. Same formula for long and short."""
+    """Result of the lots that were opened and closed again, in USD, fees off. Same formula for long and short."""
     if not leg.executions:
         return ZERO
     fees = leg_fees_usd(state, leg)

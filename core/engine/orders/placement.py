@@ -1,8 +1,7 @@
-"""Orders on their way out: the only place where an order, a cancel or a replace is made.
+"""Send orders, cancels and replaces: the only module that makes one.
 
-An order is recorded as sent before its effect leaves, under an id that depends on (signal, leg, role,
-attempt) alone. Nothing here sends the same order twice: what times out becomes `unknown` and is asked about,
-not repeated.
+An order is recorded as sent before its effect leaves, under a ClOrdID that depends on (signal, target, role, attempt)
+alone. The same order is never sent twice: what times out becomes unknown, and a snapshot shows its fate.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from ..turn import Turn
 
 
 class OrderTerms(Struct, kw_only=True, frozen=True):
-    """What an order asks of the market. The fields are those of `Order`; the rest of it follows from its leg.
+    """Terms of an order, as in `Order`, whose other fields follow from the leg.
 
-    `reduce_only` and `oco_group` are left out on a platform that has no such thing.
+    `reduce_only` and `oco_group` are dropped where the platform does not support them.
     """
 
     side: Side
@@ -51,12 +50,13 @@ class OrderTerms(Struct, kw_only=True, frozen=True):
 
 
 def next_order_id(turn: Turn, key: str, leg: LegRecord, role: OrderRole) -> tuple[str, int] | None:
-    """The id of a leg's next order of this role, or None when all attempts are used up."""
+    """Return ClOrdID and number of a leg's next order of this role, or None when all numbers are used up."""
     while (attempt := leg.attempts.get(role, 0)) < MAX_ATTEMPTS:
         leg.attempts[role] = attempt + 1
-        # By target and not by leg: a leg that a roll has added would have another number after a torn journal.
+        # By target and not by leg: after a torn journal a leg that a roll-over added may have another index, and its
+        # orders would be booked on a wrong leg.
         order_id = client_order_id(key, leg.target, role, attempt)
-        # The attempt may be taken by the leg that it carries over, or by an order that recovery found at the platform.
+        # The number may be in use by the leg that this one rolls over from, or by an order found at the platform.
         if order_id not in turn.state.orders and order_id not in turn.state.orphans:
             return order_id, attempt
     return None
@@ -69,7 +69,7 @@ def place_for_leg(
     role: OrderRole,
     terms: OrderTerms,
 ) -> OrderRecord | None:
-    """Make and send one order of a leg. Returns its record, or None when the leg has used up its attempts."""
+    """Make and send one order of a leg. Returns its record, or None when all its ClOrdIDs are used up."""
     leg = signal.legs[leg_number]
     named = next_order_id(turn, signal.key, leg, role)
     if named is None:
@@ -83,7 +83,7 @@ def place_for_leg(
         symbol=leg.symbol,
         contract=leg.market.contract if leg.market is not None else "",
         side=terms.side,
-        quantity=min(terms.quantity, MAX_QUANTITY),  # the rest of an absurd position is closed by the next order
+        quantity=min(terms.quantity, MAX_QUANTITY),  # the next order closes the rest
         order_type=terms.order_type,
         limit_price=terms.limit_price,
         stop_price=terms.stop_price,
@@ -126,7 +126,7 @@ def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: 
 
 
 def want_cancel(turn: Turn, record: OrderRecord) -> None:
-    """Have an order cancelled: now when its link is up, else as soon as it is. Harmless to repeat."""
+    """Cancel an order: now when its link is up, else as soon as it is. May be called again."""
     if not record.live or record.cancel_wanted:
         return
     record.cancel_wanted = True
@@ -135,9 +135,7 @@ def want_cancel(turn: Turn, record: OrderRecord) -> None:
 
 
 def send_cancel(turn: Turn, record: OrderRecord) -> None:
-    """Send the cancel of an order whose cancel is wanted, unless the last one is still fresh or the link is
-    down.
-    """
+    """Send the cancel of an order with `cancel_wanted`, unless the last one is younger than `ack_ms`."""
     order = record.order
     route = turn.state.routes[route_of(order.platform, order.account)]
     fresh = turn.now_ns - record.cancel_sent_ns < turn.state.settings.ack_ms * NS_PER_MS
@@ -165,8 +163,9 @@ def send_replace(
     limit_price: Decimal | None,
     stop_price: Decimal | None,
 ) -> None:
-    """Ask for a working order to become this, and count it against the rate limits. One replace at a time; the caller
-    has checked the bound.
+    """Replace a working order by these terms, and count it against the rate limits.
+
+    One replace at a time. The caller has checked size and prices.
     """
     order = record.order
     record.revision += 1
@@ -188,7 +187,7 @@ def send_replace(
 
 
 def market_tif(turn: Turn, leg: LegRecord) -> TimeInForce:
-    """How long a market order of a leg is to live: for the day, or whatever its platform has instead."""
+    """TimeInForce (59) of a leg's market orders: day, or the first one that its platform has."""
     capabilities = turn.state.routes[leg.route].hello.capabilities
     assert capabilities is not None
     known = capabilities.times_in_force

@@ -1,8 +1,8 @@
 """Stops and targets that the gateway keeps itself, for platforms that cannot attach them to the entry.
 
-A loop towards "one stop and one target for exactly what is open": after every change it compares what works
-with what is open and takes one step. So a partial entry, a partial exit, a late OCO sibling and a restart
-need no case of their own.
+A loop towards one stop and one target for exactly what is open: after every change it compares the working orders with
+the open lots and takes one step. So a partial entry, a partial exit, a late OCO sibling and a restart need no case of
+their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     if leg.closing:
         return
     if leg.open * leg.sign < 0:
-        # Stop and target both filled before either could be cancelled: the leg has turned over.
+        # Stop and target both filled before either could be cancelled. What is held now is a position on the other side
+        # that no signal asked for, and no stop guards.
         turn.count("oco_both_filled")
         leg.text = "stop and target both filled; the excess is closed"
         close_leg(turn, signal, leg_number)
@@ -36,7 +37,7 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         return
     protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]
     if any(order.unreported_qty for order in protective):
-        return
+        return  # its executions are on their way: a stop sized by `open` now would be too large
     for role, price in zip(_ROLES, (bracket.stop_loss, bracket.take_profit), strict=True):
         if price is not None:
             mine = [order for order in protective if order.role is role and order.live]
@@ -53,7 +54,7 @@ def _balance(
 ) -> None:
     leg = signal.legs[leg_number]
     if any(_in_flux(order) for order in orders):
-        return
+        return  # a second stop sent now could stand beside the first, and fill for lots that are not held
     working = sum((order.leaves_qty for order in orders), ZERO)
     excess = working - abs(leg.open)
     if excess > 0:
@@ -62,14 +63,14 @@ def _balance(
         shut = leg.market is not None and not leg.market.session_open
         refused = sum(_was_refused(order, role, leg) for order in leg_orders(turn.state, leg))
         if refused >= 3 and not shut:
-            # A position that cannot be protected is not kept. What was refused in the night proves nothing.
+            # A position that cannot be protected is closed. Refusals by a shut market do not count (`_was_refused`).
             leg.text = f"the platform refused the {role.name.lower()}; the leg is closed"
             close_leg(turn, signal, leg_number)
             return
         pause_ms = SHUT_PAUSE_MS if shut and refused else turn.state.settings.retry_ms if orders else 0
         leg.retry_ns = turn.now_ns + pause_ms * NS_PER_MS
         if not _place(turn, signal, leg_number, role, price, -excess):
-            leg.text = f"no name is left for another {role.name.lower()}; the leg is closed"
+            leg.text = f"no ClOrdID is left for another {role.name.lower()}; the leg is closed"
             close_leg(turn, signal, leg_number)
 
 
@@ -78,7 +79,7 @@ def _was_refused(order: OrderRecord, role: OrderRole, leg: LegRecord) -> bool:
 
 
 def _in_flux(order: OrderRecord) -> bool:
-    """An answer is due; until it comes, what works is not known."""
+    """Whether an answer about an order is due: until it comes, its working size is not known."""
     return order.cancel_wanted or order.replace is not None or order.state in (LegState.SENT, LegState.UNKNOWN)
 
 

@@ -1,8 +1,7 @@
-"""Our own orders, recognised by their id alone, when the journal has lost them.
+"""Recognise our own orders by their ClOrdID (11) when the journal has lost them.
 
-The id says which signal, leg, role and attempt. If the journal still knows the signal, the order returns to
-its leg; if not, the signal's key is remembered, so that NEXUS repeating that signal does not trade it a
-second time.
+The id names signal, target, role and attempt. If the journal still knows the signal, the order returns to its leg. If
+not, the signal's key is recorded, so that the same signal, sent again by NEXUS, is not traded a second time.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
 
 def find_own_id(turn: Turn, route: str, text: str) -> OrderIdParts | None:
-    """Our id in a platform's text; None when there is none, or when the order of this id is on another account.
+    """Find our ClOrdID in a platform's text; None without one, or when the order of this id is on another account.
 
-    Trade copiers copy comments too. What one has placed here is somebody else's order, and must not be booked on ours.
+    Trade copiers copy comments, too. An order that one has placed here is external, and must not be booked on ours.
     """
     parts = find_client_order_id(text)
     if parts is None:
@@ -47,9 +46,10 @@ def find_own_id(turn: Turn, route: str, text: str) -> OrderIdParts | None:
     return parts
 
 
-def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, told: WorkingOrder | Fill) -> OrderRecord | None:
-    """The record of one of our orders; made anew when only its signal is known; None when it is an orphan. `told`: what
-    the platform says of it. A stop or target that the platform keeps with its entry has no other beginning.
+def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: WorkingOrder | Fill) -> OrderRecord | None:
+    """Return the record of one of our orders. Make it when only its signal is known; None when it is an orphan.
+
+    A stop or target that the platform keeps with its entry has no other beginning than the platform's report of it.
     """
     record = turn.state.orders.get(parts.client_order_id)
     if record is not None:
@@ -58,15 +58,15 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, told: Working
     if parts.role in (OrderRole.ENTRY, OrderRole.HEDGE):
         turn.state.day.trades.setdefault(parts.key, turn.now_ns)
     signal_id = turn.state.signals_by_key.get(parts.key)
-    number = -1 if signal_id is None else _leg_number(turn.state.signals[signal_id], parts, told.symbol)
+    number = -1 if signal_id is None else _leg_number(turn.state.signals[signal_id], parts, reported.symbol)
     leg = turn.leg(signal_id, number) if signal_id is not None else None
     if signal_id is None or leg is None or leg.route != route_of(route.platform, route.account):
-        _note_orphan(turn, route, parts, told.symbol)
+        _record_orphan(turn, route, parts, reported.symbol)
         return None
     kept_there = leg.protection is Protection.PLATFORM and parts.role in _PROTECTIVE
     if not kept_there:
         turn.count("order_recovered")
-    order = _order_as_told(route, parts, told)
+    order = _order_from(route, parts, reported)
     record = OrderRecord(
         order=order,
         signal_id=signal_id,
@@ -79,14 +79,15 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, told: Working
         quantity=Decimal(1),
         limit_price=order.limit_price,
         stop_price=order.stop_price,
-        platform_order_id=told.platform_order_id,
+        platform_order_id=reported.platform_order_id,
         text="kept by the platform" if kept_there else "recovered from the platform: the journal had lost it",
     )
-    # Its size is not known from an execution; until a row tells it, it must not look filled or exceed its leg.
+    # An execution does not name the order's size. Until a row does, it must not look filled or exceed its leg.
     record.quantity = leg.quantity
     signal = turn.state.signals[signal_id]
     if signal.decision == "rejected":
-        # Refused after a torn journal had lost that it was traded: what is there is shown, and closed when asked for.
+        # The journal had lost that it was traded, so it was refused when it came again. What it holds is shown now, and
+        # can be closed.
         signal.decision, signal.code = "found", RejectCode.NONE
         leg.code, leg.text = RejectCode.NONE, "found at the platform after the journal had lost it"
     turn.state.orders[parts.client_order_id] = record
@@ -98,30 +99,30 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, told: Working
     return record
 
 
-def _order_as_told(route: RouteRecord, parts: OrderIdParts, told: WorkingOrder | Fill) -> Order:
+def _order_from(route: RouteRecord, parts: OrderIdParts, reported: WorkingOrder | Fill) -> Order:
     order = Order(
         client_order_id=parts.client_order_id,
         platform=route.platform,
         account=route.account,
-        symbol=told.symbol,
+        symbol=reported.symbol,
         contract="",
-        side=told.side,
+        side=reported.side,
         quantity=Decimal(1),
         order_type=OrderType.MARKET,
     )
-    if isinstance(told, Fill):
+    if isinstance(reported, Fill):
         return order
     try:
         return structs.replace(
-            order, order_type=told.order_type, limit_price=told.limit_price, stop_price=told.stop_price
+            order, order_type=reported.order_type, limit_price=reported.limit_price, stop_price=reported.stop_price
         )
     except ValueError:
         return order  # its prices do not go with its type
 
 
 def _leg_number(signal: SignalRecord, parts: OrderIdParts, symbol: str) -> int:
-    """Which leg an order belongs to, -1 = none. After a roll two legs share a target, each with its own contract: an
-    order of the one must not be booked on the other, also when the journal has lost that there are two.
+    """Return the index of an order's leg, -1 = none. After a roll two legs share a target, each with its own contract:
+    an order of the one must not be booked on the other, also when the journal has lost that there are two.
     """
     for number, leg in enumerate(signal.legs):
         if (
@@ -133,7 +134,7 @@ def _leg_number(signal: SignalRecord, parts: OrderIdParts, symbol: str) -> int:
     return -1
 
 
-def _note_orphan(turn: Turn, route: RouteRecord, parts: OrderIdParts, symbol: str) -> None:
+def _record_orphan(turn: Turn, route: RouteRecord, parts: OrderIdParts, symbol: str) -> None:
     if parts.client_order_id in turn.state.orphans:
         return
     turn.state.orphans[parts.client_order_id] = OrphanRecord(

@@ -1,4 +1,4 @@
-"""After a roll: the names that a route's orders and positions go by, so that two months are never added up."""
+"""Rename orders and positions of a rolled contract, so that two months never add up to one position."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..turn import Turn
 
 
 def rename_rolled(turn: Turn, name: str, route: RouteRecord, hello: Hello) -> None:
-    """Give what a route has the names that `hello` has for its contracts: that of the root for the one in front, the
-    contract's own for what was in front before.
+    """Rename everything on a route as `hello` names its contracts: by root for the contract in front, by the contract's
+    own name for the one that was in front before.
     """
     before = {each.symbol: each.contract for each in route.hello.instruments}
     for each in hello.instruments:
@@ -20,7 +20,7 @@ def rename_rolled(turn: Turn, name: str, route: RouteRecord, hello: Hello) -> No
             _rename(turn, name, route, each.symbol, old, contract=old)
             route.retired[old] = each.symbol
     for each in hello.instruments:
-        # An adapter that began from a directory made anew presented an older contract for a moment.
+        # Back: an adapter that started with a new symbol directory had named an older contract for a moment.
         if each.symbol != each.contract and route.retired.get(each.contract) == each.symbol:
             del route.retired[each.contract]
             _rename(turn, name, route, each.contract, each.symbol, contract=each.contract)

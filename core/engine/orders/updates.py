@@ -1,5 +1,6 @@
-"""What a platform says about an order: acknowledgements, ends, rejects, cancel and replace answers; in any
-order.
+"""Apply order status reports of a platform: acknowledgements, ends, rejects, answers to cancels and replaces.
+
+They may arrive in any order, twice, or not at all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
 
 
 def apply_update(turn: Turn, update: OrderUpdate) -> None:
-    """Take in the platform's word on one order. Somebody else's order is shown, and never touched."""
+    """Apply one order status. An external order is listed, and never touched."""
     name = route_of(update.platform, update.account)
     route = turn.state.routes.get(name)
     if route is None:
@@ -34,7 +35,7 @@ def apply_update(turn: Turn, update: OrderUpdate) -> None:
     )
     parts = find_own_id(turn, name, update.client_order_id)
     if parts is None:
-        _note_external(turn, route, row)
+        _record_external(turn, route, row)
         return
     record = recognise(turn, route, parts, row)
     if record is None:
@@ -56,8 +57,9 @@ def apply_row(
     in_snapshot: bool,
     settled_ns: int = 0,
 ) -> None:
-    """Bring a record up to a platform's row. An old row cannot undo an end, except one that was only
-    inferred.
+    """Update a record from a row of the platform. `settled_ns`: rows tell the truth about what happened before it.
+
+    A late row cannot undo an end, except one that was only presumed.
     """
     record.platform_order_id = row.platform_order_id or record.platform_order_id
     if row.filled > record.platform_cum_qty:
@@ -66,13 +68,15 @@ def apply_row(
         record_unreported(turn, record)
         turn.touch(record.signal_id)
     if not record.live:
+        # A snapshot requested long enough after the end is newer than what ended it; a stray status may be older.
         contradicted = in_snapshot and record.ended_ns <= settled_ns
         if (record.presumed_ended or contradicted) and not row.state.final:
             revive_order(turn, record, LegState.WORKING)
         elif record.presumed_ended and row.state is LegState.FILLED:
             turn.count("late_answer")
             record.presumed_ended = False
-            record.state = LegState.CANCELLED  # its fills decide; FILLED follows from them
+            # It was presumed rejected or cancelled and has filled. Its executions will book the lots and set FILLED.
+            record.state = LegState.CANCELLED
         else:
             if not row.state.final:
                 turn.count("stale_update")
@@ -80,8 +84,9 @@ def apply_row(
         if not record.live:
             return
     if in_snapshot and record.replace is None:
-        # What the platform holds now, whatever became of replaces that were never answered.
-        _note_size(turn, record, row)
+        # Terms as the platform holds them now: an unanswered replace may or may not have been accepted, and sizes that
+        # differ from the platform's would make every bound of this order wrong.
+        _check_size(turn, record, row)
         record.quantity = row.quantity
         record.limit_price = row.limit_price if row.limit_price is not None else record.limit_price
         record.stop_price = row.stop_price if row.stop_price is not None else record.stop_price
@@ -93,7 +98,7 @@ def apply_row(
         if record.cum_qty >= record.quantity:
             end_order(turn, record, LegState.FILLED)
         else:
-            # Done at the platform; it stays open here until its executions have come.
+            # Filled at the platform, and executions are still on their way: it ends when the last of them is booked.
             turn.touch(record.signal_id)
             record.state = LegState.PARTIALLY_FILLED if record.cum_qty else LegState.WORKING
     elif row.state is LegState.UNKNOWN:
@@ -102,7 +107,7 @@ def apply_row(
         confirm_working(turn, record)
 
 
-def _note_size(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
+def _check_size(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
     leg = turn.leg(record.signal_id, record.leg)
     if leg is None or record.role not in OPENING or row.quantity == record.quantity or row.quantity <= leg.quantity:
         return
@@ -110,13 +115,13 @@ def _note_size(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
     turn.alert(
         RejectCode.PARENT_EXCEEDED,
         f"order {record.order.client_order_id} is {row.quantity} lots at the platform, the leg was sized "
-        f"{leg.quantity}: somebody has changed it there",
+        f"{leg.quantity}: it was changed at the platform",
         record.order.platform,
     )
 
 
 def apply_reject(turn: Turn, reject: Reject) -> None:
-    """An adapter or platform said no to an order, a cancel or a replace."""
+    """Apply the reject of an order, a cancel or a replace, by an adapter or a platform."""
     parts = find_client_order_id(reject.client_order_id)
     record = turn.state.orders.get(parts.client_order_id) if parts is not None else None
     if record is None or (
@@ -126,7 +131,7 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
         return
     turn.touch(record.signal_id)
     if reject.code is RejectCode.CANCEL_REJECTED:
-        # The order lives, or has just filled. It is asked about before the cancel is tried again.
+        # The order works, or has just filled. `cancel_wanted` stays: the timers send the cancel again while it works.
         turn.count("cancel_rejected")
         return
     if reject.code in (RejectCode.REPLACE_REJECTED, RejectCode.UNSUPPORTED_REPLACE):
@@ -139,7 +144,7 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
         turn.count("stale_update")
         return
     if record.acked_ns and reject.code in (RejectCode.TOO_LATE_TO_SEND, RejectCode.LINK_DOWN):
-        # A second copy of an order that the platform already has: says nothing about the first.
+        # The reject of a second copy of an order that the platform already has: it means nothing for the first.
         turn.count("stale_update")
         return
     end_order(turn, record, LegState.REJECTED, reject.code, reject.text)
@@ -157,7 +162,7 @@ def _finish_replace(turn: Turn, record: OrderRecord, update: OrderUpdate) -> Non
         record.replace = None
 
 
-def _note_external(turn: Turn, route: RouteRecord, row: WorkingOrder) -> None:
+def _record_external(turn: Turn, route: RouteRecord, row: WorkingOrder) -> None:
     turn.count("external_update")
     others = [
         other

@@ -1,1 +1,1 @@
-"""Contract rolls: the decision as an event, and positions that are carried over into the new contract."""
+"""Contract rolls: the decision as an event, and the roll-over of positions into the new contract."""

@@ -1,8 +1,8 @@
-"""What a roll means for orders: which contract a root's name stands for, and what becomes of those on the old one.
+"""Apply a roll: the contract that a root's name stands for, and the policy for orders and lots on the old one.
 
-A universal name ("NQ") always means the contract in front. From the moment an adapter says that its "NQ" is another
-contract than before, everything it had under that name goes on under the old contract's own name ("NQH25"): so months
-never add up to one position, and a closing order goes where its position is.
+A universal name ("NQ") always means the contract in front. From the moment an adapter reports another contract for its
+"NQ" than before, everything under that name goes on under the old contract's own name ("NQH25"): so months never add up
+to one position, and a closing order goes to the contract of its position.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POLICIES: Final = {
 
 
 def apply_contract(turn: Turn, event: ContractChosen) -> None:
-    """Note the decision; on a roll carry out the policy for what stands on the old contract, and tell the user."""
+    """Record the decision. On a roll apply the policy to what is left on the old contract, and alert the operator."""
     turn.state.contracts[event.root] = ContractRecord(
         contract=event.contract, previous=event.old, chosen_ns=turn.now_ns
     )
@@ -45,7 +45,7 @@ def apply_contract(turn: Turn, event: ContractChosen) -> None:
         turn.count("roll_left_behind")
         turn.alert(RejectCode.PLATFORM_NOT_READY, f"{reason}: it gets no order of {event.root} before it has followed")
     for name, route in turn.state.routes.items():
-        _tell_what_is_held(turn, name, route, event)
+        _report_held(turn, name, route, event)
     if event.policy != "hold":
         _plan_roll_outs(turn, event)
 
@@ -59,13 +59,13 @@ def is_rolled_out(turn: Turn, leg: LegRecord) -> bool:
 
 
 def apply_news(turn: Turn, event: ContractNews) -> None:
-    """Tell the user why a roll waits, or that trade has moved on."""
+    """Alert the operator: a roll waits, or volume has moved to the next contract."""
     if event.waits:
         turn.count("roll_waits")
     turn.alert(RejectCode.PLATFORM_NOT_READY if event.waits else RejectCode.NONE, event.text)
 
 
-def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: ContractChosen) -> None:
+def _report_held(turn: Turn, name: str, route: RouteRecord, event: ContractChosen) -> None:
     position = route.positions.get(event.root)
     lots = position.net if position is not None else 0
     working = sum(order.order.symbol == event.root for order in live_orders(turn.state, route))
@@ -80,7 +80,7 @@ def _tell_what_is_held(turn: Turn, name: str, route: RouteRecord, event: Contrac
 
 
 def _plan_roll_outs(turn: Turn, event: ContractChosen) -> None:
-    """Our legs on the old contract are to leave it: what would open more there is cancelled, now."""
+    """Plan the exit of our legs from the old contract, and cancel at once what would open more there."""
     for signal_id in list(turn.state.active):
         for leg in turn.state.signals[signal_id].legs:
             if leg.market is None or not leg.market.contract or leg.closing:
@@ -96,7 +96,7 @@ def _plan_roll_outs(turn: Turn, event: ContractChosen) -> None:
                     if order.role in OPENING:
                         want_cancel(turn, order)
             elif earlier is not None and earlier.root == event.root:
-                # It could not leave in all the time since the roll before.
+                # It could not be closed since the roll before: one plan for both, with the sum of both shifts.
                 plan = _plan(event, leg, leg.market)
                 both = (
                     None
@@ -111,7 +111,7 @@ def _plan(event: ContractChosen, leg: LegRecord, market: MarketContext) -> RollP
     own = [each.spread for each in event.spreads if each.spread is not None and each.platform == leg.platform]
     shift = None
     if known:
-        # Where one of the two quotes was missing, that of the other platforms: it is the same two contracts.
+        # Without a spread of its own platform the others' median serves: it is of the same two contracts.
         spread = median_low(own or known)
         shift = (spread / market.tick_size).to_integral_value(ROUND_HALF_EVEN) * market.tick_size
     return RollPlan(

@@ -1,14 +1,12 @@
-"""A position over a roll: the leg of the old contract is closed, and a new leg opens the same lots in the new one.
+"""Roll positions over: the leg of the old contract is closed, and a new leg opens the same lots in the new one.
 
-Close first, open second. The other way round the account would hold both for a moment: twice the size that was asked
-for, and twice the margin. So the worst that a failure leaves is too small a position, which is shown; never too large
-a one. Neither half begins before the platform can do both: its link is up and reconciled, it presents the new
-contract, the market trades. Until then the stops stay where they are, and nothing is flat for longer than two market
-orders need.
+Close first, open second. The other way round the account would hold both for a moment: twice the size and twice the
+margin. So a failure can only leave too small a position, which is reported; never too large a one. Neither half begins
+before the platform can do both: its link is up and reconciled, it lists the new contract, the market is open. Until
+then the stops stay, and the position is flat no longer than two market orders need.
 
-What is opened is what our own closing orders have closed, no more: lots that a stop or somebody's hand closed on the
-way are not brought back. An order that nobody has answered is waited for, and one that only may be gone is not sent
-again.
+Only lots that our own closing orders have closed are opened again: lots that a stop or an external trade closed
+meanwhile are not. An order without an answer is waited for, and one that is only presumed gone is not sent again.
 """
 
 from __future__ import annotations
@@ -22,16 +20,16 @@ from ....shm.durations import NS_PER_MS
 from ...messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
 from ..admission import refuse_opposed
-from ..orders.exits import close_leg, has_given_up
+from ..orders.exits import attempts_used_up, close_leg
 from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders, position_after, unknown_order
 
-_MOST_TRIES: Final = 3
+_MAX_ATTEMPTS: Final = 3
 
 
 def drive_roll_out(turn: Turn, signal: SignalRecord, number: int) -> None:
-    """Begin to close a leg whose contract was rolled, once the platform can do what is planned for it."""
+    """Start to close a leg whose contract was rolled, once the platform can carry out its plan."""
     leg = signal.legs[number]
     _apply_late_roll_overs(turn, signal, number)
     plan = leg.roll_out
@@ -39,7 +37,8 @@ def drive_roll_out(turn: Turn, signal: SignalRecord, number: int) -> None:
     if plan is None or leg.closing or not leg.open or leg.market is None or route is None:
         return
     if any(order.role in OPENING and order.unsettled for order in leg_orders(turn.state, leg)):
-        return  # cancelled at the decision; only its answer says how many lots there are
+        return  # its entry was cancelled at the decision: how many lots it holds is known when that is answered
+    # In a shut market the closing order would be refused or wait, and its stop would be gone meanwhile.
     if not route.up or not route.ready or not leg.market.session_open:
         return
     if plan.roll_over and not _presents(route, leg, plan):
@@ -50,7 +49,7 @@ def drive_roll_out(turn: Turn, signal: SignalRecord, number: int) -> None:
 
 
 def _presents(route: RouteRecord, leg: LegRecord, plan: RollPlan) -> bool:
-    """Whether the root's name means the new contract there, and the leg goes under its own contract's name."""
+    """Whether the platform names the new contract by the root, and the leg's contract by its own name."""
     return leg.symbol in route.retired and any(
         each.symbol == plan.root and each.contract == plan.contract for each in route.hello.instruments
     )
@@ -58,11 +57,11 @@ def _presents(route: RouteRecord, leg: LegRecord, plan: RollPlan) -> bool:
 
 def _add_successor(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord, plan: RollPlan) -> None:
     if len(signal.legs) >= MAX_LEGS:
-        text = f"{signal.signal.signal_id}: a report holds {MAX_LEGS} legs; {leg.symbol} is closed and not carried over"
+        text = f"{signal.signal.signal_id}: a report holds {MAX_LEGS} legs; {leg.symbol} is closed and not rolled over"
         turn.alert(RejectCode.PARENT_EXCEEDED, text, leg.platform)
         return
     assert leg.market is not None
-    told = plan.market or structs.replace(leg.market, contract=plan.contract, bid=None, ask=None, expiry_ns=0)
+    market = plan.market or structs.replace(leg.market, contract=plan.contract, bid=None, ask=None, expiry_ns=0)
     successor = LegRecord(
         target=leg.target,
         platform=leg.platform,
@@ -71,7 +70,7 @@ def _add_successor(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord
         symbol=plan.root,
         sign=leg.sign,
         quantity=leg.quantity,
-        market=structs.replace(told, symbol=plan.root),
+        market=structs.replace(market, symbol=plan.root),
         protection=leg.protection,
         hedge=leg.hedge,
         rolls_over_from=number,
@@ -95,41 +94,45 @@ def _add_successor(turn: Turn, signal: SignalRecord, number: int, leg: LegRecord
 
 
 def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
-    """Open in the new contract what has been closed in the old one: once that is certain, and while it may be done."""
+    """Open the lots in the new contract that were closed in the old one, once their number is certain."""
     leg = signal.legs[number]
     old = signal.legs[leg.rolls_over_from]
     state = turn.state
-    tries = _tries(turn, leg)
-    if any(order.unsettled for order in (*tries, *leg_orders(state, old))):
-        return
-    gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or has_given_up(turn, old)
+    attempts = _attempts(turn, leg)
+    if any(order.unsettled for order in (*attempts, *leg_orders(state, old))):
+        return  # an answer or an execution is due: an order sent now could open lots a second time
+    # The old leg may keep lots that no closing order could close. Those that were closed are opened all the same.
+    gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or attempts_used_up(turn, old)
     if old.open and not gave_up:
         return
     lots = min(_closed_lots(turn, old), old.quantity)
-    left = lots - sum((order.max_cum_qty for order in tries), ZERO)
+    # By the higher CumQty: lots that the platform counts and has not reported yet must not be opened twice.
+    left = lots - sum((order.max_cum_qty for order in attempts), ZERO)
     if lots > 0 and not leg.roll_over_until_ns:
+        # The deadline starts when the lots are closed, not at the decision: the market may have been shut for long.
         leg.roll_over_until_ns = turn.now_ns + state.settings.carry_within_ms * NS_PER_MS
         leg.quantity = lots
         leg.text = f"{lots} lots of {old.symbol} are closed, to be opened again"
         turn.touch(signal.signal.signal_id)
     if left <= 0:
-        _end(turn, signal, leg, RejectCode.NONE, f"carries {lots} lots over from {old.symbol}" if lots > 0 else "")
+        _end(turn, signal, leg, RejectCode.NONE, f"{lots} lots rolled over from {old.symbol}" if lots > 0 else "")
         return
     code, text = _refusal(turn, signal, leg, left)
     if code is RejectCode.NONE:
-        code, text = _look_at_tries(tries)
+        code, text = _check_attempts(attempts)
     route = state.routes[leg.route]
     if code is RejectCode.NONE and turn.now_ns >= leg.roll_over_until_ns:
         code, text = RejectCode.PLATFORM_NOT_READY, f"not possible within {state.settings.carry_within_ms} ms"
     if code is not RejectCode.NONE:
         _end(turn, signal, leg, code, f"{_not_opened(left, lots, old)}: {text}")
         return
+    # In doubt about the position or another order, a new order could make it too large: wait for the next snapshot.
     position = route.positions.get(leg.symbol)
     in_doubt = (position is not None and position.mismatch_snapshots) or unknown_order(
         state, route, leg.symbol
     ) is not None
     pause_ns = state.settings.retry_ms * NS_PER_MS
-    just_refused = any(turn.now_ns < order.ended_ns + pause_ns for order in tries)
+    just_refused = any(turn.now_ns < order.ended_ns + pause_ns for order in attempts)
     if route.up and route.ready and not in_doubt and not just_refused:
         _send(turn, signal, number, left)
     else:
@@ -137,13 +140,16 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
 
 
 def _closed_lots(turn: Turn, old: LegRecord) -> Decimal:
-    """Lots that our closing orders took out of a leg; negative would be more than it held, put back again."""
+    """Lots that our closing orders have closed of a leg; negative when a correction left more opened than closed."""
     exits = [order for order in leg_orders(turn.state, old) if order.role is OrderRole.EXIT]
     return -old.sign * sum((turn.state.executions[key].signed for order in exits for key in order.executions), ZERO)
 
 
 def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) -> tuple[RejectCode, str]:
-    """What forbids opening here. It is no new trade, so the day's count and the entry's price checks do not apply."""
+    """Return code and text of a rule that forbids to open here; NONE and "" without one.
+
+    It continues a trade, so the day's number of trades and the price checks of an entry do not apply.
+    """
     state = turn.state
     limits = state.limits
     assert leg.market is not None
@@ -162,7 +168,7 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
         return RejectCode.UNKNOWN_ORDER, "the journal has lost an order of an earlier try, which may have filled"
     front = state.contracts.get(leg.symbol)
     if front is not None and front.contract != leg.market.contract:
-        return RejectCode.CONTRACT_EXPIRED, f"{front.contract} is in front by now"
+        return RejectCode.CONTRACT_EXPIRED, f"{front.contract} is in front now"
     route = state.routes[leg.route]
     position = route.positions.get(leg.symbol)
     if position is not None and position.blocked:
@@ -174,46 +180,45 @@ def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) ->
     return refuse_opposed(turn, signal, leg)
 
 
-def _look_at_tries(tries: list[OrderRecord]) -> tuple[RejectCode, str]:
-    if any(order.presumed_ended for order in tries):
+def _check_attempts(attempts: list[OrderRecord]) -> tuple[RejectCode, str]:
+    if any(order.presumed_ended for order in attempts):
         return RejectCode.OUTCOME_UNKNOWN, "the platform does not show an order that it may still have"
-    if len(tries) >= _MOST_TRIES:
-        return RejectCode.PLATFORM_REJECTED, f"{len(tries)} orders ended unfilled, at last: {tries[-1].text}"
+    if len(attempts) >= _MAX_ATTEMPTS:
+        return RejectCode.PLATFORM_REJECTED, f"{len(attempts)} orders ended unfilled; the last one: {attempts[-1].text}"
     return RejectCode.NONE, ""
 
 
-def _tries(turn: Turn, leg: LegRecord) -> list[OrderRecord]:
+def _attempts(turn: Turn, leg: LegRecord) -> list[OrderRecord]:
     return [order for order in leg_orders(turn.state, leg) if order.role is OrderRole.ROLL]
 
 
 def _apply_late_roll_overs(turn: Turn, signal: SignalRecord, number: int) -> None:
-    """An order that was taken for lost has traded after all: whoever was told that its lots are not open again hears
-    that they are.
-    """
+    """Correct the earlier report of a roll-over: a late fill of an order presumed lost has reopened lots."""
     old = signal.legs[number]
     for leg in signal.legs:
         ended = leg.rolls_over_from == number and leg.roll_over_ended and not leg.closing
         if not ended or leg.code is not RejectCode.OUTCOME_UNKNOWN:
             continue
         lots = min(_closed_lots(turn, old), old.quantity)
-        traded = [order for order in _tries(turn, leg) if order.max_cum_qty]
+        traded = [order for order in _attempts(turn, leg) if order.max_cum_qty]
         left = lots - sum((order.max_cum_qty for order in traded), ZERO)
-        told = _not_opened(left, lots, old)
-        if leg.text.startswith(told):
-            continue
+        shortfall = _not_opened(left, lots, old)
+        if leg.text.startswith(shortfall):
+            continue  # reported already
         for order in traded:
-            order.code, order.text = RejectCode.NONE, "answered after it was taken for lost"
+            order.code, order.text = RejectCode.NONE, "answered after it was presumed lost"
         if left > 0:
-            leg.text = f"{told}; an order that was taken for lost has traded"
+            leg.text = f"{shortfall}; an order that was presumed lost has traded"
         else:
             leg.code = RejectCode.NONE
-            leg.text = f"carries {lots} lots over from {old.symbol}, by an order that was taken for lost"
+            leg.text = f"{lots} lots rolled over from {old.symbol}, by an order that was presumed lost"
         turn.touch(signal.signal.signal_id)
         turn.count("carried_late")
         turn.alert(RejectCode.OUTCOME_UNKNOWN, f"{signal.signal.signal_id} {leg.platform}: {leg.text}", leg.platform)
 
 
 def _not_opened(left: Decimal, lots: Decimal, old: LegRecord) -> str:
+    """Text of a shortfall; `_apply_late_roll_overs` recognises by it what was reported already."""
     return f"{left} of {lots} lots closed in {old.symbol} are not opened again"
 
 

@@ -1,4 +1,4 @@
-"""A signal arrives: recognised, checked, turned into legs with their protective prices. The fan-out policy goes on.
+"""Accept or refuse a new signal: detect duplicates, size its legs, check them, and start the fan-out.
 
 Protective prices are resolved once, here, so that size, checks, order and stop use the same price: a target's own
 bracket before the signal's; a distance is measured from the leg's own price, since a CFD that stands in for a future
@@ -39,11 +39,12 @@ from .fanout import begin_fanout, not_enough_legs
 from .reports import make_report, report_of_orphans
 
 MAX_PEERS: Final = 8
-"""Peers that hear of one signal: those who sent its id, the last ones when there are more."""
+"""Most peers that get the reports of one signal: the last ones that sent its id."""
 
 
 def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...], peer: str) -> None:
     """Answer a known signal with its report; trade a new one, or refuse it with a code."""
+    # First of all: a resend must get the report of the first one even if it would be refused by now.
     known = turn.state.signals.get(signal.signal_id)
     if known is not None:
         turn.count("duplicate_signal")
@@ -52,19 +53,23 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
             del known.report_to[:-MAX_PEERS]
         turn.effects.append(TellNexus(make_report(turn, known, duplicate=True), peer))
         return
+    # The journal does not know the signal, but orders with its key were found at a platform: it was traded.
     key = signal_key(signal.signal_id)
     if key in turn.state.found_keys or key in turn.state.signals_by_key:
         turn.count("duplicate_signal")
         turn.effects.append(TellNexus(report_of_orphans(turn, signal, key), peer))
         return
-    missing = _not_shown_yet(turn, signal)
-    if missing:
-        # Neither traded nor refused for good: a platform may have its orders from before the journal was lost.
+    waiting = _unreconciled_platforms(turn, signal)
+    if waiting:
+        # Neither traded nor recorded: a platform may hold its orders from before the journal was lost. Refused with a
+        # record, it could not be sent again.
         turn.count(f"rejected_{RejectCode.PLATFORM_NOT_READY}")
-        text = f"the journal is new; waiting for {missing} to show what was traded today; send it again then"
+        text = f"the journal is new; waiting for {waiting} to show what was traded today; send it again then"
         reject = Reject(code=RejectCode.PLATFORM_NOT_READY, text=text, signal_id=signal.signal_id)
         turn.effects.append(TellNexus(reject, peer))
         return
+    # Recorded before the checks: what is refused now is answered with the same refusal when it is sent again, and
+    # cannot be traded later, in another market.
     record = SignalRecord(signal=signal, key=key, report_to=[peer], received_ns=turn.now_ns, legs=[])
     turn.state.signals[signal.signal_id] = record
     turn.state.signals_by_key[key] = signal.signal_id
@@ -91,8 +96,8 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     begin_fanout(turn, record)
 
 
-def _not_shown_yet(turn: Turn, signal: Signal) -> str:
-    """Platforms that may still show that this signal was traded; what only reduces waits for its own ones."""
+def _unreconciled_platforms(turn: Turn, signal: Signal) -> str:
+    """Names of platforms that may still show that this signal was traded; a reduce-only one waits for its own only."""
     waiting = turn.state.awaited_platforms
     if signal.reduce_only:
         return ", ".join(target.platform for target in signal.targets if target.platform in waiting)
@@ -120,10 +125,10 @@ def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
 
 
 def _refuse_mixed_months(turn: Turn, record: SignalRecord) -> tuple[RejectCode, str]:
-    """All dated legs of a signal trade one contract: March against June is a spread that nobody asked for.
+    """Refuse a signal whose legs would trade different contracts: March against June is a spread, not this signal.
 
-    Where it is decided which one is in front, a leg of another is refused alone, and the policy says what that means:
-    a platform that was left behind at a roll must not stop the others.
+    Where the contract in front was decided, a leg on another one is refused alone, and the fan-out policy decides about
+    the rest: a platform that was left behind at a roll must not stop the others.
     """
     front = turn.state.contracts.get(record.signal.symbol)
     months = {
@@ -138,7 +143,7 @@ def _refuse_mixed_months(turn: Turn, record: SignalRecord) -> tuple[RejectCode, 
 
 
 def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, ...]) -> None:
-    """Bind each target to its account, market and size, once and for good."""
+    """Make a leg of each target: account, market and size are fixed here."""
     signal = record.signal
     by_route = {(m.platform, m.account): m for m in markets if m.symbol == signal.symbol}
     for number, target in enumerate(signal.targets):
@@ -160,7 +165,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
         record.legs.append(leg)
         route = turn.state.routes.get(leg.route)
         if twin is not None:
-            # An empty account is the configured one, which another target may have named.
+            # An empty account means the configured one, which another target may name: the size would be doubled there.
             leg.code = RejectCode.PARENT_EXCEEDED
             leg.text = f"targets {twin.target} and {number} both mean account {account} of {leg.platform}; name it once"
         elif route is None:
@@ -178,9 +183,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
 
 
 def _account_of(turn: Turn, platform: str) -> str:
-    """The platform's configured account: the one that is linked, for there may have been another one before; else the
-    newest.
-    """
+    """Return the platform's configured account: the linked one, since it may have changed; else the newest."""
     known = [route for route in turn.state.routes.values() if route.platform == platform]
     linked = [route for route in known if route.up]
     return (linked or known)[-1].account if known else ""
@@ -231,7 +234,7 @@ def _protection(leg: LegRecord, route: RouteRecord) -> Protection:
 
 
 def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -> None:
-    """Refuse a leg that its platform cannot carry or that a limit forbids."""
+    """Refuse a leg that its platform cannot trade or that a limit forbids."""
     if leg.code is not RejectCode.NONE or leg.market is None:
         return
     route = turn.state.routes[leg.route]
@@ -266,7 +269,7 @@ def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) ->
 
 
 def explain(finding: Finding) -> str:
-    """A refused check in words: rule, measured value, limit, and how to change it."""
+    """Return a failed check as text: rule, measured value, limit, and how to change it."""
     return (
         f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; "
         "change the signal, or the limit in config/risk_limits.yaml"
@@ -274,7 +277,7 @@ def explain(finding: Finding) -> str:
 
 
 def _reserve(turn: Turn, record: SignalRecord) -> None:
-    """Count the trade before anything leaves; given back only if no leg traded (`release_unused`)."""
+    """Count the trade before anything is sent. `release_unused` gives it back only if no leg traded."""
     signal = record.signal
     state = turn.state
     state.day.trades[record.key] = turn.now_ns
@@ -287,7 +290,7 @@ def _reserve(turn: Turn, record: SignalRecord) -> None:
 
 
 def release_unused(turn: Turn, record: SignalRecord) -> None:
-    """Give the day's trade back when every order ended without a lot and none can still answer."""
+    """Give the day's trade back when every order ended without a fill, and no late answer can follow."""
     orders = [turn.state.orders[order_id] for leg in record.legs for order_id in leg.orders]
     if all(_certainly_unused(order) for order in orders):
         turn.state.day.trades.pop(record.key, None)
@@ -298,7 +301,7 @@ def _certainly_unused(order: OrderRecord) -> bool:
 
 
 def set_bracket(signal: Signal, leg: LegRecord, market: MarketContext) -> None:
-    """Give an opening leg its protective prices, or the code why it has none."""
+    """Set an opening leg's protective prices, or the code why it has none."""
     wanted = signal.targets[leg.target].bracket or signal.bracket
     if wanted is None or leg.hedge or signal.reduce_only:
         return
@@ -322,7 +325,7 @@ def set_bracket(signal: Signal, leg: LegRecord, market: MarketContext) -> None:
 
 
 def entry_price(signal: Signal, leg: LegRecord, market: MarketContext) -> Decimal | None:
-    """What a leg's distances are measured from: the order's own price, else the far side of its platform's quote."""
+    """Price that a leg's distances are measured from: the order's own, else the far side of its platform's quote."""
     own = signal.limit_price if signal.limit_price is not None else signal.stop_price
     if own is not None:
         return own
@@ -330,6 +333,6 @@ def entry_price(signal: Signal, leg: LegRecord, market: MarketContext) -> Decima
 
 
 def _step_towards(entry: Decimal, price: Decimal, tick: Decimal) -> Decimal:
-    """The price on the leg's grid that is not farther from the entry: a distance is never exceeded by rounding."""
+    """Round a price to the leg's tick, towards the entry: a distance is never exceeded by rounding."""
     rounding = ROUND_CEILING if price < entry else ROUND_FLOOR
     return (price / tick).to_integral_value(rounding) * tick

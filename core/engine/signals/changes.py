@@ -1,4 +1,4 @@
-"""NEXUS changes its mind: cancel, replace or close a signal that it has sent."""
+"""Cancel, replace or close a signal, as NEXUS asks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ....shm.durations import NS_PER_MS
 from ...messages import KillLevel, OrderRole, Reject, RejectCode, SignalCancel, SignalClose, SignalReplace
 from ...risk import MarketContext, is_multiple
 from ..effects import TellNexus
-from ..orders.exits import close_leg, try_again
+from ..orders.exits import close_leg, retry_exit
 from ..orders.money import rate_to_usd
 from ..orders.placement import send_replace, want_cancel
 from ..state import LegRecord, OrderRecord
@@ -18,7 +18,7 @@ from ..turn import Turn, kill_level, leg_orders, position_after
 def apply_change(
     turn: Turn, request: SignalCancel | SignalReplace | SignalClose, markets: tuple[MarketContext, ...], peer: str
 ) -> None:
-    """Carry out a change leg by leg; what is refused is answered with a code, per leg."""
+    """Carry out a change leg by leg. Each refused leg is answered with a reject."""
     record = turn.state.signals.get(request.signal_id)
     if record is None:
         _refuse(turn, peer, request.signal_id, "", RejectCode.UNKNOWN_SIGNAL, "no signal of this id is known")
@@ -35,7 +35,7 @@ def apply_change(
         match request:
             case SignalClose():
                 close_leg(turn, record, number)
-                try_again(turn, record, leg)
+                retry_exit(turn, record, leg)
             case SignalCancel():
                 for order in leg_orders(turn.state, leg):
                     if order.role is OrderRole.ENTRY:
@@ -44,7 +44,7 @@ def apply_change(
                 found += _replace_leg(turn, leg, request, _market_of(leg, markets), peer)
     if isinstance(request, SignalReplace) and not found:
         text = "no entry of the signal works there any more; nothing was changed"
-        # With a platform, always: without one it would be about the signal as a whole.
+        # Always with a platform: a reject without one would mean that the signal as a whole was refused.
         platform = record.legs[meant[0]].platform
         _refuse(turn, peer, request.signal_id, platform, RejectCode.REPLACE_REJECTED, text)
 
@@ -57,7 +57,7 @@ def _market_of(leg: LegRecord, markets: tuple[MarketContext, ...]) -> MarketCont
 
 
 def _replace_leg(turn: Turn, leg: LegRecord, request: SignalReplace, quote: MarketContext | None, peer: str) -> int:
-    """Change a leg's entries, or refuse; returns how many there were."""
+    """Replace a leg's working entries, or refuse each with a reject. Returns how many there were."""
     found = 0
     for order in leg_orders(turn.state, leg):
         if order.role is OrderRole.ENTRY and order.live:
@@ -77,14 +77,17 @@ def _replace_leg(turn: Turn, leg: LegRecord, request: SignalReplace, quote: Mark
 
 
 def _refuse_replace(turn: Turn, leg: LegRecord, order: OrderRecord, request: SignalReplace) -> tuple[RejectCode, str]:
+    """Return code and text why an entry may not be replaced now, or not to this size; NONE and "" when it may."""
     route = turn.state.routes[leg.route]
     capabilities = route.hello.capabilities
     if capabilities is None or not capabilities.replace:
         return RejectCode.UNSUPPORTED_REPLACE, f"{leg.platform} cannot change a working order; cancel it"
     if not route.up or not route.ready:
         return RejectCode.PLATFORM_NOT_READY, f"{leg.platform} is not connected and reconciled"
+    # Two replaces in flight could be applied in either order: size and prices of the order would not be known.
     if order.replace is not None or order.cancel_wanted or not order.acked_ns:
         return RejectCode.OUTCOME_UNKNOWN, "an answer about this order is still due; wait for it"
+    # A replace is a message to the exchange like a new order, and counts against the same rate limits.
     limits, day = turn.state.limits, turn.state.day
     for name, most in (("", limits.max_orders_per_s), (leg.route, limits.max_orders_per_s_per_platform)):
         sent = day.sent_in_last_second(name, turn.now_ns)
@@ -94,12 +97,15 @@ def _refuse_replace(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sig
     quantity = request.quantity or order.quantity
     if quantity != order.quantity and not capabilities.replace_quantity:
         return RejectCode.UNSUPPORTED_REPLACE, f"{leg.platform} cannot change the size of a working order; cancel it"
+    # NO_NEW still lets an entry become smaller; from REDUCE_ONLY on entries are being cancelled.
     if level >= KillLevel.NO_NEW and (quantity >= order.quantity or level >= KillLevel.REDUCE_ONLY):
         return RejectCode.KILL_SWITCH, f"kill switch is at {level.name.lower()}; only a smaller size is allowed"
+    # The leg was checked against all limits at its first size: a replace may come back to it, never exceed it.
     if quantity > leg.quantity:
         return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, the leg was sized {leg.quantity}"
     if leg.symbol in route.retired and quantity > order.quantity:
         return RejectCode.CONTRACT_EXPIRED, f"{leg.symbol} was rolled: its orders may only become smaller"
+    # OrderQty (38) includes what has filled already: at or below it nothing would be left to work.
     if quantity <= order.max_cum_qty:
         return (
             RejectCode.PARENT_EXCEEDED,
@@ -107,6 +113,7 @@ def _refuse_replace(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sig
         )
     if leg.market is None or not is_multiple(quantity, leg.market.lot_step):
         return RejectCode.NOT_ON_LOT_STEP, f"quantity was {quantity}"
+    # Only growth adds to the position; what already works is counted by `position_after`.
     grown = max(quantity - order.quantity, Decimal(0)) * leg.sign
     limit = limits.max_position.get(leg.symbol, limits.max_position_default)
     after = abs(position_after(turn.state, route, leg.symbol, grown)) if grown else Decimal(0)
@@ -118,7 +125,7 @@ def _refuse_replace(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sig
 def _refuse_prices(
     turn: Turn, leg: LegRecord, order: OrderRecord, request: SignalReplace, quote: MarketContext | None
 ) -> tuple[RejectCode, str]:
-    """A new price has to be on the grid, near the old one, and no farther from the market than a new order's."""
+    """Check new prices: on the tick, within the collar of the old price, and of the market as for a new order."""
     limits = turn.state.limits
     assert leg.market is not None
     tick = leg.market.tick_size
@@ -138,7 +145,7 @@ def _refuse_prices(
         if far > limits.collar_ticks:
             return RejectCode.PRICE_COLLAR, f"{name} moves {far} ticks, limit {limits.collar_ticks}"
         if quote is None:
-            continue  # nobody knows the symbol any more, or the event is of a gateway before this rule
+            continue  # no instrument of this symbol any more, or a journal from before this rule
         age_ms = (turn.now_ns - quote.quote_ns) // NS_PER_MS
         price = quote.ask if leg.sign > 0 else quote.bid
         if price is None or abs(age_ms) > limits.max_quote_age_ms:
@@ -151,8 +158,8 @@ def _refuse_prices(
 
 
 def _refuse_risk(turn: Turn, leg: LegRecord, order: OrderRecord, request: SignalReplace) -> tuple[RejectCode, str]:
-    """The entry moves and its stop stays: what is at risk becomes another sum, which has to fit the stage as a new
-    order's would. What makes it smaller is always allowed.
+    """Check the risk of the replaced entry: its stop stays, so another price or size is another amount at risk, which
+    has to fit the stage as a new order's would. Less risk than before is always allowed.
     """
     market, bracket = leg.market, leg.bracket
     old = [price for price in (order.limit_price, order.stop_price) if price is not None]

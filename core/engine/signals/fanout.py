@@ -1,8 +1,7 @@
-"""What the legs of a signal owe each other. The only place that decides to send, cancel or flatten legs
-together.
+"""Fan-out policy: the only module that decides to send, cancel or flatten the legs of a signal together.
 
-`settle` runs once at the end of every turn that touched a signal: it looks at where the legs stand and takes
-the next step. It keeps no memory but `decision`, so it gives the same answer after a restart.
+`settle` runs once at the end of every turn that touched a signal: it compares where the legs stand and takes the next
+step. It remembers nothing but `decision`, so it decides the same after a restart.
 """
 
 from __future__ import annotations
@@ -30,9 +29,7 @@ from ..turn import Turn, kill_level, leg_orders
 
 
 def not_enough_legs(record: SignalRecord) -> tuple[RejectCode, str]:
-    """Whether the legs that passed their checks are enough to start at all; the first refused leg's code if
-    not.
-    """
+    """Return the first refused leg's code when too few legs passed their checks to start; NONE when enough did."""
     refused = [leg for leg in record.legs if leg.code is not RejectCode.NONE]
     if not refused:
         return RejectCode.NONE, ""
@@ -70,9 +67,7 @@ def begin_fanout(turn: Turn, record: SignalRecord) -> None:
 
 
 def parent_quantity(record: SignalRecord) -> Decimal:
-    """Lots that all legs of a signal together may open: what it asked for, and no sum of children can exceed
-    it.
-    """
+    """Lots that all legs of a signal may open together: the size that it asked for, which no sum of legs exceeds."""
     signal = record.signal
     if signal.quantity is not None and signal.allocation is Allocation.SPLIT:
         return signal.quantity
@@ -98,14 +93,17 @@ def _send_entry(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
 
 
 def settle(turn: Turn, record: SignalRecord) -> None:
-    """Take a signal's next step: policy, hedges, exits, protection."""
+    """Take a signal's next step: policy, roll, protection, exits, hedges. Safe to call at any time, and again."""
     if record.decision == "rejected":
-        return
+        return  # nothing was sent
     if not record.decision:
         _decide(turn, record)
+    # "Kept" at the deadline means that the filled legs stay and the rest of the entries ends: without the cancel a leg
+    # could still fill hours later, against another market than the signal's.
     if record.decision == "kept" and 0 < record.deadline_ns <= turn.now_ns:
         _cancel_entries(turn, record)
         record.deadline_ns = 0
+    # Repeated in every turn: a leg may fill late, after the decision, and has to be closed then, too.
     if record.decision == "flatten":
         for number in range(len(record.legs)):
             close_leg(turn, record, number)
@@ -114,12 +112,15 @@ def settle(turn: Turn, record: SignalRecord) -> None:
             if leg.hedge and leg.open and not leg.closing:
                 leg.text = "the primary is closed, so its hedge is too"
                 close_leg(turn, record, number)
-    for number, leg in enumerate(record.legs):  # a leg that carries another one over a roll is added on the way
+    # A roll-over appends a leg while this loop runs; the loop reaches it, too.
+    for number, leg in enumerate(record.legs):
         level = kill_level(turn.state, leg.route)
+        # The roll before protection and exit: it may begin to close this leg, and then no stop may be added any more.
         if leg.roll_out is not None:
             drive_roll_out(turn, record, number)
         if leg.roll_over_pending:
             drive_roll_over(turn, record, number)
+        # From CANCEL_ALL on nothing new is started here: that level cancels stops and targets, FLATTEN closes legs.
         if level < KillLevel.CANCEL_ALL and not leg.closing and _has_turned_over(turn, leg):
             turn.count("turned_over")
             leg.text = "more was closed than the leg held; the excess is closed"
@@ -127,7 +128,9 @@ def settle(turn: Turn, record: SignalRecord) -> None:
         guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
         if leg.orders and guarded:
             guard_leg(turn, record, number)
-        if leg.closing:  # perhaps only since its stop and target both filled
+        # Last, since each of the steps above may have started to close the leg. A leg that is closing, was rolled or
+        # rolls another one over is not hedged with: its size follows its exit or its older leg.
+        if leg.closing:
             drive_exit(turn, record, number)
         elif leg.hedge and leg.roll_out is None and leg.rolls_over_from < 0 and level < KillLevel.REDUCE_ONLY:
             _drive_hedge(turn, record, number)
@@ -148,7 +151,7 @@ def _decide(turn: Turn, record: SignalRecord) -> None:
         return
     failed = sum(_entry_failed(turn, leg) for leg in legs)
     if late or len(legs) - failed < needed:
-        # An unknown leg counts as failed once time is up: should it turn out filled, it is flattened then.
+        # An unknown leg counts as failed at the deadline: should it turn out filled, it is flattened then.
         record.decision = "flatten"
         turn.touch(record.signal.signal_id)
         record.text = f"{policy.kind}: {filled} of {needed} legs filled, {failed} failed" + (
@@ -169,7 +172,7 @@ def _entry_filled(turn: Turn, leg: LegRecord) -> bool:
 
 
 def _entry_failed(turn: Turn, leg: LegRecord) -> bool:
-    """Certain not to fill in full: refused, or over at the platform with all its executions in."""
+    """Whether an entry will certainly not fill in full: refused, or ended with all its executions booked."""
     entry = _entry(turn, leg)
     if entry is None:
         return True
@@ -185,17 +188,17 @@ def _cancel_entries(turn: Turn, record: SignalRecord) -> None:
 
 def _has_turned_over(turn: Turn, leg: LegRecord) -> bool:
     """Whether a leg's own executions have left it on the other side: the platform's stop and target have both filled,
-    or its entry was taken back after its stop. Nobody asked for that position, and nothing protects it.
+    or its entry was busted after its stop. No signal asked for that position, and nothing protects it.
     """
     if leg.open * leg.sign >= 0 or (leg.open - leg.external_qty) * leg.sign >= 0:
         return False
-    # A stop's fill may overtake that of its entry.
+    # A stop's fill may arrive before that of its entry: while an opening order is unsettled, this is not certain.
     return not any(order.unsettled for order in leg_orders(turn.state, leg) if order.role in OPENING)
 
 
 def _primary_is_over(turn: Turn, record: SignalRecord) -> bool:
-    """Whether the primary has traded and is flat for good, by its stop, by a close or by hand: a hedge without it is a
-    naked position the other way. One that was rolled is left to NEXUS.
+    """Whether the primary has traded and is flat for good, by its stop, a close or an external trade: a hedge without
+    it is a naked position the other way. One that was rolled is left to NEXUS.
     """
     primary = record.legs[0]
     if primary.open or primary.roll_out is not None or not primary.executions:
@@ -204,18 +207,17 @@ def _primary_is_over(turn: Turn, record: SignalRecord) -> bool:
 
 
 def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
-    """Bring the hedges up to what the primary holds, on the first hedge leg that can trade. Never more than
-    that.
-    """
+    """Hedge the lots that the primary holds and no hedge covers yet, on the first hedge leg that can trade."""
     leg = record.legs[number]
     if leg.code is not RejectCode.NONE or any(order.unsettled for order in leg_orders(turn.state, leg)):
         return
     if record.legs[0].closing or turn.now_ns < leg.retry_ns:
-        return
+        return  # the primary's size is about to become 0, or the last hedge was refused just now
     needed = abs(record.legs[0].open) - sum((_hedge_lots(turn, other) for other in record.legs if other.hedge), ZERO)
     if needed <= 0:
         return
     if _hedge_failures(turn, leg) >= 3:
+        # With a code this leg is left out from now on, and the loop in `settle` comes to the next hedge leg.
         leg.code, leg.text = RejectCode.PLATFORM_REJECTED, "three hedges were refused; the next leg hedges"
         turn.touch(record.signal.signal_id)
         return
@@ -236,7 +238,7 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
 
 
 def _hedge_lots(turn: Turn, leg: LegRecord) -> Decimal:
-    """Lots that a hedge leg has traded or may still trade. What was closed since is not hedged a second time."""
+    """Lots that a hedge leg has traded or may still trade. Lots of it closed since are not hedged a second time."""
     return sum(
         (
             order.max_cum_qty + order.leaves_qty

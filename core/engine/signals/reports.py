@@ -1,4 +1,4 @@
-"""The report of a signal: what every leg did, what it cost, what is still open and what is not known."""
+"""The report of a signal: fills, results and fees of every leg, open lots, and what is unknown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WIDE = Context(prec=60)
 
 
 def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Report:
-    """The report of a signal as of now."""
+    """Make the report of a signal as of now."""
     legs = tuple(_leg_report(turn, record, number, leg) for number, leg in enumerate(record.legs))
     entries = [leg for leg, kept in zip(legs, record.legs, strict=True) if not kept.hedge and kept.rolls_over_from < 0]
     filled = sum((leg.filled for leg in entries), ZERO)
@@ -59,31 +59,37 @@ def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Re
 
 
 def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
-    """One word for the whole signal; `unknown` as long as one of its orders is."""
+    """State of the whole signal. The rules stand in order of weight: the first one that holds decides."""
     if record.decision == "rejected":
         return SignalState.REJECTED
     orders = [order for leg in record.legs for order in leg_orders(turn.state, leg)]
+    # One unknown order makes everything below a guess: NEXUS must not trade on it.
     if any(order.state is LegState.UNKNOWN for order in orders):
         return SignalState.UNKNOWN
     busy = any(order.unsettled for order in orders)
     held = any(leg.open for leg in record.legs)
     traded = any(order.cum_qty for order in orders)
     if any(leg.roll_over_pending for leg in record.legs):
-        return SignalState.WORKING  # between two contracts it may be flat for a moment, and is not over
+        return SignalState.WORKING  # flat for a moment between two contracts: "closed" would be final, and wrong
+    # A leg that was closed for a roll-over has its lots in the leg that took them over: it closes nothing.
     rolled = {leg.rolls_over_from for leg in record.legs}
     if any(leg.closing for number, leg in enumerate(record.legs) if number not in rolled):
         if busy or held:
             return SignalState.FLATTENING
         if not traded:
-            return SignalState.NOT_FILLED
+            return SignalState.NOT_FILLED  # closed before any entry had filled
+        # Flattened: by the policy, since too few legs filled. Closed: by NEXUS, the operator or an exit.
         return SignalState.FLATTENED if record.decision == "flatten" else SignalState.CLOSED
+    # A working stop does not make a signal WORKING: only entries do.
     entries = [order for order in orders if order.role is OrderRole.ENTRY]
     if any(order.unsettled for order in entries):
         return SignalState.WORKING
     if not traded:
         return SignalState.NOT_FILLED
+    # Flat again by its own stop or target. A reduce-only signal never holds lots: it is filled, not closed.
     if not held and not record.signal.reduce_only and not busy:
         return SignalState.CLOSED
+    # A leg that was refused has no entry: then the signal is partial, though all its entries filled.
     complete = len(entries) == sum(not leg.hedge for leg in record.target_legs)
     full = complete and all(order.state is LegState.FILLED for order in entries)
     return SignalState.FILLED if full else SignalState.PARTIAL
@@ -154,7 +160,7 @@ def _slippage(record: SignalRecord, leg: LegRecord, average: Decimal | None) -> 
 
 
 def _average_usd(turn: Turn, record: SignalRecord, legs: tuple[LegReport, ...]) -> Decimal | None:
-    """Entry price weighed by each leg's USD per point, so that legs of different size per point add up."""
+    """AvgPx (6) weighed by each leg's USD per point, so that legs of different point value add up."""
     weight = value = ZERO
     for report, leg in zip(legs, record.legs, strict=True):
         if leg.hedge or leg.rolls_over_from >= 0 or report.avg_price is None:
@@ -168,7 +174,7 @@ def _average_usd(turn: Turn, record: SignalRecord, legs: tuple[LegReport, ...]) 
 
 
 def _residual_usd(turn: Turn, record: SignalRecord) -> Decimal | None:
-    """Value of what the legs hold, at the newest quote that came with an event; signed."""
+    """Value of the open lots, signed, at the newest quote that came with an event; None without quote or rate."""
     total = ZERO
     for leg in record.legs:
         if not leg.open:
@@ -196,7 +202,7 @@ def _sum(amounts: list[Decimal | None]) -> Decimal | None:
 
 
 def report_of_orphans(turn: Turn, signal: Signal, key: str) -> Report:
-    """Answer to a signal whose orders are at the platforms while the journal has lost it: not traded again."""
+    """Report of a signal whose orders are at the platforms, while the journal has lost it. It is not traded again."""
     orphans = [(order_id, orphan) for order_id, orphan in turn.state.orphans.items() if orphan.key == key]
     filled = ZERO
     for execution in turn.state.executions.values():
@@ -227,7 +233,7 @@ def report_of_orphans(turn: Turn, signal: Signal, key: str) -> Report:
 
 
 def is_done(turn: Turn, record: SignalRecord) -> bool:
-    """Nothing of the signal can change any more, late answers apart."""
+    """Whether nothing of the signal can change any more, except by a late answer."""
     if record.decision == "rejected":
         return True
     for leg in record.legs:

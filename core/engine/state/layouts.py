@@ -89,7 +89,7 @@ def _from_4(state: StateDict) -> StateDict:
 
 
 def _rename(record: StateDict, names: dict[str, str]) -> None:
-    """Rename keys in place, and keep their order, in which counters are listed. Raises: KeyError for one not there."""
+    """Rename keys in place, and keep their order, in which counters are listed. Raises: KeyError for a missing one."""
     lacking = names.keys() - record.keys()
     if lacking:
         raise KeyError(*sorted(lacking))

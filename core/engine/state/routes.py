@@ -38,7 +38,7 @@ class RouteRecord(Struct, kw_only=True):
     request_id: int = 0  # number of the last snapshot request, from 1
     request_sent_ns: int = 0  # when it was sent, UTC ns
     request_pending: bool = False  # it is not answered yet; one at a time
-    snapshot_due_ns: int = 0  # when to request the next snapshot ahead of the regular one, UTC ns; 0 = no wish
+    snapshot_due_ns: int = 0  # when to request the next snapshot ahead of the regular one, UTC ns; 0 = none
     last_reconciled_ns: int = 0  # when the last complete snapshot was reconciled, UTC ns; 0 = never
     positions: dict[str, PositionRecord] = field(default_factory=dict)  # symbol -> its net position
     tickets: dict[str, dict[str, Decimal]] = field(default_factory=dict)  # symbol -> position ticket -> signed lots

@@ -518,5 +518,5 @@ def test_an_order_that_somebody_has_made_larger_at_the_platform_is_said_once():
         desk.now_ns += 10_000 * MS
         desk.link_up("a", answer=False)
         desk.snapshot(orders=[row])
-    alerts = [x for x in desk.all_effects if isinstance(x, e.Alert) and "somebody has changed it" in x.text]
+    alerts = [x for x in desk.all_effects if isinstance(x, e.Alert) and "it was changed at the platform" in x.text]
     assert (len(alerts), alerts[0].code) == (1, RejectCode.PARENT_EXCEEDED)

@@ -109,7 +109,7 @@ def test_the_position_is_closed_first_and_opened_again_with_its_bracket_moved_by
         (NEW, D(2), D(21190)),
     ]
     assert report.realized_usd == 2 * 10 * 2  # of the old contract alone: months are not mixed in an average
-    assert "carries 2 lots over from NQH25" in desk.texts()
+    assert "2 lots rolled over from NQH25" in desk.texts()
     assert desk.roles() == "EXR"
 
 
@@ -264,7 +264,7 @@ def test_a_refused_second_half_is_tried_three_times_and_then_shown():
         desk.reject(desk.only(role=m.OrderRole.ROLL))
         desk.wait(1_000)
     assert desk.roles() == "EXRRR"
-    assert "2 of 2 lots closed in NQH25 are not opened again: 3 orders ended unfilled, at last: no" in desk.texts()
+    assert "2 of 2 lots closed in NQH25 are not opened again: 3 orders ended unfilled; the last one: no" in desk.texts()
     leg = desk.report().legs[1]
     assert (leg.code, leg.open_quantity, leg.filled) == (RejectCode.PLATFORM_REJECTED, 0, 0)
     assert "2 of 2 lots" in leg.text
@@ -306,8 +306,8 @@ def test_an_unknown_second_half_is_waited_for_and_never_sent_again():
     desk.trade(desk.only(role=m.OrderRole.ROLL), 1)
     leg = desk.report().legs[1]
     assert (leg.code, leg.open_quantity) == (RejectCode.NONE, 2)
-    assert leg.text == "carries 2 lots over from NQH25, by an order that was taken for lost"
-    assert desk.texts().count("an order that was taken for lost") == 2
+    assert leg.text == "2 lots rolled over from NQH25, by an order that was presumed lost"
+    assert desk.texts().count("an order that was presumed lost") == 2
     assert desk.count("carried_late") == 2
     for _ in range(3):
         desk.wait(1_000)

@@ -70,7 +70,7 @@ def test_replay_rebuilds_the_state_and_the_effects(steps):
     again = Engine(desk.settings, desk.limits)
     effects = []
     for at_ns, event in desk.events:
-        effects += [*again.handle(decode_event(encode_event(event), 0), at_ns), *again.take_reports()]
+        effects += [*again.handle(decode_event(encode_event(event), 0), at_ns), *again.pop_reports()]
     assert again.digest() == desk.engine.digest()
     assert effects == desk.all_effects
     assert Engine.load(desk.engine.save()).digest() == desk.engine.digest()
