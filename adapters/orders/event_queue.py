@@ -10,7 +10,7 @@ import msgspec
 
 from ...core.logs import Log
 from ...core.messages import Fill, OrderUpdate
-from ...core.transport import MOST_TOGETHER, LinkClient
+from ...core.transport import MAX_ENVELOPES_PER_MESSAGE, LinkClient
 from ...shm.counters import CountersPage
 from ..base import OrderEvent
 
@@ -58,7 +58,7 @@ class EventQueue:
         """Send as far as the link takes it."""
         while self._waiting and link is not None:
             # What a platform says in one breath (accepted, filled, done) is for one turn of the gateway.
-            together = tuple(islice(self._waiting, MOST_TOGETHER))
+            together = tuple(islice(self._waiting, MAX_ENVELOPES_PER_MESSAGE))
             if not link.send(*together):
                 break
             for _ in together:
