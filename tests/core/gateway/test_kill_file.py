@@ -1,4 +1,4 @@
-"""The kill file is a standing order: whatever connects while it is there is under it, and it is given once only."""
+"""The kill file holds for accounts that connect later too, and each kill instruction reaches the engine once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.orders import Desk
 
 
 class Looking:
-    """The gateway's look at the file, on an engine without process and links."""
+    """The gateway's check of the file, on an engine without process and links."""
 
     def __init__(self, folder: Path, desk: Desk) -> None:
         self.path, self.desk = kill_file_path(folder), desk
@@ -35,7 +35,7 @@ class Looking:
         add_kill(self.path, entry)
 
     def look(self) -> int:
-        """How many orders to stop the engine was given."""
+        """How many kill instructions the engine was given."""
         given = 0
         for kill in self.kills.pending(lambda: self.desk.engine.state):
             self.desk.give(e.AdminAsked(request=kill))
