@@ -10,7 +10,7 @@ import msgspec
 
 from ...core.logs import Log
 from ...core.messages import Fill, OrderUpdate
-from ...core.transport import MOST_TOGETHER, LinkClient
+from ...core.transport import MAX_ENVELOPES_PER_MESSAGE, LinkClient
 from ...shm.counters import CountersPage
 from ..base import OrderEvent, PlatformAccount
 
@@ -58,7 +58,7 @@ class EventQueue:
         """Send waiting events as far as the link accepts them."""
         while self._waiting and link is not None:
             # The events of one command (accepted, filled, done) as one message, so that the gateway commits once.
-            batch = tuple(islice(self._waiting, MOST_TOGETHER))
+            batch = tuple(islice(self._waiting, MAX_ENVELOPES_PER_MESSAGE))
             if not link.send(*batch):
                 break
             for _ in batch:

@@ -1,4 +1,4 @@
-"""What the gateway counts. Any process may read it; `status` and the dashboard show it."""
+"""The gateway's counters in shared memory. Any process may read them; `status` and the dashboard show them."""
 
 from __future__ import annotations
 
@@ -82,26 +82,26 @@ class GatewayCounters:
         self._histograms = {name: page.histogram_address(name) for name in HISTOGRAMS}
         self._link_counts: dict[str, int] = {}
         for name in ("routes_up", "routes_ready"):
-            self._cells[name].set(0)  # a predecessor's, until now: its links are gone
+            self._cells[name].set(0)  # the value of a former process: its links are gone
 
     def add(self, name: str, amount: int = 1) -> None:
-        """Count something."""
+        """Add to a counter of `COUNTERS`."""
         self._cells[name].add(amount)
 
     def reject(self, code: RejectCode) -> None:
-        """Count a refusal by its code."""
+        """Count a reject under its code."""
         self._cells[f"reject_{code.value}"].add()
 
     def observe(self, name: str, value_ns: int) -> None:
-        """Record a duration."""
+        """Record a duration in a histogram of `HISTOGRAMS`, ns."""
         observe_value(self._histograms[name], value_ns)
 
     def set_kill_file(self, level: int) -> None:
-        """The level that the kill file asks for."""
+        """Show the kill level that the kill file demands."""
         self._cells["kill_file_level"].set(level)
 
     def publish(self, state: EngineState, links: dict[str, LinkServer]) -> None:
-        """Set the gauges and totals that others keep; some 0.1 ms, a few times a second."""
+        """Copy the gauges and totals from the engine's state and the links. Takes some 0.1 ms: a few times a second."""
         cells = self._cells
         live = [state.orders[order_id] for route in state.routes.values() for order_id in route.live]
         cells["stage"].set(state.stage)
@@ -115,6 +115,6 @@ class GatewayCounters:
             cells[f"engine_{name}"].set(state.counts.get(name, 0))
         for link, server in links.items():
             for name, value in server.counts.items():
-                # Added, not set: the page carries on what a predecessor has counted.
+                # Added, not set: the page goes on with the counts of the former process.
                 cells[f"{link}_{name}"].add(value - self._link_counts.get(f"{link}_{name}", 0))
                 self._link_counts[f"{link}_{name}"] = value

@@ -1,15 +1,13 @@
 """The gateway's turn: links in, engine, journal, links out. One thread, one turn after another, no other state.
 
-A turn takes in what has come on both ports, tells the engine each piece, commits the journal once, and only then
-carries the effects out. Whatever kills the process between two steps, the next start finds the journal and asks the
-platforms what is true.
+A turn receives from both ports, applies each message to the engine as an event, commits the journal once, and only then
+carries the effects out. This order is what makes a crash harmless: an order that has left is always in the journal, so
+the next start knows it and asks its platform what became of it. One commit a turn, because a commit waits for the disk.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import zmq
@@ -32,96 +30,104 @@ from ..engine import (
 )
 from ..journal import JournalError
 from ..logs import Log
-from ..messages import AdminResult, Fill, Hello, KillLevel, Reject, RejectCode, Resume, Role, Welcome
+from ..messages import AdminResult, Fill, Hello, Reject, RejectCode, Resume, Role
 from ..process import ProcessContext
 from ..transport import LinkEvent, LinkServer, PeerUp
 from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
 from .inbox import Inbox, Refused
 from .journaled_engine import EngineFaultError, JournaledEngine, engine_settings
+from .kill_instructions import KillInstructions
 from .markets import Markets
 from .outbox import Outbox
-from .rate_news import RateNews
+from .rate_updates import RateUpdates
 from .rolls import LiveContracts
-from .standing_kills import StandingKills
 
-LONGEST_WAIT_MS: Final = 100
-_LOOK_NS: Final = 250_000_000
+MAX_WAIT_MS: Final = 100
+_CHECK_NS: Final = 250_000_000
+"""Between two checks of the kill file, and two updates of the gauges."""
 _REFRESH_NS: Final = NS_PER_S
+"""Between two refreshes of quotes, rates and contracts."""
 _VALUE_NS: Final = 5_000_000_000
-_CLOCK_NS: Final = 2_000_000
-"""Deadlines are in ms: whatever falls due together is one event of the journal."""
+"""Between two valuations of open legs."""
+_DEADLINE_NS: Final = 2_000_000
+"""Deadlines are in ms; those that fall due within this time share one event of the journal."""
 _AFTER_FAULT_NS: Final = NS_PER_S
 _DISK_RETRY_S: Final = 0.5
 
 
 class Gateway:
-    """Everything that the process holds; `turn` for ever. Used by one thread."""
+    """The process's loop and everything it works with. `start`, then `turn` for ever. Used by one thread."""
 
     def __init__(
         self,
         context: ProcessContext,
         journaled: JournaledEngine,
-        adapters: Callable[[Callable[[Hello], Welcome]], LinkServer],
-        nexus: Callable[[Callable[[Hello], Welcome]], LinkServer],
+        adapters: LinkServer,
+        nexus: LinkServer,
         counters: GatewayCounters,
         boot_id: str,
-        kill_file: Path,
+        kills: KillInstructions,
     ) -> None:
-        """`adapters`, `nexus`: make the two ports; each is given what answers its hellos."""
+        """`adapters`, `nexus`: the two ports, which the caller closes.
+
+        Raises:
+            ConfigError: contracts in the configuration, or the user's file of instruments, hours or rates are wrong.
+        """
         self._context = context
         self._log: Log = context.log
         self._journaled = journaled
         self._counters = counters
         self._boot_id = boot_id
-        self._kills = StandingKills(kill_file, context.log)
+        self._kills = kills
         self._markets = Markets(context.config, context.run_folder, self._log)
-        self._adapters = adapters(self._greet)
-        self._nexus = nexus(self._greet)
+        self._adapters = adapters
+        self._nexus = nexus
         self._inbox = Inbox(self._markets, self._known_hellos, self._known_legs)
-        self._outbox = Outbox(self._adapters, self._nexus, self._markets.stand_ins, counters, self._log)
+        self._outbox = Outbox(adapters, nexus, self._markets.stand_ins, counters, self._log)
         self._poller = zmq.Poller()
-        self._poller.register(self._adapters.socket, zmq.POLLIN)
-        self._poller.register(self._nexus.socket, zmq.POLLIN)
+        self._poller.register(adapters.socket, zmq.POLLIN)
+        self._poller.register(nexus.socket, zmq.POLLIN)
         self._signal_ns = 0
         self._clock_is_behind = False
         self._contracts = LiveContracts(context.config, context.run_folder, self._markets, self._log)
         self._contracts_due = True
-        self._rates = RateNews(self._markets, context.config.limits.max_rate_age_ms)
-        self._next_look_ns = self._next_refresh_ns = self._next_value_ns = self._next_clock_ns = 0
-        self._newcomers: list[PeerUp] = []
+        self._rates = RateUpdates(self._markets, context.config.limits.max_rate_age_ms)
+        self._next_check_ns = self._next_refresh_ns = self._next_value_ns = self._next_deadline_ns = 0
+        self._connected: list[PeerUp] = []
 
     def start(self) -> None:
-        """Tell the engine that the process is new, obey the kill file, and let that be on disk before anything else."""
+        """Journal the start of the process, obey the kill file and choose the contracts, before the first message."""
         settings = engine_settings(self._context.config)
-        self._give(Started(boot_id=self._boot_id, settings=settings, limits=self._context.config.limits))
-        self._look_at_kill_file()
+        self._apply(Started(boot_id=self._boot_id, settings=settings, limits=self._context.config.limits))
+        self._check_kill_file()
         self._markets.refresh(time.time_ns())
         self._choose_contracts()
         self._finish_turn(time.monotonic_ns())
         self._publish()
 
     def turn(self) -> None:
-        """Wait for something to do, at most `LONGEST_WAIT_MS`, and do it."""
+        """Wait for something to do, at most `MAX_WAIT_MS`, and do it.
+
+        Raises:
+            JournalError: the process was stopped while the journal could not be written.
+        """
         self._poller.poll(self._wait_ms())
         started_ns = time.monotonic_ns()
+        # Both ports are emptied before `tick` judges silence: after a long pause of this process the peers' heartbeats
+        # are still waiting in the sockets, and links would be cut that are well.
         for event in (*self._adapters.receive(), *self._nexus.receive()):
-            self._take(event)
+            self._handle(event)
         for event in (*self._adapters.tick(), *self._nexus.tick()):
-            self._take(event)
-        self._do_what_is_due(started_ns)
+            self._handle(event)
+        self._run_due_tasks(started_ns)
         self._finish_turn(started_ns)
-
-    def stop(self) -> None:
-        """Say good-bye. Positions and working orders stay as they are: they are the platforms'."""
-        self._adapters.close()
-        self._nexus.close()
 
     def _wait_ms(self) -> int:
         due_ns = self._journaled.engine.next_due_ns()
-        until_due_ms = LONGEST_WAIT_MS if due_ns is None else -((time.time_ns() - due_ns) // NS_PER_MS)
-        return max(0, min(LONGEST_WAIT_MS, until_due_ms, self._adapters.wait_ms(), self._nexus.wait_ms()))
+        until_due_ms = MAX_WAIT_MS if due_ns is None else -((time.time_ns() - due_ns) // NS_PER_MS)
+        return max(0, min(MAX_WAIT_MS, until_due_ms, self._adapters.wait_ms(), self._nexus.wait_ms()))
 
-    def _take(self, event: LinkEvent) -> None:
+    def _handle(self, event: LinkEvent) -> None:
         try:
             translated = self._inbox.translate(event, time.time_ns())
         except Refused as refused:
@@ -132,67 +138,74 @@ class Gateway:
             return
         if isinstance(event, PeerUp):
             self._log.info("peer connected", peer=event.peer, boot_id=event.hello.boot_id)
-            self._newcomers.append(event)
+            self._connected.append(event)
         if translated is not None:
-            self._give(translated)
+            self._apply(translated)
 
-    def _give(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:
+        """Hand an event to the engine; its effects are held until the turn's commit. Count and log the outcome."""
         duplicates = self._journaled.engine.state.counts.get("duplicate_fill", 0)
         try:
-            effects = self._journaled.give(event, time.time_ns())
+            effects = self._journaled.handle(event, time.time_ns())
         except EngineFaultError as fault:
             self._counters.add("engine_faults")
-            self._next_clock_ns = time.monotonic_ns() + _AFTER_FAULT_NS
+            # A deadline that raises would be due again in the next turn, and the gateway rebuild its engine for ever.
+            self._next_deadline_ns = time.monotonic_ns() + _AFTER_FAULT_NS
             if isinstance(event, SignalArrived | NexusAsked | AdminAsked):
                 signal_id = event.signal.signal_id if isinstance(event, SignalArrived) else ""
                 text = f"{fault}; nothing was done, see the gateway's log"
                 self._nexus.send(event.peer, Reject(code=RejectCode.NOT_ALLOWED, text=text, signal_id=signal_id))
             return
         self._counters.add("events")
-        if isinstance(event, SignalArrived):
-            self._signal_ns = self._signal_ns or time.monotonic_ns()
-            self._note_signal(event)
-        elif isinstance(event, AdapterSaid) and isinstance(event.message, Fill):
-            known = self._journaled.engine.state.counts.get("duplicate_fill", 0) > duplicates
-            self._counters.add("fills", 0 if known else 1)
-        elif isinstance(event, LinkUp):
-            self._log.info("platform linked", route=route_of(event.hello.platform, event.hello.account))
-            self._next_refresh_ns = 0  # its quotes may be new: a signal of the next moment needs them
-        elif isinstance(event, LinkDown):
-            self._log.warning("platform lost", route=route_of(event.platform, event.account), reason=event.reason)
-        elif isinstance(event, AdminAsked) and isinstance(event.request, Resume):
-            self._kills.note_resume(event.request, _was_accepted(effects))
+        match event:
+            case SignalArrived():
+                self._signal_ns = self._signal_ns or time.monotonic_ns()
+                self._count_signal(event)
+            case AdapterSaid(message=Fill()):
+                is_duplicate = self._journaled.engine.state.counts.get("duplicate_fill", 0) > duplicates
+                self._counters.add("fills", 0 if is_duplicate else 1)
+            case LinkUp():
+                self._log.info("platform linked", route=route_of(event.hello.platform, event.hello.account))
+                self._next_refresh_ns = 0  # its quote board may be new, and a signal for it may follow at once
+            case LinkDown():
+                self._log.warning("platform lost", route=route_of(event.platform, event.account), reason=event.reason)
+            case AdminAsked(request=Resume() as resume):
+                self._kills.note_resume(resume, _was_accepted(effects))
+            case _:
+                pass
 
-    def _note_signal(self, event: SignalArrived) -> None:
+    def _count_signal(self, event: SignalArrived) -> None:
         record = self._journaled.engine.state.signals.get(event.signal.signal_id)
         if record is None or record.received_ns != self._journaled.engine.state.now_ns:
-            return  # seen before
+            return  # a signal id that was received before
         self._counters.add("signals")
         self._counters.add("legs", len(record.legs))
         for leg in record.legs:
             if leg.code is not RejectCode.NONE:
                 self._counters.reject(leg.code)
 
-    def _do_what_is_due(self, now_ns: int) -> None:
+    def _run_due_tasks(self, now_ns: int) -> None:
         if now_ns >= self._next_refresh_ns:
             self._next_refresh_ns = now_ns + _REFRESH_NS
-            self._look_at_clock()
+            self._check_clock()
             self._markets.refresh(time.time_ns())
-            self._tell_rates()
+            self._apply_rates()
             self._choose_contracts()
-        if now_ns >= self._next_look_ns:
-            self._next_look_ns = now_ns + _LOOK_NS
-            self._look_at_kill_file()
+        if now_ns >= self._next_check_ns:
+            self._next_check_ns = now_ns + _CHECK_NS
+            self._check_kill_file()
             self._publish()
         if now_ns >= self._next_value_ns:
             self._next_value_ns = now_ns + _VALUE_NS
-            self._value_what_is_open()
+            self._value_open_legs()
+        # Last: a message of this turn may have answered what was due.
         due_ns = self._journaled.engine.next_due_ns()
-        if due_ns is not None and time.time_ns() >= due_ns and now_ns >= self._next_clock_ns:
-            self._next_clock_ns = now_ns + _CLOCK_NS
-            self._give(ClockTicked())
+        if due_ns is not None and time.time_ns() >= due_ns and now_ns >= self._next_deadline_ns:
+            self._next_deadline_ns = now_ns + _DEADLINE_NS
+            self._apply(ClockTicked())
 
     def _finish_turn(self, started_ns: int) -> None:
+        """Commit, and only then send. The order of the steps is the crash safety of the gateway; keep it."""
         commit_from_ns = time.monotonic_ns()
         try:
             effects = self._journaled.commit()
@@ -204,7 +217,9 @@ class Gateway:
             self._counters.observe(COMMIT_NS, done_ns - commit_from_ns)
             self._counters.add("commits")
         if self._contracts_due:
-            # Only what is on disk: a crash between two adapters' looks must find the same decision.
+            # After the commit: adapters follow the symbol directory at once. Written earlier, a crash here could leave
+            # some of them on a contract that no journal knows. Before the orders: adapters refuse an entry in a
+            # contract that is not in front.
             self._contracts_due = False
             self._contracts.apply(self._journaled.engine.state.contracts, time.time_ns())
         order_left = self._outbox.carry_out(effects)
@@ -212,11 +227,12 @@ class Gateway:
             if order_left:
                 self._counters.observe(SIGNAL_TO_ORDER_NS, time.monotonic_ns() - self._signal_ns)
             self._signal_ns = 0
-        self._tell_reports()
-        self._kills.lift()
-        for newcomer in self._newcomers:
-            self._repeat_reports(newcomer)
-        self._newcomers.clear()
+        self._send_reports()
+        # After the commit, which holds the resume. The kill file is the only other place that knows of the kill.
+        self._kills.remove_resumed()
+        for event in self._connected:
+            self._resend_reports(event)
+        self._connected.clear()
         self._journaled.checkpoint(time.time_ns())
         self._counters.add("turns")
         self._counters.observe(TURN_NS, time.monotonic_ns() - started_ns)
@@ -224,15 +240,21 @@ class Gateway:
     def _publish(self) -> None:
         self._counters.publish(self._journaled.engine.state, {"adapters": self._adapters, "nexus": self._nexus})
 
-    def _tell_reports(self) -> None:
-        """After the orders: a report waits for an order, never an order for a report."""
+    def _send_reports(self) -> None:
+        """Send the turn's reports to NEXUS, after the orders: making a report must not delay an order."""
         try:
-            self._outbox.tell(self._journaled.take_reports())
+            self._outbox.send_reports(self._journaled.pop_reports())
         except EngineFaultError:
             self._counters.add("engine_faults")
 
     def _wait_for_disk(self, error: JournalError) -> None:
-        """Nothing leaves that is not on disk: cut all links, so that nobody waits for us, until the disk takes it."""
+        """Cut all links and wait until the journal can be written.
+
+        Links are cut because a gateway that is connected but cannot journal looks healthy: NEXUS would wait for a
+        report, and an adapter's fills would fill the queues. Cut, each side sees it at once, and after the reconnect
+        the platforms are asked what they hold. The turn's effects stay held: they leave after the commit that follows,
+        or never, when the process is stopped here.
+        """
         self._log.error("the journal cannot be written: all trading stops until it can", reason=str(error))
         for server in (self._adapters, self._nexus):
             for peer in server.peers:
@@ -248,8 +270,10 @@ class Gateway:
             self._log.warning("the journal can be written again")
             return
 
-    def _look_at_clock(self) -> None:
-        """The engine's time never runs back. While it stands still no deadline falls due: somebody has to know."""
+    def _check_clock(self) -> None:
+        """Log when the wall clock was set back. The engine's time never runs back: it stands still until the clock has
+        caught up, no deadline falls due meanwhile, and without this line nothing would show why.
+        """
         behind_s = (self._journaled.engine.state.now_ns - time.time_ns()) // NS_PER_S
         if behind_s > 0 and not self._clock_is_behind:
             text = (
@@ -260,25 +284,25 @@ class Gateway:
             self._log.warning("the clock has caught up")
         self._clock_is_behind = behind_s > 0
 
-    def _look_at_kill_file(self) -> None:
-        for kill in self._kills.due(lambda: self._journaled.engine.state):
-            self._give(AdminAsked(request=kill))
+    def _check_kill_file(self) -> None:
+        for kill in self._kills.pending(lambda: self._journaled.engine.state):
+            self._apply(AdminAsked(request=kill))
         self._counters.set_kill_file(self._kills.level)
 
     def _choose_contracts(self) -> None:
         state = self._journaled.engine.state
         hellos = self._known_hellos() | self._inbox.adapters
         for event in self._contracts.step(time.time_ns(), state.contracts, hellos):
-            self._give(event)
+            self._apply(event)
         self._contracts_due = True
 
-    def _tell_rates(self) -> None:
-        contexts = self._rates.contexts(self._inbox.adapters, time.time_ns())
+    def _apply_rates(self) -> None:
+        contexts = self._rates.due(self._inbox.adapters, time.time_ns())
         if contexts:
-            self._give(MarketMoved(markets=contexts))
+            self._apply(MarketMoved(markets=contexts))
 
-    def _value_what_is_open(self) -> None:
-        """Newest quotes and rates of what is held; nothing is journaled while nothing is."""
+    def _value_open_legs(self) -> None:
+        """Give the engine the newest quotes and rates of open legs; without open legs nothing is journaled."""
         now_ns = time.time_ns()
         state = self._journaled.engine.state
         wanted: dict[tuple[str, str], None] = {}
@@ -293,10 +317,10 @@ class Gateway:
         ]
         found = tuple(context for context in contexts if context is not None)
         if found:
-            self._give(MarketMoved(markets=found))
+            self._apply(MarketMoved(markets=found))
 
-    def _repeat_reports(self, event: PeerUp) -> None:
-        """What NEXUS may have missed while it was away: the newest report of each of its signals that is not over."""
+    def _resend_reports(self, event: PeerUp) -> None:
+        """Send a NEXUS that has connected the newest report of each of its active signals: it may have missed some."""
         if event.hello.role is not Role.NEXUS:
             return
         state = self._journaled.engine.state
@@ -310,26 +334,6 @@ class Gateway:
     def _known_legs(self, signal_id: str) -> list[tuple[str, str]]:
         record = self._journaled.engine.state.signals.get(signal_id)
         return [] if record is None else [(leg.route, leg.symbol) for leg in record.legs]
-
-    def _greet(self, hello: Hello) -> Welcome:
-        state = self._journaled.engine.state
-        refusal = ""
-        if hello.role is Role.ADAPTER:
-            route = state.routes.get(route_of(hello.platform, hello.account))
-            is_severed = route is not None and route.severed
-            if is_severed or self._kills.level_of(hello.platform) is KillLevel.SEVER:
-                refusal = f"{hello.platform} is severed; resume first: nexus-gateway resume"
-            elif hello.platform not in self._context.config.platforms:
-                refusal = f"platform was {hello.platform!r}, which platform_configs.yaml does not list; add it there"
-        return Welcome(
-            accepted=not refusal,
-            gateway_boot_id=self._boot_id,
-            stage=state.stage,
-            kill_level=state.kill,
-            heartbeat_ms=self._context.config.orders.heartbeat_ms,
-            code=RejectCode.NOT_ALLOWED if refusal else RejectCode.NONE,
-            text=refusal,
-        )
 
 
 def _was_accepted(effects: list[Effect]) -> bool:

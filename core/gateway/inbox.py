@@ -1,4 +1,4 @@
-"""From what came over the links to events of the engine. Decides who may say what; keeps which adapters are there."""
+"""Translates link events to events of the engine. Checks which peer may send what, and keeps the linked adapters."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from ..messages import (
     StageChange,
 )
 from ..risk import MarketContext
-from ..transport import LinkEvent, PeerDown, PeerSaid, PeerUp
+from ..transport import LinkEvent, PeerDown, PeerMessage, PeerUp
 from .markets import Markets
 
-MAY_BE_ASKED_BY = {
+PlatformMessage = OrderUpdate | Fill | Correction | Reject | Snapshot | Account
+ALLOWED_REQUESTS = {
     Role.NEXUS: (Signal, SignalCancel, SignalReplace, SignalClose, Query),
     Role.ADMIN: (Kill, Resume, Acknowledge, StageChange, Query),
 }
-"""NEXUS trades, the operator commands; neither does the other's part, so that a strategy cannot lift its own limits."""
+"""NEXUS trades, the operator commands. Neither may do the other's part: a strategy must not lift its own limits."""
 
 
 class Refused(Exception):
-    """A message that its sender may not send; `reject` is the answer."""
+    """A message that its sender may not send. `reject` is the answer, `counter` the name under which it is counted."""
 
     def __init__(self, counter: str, reject: Reject) -> None:
         super().__init__(reject.text)
@@ -62,8 +63,8 @@ class Inbox:
         known_hellos: Callable[[], dict[str, Hello]],
         known_legs: Callable[[str], list[tuple[str, str]]],
     ) -> None:
-        """`known_hellos`: the last hello of each route that the engine remembers, for those whose adapter is away.
-        `known_legs`: route and symbol of each leg of a signal id.
+        """`known_hellos`: the last hello of each route in the engine's state, linked or not. `known_legs`: route and
+        symbol of each leg of a signal id.
         """
         self.adapters: dict[str, Hello] = {}
         self._markets = markets
@@ -71,63 +72,73 @@ class Inbox:
         self._known_legs = known_legs
 
     def translate(self, event: LinkEvent, now_ns: int) -> Event | None:
-        """The engine's event; None when it is nothing to the engine.
+        """Return the engine's event; None when the engine does not need to know.
 
         Raises:
             Refused: answer with its reject.
         """
         if event.hello.role is Role.ADAPTER:
-            return self._of_adapter(event)
-        if isinstance(event, PeerSaid):
-            return self._of_asker(event, now_ns)
+            return self._from_adapter(event)
+        if isinstance(event, PeerMessage):
+            return self._from_nexus_or_operator(event, now_ns)
         return None
 
-    def _of_adapter(self, event: LinkEvent) -> Event | None:
-        hello, route = event.hello, event.peer
-        if isinstance(event, PeerUp):
-            return None  # the first heartbeat says whether its platform is there
-        if isinstance(event, PeerDown):
-            return self._down(route, hello, event.reason)
-        body = event.body
-        if isinstance(body, Heartbeat):
-            if not body.platform_up:
-                return self._down(route, hello, "the adapter says that its platform is gone")
-            self.adapters[route] = hello
-            return LinkUp(hello=hello)
-        if isinstance(body, OrderUpdate | Fill | Correction | Reject | Snapshot | Account):
-            if isinstance(body, Reject) and not body.client_order_id:
-                return None  # about a message of ours that it could not read; the deadline of what was sent holds
-            if isinstance(body, Reject) and not body.platform:
-                # Of this account's orders only, whatever id it names.
-                body = structs.replace(body, platform=hello.platform, account=hello.account)
-            if (body.platform, body.account) != (hello.platform, hello.account):
-                other = route_of(body.platform, body.account)
-                text = f"message was of {other}, this link is of {route}; use one link an account"
-                raise Refused("messages_of_wrong_route", Reject(code=RejectCode.NOT_ALLOWED, text=text))
-            if isinstance(body, Snapshot):
-                _check_snapshot(body, route)
-            return AdapterSaid(message=self._markets.stand_ins.inward(body), account=hello.account)
-        raise _not_allowed(body, hello.role)
+    def _from_adapter(self, event: LinkEvent) -> Event | None:
+        match event:
+            case PeerUp():
+                return None  # its first heartbeat says whether the platform behind it is connected
+            case PeerDown():
+                return self._link_down(event.peer, event.hello, event.reason)
+            case PeerMessage(body=Heartbeat(platform_up=False)):
+                return self._link_down(event.peer, event.hello, "the adapter says that its platform is gone")
+            case PeerMessage(body=Heartbeat()):
+                self.adapters[event.peer] = event.hello
+                return LinkUp(hello=event.hello)
+            case PeerMessage(body=Reject(client_order_id="")):
+                # About a message of ours that it could not read. The order in it is unknown after its deadline.
+                return None
+            case PeerMessage(body=OrderUpdate() | Fill() | Correction() | Reject() | Snapshot() | Account() as body):
+                return self._platform_event(event, body)
+            case PeerMessage():
+                raise _not_allowed(event.body, event.hello.role)
 
-    def _down(self, route: str, hello: Hello, reason: str) -> Event | None:
+    def _platform_event(self, event: PeerMessage, body: PlatformMessage) -> Event:
+        hello = event.hello
+        if isinstance(body, Reject) and not body.platform:
+            # The link's own route, so that an adapter can never reject another account's order by naming its id.
+            body = structs.replace(body, platform=hello.platform, account=hello.account)
+        if (body.platform, body.account) != (hello.platform, hello.account):
+            text = (
+                f"message was of {body.platform}|{body.account}, this link is of {event.peer}; use one link an account"
+            )
+            raise Refused("messages_of_wrong_route", Reject(code=RejectCode.NOT_ALLOWED, text=text))
+        if isinstance(body, Snapshot):
+            _check_snapshot(body, event.peer)
+        return AdapterSaid(message=self._markets.stand_ins.inward(body), account=hello.account)
+
+    def _link_down(self, route: str, hello: Hello, reason: str) -> Event | None:
         if self.adapters.pop(route, None) is None:
             return None
         return LinkDown(platform=hello.platform, account=hello.account, reason=reason[:512])
 
-    def _of_asker(self, event: PeerSaid, now_ns: int) -> Event:
-        body = event.body
-        if not isinstance(body, MAY_BE_ASKED_BY[event.hello.role]):
-            raise _not_allowed(body, event.hello.role)
-        if isinstance(body, Signal):
-            return SignalArrived(signal=body, markets=self.contexts_of(body, now_ns), peer=event.peer)
-        if isinstance(body, SignalCancel | SignalReplace | SignalClose):
-            markets = self.contexts_of_legs(body.signal_id, now_ns) if isinstance(body, SignalReplace) else ()
-            return NexusAsked(request=body, peer=event.peer, markets=markets)
-        assert isinstance(body, Kill | Resume | Acknowledge | StageChange | Query)
-        return AdminAsked(request=body, peer=event.peer)
+    def _from_nexus_or_operator(self, event: PeerMessage, now_ns: int) -> Event:
+        if not isinstance(event.body, ALLOWED_REQUESTS[event.hello.role]):
+            raise _not_allowed(event.body, event.hello.role)
+        match event.body:
+            case Signal() as signal:
+                return SignalArrived(signal=signal, markets=self.contexts_of(signal, now_ns), peer=event.peer)
+            case SignalReplace() as replace:
+                markets = self.contexts_of_legs(replace.signal_id, now_ns)
+                return NexusAsked(request=replace, peer=event.peer, markets=markets)
+            case SignalCancel() | SignalClose() as request:
+                return NexusAsked(request=request, peer=event.peer)
+            case Kill() | Resume() | Acknowledge() | StageChange() | Query() as request:
+                return AdminAsked(request=request, peer=event.peer)
+            case _:
+                raise _not_allowed(event.body, event.hello.role)
 
     def contexts_of(self, signal: Signal, now_ns: int) -> tuple[MarketContext, ...]:
-        """The markets that a signal's targets name, at each account that a target may mean."""
+        """Return the market of a signal at each account that its targets may mean."""
         contexts = []
         hellos = self._known_hellos() | self.adapters
         for target in signal.targets:
@@ -139,7 +150,7 @@ class Inbox:
         return tuple(contexts)
 
     def contexts_of_legs(self, signal_id: str, now_ns: int) -> tuple[MarketContext, ...]:
-        """The markets in which a signal that is known trades, where an adapter is there."""
+        """Return the markets of a known signal's legs, of those whose adapter is linked."""
         contexts = [
             self._markets.context(self.adapters[route], symbol, now_ns)
             for route, symbol in self._known_legs(signal_id)

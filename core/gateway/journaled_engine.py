@@ -1,4 +1,4 @@
-"""The engine on its journal: what it is told is on disk before anybody sees what it wants done."""
+"""The engine on its journal: an event is on disk before any of its effects leaves the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..messages import Query
 
 
 def engine_settings(config: GatewayConfig) -> EngineSettings:
-    """The engine's waiting times as configured. Raises ConfigError when they do not fit together."""
+    """Build the engine's waiting times from the configuration. Raises ConfigError when they contradict each other."""
     orders = config.orders
     try:
         return EngineSettings(
@@ -30,14 +30,14 @@ def engine_settings(config: GatewayConfig) -> EngineSettings:
 
 
 class EngineFaultError(GatewayError):
-    """The engine has raised on an event: a fault of ours. The event is not journaled, the engine is as before it."""
+    """The engine raised on an event, a fault of this program. The event is dropped, the engine is as before it."""
 
 
 class JournaledEngine:
     """Owned by the gateway's thread, as the engine is.
 
     Attributes:
-        engine: as of the last event given; read its state, never change it.
+        engine: as of the last event handled; read its state, never change it.
     """
 
     def __init__(self, config: GatewayConfig, log: Log, beat: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class JournaledEngine:
         self._config = config
         self._checkpoint_events = config.orders.checkpoint_events
         self._since_checkpoint = rebuilt.events
-        self._held: list[Effect] = []
+        self._uncommitted: list[Effect] = []
         log.info(
             "journal read",
             journal=str(path),
@@ -71,15 +71,16 @@ class JournaledEngine:
             from_checkpoint=rebuilt.from_checkpoint_seq,
         )
         if rebuilt.passed_over:
-            log.warning("checkpoints passed over, more events were replayed", reasons=rebuilt.passed_over)
+            log.warning("checkpoints skipped, more events were replayed", reasons=rebuilt.passed_over)
         if rebuilt.differing:
             log.error(
                 "replaying the journal made other orders than it holds: this program decides otherwise than its writer",
                 events=rebuilt.differing[:20],
             )
 
-    def give(self, event: Event, now_ns: int) -> list[Effect]:
-        """Tell the engine. The effects may be looked at, but are carried out only when `commit` hands them out.
+    def handle(self, event: Event, now_ns: int) -> list[Effect]:
+        """Apply an event to the engine and hold it for the commit. The effects returned are for reading only: they may
+        be carried out when `commit` returns them.
 
         Raises:
             EngineFaultError: the engine raised; it was rebuilt from the journal, and the event dropped.
@@ -88,32 +89,35 @@ class JournaledEngine:
         try:
             effects = self.engine.handle(event, now_ns)
         except Exception as error:
-            # Half changed, it is not to be trusted. Journaled, the event would raise again at every start.
+            # The state may be half changed, so it is rebuilt. The event is dropped: journaled, it would raise again at
+            # each start, and the gateway would never come up. What the turn has held so far is committed first, since
+            # the rebuild reads only what is on disk.
             self._log.exception("the engine raised and is rebuilt from the journal", kind=type(event).__name__)
             self._journal.commit()
-            # Its reports begin anew as well: some of this turn have not been told yet.
+            # No `forget_changes` here, as at a start: the reports of this turn were not sent yet. Those of signals that
+            # the replay has changed are sent again, which does no harm.
             settings = engine_settings(self._config)
             self.engine = rebuild(self._journal.connection, settings, self._config.limits).engine
             raise EngineFaultError(f"the engine raised {type(error).__name__} on {type(event).__name__}") from error
-        self._held += effects
+        self._uncommitted += effects
         if isinstance(event, AdminAsked) and isinstance(event.request, Query):
-            return effects  # a question changes nothing, and a dashboard asks each second
+            return effects  # a query changes nothing, and a dashboard sends one each second: do not fill the journal
         self._journal.append(event, now_ns, effects)
         self._since_checkpoint += 1
         return effects
 
     def commit(self) -> list[Effect]:
-        """Put the turn's events on disk, and hand out their effects in order.
+        """Put the turn's events on disk and return their effects in order, to be carried out now.
 
         Raises:
-            JournalError: the disk refuses. Nothing was handed out; call it again.
+            JournalError: the disk refuses. The effects are still held: call `retry`, then `commit` again.
         """
         self._journal.commit()
-        effects, self._held = self._held, []
+        effects, self._uncommitted = self._uncommitted, []
         return effects
 
-    def take_reports(self) -> list[TellNexus]:
-        """What the turn's events have changed, for NEXUS; after `commit`, and after the orders have left.
+    def pop_reports(self) -> list[TellNexus]:
+        """Return the reports of signals that the turn has changed. Call it after the orders have left.
 
         Raises:
             EngineFaultError: a report could not be made. The others come with the next call.
@@ -125,7 +129,7 @@ class JournaledEngine:
             raise EngineFaultError(f"a report could not be made: {type(error).__name__}") from error
 
     def retry(self) -> None:
-        """Try again what `commit` could not write; the effects are still held.
+        """Write again what `commit` could not write; the effects stay held.
 
         Raises:
             JournalError: the disk still refuses.
@@ -133,18 +137,17 @@ class JournaledEngine:
         self._journal.commit()
 
     def checkpoint(self, now_ns: int, *, always: bool = False) -> None:
-        """Save the engine's state when enough has happened since the last time, so that a start is short.
+        """Save the engine's state when enough events have come since the last checkpoint, so that a start is short.
 
-        A disk that has no room for it ends nothing: the events are there, and the next commit says whether it takes
-        more.
+        Without room on the disk it is only logged: all events are on disk, a start merely replays more of them.
         """
         if self._since_checkpoint and (always or self._since_checkpoint >= self._checkpoint_events):
-            self._since_checkpoint = 0  # also when it fails, or each turn would try to write it
+            self._since_checkpoint = 0  # also when it fails: else each turn would try again, and be slow
             try:
                 self._journal.checkpoint(self.engine.save(), now_ns)
             except JournalError as error:
                 self._log.warning("no checkpoint: the next start will replay more", reason=str(error))
 
     def close(self) -> None:
-        """Commit and let go of the journal."""
+        """Commit and release the journal."""
         self._journal.close()

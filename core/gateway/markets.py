@@ -1,4 +1,4 @@
-"""What the engine is told of a market: quote, instrument, contract, rate, session, for one platform and symbol."""
+"""Makes market contexts for the engine: quote, instrument, contract, rate and session of one platform and symbol."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .rates import RateFile, UsdRates
 from .stand_ins import StandIns
 
 _TERMS_AGE_NS: Final = 60_000_000_000
-_OWN_MARKET: Final = ("nexus_gateway.adapters.simulator:", "nexus_gateway.adapters.replay:")
-"""Adapters whose market is open whenever they run: a simulation at a weekend is no mistake."""
+_ALWAYS_OPEN: Final = ("nexus_gateway.adapters.simulator:", "nexus_gateway.adapters.replay:")
+"""Adapters whose market is open whenever they run: trading in a simulation at a weekend is no mistake."""
 
 
 class _Terms(Struct):
-    """What changes rarely of one platform and symbol; made anew after a minute, a new session, or a roll. `quoted`: the
-    symbol under which its quotes are.
+    """The part of a context that rarely changes; computed again after a minute, a new session, or a roll. `quoted`: the
+    symbol under which the platform's quotes are published.
     """
 
     instrument: Instrument
@@ -57,9 +57,9 @@ class Markets:
     """Makes market contexts. The gateway's thread; call `refresh` about once a second.
 
     Attributes:
-        catalog, rollover: the instruments and their roll dates, the user's own included.
+        catalog, rollover: the instruments and their roll dates, including the user's own.
         boards: the platforms' newest quotes.
-        stand_ins: which instrument is traded in another's place, and where.
+        stand_ins: which instrument is traded in place of another, and where.
     """
 
     def __init__(self, config: GatewayConfig, run_folder: Path, log: Log | None = None) -> None:
@@ -83,7 +83,7 @@ class Markets:
         self._hours: dict[str, _Hours] = {}
 
     def refresh(self, now_ns: int) -> None:
-        """Attach to boards that are new, take in the newest rates."""
+        """Attach to new quote boards and read the newest rates."""
         self.boards.refresh(list(self._config.platforms))
         self._rates.refresh(self.boards, now_ns)
 
@@ -92,10 +92,9 @@ class Markets:
         return self._rates.usd_rate(currency, now_ns)
 
     def context(self, hello: Hello, symbol: str, now_ns: int) -> MarketContext | None:
-        """The market of a universal symbol at the account that `hello` describes; None when nobody knows the symbol.
+        """Return the market of a universal symbol at the account of `hello`; None for a symbol not in the catalog.
 
-        Where the platform trades another instrument in its place (a CFD for a future), point value, lot, tick and
-        quote are those of the one that is traded.
+        Where the platform trades a stand-in (a CFD for a future), point value, lot, tick and quote are the stand-in's.
         """
         terms = self._terms_of(hello, symbol, now_ns)
         if terms is None:
@@ -112,7 +111,7 @@ class Markets:
             point_value=instrument.point_value,
             currency=instrument.currency,
             contract=terms.contract,
-            **_told(rate),
+            **_rate_fields(rate),
             bid=None if quote is None else quote.bid,
             ask=None if quote is None else quote.ask,
             quote_ns=0 if quote is None else quote.true_ns,
@@ -122,7 +121,7 @@ class Markets:
         )
 
     def currency_context(self, hello: Hello, currency: str, now_ns: int) -> MarketContext | None:
-        """A context that carries a currency's rate, for an account in that currency; None when there is no rate."""
+        """Return a context with only a currency's rate, for an account in that currency; None without a rate."""
         rate = self._rates.usd_rate(currency, now_ns)
         if rate is None:
             return None
@@ -135,13 +134,13 @@ class Markets:
             lot_step=one,
             point_value=one,
             currency=currency,
-            **_told(rate),
+            **_rate_fields(rate),
         )
 
     def contract_fault(self, hello: Hello, code: str) -> str:
-        """What keeps a contract from being traded at this account; empty = its description is there and fits.
+        """Return why a contract cannot be traded at this account; empty = the platform's description of it matches.
 
-        An adapter that describes nothing at all cannot be compared.
+        Empty as well for an adapter that describes no instrument at all: there is nothing to compare.
         """
         if not hello.instruments:
             return ""
@@ -157,7 +156,7 @@ class Markets:
         return "; ".join(f"{code}: {each}" for each in compare_identity(instrument, dates, _identity_of(reported)))
 
     def expiry_ns(self, code: str) -> int:
-        """When a contract stops trading, UTC ns; 0 for what is no contract of the catalog."""
+        """Return when a contract stops trading, UTC ns; 0 for a name that is no contract of the catalog."""
         contract = parse_code(code)
         if contract is None or contract.root not in self.catalog:
             return 0
@@ -182,7 +181,7 @@ class Markets:
             instrument = None if month is None else self.catalog.get(month.root)
             if instrument is None or instrument.future is None:
                 return None
-            front = traded  # the contract's own name: it was rolled, or is about to be
+            front = traded  # named by contract: one that was rolled out of, or the next one
         reported = _find_reported(hello, (symbol, traded))
         contract, dates, error = self._contract(instrument, reported, front, now_ns)
         root = self.stand_ins.root(hello.platform, symbol)
@@ -208,7 +207,7 @@ class Markets:
     def _contract(
         self, instrument: Instrument, reported: PlatformInstrument | None, ours: str, now_ns: int
     ) -> tuple[str, ContractDates | None, str]:
-        """Contract code, its dates, and what is wrong with it; nothing for a CFD or pair."""
+        """Return contract code, its dates, and what is wrong with it; all empty for a CFD or currency pair."""
         if instrument.future is None:
             return "", None, ""
         theirs = "" if reported is None else reported.contract
@@ -231,7 +230,7 @@ class Markets:
 
     def _is_open(self, platform: str, instrument: Instrument, now_ns: int) -> bool:
         configured = self._config.platforms.get(platform)
-        if configured is not None and configured.adapter.startswith(_OWN_MARKET):
+        if configured is not None and configured.adapter.startswith(_ALWAYS_OPEN):
             return True
         hours = self._hours.get(instrument.sessions)
         if hours is None or now_ns >= hours.until_ns:
@@ -242,8 +241,8 @@ class Markets:
         return hours.is_open
 
 
-def _told(rate: UsdRate | None) -> dict[str, Any]:
-    """A rate in the fields of a market context."""
+def _rate_fields(rate: UsdRate | None) -> dict[str, Any]:
+    """Return a rate as the fields of a market context."""
     if rate is None:
         return {}
     return {

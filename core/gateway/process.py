@@ -1,15 +1,14 @@
-"""Entry of the gateway process: opens journal and ports, then turns until it is to stop."""
+"""Entry of the gateway process: open the journal and the ports, then turn until the process is stopped."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 from ..config import GatewayConfig
 from ..kill_file import kill_file_path
-from ..messages import Hello, Role, Welcome
+from ..messages import Role
 from ..process import EXIT_CLEAN, ProcessContext
 from ..transport import (
     ADAPTER_LINK,
@@ -27,11 +26,13 @@ from ..transport import (
 )
 from .counters import COUNTERS, HISTOGRAMS, GatewayCounters
 from .gateway import Gateway
+from .greeting import Greeter
 from .journaled_engine import JournaledEngine
+from .kill_instructions import KillInstructions
 
 
 def main(context: ProcessContext) -> int:
-    """Run the gateway until it is to stop.
+    """Run the gateway until it is stopped.
 
     Raises:
         ConfigError: keys, ports or files; the process is not restarted.
@@ -43,30 +44,40 @@ def main(context: ProcessContext) -> int:
     check_host(config.orders.host, keys)
     token = ensure_token(config.token_path)
     boot_id = uuid.uuid4().hex
-    # The journal first: it belongs to one gateway, while binding the socket file would take it from a living one.
+    # The journal before the ports: its lock shows that no other gateway runs on it. Binding first would take the
+    # socket file away from a gateway that does.
     journaled = JournaledEngine(config, log, context.beat)
     authenticator = None if keys is None else start_authenticator(keys)
-    gateway = None
+    ports: list[LinkServer] = []
     try:
-        gateway = Gateway(
-            context,
-            journaled,
-            _port(context, ADAPTER_LINK, config.orders.adapter_port, (Role.ADAPTER,), token, boot_id, keys),
-            _port(context, NEXUS_LINK, config.orders.nexus_port, (Role.NEXUS, Role.ADMIN), token, boot_id, keys),
-            counters,
-            boot_id,
-            kill_file_path(context.run_folder),
-        )
+        kills = KillInstructions(kill_file_path(context.run_folder), log)
+        greeter = Greeter(config, journaled, kills, boot_id)
+        for link, port, roles in (
+            (ADAPTER_LINK, config.orders.adapter_port, (Role.ADAPTER,)),
+            (NEXUS_LINK, config.orders.nexus_port, (Role.NEXUS, Role.ADMIN)),
+        ):
+            settings = ServerSettings(
+                sender="gateway",
+                boot_id=boot_id,
+                roles=roles,
+                token=token,
+                timing=LinkTiming(heartbeat_ms=config.orders.heartbeat_ms, mute_after_ms=config.orders.mute_after_ms),
+                max_peers=config.orders.max_peers,
+            )
+            ports.append(_open_port(context, link, port, settings, greeter, keys))
+        gateway = Gateway(context, journaled, ports[0], ports[1], counters, boot_id, kills)
         gateway.start()
         log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage, curve=keys is not None)
         while not context.stopping:
             gateway.turn()
             context.beat()
-        # Only after a clean turn: what an exception has left half done is rebuilt from the events, not saved.
+        # Only after a clean turn. State that an exception left half changed must not become a checkpoint: without one
+        # the next start rebuilds it from the events.
         journaled.checkpoint(time.time_ns(), always=True)
     finally:
-        if gateway is not None:
-            gateway.stop()
+        # Positions and working orders stay as they are: they live at the platforms.
+        for server in ports:
+            server.close()
         journaled.close()
         if authenticator is not None:
             authenticator.stop()
@@ -80,30 +91,11 @@ def _server_keys(config: GatewayConfig) -> ServerKeys | None:
     return read_server_keys(Path(curve.secret_key_file).expanduser(), Path(curve.clients_folder).expanduser())
 
 
-def _port(
-    context: ProcessContext,
-    link: str,
-    port: int,
-    roles: tuple[Role, ...],
-    token: str,
-    boot_id: str,
-    keys: ServerKeys | None,
-) -> Callable[[Callable[[Hello], Welcome]], LinkServer]:
-    """What makes a port, once there is somebody to greet with."""
+def _open_port(
+    context: ProcessContext, link: str, port: int, settings: ServerSettings, greeter: Greeter, keys: ServerKeys | None
+) -> LinkServer:
     orders = context.config.orders
-
-    def make(greet: Callable[[Hello], Welcome]) -> LinkServer:
-        endpoints = server_endpoints(context.run_folder, link, orders.host, port)
-        settings = ServerSettings(
-            sender="gateway",
-            boot_id=boot_id,
-            roles=roles,
-            token=token,
-            timing=LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms),
-            max_peers=orders.max_peers,
-        )
-        server = LinkServer(make_server_socket(endpoints, orders.queue_messages, keys), settings, greet)
-        context.log.info("port is open", link=link, endpoints=endpoints)
-        return server
-
-    return make
+    endpoints = server_endpoints(context.run_folder, link, orders.host, port)
+    server = LinkServer(make_server_socket(endpoints, orders.queue_messages, keys), settings, greeter.greet)
+    context.log.info("port is open", link=link, endpoints=endpoints)
+    return server

@@ -1,4 +1,4 @@
-"""The newest quote of a symbol on a platform, and until when it is vouched for."""
+"""The newest quote of a symbol on a platform, and when its adapter last vouched for it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ..instruments.price_grid import decimal_of_float
 from ..instruments.refusals import InstrumentRefused
 
 DEAD_AFTER_NS: Final = 2_000_000_000
-"""A writer that has given no sign of life for so long vouches for nothing; it beats about ten times a second."""
+"""A writer without a heartbeat for this long counts as dead, and its quotes age; it beats about ten times a second."""
 
 
 class BoardQuote(Struct, frozen=True):
-    """Bid and ask in quote units, None = never seen. `true_ns`: when its adapter last stood by it, UTC ns; 0 when it
-    has taken it back.
+    """Bid and ask in quote units, None = never seen. `true_ns`: when its adapter last vouched for it, UTC ns; 0 when
+    the adapter has marked it as stale.
 
-    A market may be quiet: what the adapter has not taken back stays true for as long as the adapter lives.
+    While the adapter lives it vouches for each quote that it has not marked as stale, however old: a quiet market has
+    no new quotes.
     """
 
     bid: Decimal | None
@@ -40,7 +41,7 @@ class QuoteBoards:
         self._directory: SymbolDirectory | None = None
 
     def refresh(self, platforms: list[str]) -> None:
-        """Attach to what is new or was made anew; what is not there yet is looked for again the next time."""
+        """Attach to new and replaced boards; one that does not exist yet is tried again at the next call."""
         try:
             if self._directory is None or self._directory.is_replaced():
                 self._directory = SymbolDirectory.attach(self._folder)
@@ -55,8 +56,8 @@ class QuoteBoards:
                 self._boards.pop(platform, None)
 
     def contract(self, symbol: str) -> str:
-        """The current contract of a universal symbol as the directory has it; empty when there is none, or when its
-        entry is not whole: whoever decides on contracts mends it.
+        """Return a universal symbol's current contract from the symbol directory; empty when it has none, or when its
+        entry was written only in part (`LiveContracts` mends it).
         """
         symbol_id = None if self._directory is None else self._directory.id_of(symbol)
         try:
@@ -65,7 +66,7 @@ class QuoteBoards:
             return ""
 
     def latest(self, platform: str, symbol: str, now_ns: int) -> BoardQuote | None:
-        """The newest quote; None when the platform has never had one."""
+        """Return the newest quote; None when the platform has never had one."""
         board = self._boards.get(platform)
         symbol_id = None if self._directory is None else self._directory.id_of(symbol)
         if board is None or symbol_id is None or symbol_id >= board.rows:
@@ -76,7 +77,7 @@ class QuoteBoards:
         beat_age_ns = board.heartbeat_age_ns()
         true_ns = int(record["ts_recv_ns"])
         if record["flags"] & TickFlag.STALE:
-            # Published again only to say that it is no longer so: nobody stands by it, however old a quote may be.
+            # The adapter published this record to say that the quote no longer holds.
             true_ns = 0
         elif beat_age_ns <= DEAD_AFTER_NS and not board.is_closed():
             true_ns = max(true_ns, now_ns - beat_age_ns)

@@ -1,5 +1,5 @@
-"""USD rates from the platforms' own quotes (currency pairs, and B3's dollar future for the real), from a file of daily
-reference rates, and from the configuration: the first of these that is fresh.
+"""USD rates: from the platforms' quotes (currency pairs, and B3's dollar future for the real), from a file of daily
+reference rates, and from the configuration. The first of these that is fresh is used.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .quotes import QuoteBoards
 _REAIS_PER_1000_DOLLARS: Final = ("WDO", "DOL")
 _CONFIGURED_RANK: Final = 2
 _RATE_STEP: Final = Decimal("1E-10")
-_LOOK_NS: Final = 60 * NS_PER_S
+_FILE_CHECK_NS: Final = 60 * NS_PER_S
 _FOREVER_NS: Final = (1 << 63) - 1
-"""A rate that the user has fixed on purpose does not age."""
+"""Age limit of a rate from the configuration: it was fixed on purpose, so it does not age."""
 
 
 class _Source(Struct, frozen=True):
@@ -40,7 +40,7 @@ class _Source(Struct, frozen=True):
 
 
 class UsdRates:
-    """What one unit of each currency is worth in USD, how old that is, and never 1:1 for want of a rate."""
+    """USD for one unit of each currency, with the rate's age. Without a rate there is no value, never 1:1."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class UsdRates:
         max_age_ms: int,
         file: RateFile | None = None,
     ) -> None:
-        """`platforms`: the symbols of each. `configured`: USD for one unit; taken when no other rate is fresh."""
+        """`platforms`: the symbols of each. `configured`: USD for one unit, used when no other rate is fresh."""
         self._converter = CurrencyConverter()
         self._max_age_ns = max_age_ms * NS_PER_MS
         self._file = file
@@ -61,7 +61,7 @@ class UsdRates:
             self._converter.put(Rate(currency, "USD", rate, "configuration", 0, None, _CONFIGURED_RANK))
 
     def refresh(self, boards: QuoteBoards, now_ns: int) -> None:
-        """Take in the newest quotes; one that is no rate (one-sided, crossed, too wide) leaves the older one to age."""
+        """Read the newest quotes. One without a rate (one-sided, crossed, too wide) leaves the older rate to age."""
         for source in self._sources:
             quote = boards.latest(source.platform, source.symbol, now_ns)
             if quote is None or quote.bid is None or quote.ask is None:
@@ -84,7 +84,7 @@ class UsdRates:
             self._converter.put(rate)
 
     def usd_rate(self, currency: str, now_ns: int) -> UsdRate | None:
-        """USD for one unit of a currency, with its time, expiry and source; None when there is none, stale or not."""
+        """Return USD for one unit of a currency, with time, expiry and source, even if stale; None without any rate."""
         if currency == "USD":
             return UsdRate(value=Decimal(1), true_ns=now_ns, until_ns=_FOREVER_NS)
         conversion = self._converter.convert_for_report(Money(Decimal(1), currency), "USD", now_ns)
@@ -105,12 +105,12 @@ class RateFile:
     def __init__(self, path: Path, max_age_s: float, log: Log | None = None) -> None:
         """
         Raises:
-            ConfigError: it is wrong, or not there.
+            ConfigError: the file is wrong or missing.
         """
         self._path = path
         self._max_age_ns = int(max_age_s * NS_PER_S)
         self._log = log
-        self._look_at_ns = 0
+        self._next_check_ns = 0
         self._stamp = self._read_stamp()
         try:
             self._history = RateHistory(path)
@@ -118,9 +118,9 @@ class RateFile:
             raise ConfigError(f"orders.rates_file: {error}") from error
 
     def rates(self, now_ns: int) -> tuple[Rate, ...]:
-        """Those of the newest row up to today; the older ones stay, and age, while the file is wrong."""
-        if now_ns >= self._look_at_ns:
-            self._look_at_ns = now_ns + _LOOK_NS
+        """Return the rates of the newest row up to today. While the file is wrong, the older rates stay and age."""
+        if now_ns >= self._next_check_ns:
+            self._next_check_ns = now_ns + _FILE_CHECK_NS
             self._read_again()
         try:
             return self._history.rates_on(datetime.fromtimestamp(now_ns / NS_PER_S, UTC).date(), self._max_age_ns)

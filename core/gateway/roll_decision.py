@@ -1,9 +1,10 @@
-"""One roll, all platforms or none. Pure.
+"""Which platforms are ready for a roll. Pure.
 
-Mixed months are the fault this prevents: a signal that buys March on one platform and June on another is no hedge and
-no copy. So the platform that is not ready holds back the others, and the user is told. Not for ever: in the old
-contract's last session holding back would keep everybody on a contract that dies. From then on the others move, and
-the one that is not ready is left behind: the decision holds for it too, and it gets no order before it has followed.
+All platforms roll together or none does. Otherwise the legs of one signal would be in different months, March on one
+platform and June on another, and neither copy nor hedge each other. So one platform that is not ready holds back the
+others, and the user is alerted. This ends in the old contract's last session, since nobody may stay in a contract that
+expires: then the others roll, and the platform that is not ready is left behind. The decision holds for it as well, so
+it gets no order before it has followed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from decimal import Decimal
 from msgspec import Struct
 
 
-class Standing(Struct, frozen=True, kw_only=True):
-    """One platform just before a roll. Prices in quote units, None = none that its adapter stands by, or none that a
-    spread can be reckoned from; `is_quoted`: the new contract has a quote all the same.
+class Readiness(Struct, frozen=True, kw_only=True):
+    """One platform's readiness for a roll.
 
-    `obstacle`: what else keeps it from moving, such as an identity that does not match; empty = nothing.
+    Prices in quote units; None = no valid quote, or none that a spread can be computed from. `is_quoted`: the new
+    contract has a valid quote, even when its price cannot be used for a spread. `obstacle`: another reason why the
+    platform cannot roll, such as a contract description that does not match; empty = none.
     """
 
     platform: str
@@ -35,10 +37,10 @@ class Standing(Struct, frozen=True, kw_only=True):
         return self.new_price - self.old_price
 
 
-def find_obstacles(new: str, standings: Sequence[Standing]) -> list[str]:
-    """Why the roll to `new` must wait, one sentence a platform; empty = all move."""
+def find_obstacles(new: str, platforms: Sequence[Readiness]) -> list[str]:
+    """Return why the roll to `new` must wait, one sentence a platform; empty = all are ready."""
     found = []
-    for each in standings:
+    for each in platforms:
         if each.obstacle:
             found.append(f"{each.platform}: {each.obstacle}")
         elif each.new_price is None and not each.is_quoted:

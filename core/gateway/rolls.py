@@ -1,8 +1,8 @@
-"""The contract in front of each root, live: asks the rules, looks at the platforms, writes the symbol directory.
+"""The front contract of each root, live: applies the roll rules to the platforms and writes the symbol directory.
 
-It lives in the gateway process because the decision must be in the same journal as the orders: after a crash the
-journal says which side of the roll everybody is on, and no order can lie between the two. The directory is then made to
-say what the journal says, by one store that all adapters see.
+It runs in the gateway process because a roll must be in the same journal as the orders: after a crash the journal says
+for each order whether it was before or behind the roll. The symbol directory is then brought in line with the journal,
+by one store that all adapters see.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from ..logs import Log
 from ..messages import Hello
 from .markets import Markets
 from .quotes import DEAD_AFTER_NS, BoardQuote
-from .roll_decision import Standing
+from .roll_decision import Readiness
 from .roll_tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, WarmUp
 
 _RETIRE_NS: Final = 60 * NS_PER_S
-_WIDEST: Final = Decimal("0.01")
+_MAX_WIDTH: Final = Decimal("0.01")
+"""Widest spread between bid and ask, as a part of the price, that still gives a price."""
 
 
 class LiveContracts:
@@ -73,20 +74,20 @@ class LiveContracts:
     def step(
         self, now_ns: int, contracts: Mapping[str, ContractRecord], hellos: Mapping[str, Hello]
     ) -> list[ContractChosen | ContractNews]:
-        """What the engine is to be told now.
+        """Return the events for the engine: contracts chosen now, and rolls that wait.
 
         Args:
-            contracts: the engine's, which are on disk.
-            hellos: of each account that is known, by route.
+            contracts: those in the engine's state.
+            hellos: the newest of each known account, by route.
         """
 
-        def standings(root: str, old: str, new: str) -> list[Standing]:
+        def check_readiness(root: str, old: str, new: str) -> list[Readiness]:
             traders = [name for name, each in self._config.platforms.items() if each.enabled and root in each.symbols]
-            return [self._stand(name, root, new, now_ns, hellos) for name in traders]
+            return [self._readiness(name, root, new, now_ns, hellos) for name in traders]
 
         decided = {root: record.contract for root, record in contracts.items()}
         events: list[ContractChosen | ContractNews] = []
-        for each in self._tracker.step(now_ns, decided, standings):
+        for each in self._tracker.step(now_ns, decided, check_readiness):
             match each:
                 case WarmUp():
                     self._to_warm[each.root] = each
@@ -102,7 +103,7 @@ class LiveContracts:
         return events
 
     def apply(self, contracts: Mapping[str, ContractRecord], now_ns: int) -> None:
-        """Make the directory say what was decided; call it only when that is on disk."""
+        """Bring the symbol directory in line with the decisions. Call it only when they are on disk."""
         try:
             directory = SymbolDirectory.attach(self._folder)
             for root in self._roots:
@@ -112,8 +113,9 @@ class LiveContracts:
                 entry = self._entry(directory, symbol_id, root)
                 if entry.contract == record.contract:
                     continue
-                # The old one's own name first: what is open there must have a name when the universal one moves on. A
-                # run folder made anew does not know the old one any more; the journal does.
+                # The old contract gets a name of its own first: a position that is still open in it must be quoted and
+                # closed under that name when the root's name moves on. In a new run folder the directory does not know
+                # the old contract any more; the journal does.
                 old = entry.contract or record.previous
                 if entry.contract or now_ns < self._markets.expiry_ns(old):
                     self._activate(directory, root, old)
@@ -123,10 +125,10 @@ class LiveContracts:
                 self._retire_at_ns = now_ns + _RETIRE_NS
                 self._retire_expired(directory, now_ns)
         except SegmentError as error:
-            # Not there yet, or held by somebody for a moment: the next turn finds the same difference.
+            # Not made yet, or locked by another process for a moment: the next turn finds the same difference.
             self._log.warning("symbol directory cannot be written now", reason=str(error))
 
-    def _stand(self, platform: str, root: str, new: str, now_ns: int, hellos: Mapping[str, Hello]) -> Standing:
+    def _readiness(self, platform: str, root: str, new: str, now_ns: int, hellos: Mapping[str, Hello]) -> Readiness:
         accounts = [hello for hello in hellos.values() if hello.platform == platform]
         faults = [fault for hello in accounts if (fault := self._markets.contract_fault(hello, new))]
         tick = self._markets.catalog[root].tick
@@ -135,9 +137,10 @@ class LiveContracts:
         if old_price is not None and new_price is not None:
             self._pairs[platform, new] = old_price, new_price
         elif new_quote is not None:
-            # Where a market switches while it is shut, its quotes may be nonsense: what they last were is the spread.
+            # A market that rolls while it is shut may show nonsense as quotes. Stops are moved by this spread, so the
+            # last sound prices of both contracts are used instead.
             old_price, new_price = self._pairs.get((platform, new), (old_price, new_price))
-        return Standing(
+        return Readiness(
             platform=platform,
             old_price=old_price,
             new_price=new_price,
@@ -147,13 +150,13 @@ class LiveContracts:
 
     def _quote(self, platform: str, symbol: str, now_ns: int) -> BoardQuote | None:
         quote = self._markets.boards.latest(platform, symbol, now_ns)
-        # The market may be shut: what counts is that the adapter stands by its quote, not when it last moved.
+        # Valid as long as the adapter vouches for it, however long ago it last moved: the market may be shut.
         if quote is None or now_ns - quote.true_ns > DEAD_AFTER_NS:
             return None
-        return quote if quote.bid or quote.ask else None  # 0 is what some platforms say for none
+        return quote if quote.bid or quote.ask else None  # some platforms send 0 for "no quote"
 
     def _warm_up(self) -> None:
-        """Have the next contracts subscribed; tried again in a second while somebody holds the directory."""
+        """Have the next contracts subscribed; tried again at the next step while the directory is locked."""
         for root, step in list(self._to_warm.items()):
             try:
                 self._activate(SymbolDirectory.attach(self._folder), root, step.new)
@@ -164,7 +167,7 @@ class LiveContracts:
             self._log.info("next contract is warmed up", root=root, contract=step.new, front=step.old)
 
     def _activate(self, directory: SymbolDirectory, root: str, code: str) -> None:
-        """Give a contract a name of its own in the directory; adapters subscribe what has one."""
+        """Give a contract a name of its own in the directory: adapters subscribe every contract that has one."""
         root_id, code_id = directory.id_of(root), directory.id_of(code)
         if root_id is None:
             return
@@ -175,7 +178,7 @@ class LiveContracts:
             roll_symbol(self._folder, code, code, 0)
 
     def _entry(self, directory: SymbolDirectory, symbol_id: int, name: str) -> Symbol:
-        """An entry; without a contract when whoever wrote it was killed in the middle: what it said is not known."""
+        """Read an entry. One whose writer was killed in the middle of it is mended, and has no contract then."""
         try:
             return directory.entry(symbol_id)
         except RuntimeError as error:
@@ -194,14 +197,14 @@ class LiveContracts:
     def _roll(self, step: Roll, now_ns: int, hellos: Mapping[str, Hello]) -> ContractChosen:
         spreads = tuple(
             RollSpread(platform=each.platform, old_price=each.old_price, new_price=each.new_price, spread=each.spread)
-            for each in step.standings
+            for each in step.platforms
         )
         self._to_warm.pop(step.root, None)
         self._pairs = {key: pair for key, pair in self._pairs.items() if key[1] != step.new}
         markets = [
             self._markets.context(hello, symbol, now_ns)
             for hello in hellos.values()
-            if hello.platform in {each.platform for each in step.standings}
+            if hello.platform in {each.platform for each in step.platforms}
             for symbol in (step.root, step.new)
         ]
         return ContractChosen(
@@ -216,21 +219,21 @@ class LiveContracts:
 
 
 def _middle(quote: BoardQuote | None, tick: Decimal) -> Decimal | None:
-    """The middle of a quote; None for one that is none: a side of 0, crossed, or wider than 1 % and twenty ticks. Stops
-    are moved by the difference of two of these.
+    """Return the middle of a quote; None when it is not sound: a side of 0, crossed, or wider than both 1 % and twenty
+    ticks. Stops are moved by the difference of two of these, so a wrong one would close positions.
     """
     if quote is None:
         return None
     if quote.bid is None or quote.ask is None:
         return (quote.bid or None) if quote.ask is None else (quote.ask or None)
     middle = (quote.bid + quote.ask) / 2
-    widest = max(abs(middle) * _WIDEST, 20 * tick)
+    widest = max(abs(middle) * _MAX_WIDTH, 20 * tick)
     is_sound = quote.bid and quote.ask and 0 <= quote.ask - quote.bid <= widest
     return middle if is_sound else None
 
 
 def _check_contract(what: str, code: str, roots: Container[str], rollover: Rollover) -> None:
-    """Raises ConfigError: a contract that nobody lists would be passed over in silence."""
+    """Raises ConfigError for a contract that no exchange lists: else it would be ignored without a word."""
     contract = parse_code(code)
     if contract is None or contract.root not in roots:
         raise ConfigError(f"gateway_config.yaml: {what} was {code!r}; write root, month letter and year, such as NQH27")

@@ -1,7 +1,8 @@
-"""Instruments that are traded in another's place: one signal of NQ is the future on most platforms, and NAS100 on MT5.
+"""Stand-ins: instruments traded in place of another. A signal for NQ trades the future, but NAS100 on MetaTrader 5.
 
-Towards NEXUS, in the engine and in the limits it is NQ everywhere; towards that platform it is NAS100. So that a
-position there has one name, an instrument stands for one root only: the first that symbol_mappings.json lists for it.
+For NEXUS, the engine and the limits it is NQ everywhere; only messages to and from that platform say NAS100. An
+instrument stands in for one root only, the first that symbol_mappings.json lists for it: otherwise a position in it
+could not be attributed to one symbol.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ class StandIns:
         for name, platform in config.platforms.items():
             traded, root = self._traded.setdefault(name, {}), self._root.setdefault(name, {})
             for symbol, instrument in config.stand_ins.get(name, {}).items():
-                # A platform that has the future itself needs nothing in its place.
+                # A platform that trades the future itself needs no stand-in.
                 if symbol not in platform.symbols and instrument in platform.symbols and instrument not in root:
                     traded[symbol], root[instrument] = instrument, symbol
 
     def traded(self, platform: str, symbol: str) -> str:
-        """The instrument that an order of a universal symbol trades on a platform."""
+        """Return the instrument that an order for a universal symbol trades on a platform."""
         return self._traded.get(platform, {}).get(symbol, symbol)
 
     def root(self, platform: str, instrument: str) -> str:
-        """The universal symbol under which a platform's instrument is known here."""
+        """Return the universal symbol of a platform's instrument."""
         return self._root.get(platform, {}).get(instrument, instrument)
 
     def outward(self, message: _ToAdapter) -> _ToAdapter:
-        """A command in the platform's own terms."""
+        """Return a command with the platform's instrument in place of the universal symbol."""
         if isinstance(message, SnapshotRequest):
             return message
         instrument = self.traded(message.platform, message.symbol)
         return message if instrument == message.symbol else structs.replace(message, symbol=instrument)
 
     def inward(self, message: _FromAdapter) -> _FromAdapter:
-        """What an adapter says, in universal terms."""
+        """Return an adapter's message with the universal symbol in place of the platform's instrument."""
         if isinstance(message, OrderUpdate | Fill):
             root = self.root(message.platform, message.symbol)
             return message if root == message.symbol else structs.replace(message, symbol=root)

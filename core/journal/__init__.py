@@ -1,4 +1,4 @@
-"""The journal: what happened, on disk before anything leaves. SQLite in WAL mode, one file, one writer."""
+"""The journal: every event and every order to be sent, on disk before it leaves. SQLite in WAL mode, one writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking after journal files: verify, backup while running, restore, export for people."""
+"""Verifies, backs up, restores and exports journal files. Backup and export work while a gateway is running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .store import GENESIS, chain_hash, open_database
 
 
 class Verdict(Struct):
-    """What a check of a journal found; `problems` is empty when it is sound."""
+    """Result of a check of a journal; `problems` is empty when it is sound."""
 
     events: int
     intents: int
@@ -26,8 +26,7 @@ class Verdict(Struct):
 
 
 def verify(path: Path) -> Verdict:
-    """Check a journal file from end to end, also one that a gateway is not using: pages, numbering, chain,
-    intents.
+    """Check a journal file from end to end: pages, event numbers, hash chain, intents, checkpoints.
 
     Raises: JournalError when it cannot be opened at all.
     """
@@ -56,7 +55,10 @@ def verify(path: Path) -> Verdict:
 
 
 def _cut_off(connection: sqlite3.Connection, path: Path) -> list[str]:
-    """SQLite reads missing pages at the end as empty ones; while a write-ahead log exists they may lie in there."""
+    """Find a truncated file, which SQLite does not: it reads missing pages at the end as empty ones.
+
+    While a write-ahead log exists, the missing pages may rightly be in there.
+    """
     log = path.with_name(path.name + "-wal")
     if log.exists() and log.stat().st_size:
         return []
@@ -70,7 +72,7 @@ def _verify_chain(connection: sqlite3.Connection, problems: list[str]) -> tuple[
     chain, expected, last_at_ns = GENESIS, 1, 0
     for seq, at_ns, payload, stored in connection.execute("SELECT seq, at_ns, payload, chain FROM events ORDER BY seq"):
         if at_ns is None or payload is None or stored is None:
-            # SQLite reads a page that is not there as an empty one.
+            # SQLite reads a missing page as an empty one.
             problems.append(f"event {seq} cannot be read, nor what follows it")
             return expected - 1, last_at_ns
         chain = chain_hash(chain, at_ns, payload)
@@ -79,13 +81,13 @@ def _verify_chain(connection: sqlite3.Connection, problems: list[str]) -> tuple[
             problems.append(f"events {expected} to {seq - 1} are missing")
         elif chain != stored:
             problems.append(f"event {seq} was altered, or one before it")
-        # Go on from what is stored, so that one fault is named once.
+        # Go on from the stored hash: else each event behind one altered event would be named as well.
         chain, expected = stored, seq + 1
     return expected - 1, last_at_ns
 
 
 def backup(connection: sqlite3.Connection, target: Path, pages: int = 256) -> None:
-    """Copy a journal that is in use, in small steps, to `target`; whole or not at all.
+    """Copy a journal that is in use to `target`, in small steps; `target` is complete or does not exist.
 
     Raises: JournalError when the copy cannot be written.
     """
@@ -105,8 +107,7 @@ def backup(connection: sqlite3.Connection, target: Path, pages: int = 256) -> No
 
 
 def restore(source: Path, target: Path) -> Verdict:
-    """Put a sound backup in the place of a journal that no gateway is using; the old file is kept beside it
-    as `.old`.
+    """Replace a journal that no gateway is using by a sound backup; the old file is kept beside it as `.old`.
 
     Raises: JournalError when the backup is not sound; the target is untouched then.
     """
@@ -120,7 +121,7 @@ def restore(source: Path, target: Path) -> Verdict:
     finally:
         connection.close()
     for suffix in ("-wal", "-shm"):
-        # A log of the old file would be replayed into the new one.
+        # SQLite would replay the old file's write-ahead log into the new file.
         side = target.with_name(target.name + suffix)
         if side.exists():
             os.replace(side, target.with_name(target.name + ".old" + suffix))
@@ -131,8 +132,7 @@ def restore(source: Path, target: Path) -> Verdict:
 
 
 def export(path: Path) -> Iterator[str]:
-    """A journal as JSON lines for people and spreadsheets: events, intents and notes in the order they were
-    written.
+    """Yield a journal as JSON lines for people and spreadsheets: events, intents and notes in the order of writing.
 
     Raises: JournalError when the file cannot be opened.
     """

@@ -1,10 +1,10 @@
-"""From the journal back to the engine: newest readable checkpoint, then every event after it, once more.
+"""Rebuilds the engine from the journal: load the newest readable checkpoint, then replay every event after it.
 
-Replaying also makes every order again, on paper. They are compared with the intents on disk: a difference
-means that the program decides otherwise than the one that wrote the journal, and is reported, never hidden.
+The replay makes every order again, without sending it. These orders are compared with the intents on disk: a difference
+means that this program decides otherwise than the one that wrote the journal, and is reported.
 
-Nothing is believed that is not as it was written: each event has to follow the one before it, by number and hash, and a
-checkpoint has to have its digest.
+Each event must follow the one before it by number and hash, and each checkpoint must have its digest: state that was
+altered on disk is refused, since orders would be based on it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Rebuilt(Struct):
-    """An engine as of the journal's last event. `differing`: events whose replay made other orders than were
-    written. `passed_over`: newer checkpoints that were not used, and why.
+    """An engine as of the journal's last event.
+
+    `differing`: numbers of events whose replay made other orders than were written. `passed_over`: newer checkpoints
+    that could not be used, and why.
     """
 
     engine: Engine
@@ -40,7 +42,7 @@ class Rebuilt(Struct):
 
 
 def decode_event(payload: bytes, seq: int) -> Event:
-    """An event from its journal row.
+    """Decode the event of a journal row.
 
     Raises: JournalError naming the row.
     """
@@ -56,11 +58,12 @@ def decode_event(payload: bytes, seq: int) -> Event:
 def rebuild(
     connection: sqlite3.Connection, settings: EngineSettings, limits: Limits, use_checkpoint: bool = True
 ) -> Rebuilt:
-    """Rebuild the engine. `settings` and `limits` serve only a journal that is empty; else the journaled ones
-    hold.
+    """Rebuild the engine. `settings` and `limits` are used only for an empty journal, else those in its events.
 
-    Raises: JournalError when an event is missing, altered or cannot be read. A checkpoint that is damaged or of a state
-    layout that this program cannot read is passed over for an older one, or for the events alone.
+    A checkpoint that is damaged, or of a state layout that this program cannot read, is skipped for an older one, or
+    for the events alone.
+
+    Raises: JournalError when an event is missing, altered or cannot be read.
     """
     try:
         return _replay(connection, Engine(settings, limits), use_checkpoint)
@@ -99,13 +102,14 @@ def _replay(connection: sqlite3.Connection, empty: Engine, use_checkpoint: bool)
 def _newest_checkpoint(
     connection: sqlite3.Connection, empty: Engine, passed_over: list[str]
 ) -> tuple[Engine, int, int, bytes]:
-    # Of an event that is there: what is written next would be numbered below a checkpoint beyond the end.
+    # Only a checkpoint of an event that exists. After one beyond the last event, new events would get numbers below it,
+    # and the next start would not replay them.
     for seq, at_ns, state, digest, chain in connection.execute(
         "SELECT seq, c.at_ns, state, digest, chain FROM checkpoints c JOIN events USING (seq) ORDER BY seq DESC"
     ):
         if hashlib.blake2b(state, digest_size=16).hexdigest() != digest:
             passed_over.append(f"checkpoint {seq} is not as it was written")
-            continue  # an older one, or the events alone, serve as well
+            continue  # an older one, or the events alone, give the same state
         try:
             return Engine.load(state), seq, at_ns, chain
         except GatewayError as error:

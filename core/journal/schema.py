@@ -1,11 +1,10 @@
-"""The journal's tables, and how an older file becomes a newer one. The only file that knows SQL that changes
-tables.
+"""The journal's tables and their migration from older versions. The only file with SQL that changes tables.
 
-events       every event the engine has taken in, in order; replaying them rebuilds its state
-intents      every order, cancel and replace that was about to leave, written in the same commit as its event
+events       every event that the engine has handled, in order; replaying them rebuilds its state
+intents      every order, cancel and replace to be sent, written in the same commit as its event
 notes        alerts and risk findings, for people and reports; not needed to rebuild
-checkpoints  the engine's whole state after an event, so that a start replays only what came after it
-meta         schema version and the like
+checkpoints  the engine's whole state after an event, so that a start replays only the events after it
+meta         schema version
 
 `chain` is a running hash over all payloads: a missing or altered row in the middle is found by `verify`.
 """
@@ -20,7 +19,7 @@ SCHEMA_VERSION = 2
 
 
 class JournalError(GatewayError):
-    """The journal is damaged, foreign, or of a newer version. Nothing was written."""
+    """The journal is damaged, in use, of a newer version, or cannot be written; or the file is no journal."""
 
 
 _VERSION_1 = """
@@ -44,9 +43,9 @@ _STEPS = {1: _VERSION_1, 2: _VERSION_2}
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Version of an open file; 0 for an empty one.
+    """Return the version of an open file; 0 for an empty one.
 
-    Raises: JournalError when it is a database of something else.
+    Raises: JournalError when the database is no journal.
     """
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:

@@ -1,8 +1,7 @@
-"""Writing the journal. One commit per turn of the process, however many events it held; nothing leaves before
-it.
+"""Writes the journal: one commit per turn of the gateway, however many events the turn had.
 
-    journal.append(event, now_ns, effects)   ...once per event of the turn
-    journal.commit()                         ...then the effects may be carried out
+journal.append(event, now_ns, effects)   ...once per event of the turn
+journal.commit()                         ...then the effects may be carried out
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ GENESIS = b"\x00" * 8
 
 
 def chain_hash(previous: bytes, at_ns: int, payload: bytes) -> bytes:
-    """The running hash after one more event: 8 bytes."""
+    """Return the running hash after one more event: 8 bytes."""
     return hashlib.blake2b(previous + at_ns.to_bytes(8, "little") + payload, digest_size=8).digest()
 
 
 def encode_event(event: Event) -> bytes:
-    """An event as it lies in the journal."""
+    """Encode an event as it is stored in the journal."""
     return _encoder.encode(event)
 
 
 class Journal:
-    """The one writer of a journal file; owned by the gateway process and one thread.
+    """The only writer of a journal file; owned by one thread of the gateway process.
 
-    `durability` power: a commit is on disk before it returns (synchronous=FULL), so that even a power cut
-    loses nothing that has left. process: it survives the death of the process, not of the machine.
+    `durability` "power": a commit is on disk before it returns (synchronous=FULL), so that no order that has left is
+    lost in a power failure. "process": a commit survives the death of the process, not of the machine.
     """
 
     def __init__(self, path: Path, durability: Durability = "power") -> None:
@@ -49,7 +48,7 @@ class Journal:
         Raises: JournalError when the file is damaged, foreign, newer, or in use by another gateway.
         """
         self.path = path
-        self._lock = _take_lock(path)
+        self._lock = _acquire_lock(path)
         self._connection = open_database(path)
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -70,7 +69,7 @@ class Journal:
         self._notes: list[tuple[int, int, str, bytes]] = []
 
     def append(self, event: Event, now_ns: int, effects: Iterable[Effect] = ()) -> int:
-        """Hold an event and what it caused for the next commit. Returns the event's number."""
+        """Hold an event, its intents and its notes for the next commit. Returns the event's number."""
         self.last_seq += 1
         seq = self.last_seq
         payload = _encoder.encode(event)
@@ -80,7 +79,7 @@ class Journal:
             if isinstance(effect, SendToPlatform):
                 message = effect.message
                 if isinstance(message, SnapshotRequest):
-                    continue
+                    continue  # it asks only, and is sent again after a restart
                 kind, name = str(message.__struct_config__.tag), message.client_order_id
                 self._intents.append((seq, ordinal, kind, message.platform, name, _encoder.encode(message)))
             elif isinstance(effect, RiskChecked | Alert):
@@ -90,8 +89,8 @@ class Journal:
     def commit(self) -> None:
         """Put everything held on disk in one transaction; does nothing when nothing is held.
 
-        Raises: JournalError when the disk refuses (full, gone). The events are still held, nothing of them
-        may leave.
+        Raises: JournalError when the disk refuses (full, gone). The events are still held, and none of their effects
+        may be carried out.
         """
         if not self._events:
             return
@@ -113,8 +112,7 @@ class Journal:
         self._notes.clear()
 
     def checkpoint(self, state: bytes, now_ns: int, keep: int = 3) -> None:
-        """Save the engine's state after the last committed event, so that a start need not replay from the
-        beginning.
+        """Save the engine's state after the last committed event, so that a start replays only the events after it.
 
         Raises: JournalError when events are held uncommitted, or the disk refuses.
         """
@@ -157,9 +155,11 @@ class Journal:
         self.close()
 
 
-def _take_lock(path: Path) -> sqlite3.Connection:
-    """Keep other gateways off this journal, by an open transaction on a file beside it: readers stay free, and the
-    operating system lets go of it when the process dies.
+def _acquire_lock(path: Path) -> sqlite3.Connection:
+    """Keep other gateways off this journal by an exclusive transaction on a lock file beside it.
+
+    A file of its own, since a lock on the journal would keep readers out as well. The operating system releases it when
+    the process dies.
     """
     lock = None
     try:

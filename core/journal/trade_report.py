@@ -1,8 +1,8 @@
-"""What trading has brought, from the journal: every event is played again, and the last report of each signal counts.
+"""Results of trading, from the journal: replay every event and use the last report of each signal.
 
-Nothing here is estimated: a result without a currency rate is counted as unpriced and left out of the sums, by number;
-so is what somebody else's order has closed (a hand at the platform, another signal's `reduce_only`), at a price that no
-execution of the signal names.
+Nothing is estimated. A result without a currency rate is counted as unpriced and left out of the sums. So is a position
+that another order has closed (an operator at the platform, another signal's `reduce_only`), since no execution of the
+signal gives its closing price.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _ENDED: Final = (SignalState.CLOSED, SignalState.FLATTENED)
 
 
 class CurrencyResult(Struct, frozen=True):
-    """What the legs in one other currency have brought, fees off, and the USD for one unit of it that was taken: of
-    when (UTC ns), from where, and whether it was older than risk may use.
+    """Result of the legs in one currency other than USD, after fees. `usd_rate`: USD for one unit, as used; with its
+    time (UTC ns) and source. `stale_rate`: it was older than risk may use.
     """
 
     currency: str
@@ -46,8 +46,8 @@ class CurrencyResult(Struct, frozen=True):
 
 
 class Trade(Struct, frozen=True):
-    """A signal that was opened and closed again. Money in USD, fees taken off. Times UTC ns. `currencies`: the parts of
-    it that were not earned in USD.
+    """A signal whose position was opened and closed again. Money in USD, after fees. Times UTC ns. `currencies`: the
+    parts of the result that were not earned in USD.
     """
 
     signal_id: str
@@ -62,8 +62,8 @@ class Trade(Struct, frozen=True):
     currencies: tuple[CurrencyResult, ...] = ()
 
 
-class _Told(Struct, frozen=True):
-    """The newest report of a signal, and what only the engine knows of it."""
+class _LastReport(Struct, frozen=True):
+    """The newest report of a signal, with facts that are only in the engine's state."""
 
     report: Report
     currencies: tuple[CurrencyResult, ...]
@@ -71,19 +71,20 @@ class _Told(Struct, frozen=True):
 
     @property
     def is_trade(self) -> bool:
-        """Whether it was opened and closed again, and all of its result is known."""
+        """Whether the signal was opened and closed again, and its whole result is known."""
         report = self.report
         ended = report.state in _ENDED and report.filled > 0
         return ended and report.realized_usd is not None and not self.closed_elsewhere
 
 
 class TradeReport(Struct, kw_only=True):
-    """All trades of a journal in one page. None where a figure cannot be computed, never 0 in its place.
-    `stale_rates`: signals with a leg whose money was reckoned with a currency rate too old for risk.
+    """Figures over all trades of a journal. None where a figure cannot be computed, never 0 in its place.
 
-    `closed_elsewhere`: signals that others have closed, in whole or in part; no `trades`. `win_rate_low`/`high`:
-    Wilson's interval of 95 % for `trades`. `sharpe`: of daily results, times the root of 252, over `days` days with a
-    closed trade. `fill_rate`: lots filled of lots sent. `pnl_usd`: with the closed part of what is still open.
+    `closed_elsewhere`: signals that other orders have closed, in whole or in part; they are no `trades`.
+    `stale_rates`: signals with a leg whose money was converted at a currency rate too old for risk.
+    `win_rate_low`/`high`: 95 % Wilson interval for `trades`. `sharpe`: of daily results, times the root of 252, over
+    `days` days with a closed trade. `fill_rate`: lots filled of lots sent. `pnl_usd`: includes the closed part of
+    positions that are still open.
     """
 
     signals: int = 0
@@ -108,7 +109,7 @@ class TradeReport(Struct, kw_only=True):
 
 
 def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]]:
-    """Report and trades of a journal, also of one that a gateway is using. All of it is read and played again.
+    """Return report and trades of a journal, also of one that a gateway is using. Replays all of its events.
 
     Raises:
         ConfigError: there is no such journal.
@@ -116,9 +117,9 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
     """
     if not journal.exists():
         raise ConfigError(f"there is no journal {journal}; the gateway makes it at its first start")
-    last = {told.report.signal_id: told for told in _reports(journal, limits)}
-    reports = [told.report for told in last.values()]
-    trades = [_trade(told.report, told.currencies) for told in last.values() if told.is_trade]
+    last = {each.report.signal_id: each for each in _reports(journal, limits)}
+    reports = [each.report for each in last.values()]
+    trades = [_trade(each.report, each.currencies) for each in last.values() if each.is_trade]
     trades.sort(key=lambda trade: trade.closed_ns)
     results = [trade.realized_usd for trade in trades]
     wins = [result for result in results if result > 0]
@@ -137,7 +138,7 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
         fees_usd=sum((report.fees_usd or _ZERO for report in reports), _ZERO),
         unpriced=sum(report.realized_usd is None for report in reports),
         stale_rates=sum(bool(report.stale_rates) for report in reports),
-        closed_elsewhere=sum(told.closed_elsewhere for told in last.values()),
+        closed_elsewhere=sum(each.closed_elsewhere for each in last.values()),
         win_rate=len(wins) / len(trades) if trades else None,
         win_rate_low=low,
         win_rate_high=high,
@@ -153,7 +154,7 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
 
 
 def wilson_interval(wins: int, trades: int) -> tuple[float | None, float | None]:
-    """Where the true win rate lies with 95 %: wide while trades are few, which is the point of showing it."""
+    """Return the 95 % interval of the true win rate. It is wide while trades are few, which a bare rate would hide."""
     if not trades:
         return None, None
     rate, z2 = wins / trades, _Z_95**2
@@ -162,8 +163,8 @@ def wilson_interval(wins: int, trades: int) -> tuple[float | None, float | None]
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _reports(journal: Path, limits: Limits) -> Iterator[_Told]:
-    engine = Engine(EngineSettings(), limits)  # the first event brings the journaled ones
+def _reports(journal: Path, limits: Limits) -> Iterator[_LastReport]:
+    engine = Engine(EngineSettings(), limits)  # the first event holds the journaled ones, which replace these
     with closing(open_database(journal, read_only=True)) as connection:
         try:
             for seq, at_ns, payload in connection.execute("SELECT seq, at_ns, payload FROM events ORDER BY seq"):
@@ -172,7 +173,7 @@ def _reports(journal: Path, limits: Limits) -> Iterator[_Told]:
                     if isinstance(message, Report) and not message.duplicate:
                         signal_id = message.signal_id
                         others = _is_closed_elsewhere(engine.state, signal_id)
-                        yield _Told(message, _currencies(engine.state, signal_id), others)
+                        yield _LastReport(message, _currencies(engine.state, signal_id), others)
         except sqlite3.DatabaseError as error:
             raise ConfigError(
                 f"journal {journal} cannot be read: {error}; run: nexus-gateway journal verify"
@@ -180,7 +181,7 @@ def _reports(journal: Path, limits: Limits) -> Iterator[_Told]:
 
 
 def _currencies(state: EngineState, signal_id: str) -> tuple[CurrencyResult, ...]:
-    """Taken back from USD at the rate that the engine itself has used, not at one that has come since."""
+    """Convert results back from USD, at the rate that the engine itself used, not at a newer one."""
     record = state.signals.get(signal_id)
     found: dict[str, CurrencyResult] = {}
     for leg in () if record is None else record.legs:

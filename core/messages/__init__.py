@@ -1,7 +1,7 @@
-"""Every message that travels between NEXUS, the gateway and the adapters.
+"""All messages between NEXUS, the gateway and the adapters.
 
-Typed structs (msgspec), MessagePack on the wire, JSON for people. A message is validated when it is
-decoded; nothing in here opens a socket, reads a clock or keeps state, and any process may import it.
+Typed structs (msgspec), MessagePack on the wire, JSON for people. A message is validated when it is decoded. No module
+here opens a socket, reads a clock or keeps state; any process may import them.
 
     from nexus_gateway.core.messages import Signal, Envelope, decode, encode
 """

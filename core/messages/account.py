@@ -1,4 +1,4 @@
-"""What a platform says is true: positions, working orders, executions, account; alone or in one snapshot."""
+"""State reported by a platform: positions, working orders, executions, account; alone or in one snapshot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .terms import LegState, OrderType, Side
 
 
 class Position(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One open position; `quantity` in lots, signed. On hedging accounts one row per ticket."""
+    """One open position. `quantity`: lots, signed; `avg_price`: quote units. On hedging accounts one row per ticket."""
 
     symbol: Symbol
     quantity: Decimal
@@ -43,9 +43,10 @@ class Position(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class WorkingOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One order that the platform knows: working, or ended today where the platform keeps those.
+    """One order at the platform: working, or ended today where the platform lists those.
 
-    An order that has left the platform must not be listed as working: recovery believes this row.
+    `filled` is the platform's cumulative quantity (FIX CumQty), lots. An order that has ended must not be listed as
+    working: recovery relies on this row.
     """
 
     client_order_id: ClientOrderId
@@ -67,7 +68,7 @@ class WorkingOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Positions(Struct, tag="positions", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All open positions of one account; a symbol that is not listed is flat."""
+    """All open positions of one account. A symbol that is not listed is flat."""
 
     platform: Platform
     account: AccountName
@@ -76,7 +77,7 @@ class Positions(Struct, tag="positions", frozen=True, kw_only=True, forbid_unkno
 
 
 class WorkingOrders(Struct, tag="working_orders", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All orders that the platform still knows of one account, ours and others'."""
+    """All orders of one account that the platform still lists, ours and external ones."""
 
     platform: Platform
     account: AccountName
@@ -85,9 +86,7 @@ class WorkingOrders(Struct, tag="working_orders", frozen=True, kw_only=True, for
 
 
 class Executions(Struct, tag="executions", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All executions of one account since `from_ns`; a busted one is left out, a corrected one is as
-    corrected.
-    """
+    """All executions of one account since `from_ns`, UTC ns, without busted ones, and with corrections applied."""
 
     platform: Platform
     account: AccountName
@@ -97,8 +96,8 @@ class Executions(Struct, tag="executions", frozen=True, kw_only=True, forbid_unk
 
 
 class Account(Struct, tag="account", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Money of one account in its own currency. `day_start_equity` and `realized_today` where the platform
-    has them.
+    """Money of one account, in its own currency. `day_start_equity` and `realized_today`: None where the platform does
+    not report them.
     """
 
     platform: Platform
@@ -120,7 +119,7 @@ class Account(Struct, tag="account", frozen=True, kw_only=True, forbid_unknown_f
 
 
 class SnapshotRequest(Struct, tag="snapshot_request", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Ask an adapter what is true now. It answers after everything that it received before this."""
+    """Request a snapshot. The adapter answers it after all messages that it received before."""
 
     request_id: Sequence
     platform: Platform
@@ -129,9 +128,10 @@ class SnapshotRequest(Struct, tag="snapshot_request", frozen=True, kw_only=True,
 
 
 class Snapshot(Struct, tag="snapshot", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is true at one platform and account, all four parts read at one moment.
+    """State of one platform and account, all parts read at one moment; the engine reconciles with it.
 
-    `complete` is False when a part could not be read: such a snapshot can confirm, but never prove absence.
+    `complete` is False when a part could not be read. What such a snapshot lists is true, but what it does not list may
+    exist all the same.
     """
 
     request_id: Sequence

@@ -1,6 +1,4 @@
-"""Commands of the operator and their answers. Who may send them is checked by the process that receives
-them.
-"""
+"""Commands of the operator and their answers. The receiving process checks which peers may send them."""
 
 from __future__ import annotations
 
@@ -14,9 +12,10 @@ from .terms import KillLevel, QueryKind
 
 
 class Kill(Struct, tag="kill", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Climb the kill ladder to `level`, on one platform or (empty) on all. Never climbs down.
+    """Raise the kill level to `level`, on one platform or (empty) on all. Never lowers it; `Resume` does.
 
-    Flattening closes the whole account, hand-made positions included, unless `own_only` is set.
+    `FLATTEN` closes every position of the account, those of other programs or people included, unless `own_only` is
+    set.
     """
 
     request_id: Sequence
@@ -28,7 +27,7 @@ class Kill(Struct, tag="kill", frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Resume(Struct, tag="resume", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Return to normal trading. Refused while an outcome is unknown or a platform is not reconciled."""
+    """Return to normal trading. Refused while an order's outcome is unknown or a platform is not reconciled."""
 
     request_id: Sequence
     reason: Text
@@ -37,8 +36,8 @@ class Resume(Struct, tag="resume", frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Acknowledge(Struct, tag="acknowledge", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The operator has looked at the platform: its figure of a position that differed is accepted, and orders that it
-    does not list, though nobody knows how they ended, are over.
+    """The operator has checked at the platform: accept its figure of a position that differed from ours, and treat
+    orders that it does not list, whose end is unknown, as ended.
     """
 
     request_id: Sequence
@@ -48,9 +47,7 @@ class Acknowledge(Struct, tag="acknowledge", frozen=True, kw_only=True, forbid_u
 
 
 class StageChange(Struct, tag="stage_change", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Move to another stage. Going up one stage needs the typed sentence of that stage; going down needs
-    nothing.
-    """
+    """Change the stage. Up by one needs that stage's sentence as `confirmation`; down needs none."""
 
     request_id: Sequence
     stage: Annotated[int, Meta(ge=1, le=9)]
@@ -60,7 +57,7 @@ class StageChange(Struct, tag="stage_change", frozen=True, kw_only=True, forbid_
 
 
 class Query(Struct, tag="query", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Ask the gateway what it believes. `signal_id` for a report, `platform` empty for all."""
+    """Ask for a part of the gateway's state. `signal_id`: for a report only. `platform`: empty for all."""
 
     request_id: Sequence
     what: QueryKind
@@ -69,9 +66,9 @@ class Query(Struct, tag="query", frozen=True, kw_only=True, forbid_unknown_field
 
 
 class AdminResult(Struct, tag="admin_result", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What came of a command. `done` means verified against the platforms, not merely sent.
+    """Result of a command. `done`: verified against the platforms, not only sent.
 
-    `lines`: one sentence per platform or finding, for a person.
+    `lines`: one sentence for each platform or finding, for people.
     """
 
     request_id: Sequence

@@ -1,7 +1,6 @@
-"""The one list of reasons for which anything is refused, counted or flagged.
+"""The only list of reject codes: reasons why something is refused, counted or flagged.
 
-The texts on the wire are for programs; what a person reads is the `text` beside the code, which names the
-value, the limit and the cure.
+The codes are for programs. People read the `text` beside the code, which names the value, the limit and the cure.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import enum
 
 
 class RejectCode(enum.StrEnum):
-    """Why. Grouped by who says no."""
+    """Reason of a reject, grouped by what refuses."""
 
     NONE = "none"
 

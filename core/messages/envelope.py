@@ -1,7 +1,7 @@
-"""The frame around every message: protocol version, sender, sequence numbers. Pure functions of bytes.
+"""The envelope of every message: protocol version, sender, sequence numbers. Pure functions of bytes.
 
-Another version is refused before its body is looked at, since a body of another version proves nothing;
-everything that can be wrong comes out as `MessageError` with a code, and never as another exception.
+A message of another protocol version is refused whatever its body is: a body that happens to decode may mean something
+else there. Every fault is raised as `MessageError` with a code, never as another exception.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Message = (
 
 
 class MessageError(GatewayError):
-    """A message was refused at the edge; `code` says why, the text names the field."""
+    """A message was refused when it was decoded. `code` is the reason, the text names the field."""
 
     def __init__(self, code: RejectCode, text: str) -> None:
         super().__init__(text)
@@ -63,11 +63,11 @@ class MessageError(GatewayError):
 
 
 class Envelope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One message on its way.
+    """One message with its sequence numbers.
 
-    `seq` counts the sender's messages on this link from 1; `last_seq_received` is the newest one it has seen
-    of the peer, so that each side notices a link that is connected but swallows messages. `sent_ns` is UTC
-    ns.
+    `seq` counts the sender's messages of this session from 1; 0 = outside any session. `last_seq_received`: number of
+    the newest message that the sender has received, by which the peer detects a connection that swallows messages.
+    `sent_ns`: UTC ns.
     """
 
     sender: Name
@@ -91,26 +91,25 @@ _json_version_decoder = msgspec.json.Decoder(_Version)
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Bytes for the wire. A new bytes object; safe from any process and thread."""
+    """Encode for the wire. Returns a new bytes object; safe from any process and thread."""
     return _encoder.encode(envelope)
 
 
 def encode_json(envelope: Envelope) -> bytes:
-    """The same message for people and log files, UTF-8 JSON on one line."""
+    """Encode for people and log files, as UTF-8 JSON on one line."""
     return _json_encoder.encode(envelope)
 
 
 def decode(data: bytes | bytearray | memoryview) -> Envelope:
-    """Read and validate one message from the wire.
+    """Decode and validate one message from the wire.
 
-    Raises: MessageError, code `too_large`, `wrong_version` or `malformed`; nothing else, whatever the bytes
-    are.
+    Raises: MessageError, code `too_large`, `wrong_version` or `malformed`; no bytes raise anything else.
     """
     return _decode(data, _decoder, _version_decoder)
 
 
 def decode_json(data: bytes | str) -> Envelope:
-    """Read and validate one message written by `encode_json` or by hand.
+    """Decode and validate one message written by `encode_json` or by a person.
 
     Raises: as `decode`.
     """

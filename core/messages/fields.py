@@ -1,8 +1,8 @@
-"""Field types and the checks that a type alone cannot make.
+"""Field types, and checks that a type alone cannot make.
 
-msgspec checks types, lengths and patterns while decoding. It accepts the decimals "NaN" and "Infinity", which
-would poison every comparison after them, so each struct that carries a decimal calls `check_*` when it is
-built: in the process that makes the message, and again in the one that decodes it.
+msgspec checks types, lengths and patterns while decoding. But it accepts the decimals "NaN" and "Infinity", with which
+every later comparison would be false. So each struct with a decimal calls `check_*` when it is built: in the process
+that makes the message, and again in the one that decodes it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ MAX_DECIMAL_PLACES = 12
 MAX_PRICE = Decimal(10) ** 9
 MAX_QUANTITY = Decimal(10) ** 6
 MAX_POSITION = Decimal(10) ** 12
-"""A position is a sum of executions, and has to be told however absurd they are."""
+"""Above `MAX_QUANTITY`: a position is a sum of executions, and must be reported however large it is."""
 MAX_MONEY = Decimal(10) ** 12
 MAX_ROWS = 5_000
-"""Rows of one list in one message: a snapshot larger than this is a fault of its sender."""
+"""Most rows of one list in one message. A larger snapshot is a fault of its sender."""
 
 _ID = r"^[!-~]+$"
 
@@ -30,7 +30,7 @@ Contract = Annotated[str, Meta(max_length=64)]
 AccountName = Annotated[str, Meta(max_length=64)]
 SignalId = Annotated[str, Meta(pattern=_ID, max_length=64)]
 ClientOrderId = Annotated[str, Meta(max_length=64)]
-"""Ours is `order_id.LENGTH` characters; somebody else's tag on an external order may be longer."""
+"""Ours has `order_id.LENGTH` characters; the tag of an external order may be longer."""
 PlatformOrderId = Annotated[str, Meta(max_length=64)]
 ExecutionId = Annotated[str, Meta(pattern=_ID, max_length=128)]
 Ticket = Annotated[str, Meta(max_length=32)]
@@ -54,7 +54,7 @@ def _check(name: str, value: Decimal, limit: Decimal) -> None:
 
 
 def check_price(name: str, value: Decimal | None) -> None:
-    """Any finite price within ±`MAX_PRICE`; negative ones are legal (oil, spreads).
+    """Check a price: finite, within ±`MAX_PRICE`. Negative ones are legal (oil, spreads).
 
     Raises: ValueError with the field's name and value.
     """
@@ -63,7 +63,7 @@ def check_price(name: str, value: Decimal | None) -> None:
 
 
 def check_distance(name: str, value: Decimal | None) -> None:
-    """A finite distance in quote units, above zero and at most `MAX_PRICE`.
+    """Check a distance in quote units: finite, above zero, at most `MAX_PRICE`.
 
     Raises: ValueError with the field's name and value.
     """
@@ -74,7 +74,7 @@ def check_distance(name: str, value: Decimal | None) -> None:
 
 
 def check_quantity(name: str, value: Decimal | None) -> None:
-    """A finite quantity in lots, above zero and at most `MAX_QUANTITY`.
+    """Check a quantity in lots: finite, above zero, at most `MAX_QUANTITY`.
 
     Raises: ValueError with the field's name and value.
     """
@@ -85,7 +85,7 @@ def check_quantity(name: str, value: Decimal | None) -> None:
 
 
 def check_signed_quantity(name: str, value: Decimal) -> None:
-    """A finite quantity in lots of either sign, zero included.
+    """Check a signed quantity in lots: finite, of either sign or zero, within ±`MAX_POSITION`.
 
     Raises: ValueError with the field's name and value.
     """
@@ -93,7 +93,7 @@ def check_signed_quantity(name: str, value: Decimal) -> None:
 
 
 def check_money(name: str, value: Decimal | None) -> None:
-    """A finite amount of money of either sign.
+    """Check an amount of money: finite, of either sign, within ±`MAX_MONEY`.
 
     Raises: ValueError with the field's name and value.
     """
@@ -102,9 +102,9 @@ def check_money(name: str, value: Decimal | None) -> None:
 
 
 def check_prices(order_type: str, limit_price: Decimal | None, stop_price: Decimal | None) -> None:
-    """The prices that an order type needs are there, and no others.
+    """Check that exactly the prices that an order type needs are given.
 
-    Raises: ValueError; a market order with a price on it is refused, not silently sent without.
+    Raises: ValueError. A market order with a price is refused too, not silently sent without it.
     """
     check_price("limit_price", limit_price)
     check_price("stop_price", stop_price)
@@ -115,7 +115,7 @@ def check_prices(order_type: str, limit_price: Decimal | None, stop_price: Decim
 
 
 def check_good_till(time_in_force: str, good_till_ns: int) -> None:
-    """`good_till_ns` is given for GTD and for nothing else.
+    """Check that `good_till_ns` is given for GTD and for no other time in force.
 
     Raises: ValueError.
     """

@@ -1,10 +1,10 @@
-"""The client order id: a deterministic name for each order, recognisable at the platform without the journal.
+"""The client order id: a deterministic name for each order, by which it is recognised at the platform even if the
+journal is lost.
 
-It is a function of (signal id, leg, role, attempt) and nothing else: no clock, no counter of a platform, so
-a restart can neither reuse nor forget one. 21 characters of [A-Z2-7], the prefix included, because the
-narrowest field that carries it is MetaTrader 5's comment: the package refuses more than 29 characters,
-brokers append text of their own, and 25 is the advised limit. The others hold more (DTC ClientOrderID 31, NT8
-Order.Name 50).
+It depends only on signal id, leg, role and attempt, not on a clock or on a counter. So a restart cannot give one id to
+two orders. It has 21 characters of [A-Z2-7], prefix included, because of the narrowest field that carries it,
+MetaTrader 5's comment: the package refuses more than 29 characters, brokers append text of their own, and 25 is the
+advised limit. The other platforms hold more (DTC ClientOrderID 31, NT8 Order.Name 50).
 
     NXG ABCDEFGHIJKL  A  E  AA A      prefix 3, signal key 12 (60 bits), leg 1, role 1, attempt 2, check 2
 """
@@ -29,7 +29,7 @@ _PATTERN = re.compile(PREFIX + r"([A-Z2-7]{12})([A-Z2-7])([ESTXHR])([A-Z2-7]{2})
 
 
 class OrderRole(enum.StrEnum):
-    """What an order is for. Only an entry opens risk on purpose; a roll opens again what an exit has just closed."""
+    """Purpose of an order. Only an entry adds risk; a roll opens in the new contract what an exit has just closed."""
 
     ENTRY = "E"
     STOP_LOSS = "S"
@@ -40,7 +40,7 @@ class OrderRole(enum.StrEnum):
 
 
 class OrderIdParts(Struct, frozen=True):
-    """A client order id taken apart."""
+    """The parts of a client order id."""
 
     client_order_id: str
     key: str
@@ -49,19 +49,19 @@ class OrderIdParts(Struct, frozen=True):
     attempt: int
 
 
-@functools.lru_cache(maxsize=65_536)  # pure, and asked again with each message about an order
+@functools.lru_cache(maxsize=65_536)  # pure, and called with each message about an order
 def _base32(text: str, length: int) -> str:
     digest = hashlib.blake2b(text.encode(), digest_size=10).digest()
     return b32encode(digest)[:length].decode()
 
 
 def signal_key(signal_id: str) -> str:
-    """The 12 characters that stand for a signal id in every order of that signal."""
+    """Return the 12 characters that stand for a signal id in the ids of its orders."""
     return _base32(signal_id, 12)
 
 
 def client_order_id(key: str, leg: int, role: OrderRole, attempt: int) -> str:
-    """Name an order of the signal with this key (`signal_key`). Any process; pure.
+    """Return the id of an order of the signal with this key (`signal_key`). Any process; pure.
 
     Raises: ValueError when leg or attempt is out of range.
     """
@@ -75,10 +75,10 @@ def client_order_id(key: str, leg: int, role: OrderRole, attempt: int) -> str:
 
 @functools.lru_cache(maxsize=65_536)
 def find_client_order_id(text: str) -> OrderIdParts | None:
-    """The client order id inside a platform's field, or None when the order is not ours.
+    """Find the client order id in the text of a platform's field; None when the order is not ours.
 
-    Searches, because a platform may put text before or after it. The two check characters
-    keep a cut-off or chance match from being taken for ours.
+    The text is searched, because a platform may put its own before or after the id. The two check characters reject an
+    id that was cut off, and text that looks like one by chance.
     """
     for match in _PATTERN.finditer(text):
         key, leg, role, attempt, check = match.groups()
@@ -89,8 +89,8 @@ def find_client_order_id(text: str) -> OrderIdParts | None:
 
 
 def magic_number(order_id: str) -> int:
-    """The integer tag of an order for MetaTrader 5's `magic`: 63 bits, so that it fits signed and unsigned.
+    """Return the integer tag of an order for MetaTrader 5's `magic`: 63 bits, which fits signed and unsigned.
 
-    One way only: the adapter keeps the map back, or reads the comment.
+    The id cannot be computed from it: the adapter keeps the reverse map, or reads the order's comment.
     """
     return int.from_bytes(hashlib.blake2b(order_id.encode(), digest_size=8).digest(), "big") >> 1

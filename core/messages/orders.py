@@ -1,4 +1,4 @@
-"""Between the gateway and an adapter: orders out; updates, fills, corrections and rejects back."""
+"""Messages between the gateway and an adapter: orders out; order updates, fills, corrections and rejects back."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ OwnOrderId = Annotated[str, Meta(min_length=LENGTH, max_length=LENGTH)]
 
 
 class Order(Struct, tag="order", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Place this once. Placing the same `client_order_id` again must return the existing order.
+    """Place an order once. For a `client_order_id` that exists already the adapter must return the existing order.
 
-    `not_after_ns` (UTC ns): an adapter must refuse with `too_late_to_send` after this time instead of placing
-    it; that is what lets the gateway trust a later "not there". `stop_loss`/`take_profit` are set only for an
-    adapter whose capabilities say that its platform keeps them. `close_ticket` closes that position of a
-    hedging account.
+    `quantity`: lots; prices in quote units. `not_after_ns` (UTC ns): after this time the adapter must refuse with
+    `too_late_to_send` instead of placing; only so can the gateway conclude later, from a snapshot without the order,
+    that it was never placed. `stop_loss`/`take_profit`: only for adapters whose capabilities have `brackets`.
+    `close_ticket`: the position of a hedging account to be closed.
     """
 
     client_order_id: OwnOrderId
@@ -71,7 +71,7 @@ class Order(Struct, tag="order", frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Cancel(Struct, tag="cancel", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Cancel one order. Harmless to repeat. `platform_order_id` is empty when no update has named it yet."""
+    """Cancel one order; may be repeated. `platform_order_id`: empty when no update has named it yet."""
 
     client_order_id: ClientOrderId
     platform: Platform
@@ -81,10 +81,10 @@ class Cancel(Struct, tag="cancel", frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Replace(Struct, tag="replace", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Change a working order in place; the client order id stays.
+    """Change a working order in place; it keeps its client order id.
 
-    All fields give the wanted whole, never a difference; `quantity` includes what has already filled.
-    `revision` counts the replaces of this order from 1 and comes back in the answer.
+    All fields are new totals, never differences; `quantity` includes the lots that are filled already. `revision`
+    counts the replaces of this order from 1, and is repeated in the answer.
     """
 
     client_order_id: OwnOrderId
@@ -104,10 +104,11 @@ class Replace(Struct, tag="replace", frozen=True, kw_only=True, forbid_unknown_f
 
 
 class OrderUpdate(Struct, tag="order_update", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The platform's word on one order: one of ours, or (foreign or empty id) somebody else's.
+    """State of one order as the platform reports it (FIX execution report without a fill).
 
-    `filled` is the platform's cumulative figure and only a check: money is counted from fills.
-    `replace_revision` is set on the answer to a replace.
+    An external order has an empty id or one that is not ours. `filled`: the platform's cumulative quantity (CumQty),
+    used as a check only; positions and money are computed from fills. `replace_revision`: set in the answer to a
+    replace.
     """
 
     client_order_id: ClientOrderId
@@ -139,9 +140,9 @@ class OrderUpdate(Struct, tag="order_update", frozen=True, kw_only=True, forbid_
 
 
 class Fill(Struct, tag="fill", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One execution, keyed by (platform, account, exec_id); `fee` is a cost when positive.
+    """One execution, identified by (platform, account, exec_id). `fee`: positive = a cost.
 
-    `position_ticket`: the position it opened or reduced, on hedging accounts.
+    `position_ticket`: on hedging accounts, the position that it opened or reduced.
     """
 
     platform: Platform
@@ -166,9 +167,9 @@ class Fill(Struct, tag="fill", frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Correction(Struct, tag="correction", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The platform takes an execution back (`bust`) or changes it (`correct`).
+    """The platform withdraws an execution (`bust`) or changes it (`correct`).
 
-    `revision` counts the corrections of one execution from 1: the highest wins, in whatever order they come.
+    `revision` counts the corrections of one execution from 1. The highest holds, in whatever order they arrive.
     """
 
     platform: Platform
@@ -188,7 +189,7 @@ class Correction(Struct, tag="correction", frozen=True, kw_only=True, forbid_unk
 
 
 class Reject(Struct, tag="reject", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """No, with a code. From an adapter about an order, cancel or replace; from the gateway about a message.
+    """A refusal with its code: from an adapter of an order, cancel or replace; from the gateway of a message.
 
     `measured` and `limit` are texts, since a check may measure a number, a name or an age.
     """

@@ -1,4 +1,4 @@
-"""Opening a link, keeping it, and what the platform behind it can do."""
+"""Messages that open and keep a session, and the capabilities of the platform behind it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .terms import AccountMode, KillLevel, OrderType, Role, TimeInForce
 
 
 class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a platform can do. What it cannot is refused before sending, with a code, never converted.
+    """Capabilities of a platform. An order that needs a missing one is refused with a code, never converted.
 
-    `replace`: it changes a working order in place; without `replace_quantity` its prices only. `brackets`: it keeps
-    stop loss and take profit with the entry. `oco`: it cancels the sibling itself. `executions_history`: its snapshot
-    lists past executions, so that "not there" means something.
+    `replace`: changes a working order in place; without `replace_quantity` only its prices. `brackets`: keeps stop loss
+    and take profit with the entry. `oco`: cancels the sibling itself. `executions_history`: its snapshots list past
+    executions; without them a missing execution proves nothing.
     """
 
     order_types: tuple[OrderType, ...]
@@ -43,7 +43,7 @@ class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A symbol as the platform describes it; compared with the catalog before anything is traded."""
+    """A symbol as the platform describes it; compared with the catalog before the first order."""
 
     symbol: Symbol
     platform_symbol: Name
@@ -56,8 +56,8 @@ class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Hello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """First message on a link, from adapter, NEXUS or an admin tool. `boot_id` differs after each of its
-    restarts.
+    """First message of a session, from an adapter, NEXUS or an operator's command. `boot_id`: new at each restart of
+    the sender.
     """
 
     role: Role
@@ -78,7 +78,7 @@ class Hello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Welcome(Struct, tag="welcome", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The gateway's answer to a hello. `accepted` False: the link is closed after this, for `code`."""
+    """The gateway's answer to a hello. `accepted` False: no session is opened, for the reason in `code`."""
 
     accepted: bool
     gateway_boot_id: Name
@@ -91,9 +91,10 @@ class Welcome(Struct, tag="welcome", frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Heartbeat(Struct, tag="heartbeat", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Alive, and how far: the sequence numbers show a link that is connected but mute.
+    """Sign of life, with both sequence numbers, which show a connection that swallows messages.
 
-    `platform_up`: the adapter's own link to its platform. `last_data_ns`: newest market data it has seen.
+    `platform_up`: whether the adapter's own link to its platform is up. `last_data_ns`: time of its newest market data,
+    UTC ns.
     """
 
     last_seq_sent: Sequence

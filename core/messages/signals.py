@@ -1,4 +1,4 @@
-"""Between NEXUS and the gateway: a signal, what changes it later, and the report that comes back."""
+"""Messages between NEXUS and the gateway: signals, changes of a signal, and the reports that come back."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .terms import Allocation, FanOutKind, LegState, OrderType, Protection, Side
 
 
 class Bracket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Protection of a signal, in quote units; one cancels the other.
+    """Stop loss and take profit of a signal, in quote units; when one fills, the other is cancelled.
 
-    Each either as a price, or as a distance from where the leg itself enters: its own limit or stop price, else the
-    ask (buy) or bid (sell) of its platform. Distances suit legs that trade at different levels; each is stepped towards
-    the entry onto its own platform's tick grid.
+    Each is given as a price, or as a distance from the leg's own entry: its limit or stop price, else the ask (buy) or
+    bid (sell) of its platform. Distances suit legs that trade at different price levels; the price is rounded towards
+    the entry onto the platform's tick grid.
     """
 
     stop_loss: Decimal | None = None
@@ -60,15 +60,15 @@ class Bracket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def has_stop(self) -> bool:
-        """Whether a loss is bounded by it."""
+        """Whether it has a stop loss."""
         return self.stop_loss is not None or self.stop_distance is not None
 
 
 class FanOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the legs owe each other.
+    """Fan-out policy: which legs must fill for the others to stay open.
 
-    `quorum`: legs that must fill, for `quorum` only. `decide_within_ms`: after this time legs that have not
-    filled are cancelled and the policy decides; 0 means it waits for ever.
+    `quorum`: number of legs that must fill, for `quorum` only. `decide_within_ms`: after this time unfilled legs are
+    cancelled and the policy is applied; 0 = no limit.
     """
 
     kind: FanOutKind = FanOutKind.BEST_EFFORT
@@ -81,8 +81,8 @@ class FanOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One platform of a signal. `account` empty: the platform's configured one. `quantity`: this leg's own
-    size. `bracket`: this leg's own, instead of the signal's, as a whole.
+    """One platform of a signal. `account`: empty = the platform's configured one. `quantity`, `bracket`: this leg's
+    own, in place of the signal's; a bracket replaces the signal's as a whole.
     """
 
     platform: Platform
@@ -95,11 +95,11 @@ class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Signal(Struct, tag="signal", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One idea of NEXUS, to be traded on each target.
+    """A trade decision of NEXUS, executed as one leg on each target.
 
-    Exactly one of `quantity` (lots; for each leg, or shared among them: `allocation`) and `risk_usd` (per
-    leg, turned into lots by the distance to the leg's stop). `reduce_only` never opens or turns a
-    position. `created_ns` is when NEXUS decided, `tick_ns` the tick it decided on; both UTC ns.
+    Exactly one of `quantity` (lots; per leg, or split among the legs: `allocation`) and `risk_usd` (per leg; converted
+    to lots by the distance to the leg's stop). `reduce_only`: never opens or reverses a position. `created_ns`: when
+    NEXUS decided; `tick_ns`: time of the tick that it decided on; both UTC ns.
     """
 
     signal_id: SignalId
@@ -167,20 +167,20 @@ class SignalReplace(Struct, tag="signal_replace", frozen=True, kw_only=True, for
 
 
 class SignalClose(Struct, tag="signal_close", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Cancel what works of a signal and close what its own legs hold, leg by leg, each on its own account."""
+    """Cancel a signal's working orders and close the positions of its legs, each on its own account."""
 
     signal_id: SignalId
     platform: OptionalPlatform = ""
 
 
 class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One leg as the gateway knows it. Quantities in lots, prices in quote units, money in USD.
+    """One leg in the gateway's state. Quantities in lots, prices in quote units, money in USD.
 
-    `open_quantity` is signed and is what the leg holds now, of `contract` (empty for what has none). A position
-    carried over a roll is a leg of its own, behind those of the targets. `missing_fills` is what the platform
-    says it has filled beyond the executions it has delivered. The `_ns` stamps are those of the entry order; 0
-    means not yet. `usd_rate`: USD for one unit of the leg's currency as last used for it, None for USD or when there is
-    none; `usd_rate_ns`: when that was true; `stale_rate`: it was older than risk may use.
+    `filled`: cumulative quantity of the entry (FIX CumQty). `open_quantity`: the leg's open position, signed, in
+    `contract` (empty for instruments without contracts). A position that was rolled is a leg of its own, behind those
+    of the targets. `missing_fills`: lots that the platform reports as filled but has sent no execution for. The `_ns`
+    stamps are those of the entry order; 0 = not yet. `usd_rate`: USD for one unit of the leg's currency as last used,
+    None for USD or without a rate; `usd_rate_ns`: its time; `stale_rate`: it was older than risk may use.
     """
 
     leg: Count
@@ -213,12 +213,12 @@ class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of a signal, sent each time something of it changes; `revision` counts up.
+    """State of a whole signal, sent at each change; `revision` counts up.
 
-    `avg_price` weighs the entry fills of all legs by quantity, `avg_price_usd` by point value in USD: legs of
-    different instruments cannot be averaged in points. `residual_quantity` is what the legs hold now, signed
-    and summed; `residual_usd` its value. Money is None when a currency rate was missing: never converted 1:1; it counts
-    under `stale_rates` the legs that were reckoned with one too old for risk.
+    `avg_price` weights the entry fills of all legs by quantity, `avg_price_usd` by point value in USD: points of
+    different instruments cannot be averaged. `residual_quantity`: signed sum of the legs' open positions;
+    `residual_usd`: its value. Money is None when a currency rate is missing, never converted 1:1. `stale_rates`: number
+    of legs converted at a rate too old for risk.
     """
 
     signal_id: SignalId

@@ -1,4 +1,4 @@
-"""The closed word lists of the protocol. A word outside its list is refused when a message is decoded."""
+"""Enumerations of the protocol. A value outside its list is refused when a message is decoded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Side(enum.StrEnum):
 
 
 class OrderType(enum.StrEnum):
-    """What an adapter is asked to place."""
+    """Type of an order."""
 
     MARKET = "market"
     LIMIT = "limit"
@@ -32,7 +32,7 @@ class OrderType(enum.StrEnum):
 
 
 class TimeInForce(enum.StrEnum):
-    """How long an order lives. GTD carries `good_till_ns`."""
+    """How long an order stays in force. GTD needs `good_till_ns`."""
 
     DAY = "day"
     GTC = "gtc"
@@ -42,7 +42,7 @@ class TimeInForce(enum.StrEnum):
 
 
 class FanOutKind(enum.StrEnum):
-    """What the legs of one signal owe each other (docs/orders.md)."""
+    """Fan-out policies of a signal's legs (docs/orders.md)."""
 
     BEST_EFFORT = "best_effort"
     ALL_OR_FLATTEN = "all_or_flatten"
@@ -51,14 +51,14 @@ class FanOutKind(enum.StrEnum):
 
 
 class Allocation(enum.StrEnum):
-    """Whether the signal's quantity is meant for each leg, or is shared among the legs."""
+    """Whether the signal's quantity is that of each leg, or is split among the legs."""
 
     EACH = "each"
     SPLIT = "split"
 
 
 class LegState(enum.StrEnum):
-    """State of an order, and of the leg it belongs to. `unknown` is never guessed away."""
+    """State of an order, and of its leg. Only the platform's answer or an operator ends `unknown`, never a guess."""
 
     PENDING = "pending"
     SENT = "sent"
@@ -72,7 +72,7 @@ class LegState(enum.StrEnum):
 
     @property
     def final(self) -> bool:
-        """True when the platform is done with the order. Late executions still count."""
+        """Whether the order has ended at the platform. Late executions still count."""
         return self in FINAL_STATES
 
 
@@ -94,7 +94,7 @@ class SignalState(enum.StrEnum):
 
 
 class Protection(enum.StrEnum):
-    """Where a leg's stop loss and take profit live, and so what dies with the gateway."""
+    """Where a leg's stop loss and take profit are kept. Those kept by the gateway do not work while it is down."""
 
     NONE = "none"
     PLATFORM = "platform"
@@ -102,7 +102,7 @@ class Protection(enum.StrEnum):
 
 
 class AccountMode(enum.StrEnum):
-    """Netting: an opposite order reduces the position. Hedging: it opens a second one; close by ticket."""
+    """Netting: an opposite order reduces the position. Hedging: it opens a second one; positions close by ticket."""
 
     NETTING = "netting"
     HEDGING = "hedging"
@@ -116,7 +116,7 @@ class CorrectionKind(enum.StrEnum):
 
 
 class KillLevel(enum.IntEnum):
-    """Rungs of the kill ladder; each includes the ones below it."""
+    """Kill levels; each includes those below it."""
 
     NORMAL = 0
     NO_NEW = 1
@@ -127,7 +127,7 @@ class KillLevel(enum.IntEnum):
 
 
 class Role(enum.StrEnum):
-    """Who is at the other end of a link."""
+    """Kind of peer at the other end of a link."""
 
     ADAPTER = "adapter"
     NEXUS = "nexus"
@@ -135,7 +135,7 @@ class Role(enum.StrEnum):
 
 
 class QueryKind(enum.StrEnum):
-    """What an admin or NEXUS asks to see."""
+    """What a query asks for."""
 
     POSITIONS = "positions"
     WORKING_ORDERS = "working_orders"

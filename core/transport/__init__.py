@@ -1,7 +1,7 @@
 """ZeroMQ links between the gateway, the adapters, NEXUS and the operator's commands (docs/protocol.md).
 
-`LinkClient` connects, `LinkServer` is bound; both are thin shells over `Link`, which knows no socket. What the links do
-not promise: that a message arrives. What they do: that a lost, doubled or reordered one ends the session at once.
+`LinkClient` connects, `LinkServer` is bound; both are thin layers over `Link`, which is pure. A link does not guarantee
+that a message arrives. It guarantees that a lost, repeated or reordered message ends the session at once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from .access import (
     server_endpoints as server_endpoints,
 )
 from .client import LinkClient as LinkClient, LinkState as LinkState
-from .link import MOST_TOGETHER as MOST_TOGETHER, Link as Link, LinkFault as LinkFault, LinkTiming as LinkTiming
+from .link import (
+    MAX_ENVELOPES_PER_MESSAGE as MAX_ENVELOPES_PER_MESSAGE,
+    Link as Link,
+    LinkFault as LinkFault,
+    LinkTiming as LinkTiming,
+)
 from .server import (
     LinkEvent as LinkEvent,
     LinkServer as LinkServer,
     PeerDown as PeerDown,
-    PeerSaid as PeerSaid,
+    PeerMessage as PeerMessage,
     PeerUp as PeerUp,
     ServerSettings as ServerSettings,
     peer_of as peer_of,

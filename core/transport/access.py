@@ -1,7 +1,7 @@
-"""How a process of this machine finds the gateway and proves that it may talk to it: endpoints and the token file.
+"""Endpoints of the gateway and the token file, by which a process of the same machine finds it and is admitted.
 
-The token lives in the run folder (0700, file 0600): another user of the machine reaches the loopback ports as well as
-we do, and must not be able to trade.
+The token lies in the run folder (mode 0700, file 0600). Any user of the machine can reach the loopback ports; only the
+owner of the run folder can read the token, and so only he can trade.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TOKEN_BYTES = 32
 
 
 def ensure_token(path: Path) -> str:
-    """The token in `path`, made at random when there is no such file. The gateway calls it, others `read_token`.
+    """Return the token in `path`; make the file with a random one if it does not exist. For the gateway only.
 
     Raises:
         ConfigError: as `read_token`, or the file cannot be written.
@@ -38,10 +38,10 @@ def ensure_token(path: Path) -> str:
 
 
 def read_token(path: Path) -> str:
-    """The token in `path`.
+    """Return the token in `path`. For every process but the gateway.
 
     Raises:
-        ConfigError: it is not there, empty, or others may read it.
+        ConfigError: the file is missing, empty, or readable by other users.
     """
     try:
         token = path.read_text(encoding="ascii").strip()
@@ -58,7 +58,7 @@ def read_token(path: Path) -> str:
 
 
 def server_endpoints(run_folder: Path, link: str, bind_host: str, port: int) -> list[str]:
-    """Where a port of the gateway is bound: the socket file where there are such, and TCP unless `port` is 0.
+    """Return the endpoints that a port of the gateway binds: a socket file where possible, and TCP unless `port` is 0.
 
     Raises:
         ConfigError: neither is possible.
@@ -76,5 +76,5 @@ def server_endpoints(run_folder: Path, link: str, bind_host: str, port: int) -> 
 
 
 def client_endpoint(run_folder: Path, link: str, connect_host: str, port: int) -> str:
-    """Where a process of the same machine connects: the same choice as the gateway's, the socket file first."""
+    """Return the endpoint for a process of the same machine: the socket file where there is one, else TCP."""
     return server_endpoints(run_folder, link, connect_host, port)[0]

@@ -2,17 +2,19 @@
 
     client = LinkClient(endpoint, hello)
     while running:
-        wait on client.socket (it may be None) and others, at most client.wait_ms() milliseconds
-        for body in client.receive():      # everything that has come; never blocks
-            if isinstance(body, Welcome):  # a new session: what was in flight on the old link is lost, start afresh
+        poll client.socket (it may be None) and others, at most client.wait_ms() milliseconds
+        for body in client.receive():      # all messages that have arrived; never blocks
+            if isinstance(body, Welcome):  # a new session: messages in flight on the old one are lost, start afresh
                 ...
-        client.tick()                      # heartbeats, mute links, back-off and reconnect; after receive
-        client.send(order_update)          # False: no link, and nothing was sent
+        client.tick()                      # heartbeats, unresponsive links, back-off and reconnect; after receive
+        client.send(order_update)          # False: no session, and nothing was sent
     client.close()
 
 `client.state` is connecting, up, waiting (before the next attempt) or closed. `socket` is another object in each
-session, so ask for it in each turn. Nothing is sent twice and nothing is kept for later: what a session lost is made
-good by the snapshot (adapter) or by sending the same signal id again (NEXUS); the gateway knows how to take both.
+session, so read it in each turn.
+
+No message is sent twice, and none is kept for the next session. Messages that a session lost are made up for by the
+snapshot (adapter), or by sending the same signal id again (NEXUS), which the gateway never executes twice.
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ import zmq
 
 from ...shm.durations import NS_PER_MS
 from ..messages import Envelope, Heartbeat, Hello, Message, MessageError, Reject, RejectCode, Welcome, decode
-from .link import MOST_TOGETHER, Link, LinkFault, LinkTiming
+from .link import MAX_ENVELOPES_PER_MESSAGE, Link, LinkFault, LinkTiming
 from .sockets import ClientKeys, make_client_socket
 
-RECEIVE_AT_MOST = 1_000
+_MAX_RECEIVED = 1_000
 
 
 class LinkState(enum.StrEnum):
-    """Where a client stands."""
+    """State of a client."""
 
     CONNECTING = "connecting"
     UP = "up"
@@ -42,12 +44,12 @@ class LinkState(enum.StrEnum):
 
 
 class LinkClient:
-    """A DEALER under a `Link`, made anew for each session. See the module for its use.
+    """A DEALER socket with a `Link` on it, both replaced for each session. See the module for its use.
 
     Attributes:
-        hello: what the next session begins with; replace it and call `restart` when it has changed.
-        platform_up, last_data_ns: an adapter sets these; they travel in the next heartbeat.
-        refusal: the last welcome that said no, with code and text; None when there was none since a link came up.
+        hello: opens the next session; replace it and call `restart` when it has changed.
+        platform_up, last_data_ns: set by an adapter, sent with the next heartbeat.
+        refusal: the newest welcome that refused us, with code and text; None since a session was opened.
         counts: links, cuts, refusals, bad_messages, overflows, messages_sent, messages_received.
         cut_reason: why the last session ended.
     """
@@ -64,10 +66,10 @@ class LinkClient:
         utc_ns: Callable[[], int] = time.time_ns,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        """Connects in the background; nobody need be there yet.
+        """Start to connect in the background; the gateway need not run yet.
 
         Raises:
-            ConfigError: the endpoint is none.
+            ConfigError: the endpoint is not valid.
         """
         self.hello = hello
         self.platform_up = True
@@ -95,7 +97,7 @@ class LinkClient:
 
     @property
     def socket(self) -> zmq.Socket[bytes] | None:
-        """To wait on for reading, with a `zmq.Poller`; None while waiting before the next attempt."""
+        """Socket to poll for reading with a `zmq.Poller`; None while waiting for the next attempt."""
         return self._socket
 
     @property
@@ -104,7 +106,7 @@ class LinkClient:
         return self.state is LinkState.UP
 
     def wait_ms(self, now_ns: int | None = None) -> int:
-        """How long one may wait before `tick` is needed, ms."""
+        """Milliseconds until `tick` is needed."""
         now_ns = self._monotonic_ns() if now_ns is None else now_ns
         due_ns = {LinkState.UP: self._link.due_ns, LinkState.CONNECTING: self._deadline_ns}.get(
             self.state, self._retry_ns
@@ -112,78 +114,88 @@ class LinkClient:
         return max(0, -((now_ns - due_ns) // NS_PER_MS))
 
     def send(self, *bodies: Message) -> bool:
-        """Hand messages to the link, at most `MOST_TOGETHER`; they arrive together. False when there is no session.
+        """Queue messages for the gateway, at most `MAX_ENVELOPES_PER_MESSAGE`; they arrive together.
 
-        A full queue cuts it: nothing is dropped.
+        Returns:
+            False when there is no session: nothing was sent. A full queue ends the session, so that no message is
+            dropped from the middle of it.
         """
         if not self.is_up:
             return False
         now_ns, utc_ns = self._monotonic_ns(), self._utc_ns()
-        sent = self._put(*(self._link.frame(body, now_ns, utc_ns) for body in bodies))
+        sent = self._send_frames(*(self._link.frame(body, now_ns, utc_ns) for body in bodies))
         self.counts["messages_sent"] += sent * len(bodies)
         return sent
 
     def receive(self) -> list[Message]:
-        """Everything that has come, in order; heartbeats are kept back. Never blocks, never raises for what came.
+        """Return the messages that have arrived, in order, without heartbeats. Never blocks; no content makes it raise.
 
-        A `Welcome` is the first message of a new session. A `Reject` without an order id is about a message of ours.
+        A `Welcome` is the first message of a new session. A `Reject` without an order id answers a message of ours that
+        the gateway could not read.
         """
         bodies: list[Message] = []
-        while self._socket is not None and len(bodies) < RECEIVE_AT_MOST:
+        while self._socket is not None and len(bodies) < _MAX_RECEIVED:
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            if len(frames) > MOST_TOGETHER:
-                self._cut(f"a message has at most {MOST_TOGETHER} frames, was {len(frames)}")
+            if len(frames) > MAX_ENVELOPES_PER_MESSAGE:
+                self._cut(f"a message has at most {MAX_ENVELOPES_PER_MESSAGE} frames, was {len(frames)}")
                 break
             session = self._socket
             for data in frames:
-                body = self._take(data)
+                body = self._handle_frame(data)
                 if self._socket is not session:
-                    break  # cut: what came behind it is of no session
+                    break  # cut meanwhile: the frames behind it belong to no session
                 if body is not None and not isinstance(body, Heartbeat):
                     bodies.append(body)
         self.counts["messages_received"] += len(bodies)
         return bodies
 
     def tick(self, now_ns: int | None = None) -> None:
-        """Do what is due: heartbeat, end a mute session, connect again. After `receive`, at least every `wait_ms`."""
+        """Send a due heartbeat, end an unresponsive session, reconnect. Call it after `receive`."""
         now_ns = self._monotonic_ns() if now_ns is None else now_ns
-        if self.state is LinkState.UP:
-            try:
-                if self._link.check(now_ns):
-                    self._beat(now_ns)
-            except LinkFault as fault:
-                self._cut(str(fault))
-            if now_ns - self._up_since_ns > self._timing.backoff_max_ms * NS_PER_MS:
-                self._failures = 0
-        elif self.state is LinkState.CONNECTING and now_ns >= self._deadline_ns:
-            # Said anew rather than left in the queue: a hello that is minutes old says what is no longer so.
-            self._connect(now_ns)
-        elif self.state is LinkState.WAITING and now_ns >= self._retry_ns:
-            self._connect(now_ns)
+        match self.state:
+            case LinkState.UP:
+                try:
+                    if self._link.check(now_ns):
+                        self._send_heartbeat(now_ns)
+                except LinkFault as fault:
+                    self._cut(str(fault))
+                # Only a session that lasts resets the back-off: a gateway that accepts and cuts at once must not be
+                # tried ten times a second.
+                if now_ns - self._up_since_ns > self._timing.backoff_max_ms * NS_PER_MS:
+                    self._failures = 0
+            case LinkState.CONNECTING if now_ns >= self._deadline_ns:
+                # A new socket and a new hello, since the old one may have waited in the queue for minutes: its
+                # instruments and account may have changed since.
+                self._connect(now_ns)
+            case LinkState.WAITING if now_ns >= self._retry_ns:
+                self._connect(now_ns)
+            case _:
+                pass
 
     def restart(self, reason: str) -> None:
-        """End the session and say hello again at once."""
+        """End the session and open the next one at once, with the present `hello`."""
         if self.state is not LinkState.CLOSED:
             self.cut_reason = reason
             self._connect(self._monotonic_ns())
 
     def close(self) -> None:
-        """End it for good. What was sent and is still on its way may be lost."""
+        """Close for good. Messages that have not left yet may be lost."""
         self._drop_socket()
         self.state = LinkState.CLOSED
 
-    def _take(self, data: bytes) -> Message | None:
+    def _handle_frame(self, data: bytes) -> Message | None:
         if self.state is LinkState.CONNECTING:
-            return self._take_first(data)
+            return self._handle_first_frame(data)
         try:
             body = self._link.receive(data, self._monotonic_ns())
         except MessageError:
             self.counts["bad_messages"] += 1
             return None
         except LinkFault as fault:
+            # Number 0 is no gap but the gateway's farewell: it has ended the session, and says why.
             refusal = _unnumbered_welcome(data)
             self._cut(str(fault) if refusal is None else f"refused: {refusal.text}", refusal)
             return None
@@ -192,7 +204,7 @@ class LinkClient:
             return None
         return body
 
-    def _take_first(self, data: bytes) -> Message | None:
+    def _handle_first_frame(self, data: bytes) -> Message | None:
         now_ns = self._monotonic_ns()
         refusal = _unnumbered_welcome(data)
         if refusal is not None:
@@ -207,7 +219,8 @@ class LinkClient:
         except LinkFault:
             unnumbered = _unnumbered(data)
             if isinstance(unnumbered, Reject):
-                # The server could not read the hello, such as one of another version: its text says what to do.
+                # The gateway could not read the hello, for example one of another version. The state stays as it is:
+                # the caller shows the text, and the hello is repeated after its time-out.
                 return unnumbered
             self._cut(_version_fault(data) or "the first message was no welcome")
             return None
@@ -218,13 +231,13 @@ class LinkClient:
         self.refusal = None
         self.counts["links"] += 1
         self._up_since_ns = now_ns
-        self._beat(now_ns)  # so that the gateway knows about the platform without waiting
+        self._send_heartbeat(now_ns)  # at once: the gateway trades on a platform only after a heartbeat says it is up
         return body
 
-    def _beat(self, now_ns: int) -> None:
-        self._put(self._link.frame_heartbeat(now_ns, self._utc_ns(), self.platform_up, self.last_data_ns))
+    def _send_heartbeat(self, now_ns: int) -> None:
+        self._send_frames(self._link.frame_heartbeat(now_ns, self._utc_ns(), self.platform_up, self.last_data_ns))
 
-    def _put(self, *frames: bytes) -> bool:
+    def _send_frames(self, *frames: bytes) -> bool:
         assert self._socket is not None
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
@@ -240,7 +253,7 @@ class LinkClient:
         self._link = Link(self.hello.name, self._timing, now_ns)
         self.state = LinkState.CONNECTING
         self._deadline_ns = now_ns + self._timing.welcome_within_ms * NS_PER_MS
-        self._put(self._link.frame(self.hello, now_ns, self._utc_ns()))
+        self._send_frames(self._link.frame(self.hello, now_ns, self._utc_ns()))
 
     def _cut(self, reason: str, refusal: Welcome | None = None) -> None:
         self._drop_socket()
@@ -250,7 +263,7 @@ class LinkClient:
         self.state = LinkState.WAITING
         pause_ms = min(self._timing.backoff_first_ms << min(self._failures, 20), self._timing.backoff_max_ms)
         self._failures += 1
-        # Jitter, so that six adapters do not knock in step.
+        # Jitter, so that six adapters do not reconnect all at the same moment.
         self._retry_ns = self._monotonic_ns() + int(pause_ms * NS_PER_MS * (1 - self._random_fraction() / 2))
 
     def _drop_socket(self) -> None:
@@ -260,7 +273,7 @@ class LinkClient:
 
 
 def _version_fault(data: bytes) -> str:
-    """Which versions meet when the server's answer is of another one; empty when that is not the trouble."""
+    """Return the version mismatch in an answer that cannot be decoded; empty when it has another fault."""
     try:
         decode(data)
     except MessageError as error:
@@ -269,7 +282,7 @@ def _version_fault(data: bytes) -> str:
 
 
 def _unnumbered(data: bytes) -> Message | None:
-    """A message outside any session, which has number 0: the server's word to somebody it has no session with."""
+    """Return the body of a message outside any session (number 0), which the gateway sends to peers without one."""
     try:
         envelope: Envelope = decode(data)
     except MessageError:

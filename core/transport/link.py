@@ -1,10 +1,10 @@
 """One session of a link, as one of its two ends sees it. Pure: bytes in, messages out, time is passed in.
 
-Everything that travels after the hello is numbered from 1 in each direction, heartbeats included. A number that is
-missing or comes twice ends the session: both sides then start afresh with a hello and a snapshot, which is always
-right, where sending again would need to know what the other side has already acted on. A session also ends when the
-peer is silent, or when it talks but does not take in what it is sent (`last_seq_received` stands still): a link that
-is connected and mute.
+All messages of a session are numbered from 1 in each direction, hello and heartbeats included. A sequence gap or a
+repetition ends the session: both sides then start afresh with a hello and a snapshot. There is no resend: it would need
+to know which messages the other side has already acted on, and the snapshot is right in any case.
+A session also ends when its peer is unresponsive: it is silent, or it sends but does not read (its `last_seq_received`
+stands still). A connection that swallows messages is found by the second.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from ..errors import GatewayError
 from ..messages import Envelope, Heartbeat, Message, MessageError, RejectCode, decode, encode
 from .liveness import Liveness
 
-MOST_TOGETHER = 32
-"""Envelopes that may travel as the frames of one ZeroMQ message: what belongs together costs one wake-up of the peer,
-and is there for one turn of it. Bounded, since a queue counts messages, not frames."""
+MAX_ENVELOPES_PER_MESSAGE = 32
+"""Most envelopes in one ZeroMQ message, one a frame. Events of one turn are sent as one message: it wakes the peer
+once, and the peer handles them all in one turn. Bounded, since ZeroMQ bounds its queues by messages, not by frames."""
 Ms = Annotated[int, Meta(gt=0, le=86_400_000)]
 
 
 class LinkTiming(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Times of a link in ms; both ends should have the same.
 
-    `mute_after_ms`: silence, or messages not taken in, after which the session is given up; too low and a garbage
-    collection cuts healthy links. `welcome_within_ms`: how long a hello waits for its answer before it is said anew.
+    `mute_after_ms`: silence, or time without an acknowledgement, after which the peer is unresponsive and the session
+    ends; set too low, a garbage collection cuts healthy links. `welcome_within_ms`: how long a hello waits for its
+    answer before it is sent again on a new connection.
     """
 
     heartbeat_ms: Ms = 500
@@ -51,34 +52,34 @@ class LinkTiming(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LinkFault(GatewayError):
-    """The session cannot be trusted any more; cut it. `code` is for the refusal that tells the peer."""
+    """The session cannot be trusted any more and must be cut. `code` goes into the refusal that the peer is sent."""
 
     def __init__(self, text: str, code: RejectCode = RejectCode.LINK_DOWN) -> None:
         super().__init__(text)
         self.code = code
 
 
-class _GlimpseBody(Struct, frozen=True):
+class _BodyIds(Struct, frozen=True):
     signal_id: str = ""
     client_order_id: str = ""
 
 
-class Glimpse(Struct, frozen=True):
-    """What can still be read of a message that was refused: enough to name it in the answer."""
+class EnvelopeIds(Struct, frozen=True):
+    """Number and ids of a message that was refused: enough to name it in the answer. -1 and "" = not readable."""
 
     seq: int = -1
-    body: _GlimpseBody = _GlimpseBody()
+    body: _BodyIds = _BodyIds()
 
 
-_glimpse_decoder = msgspec.msgpack.Decoder(Glimpse)
+_ids_decoder = msgspec.msgpack.Decoder(EnvelopeIds)
 
 
-def glimpse(data: bytes) -> Glimpse:
-    """Number and ids of a refused message, as far as they can be read. Never raises."""
+def peek_ids(data: bytes) -> EnvelopeIds:
+    """Read number and ids of a message that does not decode, as far as possible. Never raises."""
     try:
-        return _glimpse_decoder.decode(data)
+        return _ids_decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return Glimpse()
+        return EnvelopeIds()
 
 
 class Link:
@@ -93,7 +94,7 @@ class Link:
         self.liveness = Liveness(timing.heartbeat_ms, timing.mute_after_ms, now_ns)
 
     def frame(self, body: Message, now_ns: int, utc_ns: int) -> bytes:
-        """Number a message and make its bytes. It counts as sent."""
+        """Number a message and encode it. It counts as sent."""
         envelope = Envelope(
             sender=self.sender,
             seq=self.liveness.number_sent(now_ns),
@@ -104,7 +105,7 @@ class Link:
         return encode(envelope)
 
     def frame_heartbeat(self, now_ns: int, utc_ns: int, platform_up: bool = True, last_data_ns: int = 0) -> bytes:
-        """The next heartbeat's bytes; the one after it is due a heartbeat later."""
+        """Number and encode a heartbeat; the next one is due an interval later."""
         self.liveness.heartbeat_sent(now_ns)
         heartbeat = Heartbeat(
             last_seq_sent=self.liveness.last_seq_sent + 1,
@@ -125,7 +126,7 @@ class Link:
             envelope = decode(data)
         except MessageError:
             # A message that cannot be read but carries the expected number is no gap: refusing it is enough.
-            self._count_received(glimpse(data).seq, now_ns)
+            self._count_received(peek_ids(data).seq, now_ns)
             raise
         self._count_received(envelope.seq, now_ns)
         live = self.liveness
@@ -139,7 +140,7 @@ class Link:
         return envelope.body
 
     def check(self, now_ns: int) -> bool:
-        """Whether a heartbeat is due. Call it regularly, after everything that has arrived was received.
+        """Return whether a heartbeat is due. Call it regularly, after all messages that have arrived were received.
 
         Raises:
             LinkFault: the peer is unresponsive.
@@ -148,9 +149,11 @@ class Link:
         live.note_check(now_ns)
         silent_ms, limit_ms = live.silent_ns(now_ns) // NS_PER_MS, live.limit_ns // NS_PER_MS
         if live.silent_ns(now_ns) > live.limit_ns:
-            raise LinkFault(f"nothing heard for {silent_ms} ms, limit {limit_ms}")
+            raise LinkFault(f"nothing received for {silent_ms} ms, limit {limit_ms}")
         if live.unanswered_ns(now_ns) > live.limit_ns:
-            raise LinkFault(f"message {live.probe_seq} was not taken in within {limit_ms} ms: the peer does not read")
+            raise LinkFault(
+                f"message {live.probe_seq} was not acknowledged within {limit_ms} ms: the peer does not read"
+            )
         return now_ns >= live.heartbeat_due_ns
 
     @property

@@ -2,15 +2,15 @@
 
     server = LinkServer(socket, settings, greet)
     while running:
-        wait on server.socket, at most server.wait_ms() milliseconds
-        for event in server.receive():     # PeerUp, PeerSaid, PeerDown, in the order in which they happened
+        poll server.socket, at most server.wait_ms() milliseconds
+        for event in server.receive():     # PeerUp, PeerMessage, PeerDown, in the order in which they happened
             ...
-        for event in server.tick():        # PeerDown of mute peers
+        for event in server.tick():        # PeerDown of unresponsive peers
             ...
         server.send(peer, body)            # False: no such peer any more
 
-Whatever comes in on the port, `receive` does not raise: it is counted, and answered when there is somebody to answer.
-A peer without a session has no state here, so a thousand strangers cost a thousand sockets and nothing else.
+No bytes from the network make `receive` raise: bad ones are counted, and answered if possible. No state is kept for a
+peer without a session, so a thousand connections that never say hello cost a thousand sockets and nothing else.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ from ..messages import (
     decode,
     encode,
 )
-from .link import MOST_TOGETHER, Link, LinkFault, LinkTiming, glimpse
+from .link import MAX_ENVELOPES_PER_MESSAGE, Link, LinkFault, LinkTiming, peek_ids
 from .sockets import FailedHandshakes
 
-_FAREWELL_MS = 100
-_LOOK_NS = 200_000_000
-"""Between two looks at failed handshakes: an empty one costs as much as a message."""
+_LINGER_MS = 100
+"""Given at the end to the farewells that are still in the queues."""
+_HANDSHAKES_NS = 200_000_000
+"""Between two counts of failed handshakes: even a count of none costs as much as a message."""
 COUNTERS = (
     "links_opened",
     "links_cut",
@@ -59,7 +60,7 @@ COUNTERS = (
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """`sender`: this side's name in envelopes. `token`: what a hello must carry; empty = anything."""
+    """`sender`: this side's name in envelopes. `token`: the secret that each hello must carry; empty = none needed."""
 
     sender: str
     boot_id: str
@@ -73,14 +74,14 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
 
 class PeerUp(Struct, frozen=True):
-    """A hello was accepted and answered. An older session of the same `peer` has ended before."""
+    """A hello was accepted and answered. An older session of the same `peer` has ended before this event."""
 
     peer: str
     hello: Hello
 
 
-class PeerSaid(Struct, frozen=True):
-    """A message of a peer. Of heartbeats only those of an adapter that say something new about its platform."""
+class PeerMessage(Struct, frozen=True):
+    """A message from a peer. Heartbeats only from adapters, and only when `platform_up` has changed."""
 
     peer: str
     hello: Hello
@@ -88,14 +89,14 @@ class PeerSaid(Struct, frozen=True):
 
 
 class PeerDown(Struct, frozen=True):
-    """A session has ended: mute, cut, replaced, gone."""
+    """A session has ended: its peer was unresponsive or is gone, or it was cut or replaced."""
 
     peer: str
     hello: Hello
     reason: str
 
 
-LinkEvent = PeerUp | PeerSaid | PeerDown
+LinkEvent = PeerUp | PeerMessage | PeerDown
 
 
 class _Session:
@@ -110,9 +111,9 @@ class _Session:
 
 
 def peer_of(hello: Hello) -> str:
-    """The name under which the gateway knows a peer: an adapter by its account, others by role and name.
+    """Return the name by which the gateway knows a peer: an adapter's platform and account, else role and name.
 
-    The same after each of its restarts, so that a report finds the NEXUS that sent the signal.
+    It stays the same over the peer's restarts, so that a report reaches the NEXUS that sent the signal.
     """
     if hello.role is Role.ADAPTER:
         return f"{hello.platform}|{hello.account}"
@@ -120,7 +121,7 @@ def peer_of(hello: Hello) -> str:
 
 
 class LinkServer:
-    """A ROUTER and the sessions on it. One thread owns it.
+    """A ROUTER socket and the sessions on it. One thread owns it.
 
     Attributes:
         counts: see `COUNTERS`.
@@ -139,7 +140,7 @@ class LinkServer:
         self.socket = socket
         self.counts = dict.fromkeys(COUNTERS, 0)
         self._failed_handshakes = FailedHandshakes(socket)
-        self._look_ns = 0
+        self._handshakes_due_ns = 0
         self._settings = settings
         self._greet = greet
         self._monotonic_ns = monotonic_ns
@@ -154,7 +155,7 @@ class LinkServer:
         return tuple(self._by_peer)
 
     def wait_ms(self) -> int:
-        """How long one may wait before `tick` is needed, ms; at most a heartbeat."""
+        """Milliseconds until `tick` is needed; at most a heartbeat."""
         due_ns = min((s.link.due_ns for s in self._by_id.values()), default=None)
         if self._events:
             return 0
@@ -163,91 +164,98 @@ class LinkServer:
         return max(0, -((self._monotonic_ns() - due_ns) // NS_PER_MS))
 
     def receive(self, at_most: int = 256) -> list[LinkEvent]:
-        """What has come, about so many messages, fairly from all peers. Never blocks, never raises for what came."""
-        taken = 0
-        while taken < at_most:
+        """Return events of about `at_most` messages, fairly from all peers. Never blocks, never raises for bad ones."""
+        received = 0
+        while received < at_most:
             try:
                 routing_id, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            self._take(routing_id, frames)
-            taken += max(1, len(frames))
-        return self._take_events()
+            self._handle_frames(routing_id, frames)
+            received += max(1, len(frames))
+        return self._pop_events()
 
     def tick(self) -> list[LinkEvent]:
-        """Heartbeats out, mute peers down. Call it after `receive` has emptied the socket, at least each `wait_ms`."""
+        """Send due heartbeats, cut unresponsive peers. Call it after `receive`, at least each `wait_ms`.
+
+        After, since messages that still wait in the socket would count as their peer's silence.
+        """
         now_ns = self._monotonic_ns()
-        if now_ns >= self._look_ns:
-            self._look_ns = now_ns + _LOOK_NS
-            self.counts["handshakes_failed"] += self._failed_handshakes.take()
+        if now_ns >= self._handshakes_due_ns:
+            self._handshakes_due_ns = now_ns + _HANDSHAKES_NS
+            self.counts["handshakes_failed"] += self._failed_handshakes.pop_count()
         for session in list(self._by_id.values()):
             try:
                 if session.link.check(now_ns):
-                    self._put(session, session.link.frame_heartbeat(now_ns, self._utc_ns()))
+                    self._send_frames(session, session.link.frame_heartbeat(now_ns, self._utc_ns()))
             except LinkFault as fault:
                 self._cut(session, str(fault), fault.code)
-        return self._take_events()
+        return self._pop_events()
 
     def send(self, peer: str, *bodies: Message) -> bool:
-        """Hand messages to a peer's queue, at most `MOST_TOGETHER`; they arrive together.
+        """Queue messages for a peer, at most `MAX_ENVELOPES_PER_MESSAGE`; they arrive together.
 
-        False when it has no session; a full queue cuts the link, as nothing may be dropped in silence. Its `PeerDown`
-        comes with the next `receive` or `tick`.
+        Returns:
+            False when the peer has no session. A full queue ends the session, so that no message is dropped from the
+            middle of it; its `PeerDown` comes with the next `receive` or `tick`.
         """
         session = self._by_peer.get(peer)
         if session is None:
             return False
         now_ns, utc_ns = self._monotonic_ns(), self._utc_ns()
-        sent = self._put(session, *(session.link.frame(body, now_ns, utc_ns) for body in bodies))
+        sent = self._send_frames(session, *(session.link.frame(body, now_ns, utc_ns) for body in bodies))
         self.counts["messages_sent"] += sent * len(bodies)
         return sent
 
     def cut(self, peer: str, reason: str, code: RejectCode = RejectCode.NOT_ALLOWED) -> None:
-        """End a peer's session and tell it why. Nothing happens when it has none."""
+        """End a peer's session and send it the reason. Does nothing when the peer has no session."""
         session = self._by_peer.get(peer)
         if session is not None:
             self._cut(session, reason, code)
 
     def close(self) -> None:
-        """Tell all peers and close the socket."""
+        """End all sessions, with a farewell to each peer, and close the socket."""
         for session in list(self._by_id.values()):
             self._cut(session, "the gateway stops", RejectCode.LINK_DOWN)
         self._failed_handshakes.close()
-        self.socket.close(_FAREWELL_MS)
+        self.socket.close(_LINGER_MS)
 
-    def _take_events(self) -> list[LinkEvent]:
+    def _pop_events(self) -> list[LinkEvent]:
         events, self._events = self._events, []
         return events
 
-    def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
+    def _handle_frames(self, routing_id: bytes, frames: list[bytes]) -> None:
         session = self._by_id.get(routing_id)
-        most = 1 if session is None else MOST_TOGETHER
+        # One frame only from a peer without a session: a crowd of them must not make the gateway decode much.
+        most = 1 if session is None else MAX_ENVELOPES_PER_MESSAGE
         if not 1 <= len(frames) <= most:
             self.counts["bad_messages"] += 1
             text = f"a message has 1 to {most} frames here, was {len(frames)}; send an envelope a frame"
             if session is not None:
                 self._cut(session, text, RejectCode.MALFORMED)
             else:
-                self._answer(routing_id, Reject(code=RejectCode.MALFORMED, text=text))
+                self._send_unnumbered(routing_id, Reject(code=RejectCode.MALFORMED, text=text))
         elif session is None:
-            self._take_stranger(routing_id, frames[0])
+            self._handle_hello(routing_id, frames[0])
         else:
             for data in frames:
                 if self._by_id.get(routing_id) is not session:
-                    break  # cut: what came behind it is of no session
-                self._take_message(session, data)
+                    break  # cut meanwhile: the frames behind it belong to no session
+                self._handle_message(session, data)
 
-    def _take_message(self, session: _Session, data: bytes) -> None:
+    def _handle_message(self, session: _Session, data: bytes) -> None:
         try:
             body = session.link.receive(data, self._monotonic_ns())
         except MessageError as error:
+            # Its number was the expected one, so nothing was lost: refuse this message alone and keep the session.
+            # Cutting it would make one faulty message of NEXUS end its reports as well.
             self._count_bad(error)
-            seen = glimpse(data).body
+            ids = peek_ids(data).body
             reject = Reject(
                 code=error.code,
                 text=str(error)[:512],
-                signal_id=seen.signal_id[:64],
-                client_order_id=seen.client_order_id[:64],
+                signal_id=ids.signal_id[:64],
+                client_order_id=ids.client_order_id[:64],
             )
             self.send(session.peer, reject)
             return
@@ -257,30 +265,33 @@ class LinkServer:
         self.counts["messages_received"] += 1
         if isinstance(body, Heartbeat):
             if session.hello.role is not Role.ADAPTER or body.platform_up == session.platform_up:
-                return
+                return  # it only keeps the session alive
             session.platform_up = body.platform_up
-        self._events.append(PeerSaid(session.peer, session.hello, body))
+        self._events.append(PeerMessage(session.peer, session.hello, body))
 
-    def _take_stranger(self, routing_id: bytes, data: bytes) -> None:
+    def _handle_hello(self, routing_id: bytes, data: bytes) -> None:
+        """Open a session for a peer that has none. Its first message has to be a hello with number 1."""
         try:
             envelope = decode(data)
         except MessageError as error:
             self._count_bad(error)
-            self._answer(routing_id, Reject(code=error.code, text=str(error)[:512]))
+            self._send_unnumbered(routing_id, Reject(code=error.code, text=str(error)[:512]))
             return
         hello = envelope.body
         if not isinstance(hello, Hello) or envelope.seq != 1:
             self.counts["stranger_messages"] += 1
             self._refuse(routing_id, RejectCode.NOT_ALLOWED, "there is no session on this link; say hello first")
             return
-        welcome = self._judge(hello)
+        welcome = self._check_hello(hello)
         if not welcome.accepted:
             self._refuse(routing_id, welcome.code, welcome.text, welcome)
             return
-        hello = structs.replace(hello, token="")  # it goes into the journal and its exports
+        hello = structs.replace(hello, token="")  # the hello is journaled and exported, the secret must not be
         peer = peer_of(hello)
         older = self._by_peer.get(peer)
         if older is not None:
+            # The newer one wins: a peer that restarted, or lost its network, connects again long before its old session
+            # is found silent. Two live sessions of one account would both send its orders.
             self._cut(older, "another link has taken its place", RejectCode.NOT_ALLOWED)
         link = Link(self._settings.sender, self._settings.timing, self._monotonic_ns())
         link.receive(data, self._monotonic_ns())
@@ -288,20 +299,24 @@ class LinkServer:
         self._by_id[routing_id] = self._by_peer[peer] = session
         self.counts["links_opened"] += 1
         self._events.append(PeerUp(peer, hello))
-        self._put(session, link.frame(welcome, self._monotonic_ns(), self._utc_ns()))
+        self._send_frames(session, link.frame(welcome, self._monotonic_ns(), self._utc_ns()))
 
-    def _judge(self, hello: Hello) -> Welcome:
+    def _check_hello(self, hello: Hello) -> Welcome:
         settings = self._settings
         if settings.token and not hmac.compare_digest(hello.token.encode(), settings.token.encode()):
-            return self._no(RejectCode.NOT_ALLOWED, "the token is wrong; both sides read it from the same token file")
+            return self._make_refusal(
+                RejectCode.NOT_ALLOWED, "the token is wrong; both sides read it from the same token file"
+            )
         if hello.role not in settings.roles:
             allowed = ", ".join(settings.roles)
-            return self._no(RejectCode.NOT_ALLOWED, f"role was {hello.role.value}, this port is for {allowed}")
+            text = f"role was {hello.role.value}, this port is for {allowed}"
+            return self._make_refusal(RejectCode.NOT_ALLOWED, text)
         if len(self._by_peer) >= settings.max_peers and peer_of(hello) not in self._by_peer:
-            return self._no(RejectCode.NOT_ALLOWED, f"{len(self._by_peer)} peers are connected, allowed are no more")
+            text = f"{len(self._by_peer)} peers are connected, allowed are no more"
+            return self._make_refusal(RejectCode.NOT_ALLOWED, text)
         return self._greet(hello)
 
-    def _no(self, code: RejectCode, text: str) -> Welcome:
+    def _make_refusal(self, code: RejectCode, text: str) -> Welcome:
         return Welcome(
             accepted=False,
             gateway_boot_id=self._settings.boot_id,
@@ -314,17 +329,17 @@ class LinkServer:
 
     def _refuse(self, routing_id: bytes, code: RejectCode, text: str, welcome: Welcome | None = None) -> None:
         self.counts["links_refused"] += 1
-        self._answer(routing_id, welcome or self._no(code, text))
+        self._send_unnumbered(routing_id, welcome or self._make_refusal(code, text))
 
-    def _answer(self, routing_id: bytes, body: Message) -> None:
-        """A word to somebody without a session: number 0, and no matter whether it arrives."""
+    def _send_unnumbered(self, routing_id: bytes, body: Message) -> None:
+        """Best-effort, unnumbered reply to a peer that has no session."""
         envelope = Envelope(sender=self._settings.sender, seq=0, body=body, sent_ns=self._utc_ns())
         try:
             self.socket.send_multipart((routing_id, encode(envelope)), zmq.NOBLOCK)
         except zmq.ZMQError:
-            pass  # gone, or it does not read: a stranger is owed nothing
+            pass  # gone, or it does not read: without a session nothing is lost by that
 
-    def _put(self, session: _Session, *frames: bytes) -> bool:
+    def _send_frames(self, session: _Session, *frames: bytes) -> bool:
         try:
             self.socket.send_multipart((session.routing_id, *frames), zmq.NOBLOCK)
         except zmq.Again:
@@ -343,7 +358,7 @@ class LinkServer:
             del self._by_peer[session.peer]
         self.counts["links_cut"] += 1
         self._events.append(PeerDown(session.peer, session.hello, reason))
-        self._answer(session.routing_id, self._no(code, reason))
+        self._send_unnumbered(session.routing_id, self._make_refusal(code, reason))
 
     def _count_bad(self, error: MessageError) -> None:
         kind = {RejectCode.WRONG_VERSION: "wrong_versions", RejectCode.TOO_LARGE: "giant_messages"}

@@ -1,7 +1,7 @@
-"""Where every ZeroMQ socket of the product is made: options, CURVE, and what may be bound.
+"""The only place that makes ZeroMQ sockets: their options, CURVE keys, and the addresses that may be bound.
 
-Queues are bounded on both sides. A full one is told to the caller, who cuts the link: a message that is dropped in
-silence, as PUB does, would be an order or a fill that never was.
+Queues are bounded on both sides. Sending into a full one fails, and the caller cuts the link. A socket that drops
+messages silently, as PUB does, would lose orders and fills without a trace.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..errors import ConfigError
 from ..messages import MAX_MESSAGE_BYTES
 
 MAX_FRAME_BYTES = 2 * MAX_MESSAGE_BYTES
-"""Beyond this the library itself ends the connection; between the two a message is read, counted and refused."""
+"""ZeroMQ ends a connection that sends more than this. A message between the two limits is read, counted and refused."""
 _UNIX_PATH_BYTES = 100
 _HANDSHAKE_MS = 5_000
 _HANDSHAKE_FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-_BACKLOG = 1_024  # a crowd that knocks must not make an adapter that reconnects wait for a second
+_BACKLOG = 1_024  # many connection attempts at once must not make an adapter that reconnects wait for a second
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 500
 
@@ -90,21 +90,21 @@ def create_keys(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def check_host(host: str, keys: ServerKeys | None) -> None:
-    """Raises ConfigError when others could reach the port and nothing protects it."""
+    """Raises ConfigError when the port could be reached over the network without CURVE keys."""
     if keys is None and not _is_loopback(host):
         raise ConfigError(
-            f"orders.host was {host!r}, without CURVE keys it must be a loopback address: anybody on the network could "
+            f"orders.host was {host!r}, without CURVE keys it must be a loopback address: else the whole network could "
             "trade; write 127.0.0.1, or make keys and name them under orders.curve"
         )
 
 
 def tcp_endpoint(host: str, port: int) -> str:
-    """The endpoint as ZeroMQ writes it."""
+    """Return the TCP endpoint in ZeroMQ's notation."""
     return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def ipc_endpoint(folder: Path, name: str) -> str | None:
-    """The endpoint of a socket file in the run folder; None where this system or the path's length has none."""
+    """Return the endpoint of a socket file in the run folder; None on Windows, or when the path is too long for one."""
     path = folder / f"{name}.ipc"
     usable = zmq.has("ipc") and os.name == "posix" and len(os.fsencode(path)) <= _UNIX_PATH_BYTES
     return f"ipc://{path}" if usable else None
@@ -113,14 +113,14 @@ def ipc_endpoint(folder: Path, name: str) -> str | None:
 def make_server_socket(
     endpoints: Sequence[str], queue_messages: int, keys: ServerKeys | None = None
 ) -> zmq.Socket[bytes]:
-    """A ROUTER bound to all endpoints. `queue_messages`: bound of each peer's queue, each way.
+    """Make a ROUTER bound to all endpoints. `queue_messages`: bound of each peer's queue, each way.
 
     Raises:
         ConfigError: an endpoint cannot be bound.
     """
     socket = _make(zmq.ROUTER, queue_messages)
     socket.setsockopt(zmq.BACKLOG, _BACKLOG)
-    # Without this a message to a peer that is gone, or whose queue is full, would be dropped without a word.
+    # Without this ZeroMQ silently drops a message to a peer that is gone or whose queue is full.
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
@@ -139,9 +139,9 @@ def make_server_socket(
 
 
 class FailedHandshakes:
-    """Counts connections that never get as far as a message: a wrong CURVE key, or none where one is needed.
+    """Counts connections whose CURVE handshake failed: a wrong key, or none where one is needed.
 
-    Only the library sees them. One for a server socket, owned by its thread.
+    They never send a message, so only ZeroMQ's socket monitor sees them. One per server socket, owned by its thread.
     """
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
@@ -150,11 +150,11 @@ class FailedHandshakes:
         self._watched = socket
         self._events: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
         self._events.setsockopt(zmq.LINGER, 0)
-        self._events.setsockopt(zmq.RCVHWM, 0)  # bounded, a full queue would hold up the thread of all connections
+        self._events.setsockopt(zmq.RCVHWM, 0)  # unbounded: a full queue would block ZeroMQ's I/O thread
         self._events.connect(endpoint)
 
-    def take(self, at_most: int = 1_000) -> int:
-        """How many there were since the last call; the rest of very many comes with the next."""
+    def pop_count(self, at_most: int = 1_000) -> int:
+        """Return how many failed since the last call; the count of more than `at_most` goes on with the next call."""
         for count in range(at_most):
             try:
                 self._events.recv_multipart(zmq.NOBLOCK)
@@ -163,20 +163,20 @@ class FailedHandshakes:
         return at_most
 
     def close(self) -> None:
-        """Before the watched socket is closed."""
+        """Stop watching. Call it before the watched socket is closed."""
         self._watched.disable_monitor()
         self._events.close(0)
 
     def __del__(self) -> None:
-        # A server that is dropped as a crash would drop it leaves nothing open either.
+        # For a server that is dropped without `close`, as tests do to simulate a crash.
         self._events.close(0)
 
 
 def make_client_socket(endpoint: str, queue_messages: int, keys: ClientKeys | None = None) -> zmq.Socket[bytes]:
-    """A DEALER that connects to `endpoint`, as soon as somebody is there.
+    """Make a DEALER that connects to `endpoint` in the background, as soon as a server is bound there.
 
     Raises:
-        ConfigError: the endpoint is none.
+        ConfigError: the endpoint is not valid.
     """
     socket = _make(zmq.DEALER, queue_messages)
     socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
@@ -194,7 +194,7 @@ def make_client_socket(endpoint: str, queue_messages: int, keys: ClientKeys | No
 
 
 def start_authenticator(keys: ServerKeys) -> ThreadAuthenticator:
-    """Let only the clients in `keys.clients_folder` through the CURVE handshake. One a process; `stop()` it."""
+    """Start the thread that lets only the clients in `keys.clients_folder` through. One a process; `stop()` it."""
     authenticator = ThreadAuthenticator(zmq.Context.instance())
     authenticator.start()
     authenticator.configure_curve(domain="*", location=str(keys.clients_folder))

@@ -9,7 +9,7 @@ from typing import Final
 
 from ...core.logs import Log
 from ...core.messages import Message, Reject, Signal, SignalCancel, SignalClose
-from ...core.transport import MOST_TOGETHER, LinkClient
+from ...core.transport import MAX_ENVELOPES_PER_MESSAGE, LinkClient
 from .book import SignalBook, SignalConflictError
 from .kept_changes import KeptChanges
 from .options import LinkOptions
@@ -71,8 +71,8 @@ class SignalDesk:
     def say(self, client: LinkClient) -> None:
         """Send what is due: signals and questions, then what changes them, which must not arrive before them."""
         messages = self.book.due(time.monotonic_ns(), _AT_MOST)
-        for first in range(0, len(messages), MOST_TOGETHER):
-            if not client.send(*messages[first : first + MOST_TOGETHER]):
+        for first in range(0, len(messages), MAX_ENVELOPES_PER_MESSAGE):
+            if not client.send(*messages[first : first + MAX_ENVELOPES_PER_MESSAGE]):
                 return
         if len(messages) < _AT_MOST and client.is_up and self._changes is not None:
             self._changes.say(client)

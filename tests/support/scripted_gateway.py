@@ -38,7 +38,7 @@ from nexus_gateway.core.transport import (
     NEXUS_LINK,
     LinkServer,
     LinkTiming,
-    PeerSaid,
+    PeerMessage,
     ServerSettings,
     ensure_token,
     make_server_socket,
@@ -193,7 +193,7 @@ class ScriptedGateway:
             while self._orders:
                 self._orders.pop(0)()
             for event in self._server.receive() + self._server.tick():
-                if isinstance(event, PeerSaid):
+                if isinstance(event, PeerMessage):
                     self.heard.append(event.body)
                     self._take(event.peer, event.body)
         if self._silently:

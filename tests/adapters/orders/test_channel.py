@@ -23,7 +23,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path, remove_kills
 from nexus_gateway.core.logs import process_log
-from nexus_gateway.core.transport import MOST_TOGETHER, make_client_socket, make_server_socket
+from nexus_gateway.core.transport import MAX_ENVELOPES_PER_MESSAGE, make_client_socket, make_server_socket
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.tick import Platform
 
@@ -283,11 +283,11 @@ def test_an_order_is_placed_once_and_answered_every_time(bench):
 
 def test_what_the_platform_says_in_one_breath_leaves_together_in_order_and_bounded(bench):
     bench.go()
-    events = [update(order(f"s{number}")) for number in range(MOST_TOGETHER + 3)]
+    events = [update(order(f"s{number}")) for number in range(MAX_ENVELOPES_PER_MESSAGE + 3)]
     for event in events:
         bench.channel.report(event)
     assert bench.hear() == events
-    assert bench.link.together[-2:] == [MOST_TOGETHER, 3]
+    assert bench.link.together[-2:] == [MAX_ENVELOPES_PER_MESSAGE, 3]
 
 
 def test_what_was_said_before_the_platform_went_is_heard_before_that(bench):

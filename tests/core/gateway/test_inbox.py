@@ -9,7 +9,7 @@ from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.gateway.gateway import Gateway
 from nexus_gateway.core.gateway.inbox import Inbox
-from nexus_gateway.core.transport import PeerSaid
+from nexus_gateway.core.transport import PeerMessage
 
 from tests.support.links import adapter_hello
 from tests.support.orders import T0, Desk, market
@@ -27,13 +27,13 @@ def make_inbox() -> Inbox:
     )
     legs = {"s1": [(ROUTE, "NQ"), ("away|x", "NQ")]}
     inbox = Inbox(markets, lambda: {}, lambda signal_id: legs.get(signal_id, []))
-    inbox.translate(PeerSaid(ROUTE, HELLO, m.Heartbeat(last_seq_sent=1, last_seq_received=1)), T0)
+    inbox.translate(PeerMessage(ROUTE, HELLO, m.Heartbeat(last_seq_sent=1, last_seq_received=1)), T0)
     return inbox
 
 
 def test_a_reject_counts_for_its_senders_account_only():
     event = make_inbox().translate(
-        PeerSaid(ROUTE, HELLO, m.Reject(code=m.RejectCode.PLATFORM_REJECTED, text="", client_order_id="x")), T0
+        PeerMessage(ROUTE, HELLO, m.Reject(code=m.RejectCode.PLATFORM_REJECTED, text="", client_order_id="x")), T0
     )
     assert isinstance(event, e.AdapterSaid)
     assert (event.message.platform, event.message.account) == (HELLO.platform, HELLO.account)
@@ -43,10 +43,10 @@ def test_a_replace_comes_with_the_markets_of_its_legs_and_a_cancel_without():
     inbox = make_inbox()
     for signal_id, known in (("s1", [HELLO.platform]), ("unknown", [])):
         replace = m.SignalReplace(signal_id=signal_id, limit_price=D(1))
-        event = inbox.translate(PeerSaid("nexus|n", NEXUS, replace), T0)
+        event = inbox.translate(PeerMessage("nexus|n", NEXUS, replace), T0)
         assert isinstance(event, e.NexusAsked)
         assert [each.platform for each in event.markets] == known
-    cancel = inbox.translate(PeerSaid("nexus|n", NEXUS, m.SignalCancel(signal_id="s1")), T0)
+    cancel = inbox.translate(PeerMessage("nexus|n", NEXUS, m.SignalCancel(signal_id="s1")), T0)
     assert isinstance(cancel, e.NexusAsked)
     assert cancel.markets == ()
 
@@ -60,10 +60,10 @@ def test_a_clock_that_was_set_back_is_said_once_and_so_is_its_catching_up():
     gateway._log = SimpleNamespace(
         error=lambda text, **fields: said.append("behind"), warning=lambda text, **fields: said.append("caught up")
     )
-    gateway._look_at_clock()
+    gateway._check_clock()
     desk.engine.state.now_ns = 2**62
-    gateway._look_at_clock()
-    gateway._look_at_clock()
+    gateway._check_clock()
+    gateway._check_clock()
     desk.engine.state.now_ns = T0
-    gateway._look_at_clock()
+    gateway._check_clock()
     assert said == ["behind", "caught up"]

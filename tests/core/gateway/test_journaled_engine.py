@@ -29,7 +29,7 @@ def config(tmp_path: Path) -> GatewayConfig:
 @pytest.fixture
 def journaled(config: GatewayConfig) -> Iterator[JournaledEngine]:
     made = JournaledEngine(config, LOG, lambda: None)
-    made.give(Started(boot_id="b", settings=engine_settings(config), limits=config.limits), time.time_ns())
+    made.handle(Started(boot_id="b", settings=engine_settings(config), limits=config.limits), time.time_ns())
     yield made
     made.close()
 
@@ -45,7 +45,7 @@ def events_on_disk(config: GatewayConfig) -> int:
 def test_effects_come_out_once_and_after_the_disk_has_the_event(
     journaled: JournaledEngine, config: GatewayConfig
 ) -> None:
-    journaled.give(LinkUp(hello=adapter_hello()), time.time_ns())
+    journaled.handle(LinkUp(hello=adapter_hello()), time.time_ns())
     assert events_on_disk(config) == 0
     effects = journaled.commit()
     assert events_on_disk(config) == 2
@@ -59,7 +59,7 @@ def test_a_full_disk_hands_nothing_out_until_it_has_room(
     def refuse() -> None:
         raise JournalError("disk full")
 
-    journaled.give(LinkUp(hello=adapter_hello()), time.time_ns())
+    journaled.handle(LinkUp(hello=adapter_hello()), time.time_ns())
     with monkeypatch.context() as patch:
         patch.setattr(journaled._journal, "commit", refuse)
         with pytest.raises(JournalError):
@@ -73,7 +73,7 @@ def test_a_full_disk_hands_nothing_out_until_it_has_room(
 def test_questions_are_answered_and_not_journaled(journaled: JournaledEngine, config: GatewayConfig) -> None:
     journaled.commit()
     before = events_on_disk(config)
-    journaled.give(QUERY, time.time_ns())
+    journaled.handle(QUERY, time.time_ns())
     assert any(isinstance(effect, AnswerAdmin) for effect in journaled.commit())
     assert events_on_disk(config) == before
 
@@ -81,7 +81,7 @@ def test_questions_are_answered_and_not_journaled(journaled: JournaledEngine, co
 def test_an_engine_that_raises_is_rebuilt_and_the_event_dropped(
     journaled: JournaledEngine, config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journaled.give(LinkUp(hello=adapter_hello()), time.time_ns())
+    journaled.handle(LinkUp(hello=adapter_hello()), time.time_ns())
     digest = journaled.engine.digest()
 
     def raise_fault(event: object, now_ns: int) -> None:
@@ -90,7 +90,7 @@ def test_an_engine_that_raises_is_rebuilt_and_the_event_dropped(
 
     monkeypatch.setattr(journaled.engine, "handle", raise_fault)
     with pytest.raises(EngineFaultError, match="ZeroDivisionError on LinkUp"):
-        journaled.give(LinkUp(hello=adapter_hello("sierra")), time.time_ns())
+        journaled.handle(LinkUp(hello=adapter_hello("sierra")), time.time_ns())
     assert journaled.engine.digest() == digest
     assert events_on_disk(config) == 2
     assert any(isinstance(effect, SendToPlatform) for effect in journaled.commit())
@@ -99,7 +99,7 @@ def test_an_engine_that_raises_is_rebuilt_and_the_event_dropped(
 def test_a_start_replays_from_the_checkpoint(config: GatewayConfig) -> None:
     first = JournaledEngine(config, LOG, lambda: None)
     for number in range(120):
-        first.give(LinkUp(hello=adapter_hello(boot_id=f"b{number}")), time.time_ns())
+        first.handle(LinkUp(hello=adapter_hello(boot_id=f"b{number}")), time.time_ns())
     first.commit()
     first.checkpoint(time.time_ns())
     digest = first.engine.digest()
@@ -118,7 +118,7 @@ def test_a_second_gateway_on_the_same_journal_is_refused(journaled: JournaledEng
 def test_a_question_leaves_no_trace_not_even_its_time(journaled: JournaledEngine, config: GatewayConfig) -> None:
     """It is not journaled, so whatever it changed would be missing after a crash."""
     digest = journaled.engine.digest()
-    journaled.give(QUERY, time.time_ns() + 3 * 86_400_000_000_000)  # a day of trading has ended in between
+    journaled.handle(QUERY, time.time_ns() + 3 * 86_400_000_000_000)  # a day of trading has ended in between
     assert journaled.engine.digest() == digest
 
 
@@ -128,11 +128,11 @@ def test_a_checkpoint_that_finds_no_room_ends_nothing(
     def refuse(state: bytes, now_ns: int) -> None:
         raise JournalError("disk full")
 
-    journaled.give(LinkUp(hello=adapter_hello()), time.time_ns())
+    journaled.handle(LinkUp(hello=adapter_hello()), time.time_ns())
     journaled.commit()
     with monkeypatch.context() as patch:
         patch.setattr(journaled._journal, "checkpoint", refuse)
         journaled.checkpoint(time.time_ns(), always=True)
-    journaled.give(LinkUp(hello=adapter_hello()), time.time_ns())
+    journaled.handle(LinkUp(hello=adapter_hello()), time.time_ns())
     assert journaled.commit()
     assert events_on_disk(config) == 3

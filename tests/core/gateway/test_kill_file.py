@@ -1,4 +1,4 @@
-"""The kill file is a standing order: whatever connects while it is there is under it, and it is given once only."""
+"""The kill file holds for accounts that connect later too, and each kill instruction reaches the engine once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.gateway.standing_kills import StandingKills
+from nexus_gateway.core.gateway.kill_instructions import KillInstructions
 from nexus_gateway.core.kill_file import (
     KillEntry,
     add_kill,
@@ -24,20 +24,20 @@ from tests.support.orders import Desk
 
 
 class Looking:
-    """The gateway's look at the file, on an engine without process and links."""
+    """The gateway's check of the file, on an engine without process and links."""
 
     def __init__(self, folder: Path, desk: Desk) -> None:
         self.path, self.desk = kill_file_path(folder), desk
-        self.kills = StandingKills(self.path, process_log("gateway"))
+        self.kills = KillInstructions(self.path, process_log("gateway"))
 
     def write(self, level: KillLevel, platform: str = "", own_only: bool = False) -> None:
         entry = KillEntry(level=level, platform=platform, own_only=own_only, reason="test", by="desk", at_ns=1)
         add_kill(self.path, entry)
 
     def look(self) -> int:
-        """How many kill instructions the engine has received."""
+        """How many kill instructions the engine was given."""
         given = 0
-        for kill in self.kills.due(lambda: self.desk.engine.state):
+        for kill in self.kills.pending(lambda: self.desk.engine.state):
             self.desk.give(e.AdminAsked(request=kill))
             given += 1
         return given
@@ -77,7 +77,7 @@ def test_what_the_operator_has_resumed_stays_resumed(tmp_path: Path) -> None:
     looking.desk.ask(resume)
     looking.kills.note_resume(resume, accepted=True)
     assert looking.path.exists()  # until the journal has it
-    looking.kills.lift()
+    looking.kills.remove_resumed()
     assert [looking.look(), looking.path.exists()] == [0, False]
     assert looking.desk.engine.state.kill is KillLevel.NORMAL
 
@@ -86,7 +86,7 @@ def test_a_resume_that_was_not_accepted_lets_severed_links_come_up(tmp_path: Pat
     looking = Looking(tmp_path, Desk("a"))
     looking.write(KillLevel.SEVER)
     looking.kills.note_resume(m.Resume(request_id=1, reason="look", by="desk"), accepted=False)
-    looking.kills.lift()
+    looking.kills.remove_resumed()
     assert looking.kills.level_of("a") is KillLevel.NO_NEW
 
 
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_changed_stays_in_force(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(host, "replace_private", refuse)
     looking.kills.note_resume(m.Resume(request_id=1, reason="over", by="desk", platform="a"), accepted=True)
-    looking.kills.lift()
+    looking.kills.remove_resumed()
     assert looking.look() == 1
 
 

@@ -14,7 +14,7 @@ import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.gateway.markets import Markets
-from nexus_gateway.core.gateway.rate_news import RateNews
+from nexus_gateway.core.gateway.rate_updates import RateUpdates
 from nexus_gateway.core.messages import (
     Cancel,
     Executions,
@@ -250,24 +250,24 @@ def test_a_file_of_rates_that_is_wrong_is_told_at_the_start(run_dir: Path, tmp_p
 
 
 def test_the_engine_is_told_a_rate_once_and_again_when_it_has_changed(market: Market) -> None:
-    news = RateNews(market.markets, 60_000)
+    news = RateUpdates(market.markets, 60_000)
     adapters = {"mt5_br|SIM1": BRAZIL, "nt8|SIM1": NT8}
     now_ns = time.time_ns()
-    assert news.contexts(adapters, now_ns) == ()
+    assert news.due(adapters, now_ns) == ()
     market.tick("mt5", "USDBRL", 4.999, 5.001)
-    (told,) = news.contexts(adapters, time.time_ns())
+    (told,) = news.due(adapters, time.time_ns())
     assert (told.currency, told.usd_rate) == ("BRL", D("0.2"))
-    assert news.contexts(adapters, time.time_ns()) == ()
+    assert news.due(adapters, time.time_ns()) == ()
     market.tick("mt5", "USDBRL", 5.999, 6.001)
-    assert news.contexts(adapters, time.time_ns()) == ()
-    assert len(news.contexts(adapters, time.time_ns() + 61 * SECOND)) in (0, 1)
-    assert news.contexts({}, time.time_ns()) == ()
-    assert len(news.contexts(adapters, time.time_ns())) == 1
+    assert news.due(adapters, time.time_ns()) == ()
+    assert len(news.due(adapters, time.time_ns() + 61 * SECOND)) in (0, 1)
+    assert news.due({}, time.time_ns()) == ()
+    assert len(news.due(adapters, time.time_ns())) == 1
 
 
 def test_a_stale_rate_is_no_news(market: Market) -> None:
     market.tick("mt5", "USDBRL", 4.999, 5.001)
-    assert RateNews(market.markets, 60_000).contexts({"mt5_br|SIM1": BRAZIL}, time.time_ns() + 3_600 * SECOND) == ()
+    assert RateUpdates(market.markets, 60_000).due({"mt5_br|SIM1": BRAZIL}, time.time_ns() + 3_600 * SECOND) == ()
 
 
 def test_an_instrument_that_stands_for_a_root_has_that_name_only(market: Market) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from nexus_gateway.core.gateway.roll_decision import Standing, find_obstacles
+from nexus_gateway.core.gateway.roll_decision import Readiness, find_obstacles
 from nexus_gateway.core.gateway.roll_tracker import (
     ContractTracker,
     FirstContract,
@@ -27,21 +27,21 @@ def front(root: str, now_ns: int) -> str:
 DATES = RollDates(front, dict(CHAIN).__getitem__, lambda code: dict(CHAIN)[code] + 400)
 
 
-def standing(platform: str, **changes: object) -> Standing:
+def readiness(platform: str, **changes: object) -> Readiness:
     values: dict = {"platform": platform, "old_price": D(21000), "new_price": D(21180)}
-    return Standing(**(values | changes))
+    return Readiness(**(values | changes))
 
 
 class Rig:
     """A tracker with its caller, who does what he is told unless `obedient` is off."""
 
-    def __init__(self, *standings: Standing, contracts: dict[str, str] | None = None) -> None:
-        self.standings = list(standings)
+    def __init__(self, *platforms: Readiness, contracts: dict[str, str] | None = None) -> None:
+        self.platforms = list(platforms)
         self.contracts = {} if contracts is None else contracts
-        self.tracker = ContractTracker(["NQ"], DATES, warm_ns=WARM, fence_after_ns=100, retry_ns=1, tell_again_ns=50)
+        self.tracker = ContractTracker(["NQ"], DATES, warm_ns=WARM, fence_after_ns=100, retry_ns=1, repeat_ns=50)
 
     def step(self, now_ns: int) -> list:
-        steps = self.tracker.step(now_ns, self.contracts, lambda root, old, new: self.standings)
+        steps = self.tracker.step(now_ns, self.contracts, lambda root, old, new: self.platforms)
         for each in steps:
             if isinstance(each, FirstContract):
                 self.contracts[each.root] = each.contract
@@ -57,13 +57,13 @@ def test_the_first_contract_is_the_one_in_front():
 
 
 def test_the_next_contract_is_warm_before_the_switch_and_moves_at_it():
-    rig = Rig(standing("nt8"), standing("sierra"), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8"), readiness("sierra"), contracts={"NQ": "NQH25"})
     assert rig.step(899) == []
     assert rig.step(900) == [WarmUp("NQ", "NQH25", "NQM25")]
     assert rig.step(999) == []
     (roll,) = rig.step(1000)
     assert (roll.old, roll.new) == ("NQH25", "NQM25")
-    assert [each.spread for each in roll.standings] == [D(180), D(180)]
+    assert [each.spread for each in roll.platforms] == [D(180), D(180)]
     assert rig.step(1001) == []
     assert rig.contracts == {"NQ": "NQM25"}
 
@@ -76,7 +76,7 @@ def test_the_next_contract_is_warm_before_the_switch_and_moves_at_it():
     ],
 )
 def test_one_platform_that_is_not_ready_holds_all_back(faulty, reason):
-    rig = Rig(standing("nt8"), standing("sierra", **faulty), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8"), readiness("sierra", **faulty), contracts={"NQ": "NQH25"})
     steps = rig.step(1000)
     assert steps[0] == WarmUp("NQ", "NQH25", "NQM25")
     assert isinstance(steps[1], RollWaits)
@@ -85,12 +85,12 @@ def test_one_platform_that_is_not_ready_holds_all_back(faulty, reason):
     assert rig.contracts == {"NQ": "NQH25"}
     assert rig.step(1010) == []  # said once
     assert [type(each) for each in rig.step(1060)] == [RollWaits]  # and again after a while
-    rig.standings[1] = standing("sierra")
+    rig.platforms[1] = readiness("sierra")
     assert [type(each) for each in rig.step(1061)] == [Roll]
 
 
 def test_in_the_last_session_a_platform_that_is_down_is_left_behind():
-    rig = Rig(standing("nt8"), standing("sierra", new_price=None), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8"), readiness("sierra", new_price=None), contracts={"NQ": "NQH25"})
     rig.step(1000)
     assert not [each for each in rig.step(1399) if isinstance(each, Roll)]
     (roll,) = [each for each in rig.step(1400) if isinstance(each, Roll)]
@@ -99,44 +99,44 @@ def test_in_the_last_session_a_platform_that_is_down_is_left_behind():
 
 
 def test_after_a_start_in_the_last_session_the_slow_ones_are_waited_for():
-    rig = Rig(standing("nt8"), standing("sierra", new_price=None), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8"), readiness("sierra", new_price=None), contracts={"NQ": "NQH25"})
     assert not [each for each in rig.step(1500) if isinstance(each, Roll)]
     assert not [each for each in rig.step(1599) if isinstance(each, Roll)]
     assert [each for each in rig.step(1600) if isinstance(each, Roll)]
 
 
 def test_nobody_moves_while_nobody_is_ready():
-    rig = Rig(standing("nt8", new_price=None), standing("sierra", new_price=None), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8", new_price=None), readiness("sierra", new_price=None), contracts={"NQ": "NQH25"})
     for now_ns in (1000, 1500, 1900):
         assert not [each for each in rig.step(now_ns) if isinstance(each, Roll)]
 
 
 def test_a_new_reason_is_told_at_once():
-    rig = Rig(standing("nt8", new_price=None), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8", new_price=None), contracts={"NQ": "NQH25"})
     rig.step(1000)
-    rig.standings[0] = standing("nt8", obstacle="is not connected")
+    rig.platforms[0] = readiness("nt8", obstacle="is not connected")
     (told,) = rig.step(1002)
     assert told.reasons == ("nt8: is not connected",)
 
 
 def test_after_a_long_pause_it_goes_straight_to_the_one_in_front():
-    rig = Rig(standing("nt8"), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8"), contracts={"NQ": "NQH25"})
     steps = rig.step(2500)
     assert steps[0] == WarmUp("NQ", "NQH25", "NQU25")
     assert steps[1].new == "NQU25"
 
 
 def test_while_it_waits_the_target_may_become_the_contract_after_next():
-    rig = Rig(standing("nt8", new_price=None), contracts={"NQ": "NQH25"})
+    rig = Rig(readiness("nt8", new_price=None), contracts={"NQ": "NQH25"})
     rig.step(1000)
     assert rig.step(2000)[0] == WarmUp("NQ", "NQH25", "NQU25")
 
 
 def test_a_successor_that_is_told_the_same_contracts_goes_on_from_there():
     contracts = {"NQ": "NQH25"}
-    Rig(standing("nt8"), contracts=contracts).step(950)
-    assert [type(each) for each in Rig(standing("nt8"), contracts=contracts).step(1000)] == [WarmUp, Roll]
-    assert Rig(standing("nt8"), contracts=contracts).step(1000) == []
+    Rig(readiness("nt8"), contracts=contracts).step(950)
+    assert [type(each) for each in Rig(readiness("nt8"), contracts=contracts).step(1000)] == [WarmUp, Roll]
+    assert Rig(readiness("nt8"), contracts=contracts).step(1000) == []
 
 
 def test_nothing_stands_in_the_way_of_no_platform():

@@ -75,14 +75,14 @@ def test_an_acknowledgement_of_what_was_never_sent_ends_the_session() -> None:
 def test_silence_is_noticed() -> None:
     one, _ = pair()
     check_between(one, 0, 401)
-    with pytest.raises(LinkFault, match="nothing heard"):
+    with pytest.raises(LinkFault, match="nothing received"):
         check_between(one, 450, 700)
 
 
 def test_a_peer_that_talks_and_does_not_listen_is_noticed() -> None:
     one, two = pair()
     one.frame(QUERY, 0, 5)  # swallowed on its way
-    with pytest.raises(LinkFault, match="not taken in"):
+    with pytest.raises(LinkFault, match="not acknowledged"):
         check_between(one, 0, 2_000, two)
 
 

@@ -29,12 +29,12 @@ from nexus_gateway.core.messages import (
     encode,
 )
 from nexus_gateway.core.transport import (
-    MOST_TOGETHER,
+    MAX_ENVELOPES_PER_MESSAGE,
     LinkClient,
     LinkState,
     LinkTiming,
     PeerDown,
-    PeerSaid,
+    PeerMessage,
     PeerUp,
     check_host,
     client_endpoint,
@@ -67,8 +67,8 @@ def ends(folder: Path) -> Iterator[Ends]:
     made.close()
 
 
-def saids(ends: Ends) -> list[PeerSaid]:
-    return [event for event in ends.events if isinstance(event, PeerSaid)]
+def saids(ends: Ends) -> list[PeerMessage]:
+    return [event for event in ends.events if isinstance(event, PeerMessage)]
 
 
 def test_hello_welcome_and_messages_both_ways(ends: Ends) -> None:
@@ -145,7 +145,7 @@ def test_a_mute_client_is_cut_and_told_so(ends: Ends) -> None:
     ends.paused.add(client)  # alive, and turns no more
     ends.until(lambda: any(isinstance(event, PeerDown) for event in ends.events))
     (down,) = [event for event in ends.events if isinstance(event, PeerDown)]
-    assert "nothing heard" in down.reason
+    assert "nothing received" in down.reason
     ends.paused.remove(client)
     ends.until(lambda: client.counts["links"] == 2)
 
@@ -156,7 +156,7 @@ def test_a_mute_server_is_left_and_found_again(ends: Ends) -> None:
     while client.is_up:  # the server is connected and turns no more
         client.receive()
         client.tick()
-    assert "nothing heard" in client.cut_reason or "not taken in" in client.cut_reason
+    assert "nothing received" in client.cut_reason or "not acknowledged" in client.cut_reason
     ends.until(lambda: client.counts["links"] == 2)
 
 
@@ -166,7 +166,7 @@ def test_a_newer_link_of_the_same_account_takes_the_place_of_the_older(ends: End
     ends.paused.add(older)
     newer = ends.client(adapter_hello())
     ends.until(lambda: newer.is_up)
-    kinds = [type(event) for event in ends.events if not isinstance(event, PeerSaid)]
+    kinds = [type(event) for event in ends.events if not isinstance(event, PeerMessage)]
     assert kinds == [PeerUp, PeerDown, PeerUp]
     assert ends.server.peers == ("nt8|SIM1",)
     older.receive()
@@ -329,16 +329,16 @@ def queries(count: int) -> list[Query]:
 def test_what_is_sent_together_arrives_together_and_in_order(ends: Ends) -> None:
     client = ends.client(nexus_hello())
     ends.until(lambda: client.is_up)
-    asked = queries(MOST_TOGETHER)
+    asked = queries(MAX_ENVELOPES_PER_MESSAGE)
     assert client.send(*asked)
     assert ends.socket.poll(int(patient(20_000)))
-    assert [event.body for event in ends.server.receive() if isinstance(event, PeerSaid)] == asked
+    assert [event.body for event in ends.server.receive() if isinstance(event, PeerMessage)] == asked
     answers = [AdminResult(request_id=each.request_id, accepted=True, done=True) for each in asked]
     assert ends.server.send("nexus|nexus", *answers)
     assert client.socket is not None
     assert client.socket.poll(int(patient(20_000)))
     assert client.receive() == answers
-    assert client.counts["messages_sent"] == client.counts["messages_received"] - 1 == MOST_TOGETHER
+    assert client.counts["messages_sent"] == client.counts["messages_received"] - 1 == MAX_ENVELOPES_PER_MESSAGE
 
 
 def test_a_bad_message_among_others_is_refused_alone(ends: Ends) -> None:
@@ -367,11 +367,11 @@ def test_what_comes_behind_a_gap_is_not_taken(ends: Ends) -> None:
 def test_too_many_frames_end_the_session_at_either_end(ends: Ends) -> None:
     client = ends.client(nexus_hello())
     ends.until(lambda: client.is_up)
-    client.send(*queries(MOST_TOGETHER + 1))
+    client.send(*queries(MAX_ENVELOPES_PER_MESSAGE + 1))
     ends.until(lambda: client.counts["links"] == 2)
     assert ends.server.counts["bad_messages"] == 1
     assert not saids(ends)
-    ends.server.send("nexus|nexus", *queries(MOST_TOGETHER + 1))
+    ends.server.send("nexus|nexus", *queries(MAX_ENVELOPES_PER_MESSAGE + 1))
     ends.until(lambda: client.counts["links"] == 3)
 
 

@@ -1,0 +1,45 @@
+"""Answers to hellos: which peers may open a session with the gateway."""
+
+from __future__ import annotations
+
+from ..config import GatewayConfig
+from ..messages import Hello, KillLevel, RejectCode, Role, Welcome
+from ..transport import peer_of
+from .journaled_engine import JournaledEngine
+from .kill_instructions import KillInstructions
+
+
+class Greeter:
+    """Made before the ports, which call `greet` for each hello whose role and token are right. Used by one thread."""
+
+    def __init__(
+        self, config: GatewayConfig, journaled: JournaledEngine, kills: KillInstructions, boot_id: str
+    ) -> None:
+        self._config = config
+        self._journaled = journaled
+        self._kills = kills
+        self._boot_id = boot_id
+
+    def greet(self, hello: Hello) -> Welcome:
+        """Accept a hello, or refuse an adapter whose platform is severed or not configured."""
+        state = self._journaled.engine.state
+        refusal = self._refuse_adapter(hello) if hello.role is Role.ADAPTER else ""
+        return Welcome(
+            accepted=not refusal,
+            gateway_boot_id=self._boot_id,
+            stage=state.stage,
+            kill_level=state.kill,
+            heartbeat_ms=self._config.orders.heartbeat_ms,
+            code=RejectCode.NOT_ALLOWED if refusal else RejectCode.NONE,
+            text=refusal,
+        )
+
+    def _refuse_adapter(self, hello: Hello) -> str:
+        route = self._journaled.engine.state.routes.get(peer_of(hello))
+        is_severed = route is not None and route.severed
+        # The kill file too: an instruction written a moment ago has not reached the engine yet.
+        if is_severed or self._kills.level_of(hello.platform) is KillLevel.SEVER:
+            return f"{hello.platform} is severed; resume first: nexus-gateway resume"
+        if hello.platform not in self._config.platforms:
+            return f"platform was {hello.platform!r}, which platform_configs.yaml does not list; add it there"
+        return ""
