@@ -162,7 +162,7 @@ class CertifyBench:
         if self.vetted is not None and self.bridge_account != self.vetted:
             self.adapter.close()
             raise ConfigError(
-                f"the account was {self.vetted.name}, now it is {self.bridge_account}: somebody logged in"
+                f"the account was {self.vetted.name}, now it is {self.bridge_account}: the login was changed"
             )
 
     def close(self) -> None:
