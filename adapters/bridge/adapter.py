@@ -338,7 +338,7 @@ class BridgeAdapter(Adapter):
         if returned:
             # Orders may have filled or ended while the broker was away, without an event. A new session begins with a
             # snapshot, and makes the gateway reconcile.
-            raise LinkLostError("the platform's broker is back: what happened meanwhile must be asked anew")
+            raise LinkLostError("the platform's broker is back: a new snapshot is needed")
 
     def _report(self, event: OrderEvent) -> None:
         if event.platform != self.feed.name:

@@ -37,11 +37,13 @@ def make_place(order: Order, clock: ClockOffset) -> Place:
 
 def make_refusal(command: Command, text: str) -> Reject:
     """Return the reject of a command that was not sent. For a cancel or replace, its code leaves the order alive."""
-    code = RejectCode.LINK_DOWN
-    if isinstance(command, Cancel):
-        code = RejectCode.CANCEL_REJECTED
-    elif isinstance(command, Replace):
-        code = RejectCode.REPLACE_REJECTED
+    match command:
+        case Order():
+            code = RejectCode.LINK_DOWN
+        case Cancel():
+            code = RejectCode.CANCEL_REJECTED
+        case Replace():
+            code = RejectCode.REPLACE_REJECTED
     return Reject(
         code=code,
         text=text,

@@ -1,10 +1,11 @@
-"""The process that starts a platform's bridge on this machine and watches it: the launcher's child `<platform>_bridge`.
+"""The process that starts and watches a platform's bridge on this machine: the launcher's child `<platform>_bridge`.
 
-It lives as long as the bridge does. When that ends or hangs, this process ends, too, and the launcher starts it again
-with its own pauses and limits. Where one bridge has the orders and another one the ticks, the two live and end
-together. How a hung platform is told from a busy one: at least once a second, and before each call that may be long,
-the bridge writes into its pulse file until when it may be silent (bridges/mt5/README.md). Past that it is killed, which
-loses nothing: orders and positions live at the platform, and each new session begins with a snapshot.
+It ends when the bridge ends or hangs; the launcher starts it again, with its own back-off and limits. Two bridges of
+one platform (orders and ticks) start and end together.
+
+A hung bridge is told from a busy one by its pulse file: at least once a second, and before each long call, the bridge
+writes until when it may be silent (bridges/mt5/README.md). After that time it is killed. Nothing is lost: orders and
+positions are at the platform, and each new session begins with a snapshot.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _OWN_PAUSE_NS: Final = NS_PER_S
 
 
 class Pulse(msgspec.Struct, frozen=True):
-    """What the bridge says of itself in its pulse file; times in UTC ns of this machine."""
+    """Content of the bridge's pulse file; times in UTC ns of this machine."""
 
     pid: int
     boot_id: str
@@ -66,12 +67,12 @@ class BridgeFiles:
 
     @property
     def identity(self) -> Path:
-        """Which very process it is: a successor ends it when it has outlived its starter."""
+        """Process id and start time of the bridge, by which the next keeper finds and ends an orphan."""
         return self._own("process")
 
     @property
     def token(self) -> Path:
-        """Made by the adapter, where the settings name no other; the same for both parts."""
+        """Token file, written by the adapter when the settings name none; the same for both bridges."""
         return self.folder / f"{self.platform}.bridge.token"
 
     def _own(self, ending: str) -> Path:
@@ -93,7 +94,7 @@ def main(context: ProcessContext) -> int:
 
 
 class BridgeKeeper:
-    """One life of a platform's bridge, or of its two. Used by the main thread of their process."""
+    """Runs a platform's bridge, or its two bridges, once. Used by the main thread of the process."""
 
     def __init__(
         self,
@@ -117,10 +118,10 @@ class BridgeKeeper:
         )
 
     def run(self) -> int:
-        """Start what is to be started and stay with it; the exit code of this process.
+        """Start the bridges and watch them until one ends; returns the exit code of this process.
 
         Raises:
-            ConfigError: it cannot be started.
+            ConfigError: a bridge cannot be started.
         """
         counters = self._context.counters
         counters.counter("bridge_running").set(0)
@@ -143,7 +144,7 @@ class BridgeKeeper:
             counters.counter("bridge_running").set(0)
 
     def _watch(self) -> int:
-        """Until one of them has ended or hangs, or this process is to stop."""
+        """Watch until a bridge has ended or hangs, or this process is asked to stop; returns the exit code."""
         while not self._context.stopping:
             for bridge in self.bridges:
                 self._context.beat()
@@ -157,7 +158,7 @@ class BridgeKeeper:
         return EXIT_CLEAN
 
     def _wait_for_token(self) -> str | None:
-        """The token, which the adapter makes; None when this process is to stop first."""
+        """Wait for the adapter to write the token, and return it; None when this process is asked to stop first."""
         settings = self._settings
         if settings.token_file is not None or settings.token_env is not None:
             return settings.read_token(self._where)
@@ -191,7 +192,7 @@ class KeptBridge:
         self._process: subprocess.Popen[bytes] | None = None
 
     def end_orphan(self) -> None:
-        """End the one that a dead keeper has left."""
+        """Kill a bridge that a former keeper has left running."""
         try:
             before = msgspec.json.decode(self._files.identity.read_bytes(), type=ProcessId)
         except (FileNotFoundError, msgspec.DecodeError):
@@ -202,10 +203,11 @@ class KeptBridge:
             self._context.counters.counter("bridge_orphans_ended").add()
 
     def start(self, token: str) -> None:
-        """Raises ConfigError: there is no such program."""
+        """Start the bridge. Raises ConfigError: the program does not exist."""
         files, plan = self._files, self._plan
         files.pulse.unlink(missing_ok=True)
-        # Not in the run folder, which is memory on Linux: a broker may have rewritten what names our orders.
+        # The ids file is not in the run folder, which is memory on Linux: where a broker rewrites order comments, it is
+        # the only record of which orders are ours, and must survive a reboot.
         journal = self._context.config.journal_path
         journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         ids_file = journal.with_name(f"{journal.stem}.{files.platform}.ids")
@@ -233,7 +235,7 @@ class KeptBridge:
         self._context.log.info("bridge started", bridge_pid=pid, command=command)
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit code, as soon as it has ended; None when it runs after so long."""
+        """Wait for the bridge to end; returns its exit code, None when it still runs after `seconds`."""
         assert self._process is not None, "start comes first"
         try:
             return self._process.wait(seconds)
@@ -241,16 +243,16 @@ class KeptBridge:
             return None
 
     def kill(self) -> None:
-        """At once, with all that it has started: under Wine, and in a venv of Windows, the bridge is a child itself."""
+        """Kill the bridge with all its child processes: under Wine, and in a venv of Windows, it is a child itself."""
         if self._process is not None:
             host.kill_tree(self._process.pid)
 
     def is_silent_too_long(self) -> bool:
-        """Whether it is past the time that it has named itself."""
+        """Whether the bridge is past the time that it wrote into its pulse file."""
         now_ns = self._utc_ns()
         paused_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
         if paused_ns > _OWN_PAUSE_NS:
-            # This process itself was asleep, and maybe the bridge, too: it gets its time again.
+            # This process was suspended, perhaps with the bridge: give the bridge time to write its pulse again.
             self._slept_until_ns = now_ns + _PULSE_GRACE_NS
         pulse = self._read_pulse()
         doing, until_ns = "its start", self._started_until_ns
@@ -268,12 +270,12 @@ class KeptBridge:
         return True
 
     def cut_lifeline(self) -> None:
-        """Ask it to go."""
+        """Ask the bridge to end, by closing its standard input."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     def stop(self) -> None:
-        """Ask it to go; kill it when it does not."""
+        """Ask the bridge to end; kill it when it does not."""
         process = self._process
         if process is None:
             return
@@ -291,4 +293,4 @@ class KeptBridge:
         try:
             return msgspec.json.decode(self._files.pulse.read_bytes(), type=Pulse)
         except (OSError, msgspec.DecodeError):
-            return None  # not written yet, or being replaced: the next look is in a moment
+            return None  # not written yet, or being replaced: it is read again in a moment

@@ -1,8 +1,8 @@
-"""One connection with a bridge, from the adapter's side: greeting, numbers, heartbeats, commands. No sockets, no clock.
+"""Protocol state of one connection with a bridge: greeting, numbers, heartbeats, commands. No sockets, no clock.
 
-Bytes to send gather in `outgoing`; messages come in through `take`. A breach of the protocol, silence, and a bridge
-that talks but does not listen all end the session: each new one begins with a snapshot, which is always right.
-`ClockOffset` measures how far the bridge's clock is ahead of ours.
+Bytes to send are collected in `outgoing`; received messages go through `take`. A breach of the protocol, silence, and a
+bridge that sends but does not read all end the session; the next one begins with a snapshot. `ClockOffset` measures how
+far the bridge's clock is ahead of ours.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ _Ms = Annotated[int, Meta(ge=10, le=600_000)]
 
 
 class BridgeTiming(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`mute_after_ms`: silence, or messages not taken in, after which the session is given up. `command_timeout_ms`:
-    without an ack for so long the outcome of a command counts as unknown.
+    """Time limits of a session.
+
+    `mute_after_ms`: the session ends after so long without any bytes, or with a message that the bridge does not read.
+    `command_timeout_ms`: the outcome of a command without an ack counts as unknown after this time.
     """
 
     heartbeat_ms: _Ms = 1_000
@@ -57,7 +59,7 @@ class BridgeTiming(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def prove(token: str, side: str, first_nonce: str, second_nonce: str) -> str:
-    """`mac` of PROTOCOL.md 3.1; `side`: adapter or bridge."""
+    """Return `mac` of PROTOCOL.md 3.1, which proves knowledge of the token; `side`: adapter or bridge."""
     return hmac.new(token.encode(), f"{side}|{first_nonce}|{second_nonce}".encode(), hashlib.sha256).hexdigest()
 
 
@@ -95,12 +97,12 @@ class BridgeSession:
 
     @property
     def challenge(self) -> Challenge | None:
-        """What program the bridge is, and which of its lives; None before it has spoken."""
+        """The bridge's first message: its program and boot id; None before it has arrived."""
         return self._challenge
 
     @property
     def pending_commands(self) -> int:
-        """Commands without an ack, whose time is not over."""
+        """Number of commands without an ack that are not timed out."""
         return len(self._commands)
 
     @property
@@ -214,7 +216,7 @@ class BridgeSession:
             raise FrameError(f"{type(body).__struct_config__.tag} came before hello")
         wanted = prove(self._token, "bridge", self._nonce, self._challenge.nonce)
         if not hmac.compare_digest(body.proof, wanted):
-            raise FrameError("whoever listens there does not know the token; is it really the bridge?")
+            raise FrameError("the peer at this port does not know the token; is it really the bridge?")
         self.clock.add(body.login_sent_ns, body.login_received_ns, body.sent_ns, utc_ns)
         self.hello = body
         # A bridge acknowledges by heartbeats, and sends none before its hello: the login was not to be measured.
@@ -239,11 +241,12 @@ _SAMPLES: Final = 16
 
 
 class ClockOffset:
-    """From the newest exchanges of stamps the one with the shortest round trip: it has the least room for error.
+    """Offset of the bridge's clock, from the exchange with the shortest round trip among the newest ones: it has the
+    smallest error.
 
     Attributes:
         offset_ns: bridge's clock minus ours; 0 before the first sample.
-        round_trip_ns: of the sample it is from; the offset is right to half of this.
+        round_trip_ns: of the sample that was used; the error of the offset is at most half of it.
     """
 
     def __init__(self) -> None:
@@ -252,14 +255,14 @@ class ClockOffset:
         self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
 
     def add(self, sent_ns: int, bridge_received_ns: int, bridge_sent_ns: int, received_ns: int) -> None:
-        """One exchange: when we sent and received by our clock, when the bridge received and sent by its own."""
+        """Add one exchange: our times of sending and receiving by our clock, the bridge's by its own."""
         round_trip_ns = (received_ns - sent_ns) - (bridge_sent_ns - bridge_received_ns)
         if round_trip_ns < 0:
-            return  # a clock was set meanwhile
+            return  # a clock was adjusted meanwhile
         offset_ns = ((bridge_received_ns - sent_ns) + (bridge_sent_ns - received_ns)) // 2
         self._samples.append((round_trip_ns, offset_ns))
         self.round_trip_ns, self.offset_ns = min(self._samples)
 
     def latest_at_bridge(self, utc_ns: int) -> int:
-        """Our time by the bridge's clock, early by what is not known; 0 stays 0."""
+        """Convert our time to the bridge's clock; when in doubt the result is too early, never too late. 0 stays 0."""
         return max(utc_ns + self.offset_ns - self.round_trip_ns // 2, 1) if utc_ns else 0

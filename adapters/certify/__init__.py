@@ -1,6 +1,7 @@
-"""`nexus-gateway certify`: numbered acceptance checks of a bridged platform, against its demo account.
+"""`nexus-gateway certify`: numbered acceptance checks of a bridged platform on its demo account.
 
-The checks run through the product's own adapter and its session with the bridge; what they place they take away again.
+The checks use the product's own adapter and its session with the bridge. Orders and positions of the checks are
+cancelled and closed at the end.
 """
 
 from __future__ import annotations

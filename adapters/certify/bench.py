@@ -1,4 +1,4 @@
-"""One adapter outside the gateway, with a ring of its own, driven by the checks."""
+"""One adapter outside of the gateway, with its own ring, driven by the checks."""
 
 from __future__ import annotations
 
@@ -58,28 +58,29 @@ T = TypeVar("T")
 
 
 class Interrupted(GatewayError):
-    """Somebody wants it to stop: what it has placed is taken away, then the report ends."""
+    """The run was asked to stop: its orders are cancelled, its position is closed, then the report ends."""
 
 
 class CertifyBench:
-    """Used by one thread.
+    """The adapter, its ring, its order events and the orders of the checks. Used by one thread.
 
     Attributes:
         adapter: the platform's own.
-        events: what the bridge has said of orders, ours and others', in order.
-        orders: what the checks have placed, by client order id.
+        events: all order events of the bridge, also of external orders, in order.
+        orders: orders placed by the checks, by client order id.
         vetted: the account that orders may go to, once a check has allowed it; a session on another one is refused.
-        fault: says why there can be no bridge at all; empty = nothing is known of that.
-        stopping: set by a signal handler; `wait` raises Interrupted then, unless `cleaning`.
+        fault: returns why the bridge cannot run; empty = no fault is known.
+        stopping: set by a signal handler; `until` then raises Interrupted, unless `cleaning`.
+        cleaning: the clean-up runs, which a stop does not interrupt.
     """
 
     def __init__(self, config: GatewayConfig, platform: str, symbol: str, folder: Path, log: Log) -> None:
         """
         Args:
-            folder: for ring and counters; nobody else's.
+            folder: for ring and counters; not used by any other program.
 
         Raises:
-            ConfigError: the platform is not bridged, or does not have this symbol.
+            ConfigError: the platform has no bridge, or the configuration does not list this symbol.
         """
         entry = config.platforms[platform]
         adapter_class = load_entry(entry.adapter, f"platform_configs.yaml: {platform}.adapter")
@@ -113,7 +114,7 @@ class CertifyBench:
         self._key = signal_key(f"certify-{uuid4().hex}")
         self._requests = 0
 
-    # The desk that the adapter reports to.
+    # The interface `OrderDesk`, to which the adapter reports.
 
     def report(self, event: OrderEvent) -> None:
         self.events.append(event)
@@ -124,11 +125,11 @@ class CertifyBench:
     # The session.
 
     def open(self, patience_s: float = 0.0) -> None:
-        """Connect, subscribe, first snapshot, as the gateway does; again and again for `patience_s`.
+        """Connect, subscribe and read a first snapshot, as the gateway does; retries for `patience_s` seconds.
 
         Raises:
             LinkLostError: the bridge is not there, or not ready.
-            ConfigError: it is another account, than configured or than before.
+            ConfigError: the account is not the configured one, or not the same as before.
         """
         deadline = time.monotonic() + patience_s
         while True:
@@ -151,7 +152,7 @@ class CertifyBench:
 
     @property
     def bridge_account(self) -> BridgeAccount | None:
-        """The account to trade in the bridge's own words; None when it names none."""
+        """The account to trade, as the bridge describes it; None when it names none."""
         session, account = self.adapter.session, self.adapter.account
         if session is None or session.hello is None or account is None:
             return None
@@ -161,22 +162,22 @@ class CertifyBench:
         if self.vetted is not None and self.bridge_account != self.vetted:
             self.adapter.close()
             raise ConfigError(
-                f"the account was {self.vetted.name}, now it is {self.bridge_account}: somebody logged in"
+                f"the account was {self.vetted.name}, now it is {self.bridge_account}: the login was changed"
             )
 
     def close(self) -> None:
-        """End the session and let go of the ring."""
+        """End the session and close the ring."""
         self.adapter.close()
         self._feed.close()
         self._page.close()
 
     def check_stopping(self) -> None:
-        """Raises Interrupted when somebody wants it to stop."""
+        """Raises Interrupted when the run was asked to stop."""
         if self.stopping and not self.cleaning:
             raise Interrupted("stopped by hand")
 
     def until(self, condition: Callable[[], T], seconds: float) -> T:
-        """Turn until `condition` gives something, or the time is over; what it gave last.
+        """Poll until `condition` returns a true value, or the time is over; returns its last value.
 
         Raises:
             LinkLostError: the session is over.
@@ -191,7 +192,7 @@ class CertifyBench:
             self.adapter.poll(_TURN_S)
 
     def poll_for(self, seconds: float) -> None:
-        """Turn for so long."""
+        """Poll the adapter for this time."""
         self.until(lambda: False, seconds)
 
     @property
@@ -207,7 +208,7 @@ class CertifyBench:
         return self.adapter.capabilities
 
     def snapshot(self) -> Snapshot:
-        """What the platform says is true. Raises LinkLostError."""
+        """Return a new snapshot of the platform. Raises LinkLostError."""
         self._requests += 1
         request = SnapshotRequest(
             request_id=self._requests,
@@ -220,14 +221,14 @@ class CertifyBench:
     # The market.
 
     def ticks(self) -> TickArray:
-        """Ticks of the market since the last call: no states, no marks."""
+        """Return the market's ticks since the last call, without snapshots, stale marks and roll records."""
         out = empty_ticks(_RING_SLOTS)
         ticks: TickArray = out[: self._reader.drain(out)]
         events: TickArray = ticks[(ticks["flags"] & _NO_EVENT) == 0]
         return events
 
     def quote(self) -> tuple[Decimal, Decimal] | None:
-        """Bid and ask now, both there and not crossed; else None."""
+        """Return current bid and ask; None when one is missing, or they are stale or crossed."""
         row = self._feed.writer.board_row(self.symbol.id)
         bid, ask = float(row["bid"][0]), float(row["ask"][0])
         if not row["seq"][0] or row["flags"][0] & TickFlag.STALE or not (np.isfinite(bid) and np.isfinite(ask)):
@@ -235,7 +236,7 @@ class CertifyBench:
         return (Decimal(repr(bid)), Decimal(repr(ask))) if 0 < bid <= ask else None
 
     def count(self, counter: str) -> int:
-        """One of the adapter's counters."""
+        """Return the value of one of the adapter's counters."""
         return self._page.values()[counter]
 
     # Orders.
@@ -249,7 +250,7 @@ class CertifyBench:
         limit_price: Decimal | None = None,
         close_ticket: str = "",
     ) -> Order:
-        """An order that was not sent yet, with an id of its own."""
+        """Return a new order with its own client order id; it is not sent."""
         times = self.capabilities.times_in_force
         return Order(
             client_order_id=client_order_id(self._key, 0, OrderRole.ENTRY, len(self.orders)),
@@ -267,9 +268,9 @@ class CertifyBench:
         )
 
     def place(self, order: Order) -> None:
-        """Send it. It is noted first: whatever happens to it, the clean-up looks for it.
+        """Send an order. It is recorded first, so that the clean-up looks for it whatever happens.
 
-        Raises ConfigError: nobody has allowed orders on this account.
+        Raises ConfigError: no check has allowed orders on this account.
         """
         if self.vetted is None or order.account != self.vetted.name:
             raise ConfigError(f"no check has allowed orders on account {order.account}")
@@ -277,7 +278,7 @@ class CertifyBench:
         self.adapter.execute(order)
 
     def answers(self, order: Order) -> list[OrderUpdate | Fill | Reject]:
-        """Everything said of an order so far."""
+        """All events of an order so far."""
         return [
             event
             for event in self.events
@@ -285,23 +286,23 @@ class CertifyBench:
         ]
 
     def update(self, order: Order) -> OrderUpdate | None:
-        """The newest word on its state."""
+        """The newest update of an order; None when there is none."""
         return next((each for each in reversed(self.answers(order)) if isinstance(each, OrderUpdate)), None)
 
     def rejects(self, order: Order) -> list[Reject]:
-        """Every no to it."""
+        """All rejects for this order."""
         return [each for each in self.answers(order) if isinstance(each, Reject)]
 
     def fills(self, order: Order) -> list[Fill]:
-        """Its executions, each once."""
+        """The executions of an order, each once."""
         found = {each.exec_id: each for each in self.answers(order) if isinstance(each, Fill)}
         return list(found.values())
 
 
 def make_symbol(config: GatewayConfig, catalog: Catalog, name: str) -> Symbol:
-    """The symbol with the contract in front, as the gateway would choose it by rule.
+    """Return the symbol with its front contract, chosen by the gateway's rule.
 
-    Raises ConfigError: the configuration does not list it.
+    Raises ConfigError: the configuration does not list the symbol.
     """
     try:
         entry = config.symbol(name)

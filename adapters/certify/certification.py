@@ -1,4 +1,4 @@
-"""One run of all checks, in their order, and whatever happens, the clean-up."""
+"""One run of all checks in their order, always followed by the clean-up."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def certify(
     Args:
         symbol: universal name, None = the platform's first.
         trade: one round trip at the market, too.
-        real_account: name of an account with real money, typed by its owner; without it such an account gets no order.
+        real_account: name of an account with real money, typed by its owner; without it such an account gets no orders.
         quantity: of each order, None = the lot step.
-        listen_s: how long ticks are collected, each time.
+        listen_s: duration of each collection of ticks.
         distance: of the far orders from the market, as a fraction of the price.
-        restart_wait_s: how long a person is given to restart a bridge that is not started from here; 0 = not asked.
-        on_stop: is given a function that makes the run end early, cleaning up; safe in a signal handler.
-        say: hears what is being done.
+        restart_wait_s: time for a person to restart a bridge that is not started from here; 0 = skip that check.
+        on_stop: called with a function that ends the run early, with clean-up; safe in a signal handler.
+        say: called with a line about each step.
 
     Raises:
         ConfigError: platform, symbol or settings are wrong, or it is another account.
@@ -204,7 +204,7 @@ def _kill_file_reason(config: GatewayConfig, platform: str) -> str:
 
 
 class _OwnBridge:
-    """The bridge of a platform with `backend: native`, which no launcher starts here."""
+    """Starts and ends the bridge of a platform with `backend: native`, as the launcher would."""
 
     def __init__(self, config: GatewayConfig, platform: str, bench: CertifyBench, folder: Path, log: Log) -> None:
         self._settings: BridgeSettings = bench.adapter.settings
@@ -225,7 +225,7 @@ class _OwnBridge:
         self._stop()
 
     def fault(self) -> str:
-        """Why the bridge is gone; empty while it runs, or when it is not started from here."""
+        """Return why the bridge has ended; empty while it runs, or when it is not started from here."""
         return self._ended
 
     def restart(self) -> None:

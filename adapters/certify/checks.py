@@ -1,4 +1,4 @@
-"""The frame of a check: what it is given, what it gives back, and what differs from platform to platform."""
+"""The types of a check: its input, its result, and a platform's profile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .report import Outcome
 
 
 class Found(NamedTuple):
-    """What a check gives back."""
+    """Result of a check."""
 
     outcome: Outcome
     measured: str
@@ -22,33 +22,33 @@ class Found(NamedTuple):
 
 
 def passed(measured: str) -> Found:
-    """All is as it should be."""
+    """The check passed."""
     return Found(Outcome.PASS, measured)
 
 
 def failed(measured: str, cure: str) -> Found:
-    """It is not."""
+    """The check failed; `cure`: what a person can do."""
     return Found(Outcome.FAIL, measured, cure)
 
 
 def skipped(why: str, cure: str = "") -> Found:
-    """It does not apply here, or was not asked for."""
+    """The check does not apply here, or was not asked for."""
     return Found(Outcome.SKIPPED, why, cure)
 
 
 def unknown(why: str, cure: str) -> Found:
-    """It could not be told."""
+    """The check could not be made."""
     return Found(Outcome.UNKNOWN, why, cure)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What differs from platform to platform.
+    """The part of the checks that differs from platform to platform.
 
     Attributes:
-        resumes: the platform keeps a history of ticks, so that nothing is lost over a break.
-        details: keys of the hello's `details` that the report must show.
-        cures: a word in the platform's own text -> what a person does about it.
+        resumes: the platform keeps a history of ticks, so that none is lost over a reconnect.
+        details: keys that the hello's `details` must have; the report shows them.
+        cures: part of the platform's own text -> what a person can do about it.
     """
 
     resumes: bool
@@ -58,20 +58,20 @@ class Profile:
 
 @dataclass
 class CertifyRun:
-    """One run, as the checks see it.
+    """Input and state of one run, given to each check.
 
     Attributes:
-        listen_s: how long ticks are collected.
+        listen_s: duration of each collection of ticks.
         distance: of the far orders from the market, as a fraction of the price.
         quantity: of each order; None = the lot step.
         trade: whether one round trip at the market may be made.
         real_account: name of an account with real money that its owner has typed; empty = only a demo account will do.
-        no_orders: why no order may be placed at all; empty = they may.
-        restart: ends the bridge and starts it again; None = it is not ours to restart.
-        restart_wait_s: how long a person is given to do so by hand.
-        say: a line for the person, while it runs.
+        no_orders: why no order may be placed at all; empty = orders are allowed.
+        restart: ends the bridge and starts it again; None = the bridge is started elsewhere.
+        restart_wait_s: time for a person to restart it then.
+        say: called with a line for the person who runs it.
         hello, account: the bridge's, of the first session.
-        baseline: what was at the account before.
+        baseline: snapshot of the account before the checks.
     """
 
     bench: CertifyBench
@@ -96,21 +96,21 @@ class CertifyRun:
 
     @property
     def lots(self) -> Decimal:
-        """Of each order."""
+        """Quantity of each order."""
         if self.quantity is not None:
             return self.quantity
         step = None if self.instrument is None else self.instrument.lot_step
         return Decimal(1) if step is None else step
 
     def cure_of(self, text: str, otherwise: str) -> str:
-        """What to do about the platform's own words."""
+        """Return the cure for a text of the platform, `otherwise` when the profile has none."""
         lowered = text.casefold()
         return next((cure for word, cure in self.profile.cures.items() if word.casefold() in lowered), otherwise)
 
 
 @dataclass(frozen=True)
 class Check:
-    """`needs`: numbers of the checks that must have passed before."""
+    """One check. `needs`: numbers of the checks that must have passed before."""
 
     number: int
     title: str
@@ -119,4 +119,4 @@ class Check:
 
 
 ANSWER_S: Final = 10.0
-"""How long a check waits for the platform's word."""
+"""How long a check waits for an answer of the platform."""

@@ -1,4 +1,4 @@
-"""What is MetaTrader 5's own among the checks: what its hello must tell, and what a person does about its words."""
+"""The checks' profile of MetaTrader 5: details that its hello must contain, and cures for the texts of its faults."""
 
 from __future__ import annotations
 

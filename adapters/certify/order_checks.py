@@ -1,7 +1,7 @@
-"""Checks of orders: first far from the market, where nothing can trade; one round trip only when it was asked for.
+"""Checks of orders: far from the market, where nothing can trade; a round trip at the market only with `--trade`.
 
-Everything goes through the adapter as the gateway's orders do. What is placed here is noted before it is sent, and
-`clean_up` takes away what is left of it, and nothing else.
+Orders go through the adapter as the gateway's do. Each is recorded before it is sent, and `clean_up` cancels or closes
+what is left of them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RECONNECT_S = 150.0
 
 
 class NotPlaced(Exception):
-    """An order that a check needs cannot be there; `found` says why."""
+    """The order that a check needs could not be placed; `found` gives the reason."""
 
     def __init__(self, found: Found) -> None:
         super().__init__(found.measured)
@@ -60,6 +60,8 @@ def check_reject(run: CertifyRun) -> Found:
     run.bench.place(wrong)
     rejects = run.bench.until(lambda: run.bench.rejects(wrong), ANSWER_S)
     update = run.bench.update(wrong)
+    # A bridge may answer with a reject, the platform itself with an update: both are right. Only an accepted order, or
+    # no answer, is a failure.
     if rejects:
         return passed(f"price {wrong.limit_price} beside the step {step}: {rejects[0].code.value}, {rejects[0].text}")
     if update is not None and update.state is LegState.REJECTED:
@@ -70,7 +72,7 @@ def check_reject(run: CertifyRun) -> Found:
 
 
 def check_too_late(run: CertifyRun) -> Found:
-    """An order that has come too late is refused before the platform sees it."""
+    """An order past its time limit is refused before the platform sees it."""
     order = msgspec.structs.replace(_far_order(run), not_after_ns=time.time_ns() - 5_000_000_000)
     run.bench.place(order)
     rejects = run.bench.until(lambda: run.bench.rejects(order), ANSWER_S)
@@ -82,7 +84,7 @@ def check_too_late(run: CertifyRun) -> Found:
 
 
 def check_far_order(run: CertifyRun) -> Found:
-    """A limit order far from the market is taken and works."""
+    """A limit order far from the market is accepted and works."""
     order, ack_ms, working_ms = _place_far(run)
     number = platform_order_id_of(run, order)
     found = passed(
@@ -94,6 +96,7 @@ def check_far_order(run: CertifyRun) -> Found:
 
 def check_idempotent(run: CertifyRun) -> Found:
     """The same order a second time is answered, and not placed."""
+    # Sent to the adapter directly, past `OrderChannel`, which would answer it: the bridge has to recognise it as well.
     order = _working(run)
     seen = len(run.bench.answers(order))
     run.bench.adapter.execute(order)
@@ -160,7 +163,7 @@ def check_cancel(run: CertifyRun) -> Found:
 
 
 def check_cancel_again(run: CertifyRun) -> Found:
-    """A cancel of an order that is gone is harmless, and does not stay without an answer."""
+    """A cancel of an order that has ended is harmless, and is acknowledged."""
     order = next((each for each in run.bench.orders.values() if is_final(run, each)), None)
     if order is None:
         return skipped("no order was cancelled before")
@@ -175,7 +178,7 @@ def check_cancel_again(run: CertifyRun) -> Found:
 
 
 def check_bracket(run: CertifyRun) -> Found:
-    """A far order with stop loss and take profit is taken with them, and cancelled again."""
+    """A far order with stop loss and take profit is accepted, and cancelled again."""
     if not run.bench.capabilities.brackets:
         return skipped("the gateway keeps stop and target itself on this account")
     order = _far_order(run)
@@ -204,6 +207,7 @@ def check_restart(run: CertifyRun) -> Found:
     else:
         run.say(f"restart the bridge now; there are {run.restart_wait_s:g} s for it")
     deadline = time.monotonic() + (_RECONNECT_S if run.restart is not None else run.restart_wait_s)
+    # The old bridge may still answer for a moment: only another boot id proves that a new one is there.
     while True:
         with contextlib.suppress(LinkLostError):
             run.bench.open(5.0)
@@ -226,9 +230,10 @@ def check_restart(run: CertifyRun) -> Found:
 
 
 def check_round_trip(run: CertifyRun) -> Found:
-    """One market order, its fill from the platform's executions, and the position closed again."""
+    """One market order, its fill in the platform's executions, and the close of the position."""
     if not run.trade:
         return skipped("not asked for", "add --trade to buy and sell the smallest size at the market")
+    # On a netting account the order would merge with a position of the owner, and the close could reduce that one.
     if run.bench.account.mode is AccountMode.NETTING and any(lots_by_ticket(run, run.bench.snapshot()).values()):
         return skipped(f"the account holds {run.bench.symbol.name} already", "close it by hand first")
     quote = run.bench.quote()
@@ -242,6 +247,7 @@ def check_round_trip(run: CertifyRun) -> Found:
     if filled(run, order) != order.quantity:
         raise NotPlaced(_not_taken(run, order))
     snapshot = run.bench.snapshot()
+    # The gateway reconciles by the snapshot's executions: a fill that is missing there would be booked as a bust.
     listed = {row.exec_id for row in snapshot.executions.rows}
     fills = run.bench.fills(order)
     if not all(fill.exec_id in listed for fill in fills):
@@ -259,7 +265,7 @@ def check_round_trip(run: CertifyRun) -> Found:
 
 
 def check_nothing_left(run: CertifyRun) -> Found:
-    """None of our orders works, and the position is as it was."""
+    """No order of the checks works, and the position is as before."""
     trouble = clean_up(run)
     if trouble:
         return failed(trouble, "look at the platform, and cancel or close it there by hand")
@@ -270,7 +276,7 @@ def check_nothing_left(run: CertifyRun) -> Found:
 
 
 def _far_order(run: CertifyRun) -> Order:
-    """Buy, far below the market, on the tick grid. Raises NotPlaced when there is no market to be far from."""
+    """Return a buy far below the market, on the tick grid. Raises NotPlaced when there is no quote."""
     run.bench.until(lambda: run.bench.quote() is not None, ANSWER_S / 2)
     quote = run.bench.quote()
     if quote is None:
@@ -296,7 +302,7 @@ def _place_far(run: CertifyRun) -> tuple[Order, float, float]:
 
 
 def _send_and_wait(run: CertifyRun, order: Order) -> tuple[float, float]:
-    """Milliseconds until the ack, and until it worked. Raises NotPlaced when it does not."""
+    """Place an order; return the milliseconds until its ack, and until it worked. Raises NotPlaced if it does not."""
     session, began = session_of(run), time.monotonic()
     run.bench.place(order)
     run.bench.until(lambda: not session.pending_commands, ANSWER_S)
@@ -308,7 +314,7 @@ def _send_and_wait(run: CertifyRun, order: Order) -> tuple[float, float]:
 
 
 def _working(run: CertifyRun) -> Order:
-    """A far order that works: the one of before, or a new one."""
+    """Return a working far order: an earlier one, or a new one."""
     for order in run.bench.orders.values():
         if is_working(run, order):
             return order

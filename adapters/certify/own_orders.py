@@ -1,4 +1,4 @@
-"""What the checks have placed: in which state it is, and how it is taken away again, and nothing else."""
+"""The orders placed by the checks: their state, and their clean-up. External orders and positions are never touched."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ORDER_LIVES_ON: Final = (RejectCode.CANCEL_REJECTED, RejectCode.REPLACE_REJECTE
 
 
 def clean_up(run: CertifyRun) -> str:
-    """Cancel and close what the checks have placed, and nothing else; what could not be taken away, empty = nothing."""
+    """Cancel the orders and close the positions of the checks, and no others; returns what remains, empty = nothing."""
     bench = run.bench
     if not bench.orders:
         return ""
@@ -50,9 +50,10 @@ def clean_up(run: CertifyRun) -> str:
 
 
 def _clean_once(run: CertifyRun) -> str:
-    """One step; what is left to do."""
+    """Cancel the working orders, or close the positions; return what remains, empty = nothing."""
     bench = run.bench
     snapshot = bench.snapshot()
+    # In an incomplete list a missing order proves nothing.
     if not snapshot.complete:
         return "the platform's list is not complete"
     alive = [row for row in snapshot.working_orders.rows if row.client_order_id in bench.orders and not row.state.final]
@@ -62,7 +63,7 @@ def _clean_once(run: CertifyRun) -> str:
         return f"order {alive[0].client_order_id} ({alive[0].platform_order_id}) works"
     open_ids = [order.client_order_id for order in bench.orders.values() if is_open(run, order)]
     if open_ids:
-        # It may still be on its way: what is closed now could be opened again by it.
+        # It may still arrive and trade: a position closed now would be opened again by it.
         return f"the outcome of order {open_ids[0]} is not known"
     return "" if close_own(run, snapshot) else "a position of ours is still open"
 
@@ -78,7 +79,7 @@ def is_final(run: CertifyRun, order: Order) -> bool:
 
 
 def is_refused(run: CertifyRun, order: Order) -> bool:
-    """Whether it is dead; what was refused may also have been a cancel or a change, after which it lives on."""
+    """Whether the order has ended without trading in full. Rejects of a cancel or replace do not end it."""
     update = run.bench.update(order)
     if update is not None and update.state.final:
         return update.state is not LegState.FILLED
@@ -109,23 +110,24 @@ def is_alive(row: WorkingOrder, order: Order) -> bool:
 
 
 def _own_executions(run: CertifyRun, snapshot: Snapshot) -> list[Fill]:
-    """Executions of our orders: reported as they happened, or only found in the snapshot."""
+    """Executions of the checks' orders, reported as events or only found in the snapshot."""
     reported = [event for event in run.bench.events if isinstance(event, Fill)]
     found = {fill.exec_id: fill for fill in (*reported, *snapshot.executions.rows)}
     return [fill for fill in found.values() if fill.client_order_id in run.bench.orders]
 
 
 def is_open(run: CertifyRun, order: Order) -> bool:
-    """Whether an order may still do something: no last word on it, and its time to be sent is not long over."""
+    """Whether an order may still trade: it has no final state, and its time limit for sending is not long past."""
     if is_refused(run, order) or filled(run, order) >= order.quantity:
         return False
     return time.time_ns() < order.not_after_ns + _LATE_NS
 
 
 def close_own(run: CertifyRun, snapshot: Snapshot) -> bool:
-    """Close what our own executions have opened and the platform still has; whether nothing of it is left.
+    """Close what the checks' executions have opened and the platform still holds; returns whether nothing is left.
 
-    Never more than the platform itself shows: somebody may have closed it by hand, and another order would open anew.
+    Closes no more than the platform shows: a person may have closed it at the terminal, and a further order would open
+    a new position.
     """
     orders = []
     for ticket, lots in own_positions(run, snapshot).items():
@@ -140,9 +142,10 @@ def close_own(run: CertifyRun, snapshot: Snapshot) -> bool:
 
 
 def own_positions(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
-    """Signed lots by ticket (netting: one, without a name) that are ours and there."""
+    """Return the open lots of the checks, signed, by ticket (netting: one entry, without a ticket)."""
     hedging = run.bench.account.mode is AccountMode.HEDGING
     there = lots_by_ticket(run, snapshot)
+    # On a netting account a position of before has merged with ours; only the difference may be closed.
     if not hedging and run.baseline is not None:
         there[""] = there.get("", Decimal(0)) - lots_by_ticket(run, run.baseline).get("", Decimal(0))
     ours: dict[str, Decimal] = {}
@@ -152,6 +155,7 @@ def own_positions(run: CertifyRun, snapshot: Snapshot) -> dict[str, Decimal]:
     left = {}
     for ticket, lots in ours.items():
         have = there.get(ticket, Decimal(0))
+        # Same side, and at most what is open: otherwise closing would open a position.
         if lots * have > 0:
             left[ticket] = lots if abs(lots) <= abs(have) else have
     return left

@@ -1,4 +1,4 @@
-"""What the checks have found: one row each, as text and as JSON."""
+"""The report of the checks: one row each, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Outcome(enum.StrEnum):
-    """`unknown`: it could not be told, such as while the market is shut; it counts as not passed."""
+    """`unknown`: the check could not be made, such as while the market is shut; it counts as not passed."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -18,7 +18,7 @@ class Outcome(enum.StrEnum):
 
 
 class CheckRow(Struct, frozen=True, kw_only=True):
-    """One check. `measured`: what was found; `cure`: what a person can do, empty when nothing is to be done."""
+    """Result of one check. `measured`: the finding; `cure`: what a person can do about it, empty = nothing."""
 
     number: int
     title: str
@@ -29,7 +29,7 @@ class CheckRow(Struct, frozen=True, kw_only=True):
 
 
 class CertifyReport(Struct, frozen=True, kw_only=True):
-    """One run. `account` and `details` are the bridge's words; empty when it never said them."""
+    """Report of one run. `account` and `details` are from the bridge's hello; empty when there was none."""
 
     platform: str
     symbol: str
@@ -42,17 +42,17 @@ class CertifyReport(Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed, stayed unknown, or was cut short."""
+        """Whether no check failed or stayed unknown, and the run was not interrupted."""
         bad = (Outcome.FAIL, Outcome.UNKNOWN)
         return not self.interrupted and not any(check.outcome in bad for check in self.checks)
 
     def count(self, outcome: Outcome) -> int:
-        """How many checks ended so."""
+        """Return the number of checks with this outcome."""
         return sum(check.outcome is outcome for check in self.checks)
 
 
 def write_text(report: CertifyReport) -> str:
-    """The report for a person."""
+    """Return the report as text."""
     at = datetime.fromtimestamp(report.started_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     money = "demo account" if report.simulated else "REAL MONEY"
     account = f"account {report.account} ({money})" if report.account else "no account"

@@ -1,4 +1,4 @@
-"""Checks of the session: who is there, on which account, with which switches, clock and instrument."""
+"""Checks of the session: bridge, account, switches, clocks, instrument, ticks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPEN_PATIENCE_S: Final = 120.0
 
 
 def session_of(run: CertifyRun) -> BridgeSession:
-    """The open session. Raises LinkLostError."""
+    """Return the open session. Raises LinkLostError."""
     session = run.bench.adapter.session
     if session is None or session.hello is None:
         raise LinkLostError("there is no session with the bridge")
@@ -32,15 +32,15 @@ def session_of(run: CertifyRun) -> BridgeSession:
 
 
 def hello_of(run: CertifyRun) -> BridgeHello:
-    """The bridge's hello. Raises LinkLostError."""
+    """Return the bridge's hello. Raises LinkLostError."""
     hello = session_of(run).hello
     assert hello is not None
     return hello
 
 
 def check_connection(run: CertifyRun) -> Found:
-    """The bridge answers, knows the token, and says what it is."""
-    patience_s = _OPEN_PATIENCE_S if run.restart is not None else 0.0  # ours has only just been started
+    """The bridge answers, knows the token, and identifies itself."""
+    patience_s = _OPEN_PATIENCE_S if run.restart is not None else 0.0  # our own bridge has only just been started
     began = time.monotonic()
     run.bench.open(patience_s)
     took_ms = (time.monotonic() - began) * 1000
@@ -54,7 +54,7 @@ def check_connection(run: CertifyRun) -> Found:
 
 
 def check_account(run: CertifyRun) -> Found:
-    """Account, server and so on; the adapter has compared them with the settings already."""
+    """The hello has account, server and so on; the adapter has compared them with the settings already."""
     hello, account = hello_of(run), run.bench.bridge_account
     if account is None:
         return failed("no account", "log in at the platform, and name the account in settings.account")
@@ -67,15 +67,15 @@ def check_account(run: CertifyRun) -> Found:
 
 
 def check_demo(run: CertifyRun) -> Found:
-    """No money is in the account, or its owner has typed its name."""
+    """It is a demo account, or its owner has typed its name."""
     account = run.bench.bridge_account
     if account is None:
         return failed("no account", "log in at the platform, and name the account in settings.account")
     name = account.name
     if account.simulated or run.real_account == name:
         run.bench.vetted = account
-        by_hand = f"REAL MONEY, allowed by --real-money-account {name}"
-        return passed("the platform says that no money is in it" if account.simulated else by_hand)
+        allowed = f"REAL MONEY, allowed by --real-money-account {name}"
+        return passed("the platform says that no money is in it" if account.simulated else allowed)
     run.no_orders = f"account {name} is not a demo account"
     return failed(
         f"account {name} is not a demo account: no order is placed",
@@ -97,7 +97,7 @@ def check_switches(run: CertifyRun) -> Found:
 
 
 def check_machine_clock(run: CertifyRun) -> Found:
-    """The two machines agree on the time."""
+    """The clocks of both machines agree."""
     session = session_of(run)
     run.bench.until(lambda: session.heartbeat is not None, ANSWER_S)
     offset_ms = session.clock.offset_ns / NS_PER_MS
@@ -144,7 +144,7 @@ def check_identity(run: CertifyRun) -> Found:
 
 
 def check_tradable(run: CertifyRun) -> Found:
-    """The platform takes orders for the symbol."""
+    """The platform accepts orders for the symbol."""
     tradable = [each.symbol for each in run.bench.account.instruments]
     if run.bench.symbol.name in tradable:
         return passed(f"{run.bench.symbol.name} takes orders")
@@ -187,7 +187,7 @@ def check_ticks(run: CertifyRun) -> Found:
 
 
 def check_resume(run: CertifyRun) -> Found:
-    """What came over a break is compared with what the platform's own history says of the same time."""
+    """Ticks received over a reconnect equal those of the platform's own history of the same time."""
     if not run.profile.resumes:
         return skipped("this platform keeps no ticks: those of a break are lost, and the symbol is marked stale")
     bench = run.bench
@@ -203,7 +203,7 @@ def check_resume(run: CertifyRun) -> Found:
     times = sorted(set(over_break["ts_event_ns"].tolist()))
     if len(times) < 4:
         return unknown(f"{len(over_break)} ticks are too few", "run it while the market is open, with --seconds 60")
-    # The first and the last instant may be cut in the middle.
+    # Not all ticks of the first and the last instant need have arrived.
     first_ns, last_ns = times[1], times[-2]
     bench.adapter.close()
     bench.adapter.resume_from(bench.symbol, first_ns)
@@ -225,12 +225,12 @@ def check_resume(run: CertifyRun) -> Found:
 
 
 def _count_missing(rows: list[tuple[float, ...]], others: list[tuple[float, ...]]) -> int:
-    """How many of `others` are not among `rows`; equal ones count one by one."""
+    """Return how many of `others` are not in `rows`; equal rows are counted singly."""
     return (Counter(others) - Counter(rows)).total()
 
 
 def _rows(ticks: TickArray, first_ns: int, last_ns: int) -> list[tuple[float, ...]]:
-    """Time, prices and size of the ticks of a stretch; NaN as -1, so that rows compare."""
+    """Return time, prices and size of the ticks between two times; NaN becomes -1, so that rows can be compared."""
     rows = []
     for tick in ticks:
         if first_ns <= tick["ts_event_ns"] <= last_ns:

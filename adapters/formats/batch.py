@@ -22,7 +22,10 @@ def report_broken(text: str, strict: bool, oddities: Oddities) -> None:
 
 
 class Batch(ABC):
-    """What a decoder looks at in one step. The refusals take effect in `accepted`, so that nothing before is lost."""
+    """The lines or records that a decoder handles in one step.
+
+    Refused ones are left out, or raise, in `accepted`: the ticks before them are not lost.
+    """
 
     def __init__(self, strict: bool, oddities: Oddities) -> None:
         self._strict = strict
@@ -34,7 +37,7 @@ class Batch(ABC):
         """File and position of a line or record, and what it was."""
 
     def refuse(self, bad: npt.NDArray[np.bool_], expected: str) -> None:
-        """Mark what the format cannot have; `expected` goes into the message."""
+        """Refuse the lines or records marked in `bad`; `expected` becomes part of the message."""
         for i in np.flatnonzero(bad):
             self._refused.setdefault(int(i), expected)
 

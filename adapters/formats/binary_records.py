@@ -1,4 +1,4 @@
-"""Fixed-size binary records out of byte blocks; broken ones named by number and position."""
+"""Read fixed-size binary records from byte blocks; broken records are reported with number and position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and archive members as a stream of byte blocks: bounded memory, damage named with its position."""
+"""Read files and archive members as byte blocks, in bounded memory; damage is reported with its position."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _GZIP_WINDOW: Final = 31  # zlib's largest window with gzip framing: header and 
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:
-    """Content of a plain or gzip file (told by its first bytes) in blocks of at most BLOCK_BYTES.
+    """Yield a plain or gzip file (detected by its first bytes) in blocks of at most BLOCK_BYTES.
 
     Raises:
         DataFormatError: truncated or damaged gzip, with the position in the compressed file; everything that could
@@ -72,7 +72,7 @@ def _inflate(path: Path, compressed: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def read_lzma_blocks(path: Path) -> Iterator[bytes]:
-    """Content of an LZMA file in blocks of at most BLOCK_BYTES; an empty file has no content.
+    """Yield an LZMA file in blocks of at most BLOCK_BYTES; nothing for an empty file.
 
     Raises:
         DataFormatError: truncated, damaged, or followed by other data, with the position in the compressed file.
@@ -97,7 +97,7 @@ def read_lzma_blocks(path: Path) -> Iterator[bytes]:
 
 
 def list_members(path: Path) -> list[str]:
-    """Names of a zip archive's files, in its order. Raises DataFormatError if it is no whole zip archive."""
+    """List a zip archive's files, in its order. Raises DataFormatError if it is not a complete zip archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             return [each.filename for each in archive.infolist() if not each.is_dir()]
@@ -109,7 +109,7 @@ def list_members(path: Path) -> list[str]:
 
 
 def read_member_blocks(path: Path, member: str) -> Iterator[bytes]:
-    """Content of one file of a zip archive in blocks; its checksum is verified at the end.
+    """Yield one file of a zip archive in blocks; its checksum is verified at the end.
 
     Raises:
         DataFormatError: damaged archive or member, with the position in the decompressed text.
@@ -146,7 +146,7 @@ def split_whole_lines(name: str, blocks: Iterator[bytes], oddities: Oddities) ->
 
 
 def read_first_line(path: Path) -> str:
-    """First line of a plain or gzip text without its line end, its first 200 bytes at most; "" if there is none."""
+    """Return the first line of a plain or gzip text without its line end, at most 200 bytes; "" if there is none."""
     for block in read_blocks(path):
         line = block.split(b"\n", 1)[0][:_FIRST_LINE_BYTES]
         return line.decode("utf-8", "backslashreplace").removeprefix("\ufeff").rstrip("\r")

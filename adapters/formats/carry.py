@@ -1,4 +1,4 @@
-"""Fill what a recorded tick does not carry with the last value known of its symbol."""
+"""Fill the missing sides of recorded ticks with the last known values of their symbol."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _TRADE: Final = int(TickFlag.TRADE)
 
 
 def make_carry_state(symbols: int) -> TickArray:
-    """State for `carry_forward`, nothing known yet: one row for each symbol id below `symbols`, 64 bytes each."""
+    """Return an empty state for `carry_forward`: one row for each symbol id below `symbols`, 64 bytes each."""
     return new_ticks(symbols)
 
 
 @kernel()
 def carry_forward(ticks: TickArray, state: TickArray) -> None:
-    """Fill the sides (price and size together) that a tick does not carry, in place, and remember those it does.
+    """Fill the sides (price and size together) that a tick does not have, in place, and store those it has.
 
-    A side that is flagged, or has a price, is the tick's own: an unknown size beside a known price stays NaN, for the
-    last size seen belonged to another price.
+    A side that is flagged, or has a price, is the tick's own. Its size stays NaN if it is unknown, since the last size
+    belonged to another price.
 
     Args:
         ticks: dtype TICK_DTYPE, in the order of publication, chunk after chunk.
         state: from `make_carry_state`, larger than every symbol id in `ticks`; updated. Keep it across chunks and
-            files; make a new one where time begins anew.
+            files; make a new one when time starts again, as in a loop.
 
     Raises:
         IndexError: a symbol id that has no row in `state`.

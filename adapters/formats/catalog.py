@@ -1,4 +1,4 @@
-"""Which format a file has, and the one door to all of them."""
+"""Detect a file's format and open it: the entry point to all formats."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _FIRST_LINES: Final = (
 
 
 def detect_format(path: Path | str) -> Format:
-    """Format of a file, by its name and its first line or bytes.
+    """Return the format of a file, by its name and its first line or bytes.
 
     Raises:
-        DataFormatError: none of the known ones; the text says what it begins with.
+        DataFormatError: it is none of the known formats; the text shows the file's beginning.
         OSError: the file cannot be read.
     """
     path = Path(path)
@@ -82,11 +82,11 @@ def open_recording(path: Path | str, options: ReadOptions | None = None) -> Reco
     """Open a file of recorded ticks. Reads its beginning only and keeps no handle.
 
     Args:
-        options: what the file does not say itself.
+        options: information that the file does not contain.
 
     Raises:
-        DataFormatError: format not known, or the file's beginning is not as its format demands.
-        ConfigError: an option that cannot be.
+        DataFormatError: the format is unknown, or the file's beginning violates it.
+        ConfigError: an option is invalid.
         OSError: the file cannot be read.
     """
     chosen = options or ReadOptions()

@@ -33,7 +33,7 @@ def time_ns(rows: Rows, hour: int, minute: int, second: int) -> npt.NDArray[np.i
 def days_of_civil(
     years: npt.NDArray[np.int64], months: npt.NDArray[np.int64], days: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Days from 1970-01-01, and which dates exist (the days of the others mean nothing)."""
+    """Return the days from 1970-01-01, and which dates exist (the days of the others are undefined)."""
     exist = (years >= FIRST_YEAR) & (years <= LAST_YEAR) & (months >= 1) & (months <= 12) & (days >= 1)
     month_index = np.where(exist, (years - FIRST_YEAR) * 12 + months - 1, 0)
     first_day = month_index.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)

@@ -1,4 +1,4 @@
-"""Delimited text -> exact decimals, by one jitted parser that every text format shares.
+"""Parse delimited text into exact decimals, with one jitted parser for all text formats.
 
 A format is described by its columns: the byte that ends each one and what it holds. A date such as 2020.01.06 is three
 columns that end with dots. Numbers come out as integers with their count of decimals, so no digit is lost on the way:
@@ -37,11 +37,11 @@ _LINE_SHOWN: Final = 120
 
 
 class Kind(IntEnum):
-    """What a column holds."""
+    """Content of a column."""
 
     NUMBER = 0
     OPTIONAL = 1  # a number or nothing
-    TEXT = 2  # not looked at
+    TEXT = 2  # ignored
 
 
 _EXPECTED: Final = {
@@ -55,7 +55,7 @@ _TEXT: Final = int(Kind.TEXT)
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name in messages, the character that ends it, what it holds."""
+    """One column: its name in messages, the character that ends it, its content."""
 
     name: str
     end: str
@@ -130,7 +130,7 @@ def parse_rows(
 
 
 class Rows(Batch):
-    """Some consecutive lines, parsed. Values that a format cannot have are refused by line."""
+    """Some consecutive lines, parsed. Lines with invalid values are refused."""
 
     def __init__(
         self,

@@ -97,7 +97,7 @@ def _instrument_of(path: Path, options: ReadOptions) -> tuple[str, Instrument]:
 
 
 def _parse(line: bytes) -> tuple[int, _Message]:
-    """Receive time in ns and message of a line. Raises ValueError, which msgspec's errors are."""
+    """Return receive time (ns) and message of a line. Raises ValueError; msgspec's errors are of that type."""
     stamp, space, text = line.partition(b" ")
     if not (space and stamp.isdigit() and int(stamp) <= _LAST_NS):
         raise ValueError("expected the receive time in ns, a space and a JSON object")
@@ -108,7 +108,7 @@ def _parse(line: bytes) -> tuple[int, _Message]:
 
 
 class _Feed:
-    """What must be remembered from message to message."""
+    """The state that is kept from message to message."""
 
     def __init__(self, symbol: str, oddities: Oddities) -> None:
         self._symbol = symbol
@@ -117,7 +117,7 @@ class _Feed:
         self._chain_id = -1
 
     def to_row(self, line: bytes) -> tuple[object, ...] | None:
-        """The line's tick as a row of TICK_DTYPE; None if it is no tick. Raises ValueError."""
+        """Return the line's tick as a row of TICK_DTYPE; None if it is no tick. Raises ValueError."""
         received_ns, message = _parse(line)
         data = message.data
         if data is None:
@@ -126,14 +126,13 @@ class _Feed:
         if data.symbol != self._symbol:
             raise ValueError(f"symbol was {data.symbol!r}; the file began with {self._symbol!r}, and holds one only")
         row = None
-        if isinstance(data, _DepthChange):
-            self._follow_chain(data)
-        else:
-            row = (
-                self._quote_row(data, received_ns)
-                if isinstance(data, _BestQuote)
-                else self._trade_row(data, received_ns)
-            )
+        match data:
+            case _DepthChange():
+                self._follow_chain(data)
+            case _BestQuote():
+                row = self._quote_row(data, received_ns)
+            case _Trade():
+                row = self._trade_row(data, received_ns)
         if data.transacted_ms < self._newest_ms:
             self._oddities.messages_stepped_back += 1
         self._newest_ms = data.transacted_ms

@@ -1,4 +1,4 @@
-"""From a file's own clock to UTC: a fixed shift, then perhaps a time zone with its summer time."""
+"""Conversion from a file's own clock to UTC: a fixed shift, then optionally a time zone with its summer time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EPOCH: Final = datetime(1970, 1, 1)
 
 @dataclass(frozen=True)
 class FileClock:
-    """UTC = zone's UTC of (file time + add_s). `known` says where these figures come from, for people."""
+    """UTC = UTC of (file time + add_s) in `zone`. `known`: the source of these values, for logs."""
 
     add_s: int
     zone: str | None
@@ -30,7 +30,7 @@ class FileClock:
 
     @classmethod
     def choose(cls, options: ReadOptions, add_s: int, known: str) -> FileClock:
-        """The clock of the options, or else the documented one. Raises ConfigError for an unknown zone."""
+        """Return the clock of the options, or else the documented one. Raises ConfigError for an unknown zone."""
         if options.add_s is None and options.zone is None:
             return cls(add_s, None, known)
         if options.zone is not None:

@@ -1,4 +1,4 @@
-"""What a file's name says about its instrument."""
+"""Derive the instrument of a file from its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several streams of ticks made one, in time order, chunk by chunk."""
+"""Merge several streams of ticks into one, in time order, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...shm.tick import TICK_DTYPE, TickArray
 
 
 def _as_words(ticks: TickArray) -> npt.NDArray[np.int64]:
-    """Ticks as rows of eight words: numpy gathers these twenty times as fast as structured records."""
+    """View ticks as rows of eight words, which numpy gathers twenty times as fast as structured records."""
     return np.ascontiguousarray(ticks).view(np.int64).reshape(-1, TICK_BYTES // 8)
 
 
@@ -43,7 +43,7 @@ class _Head:
         return int(self.keys[-1])
 
     def pop_until(self, horizon_ns: int, inclusive: bool) -> tuple[TickArray, npt.NDArray[np.int64]]:
-        """Remove the ticks before the horizon, or up to and with it."""
+        """Remove and return the ticks before the horizon; with `inclusive` also those at it."""
         count = int(np.searchsorted(self.keys, horizon_ns, side="right" if inclusive else "left"))
         popped = self.ticks[:count], self.keys[:count]
         self.ticks, self.keys = self.ticks[count:], self.keys[count:]
@@ -63,7 +63,7 @@ def merge_by_time(streams: Sequence[Iterable[TickArray]]) -> Iterator[TickArray]
         Arrays of at most the sum of the streams' chunk sizes. They may be views of the input arrays.
 
     Raises:
-        Whatever a stream raises, once the merge needs more of that stream.
+        The exceptions of a stream, when the merge needs more of that stream.
     """
     heads = [_Head(stream) for stream in streams]
     while heads := [head for head in heads if head.refill()]:

@@ -72,7 +72,7 @@ def open_nt8_export(path: Path, options: ReadOptions) -> Recording:
 
 
 def _form_of(path: Path) -> tuple[bool, tuple[str, ...]]:
-    """Whether times have a fraction, and what follows them."""
+    """Return whether times have a fraction, and the names of the values behind them."""
     line = read_first_line(path)
     found = FIRST_LINE.fullmatch(line)
     if found is None:

@@ -1,4 +1,4 @@
-"""What real recordings contain that a clean feed would not: counted here, carried through, never dropped silently."""
+"""Counters of irregular data in recordings. Such ticks are counted and kept; nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Oddities:
     """Texts of the first few bad lines and damaged ends."""
 
     def add_problem(self, text: str) -> None:
-        """Keep the text of a counted problem, as long as there are few."""
+        """Keep the text of a counted problem, of the first few."""
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append(text)
 
@@ -110,7 +110,7 @@ def count_oddities(ticks: TickArray, states: npt.NDArray[np.void]) -> None:
 
 
 class Audit:
-    """Counts the oddities of one file, chunk after chunk."""
+    """Counts the irregular ticks of one file, chunk by chunk."""
 
     def __init__(self, oddities: Oddities) -> None:
         self._oddities = oddities

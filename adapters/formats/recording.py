@@ -1,7 +1,7 @@
-"""A recording: a file of real market data, seen as a stream of tick arrays whatever its format.
+"""A recording: a file of real market data, read as a stream of tick arrays whatever its format.
 
-Decoders are pure: a path in, ticks out, in bounded memory. They publish nothing and know no clock but the file's.
-Two things they leave open, because only the caller knows them: the symbol id and the source of the ticks.
+Decoders are pure: a path in, ticks out, in bounded memory. They publish nothing and use no clock but the file's.
+Symbol id and source of the ticks are given by the caller.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How to read a file where its name and content do not say, or say it wrongly. None = as the file says.
+    """Options for a file whose name and content lack information, or have it wrong. None = as in the file.
 
     Attributes:
         format: skip detection.
@@ -61,7 +61,7 @@ class ReadOptions:
         on_error: "raise" at the first broken line or damaged end, or "count" them and go on.
 
     Raises:
-        ConfigError: a value that no file can have.
+        ConfigError: an invalid value.
     """
 
     format: Format | None = None
@@ -94,7 +94,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Instrument:
-    """What a file's ticks belong to.
+    """The instrument of a file's ticks.
 
     Attributes:
         contract: the file's own name, upper case: "NQH0", "GCZ13", "XAUUSD".
@@ -112,7 +112,7 @@ Decoder: TypeAlias = Callable[[Oddities], Iterator[TickArray]]
 
 @dataclass(frozen=True)
 class Recording:
-    """One open-able file. Holds no file handle between passes; any number of passes may run at once.
+    """One file that can be decoded. It holds no file handle between passes; several passes may run at once.
 
     Attributes:
         instruments: what the file holds; several for a futures archive only.

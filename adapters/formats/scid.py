@@ -116,7 +116,7 @@ def _to_ticks(records: npt.NDArray[np.void], clock: FileClock, options: ReadOpti
 
 
 def _shortest_decimals(prices: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The decimal with the fewest places that is the same float32, as float64: 1.12275, not 1.1227500438690186."""
+    """Return the decimal with the fewest places that is the same float32, as float64: 1.12275, not 1.12275004."""
     exact = prices.astype(np.float64)
     values = exact.copy()
     left = np.arange(prices.size)
@@ -136,7 +136,7 @@ def _multiply(prices: npt.NDArray[np.float64], multiplier: Decimal) -> npt.NDArr
 
 
 def _to_grid(prices: npt.NDArray[np.float64], tick_size: Decimal) -> tuple[npt.NDArray[np.float64], int]:
-    """Nearest multiples of the tick, each the float64 nearest to its decimal; how many prices lay off the grid."""
+    """Round prices to the tick size (float64 nearest to the decimal); also return how many were off the grid."""
     numerator, denominator = tick_size.as_integer_ratio()
     on_grid = np.rint(prices * denominator / numerator) * numerator / denominator
     off_grid = np.abs(prices - on_grid) > np.spacing(np.abs(prices).astype(np.float32))

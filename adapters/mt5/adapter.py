@@ -118,17 +118,17 @@ class Mt5Adapter(BridgeAdapter):
     def limit_capabilities(self, hello: BridgeHello) -> Capabilities:
         if not hello.accounts:
             return hello.capabilities
-        most, said = CAPABILITIES[hello.accounts[0].mode], hello.capabilities
+        most, reported = CAPABILITIES[hello.accounts[0].mode], hello.capabilities
         return Capabilities(
-            order_types=tuple(each for each in said.order_types if each in most.order_types),
-            times_in_force=tuple(each for each in said.times_in_force if each in most.times_in_force),
-            replace=said.replace and most.replace,
-            replace_quantity=said.replace_quantity and most.replace_quantity,
-            brackets=said.brackets and most.brackets,
-            oco=said.oco and most.oco,
-            reduce_only=said.reduce_only and most.reduce_only,
-            close_by_ticket=said.close_by_ticket and most.close_by_ticket,
-            executions_history=said.executions_history,
+            order_types=tuple(each for each in reported.order_types if each in most.order_types),
+            times_in_force=tuple(each for each in reported.times_in_force if each in most.times_in_force),
+            replace=reported.replace and most.replace,
+            replace_quantity=reported.replace_quantity and most.replace_quantity,
+            brackets=reported.brackets and most.brackets,
+            oco=reported.oco and most.oco,
+            reduce_only=reported.reduce_only and most.reduce_only,
+            close_by_ticket=reported.close_by_ticket and most.close_by_ticket,
+            executions_history=reported.executions_history,
         )
 
     def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:

@@ -60,7 +60,7 @@ class ReplayFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f"format was {self.format!r}, must be one of {', '.join(Format)}; correct it or leave it out"
             )
         try:
-            self.base_time  # noqa: B018  (told with the other faults of the settings, before anything starts)
+            self.base_time  # noqa: B018  (reported with the other faults of the settings, before anything starts)
         except ValueError as error:
             raise ValueError(f"base was {self.base!r}: {error}; write 2019-02-04T10:00") from None
 
@@ -101,7 +101,7 @@ class ReplaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if not self.files:
             raise ValueError("files was empty, must name at least one recording; add a path")
         try:
-            self.start_ns  # noqa: B018  (told with the other faults of the settings, before anything starts)
+            self.start_ns  # noqa: B018  (reported with the other faults of the settings, before anything starts)
         except ValueError as error:
             raise ValueError(f"start was {self.start!r}: {error}; write 2019-12-16T14:30:00") from None
 

@@ -18,7 +18,7 @@ def plan_replay(
     """Read the recordings' beginnings and return what their replay needs. Any process may call it.
 
     A symbol has the universal name ("NQ") when the recordings hold one contract of it, else the contract's own name
-    ("GCZ13"), so that several months can be told apart. Its tick size is the catalog's, unknown where that has none.
+    ("GCZ13"), so that several months have symbols of their own. Its tick size is the catalog's, unknown without one.
 
     Returns:
         The symbols, and `settings` for the platform.

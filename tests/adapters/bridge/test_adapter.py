@@ -210,7 +210,7 @@ def test_status_marks_quotes_stale_and_refuses_commands(parts):
     assert not snapshot.complete, "what is read while the broker is away proves nothing"
     assert not snapshot.working_orders.rows, "nothing has reached the platform"
     platform.set_status()
-    assert "must be asked anew" in bench.until_lost()
+    assert "a new snapshot is needed" in bench.until_lost()
 
 
 def test_events_before_the_first_snapshot_are_left_to_it(parts):

@@ -197,7 +197,7 @@ def test_orders_are_off_with_a_reason_and_on_again(brazil):
     assert reject.code is m.RejectCode.LINK_DOWN
     assert reject.text == "the platform takes no orders now: Algo Trading is off: press the button"
     platform.set_status()
-    assert "must be asked anew" in bench.until_lost()
+    assert "a new snapshot is needed" in bench.until_lost()
     bench.open(WIN)
     bench.adapter.execute(order)
     bench.until(lambda: [event for event in bench.desk.events if isinstance(event, m.OrderUpdate)])
