@@ -34,18 +34,18 @@ class _StopRequest:
     """A stop request (Ctrl-C, SIGTERM), which may come before there is anything to stop."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._requested = False
         self._stop: Callable[[], None] = lambda: None
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Request the stop. Safe in a signal handler."""
-        self._asked = True
+        self._requested = True
         self._stop()
 
     def register(self, stop: Callable[[], None]) -> None:
         """Set the function that ends the run; called at once when the stop was requested before."""
         self._stop = stop
-        if self._asked:
+        if self._requested:
             stop()
 
 
@@ -91,7 +91,7 @@ def certify(
     Checks session, market data, and orders far from the market, one after the other. Stop the gateway first.
     """
     stop_request = _StopRequest()
-    restore = host.on_stop_request(stop_request.ask)
+    restore = host.on_stop_request(stop_request.request)
     try:
         with explained():
             chosen = load(config, run_folder)

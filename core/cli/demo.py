@@ -100,13 +100,13 @@ def run_demo(
     is_ours = folder == demo_folder() or not folder.exists()
     results: list[DemoResult] = []
 
+    # Called before the launcher releases the folder's lock: else a second demo could start in a half-removed folder.
     def finish() -> None:
         try:
             results.append(_summarize(config, watch.elapsed_s, sum(child.restarts for child in launcher.describe())))
         finally:
             _clear(folder, everything=is_ours)
 
-    # Before the launcher releases the folder's lock: else a second demo could start in a half-removed folder.
     specs = plan_processes(config, nexus=nexus)
     launcher = Launcher(config, specs, console=console, log=log, before_release=finish)
     with launcher:
@@ -134,7 +134,7 @@ class _DemoWatch:
     """Shows a running demo and decides when it is over.
 
     Attributes:
-        elapsed_s: from NEXUS's first tick to the last call. Not from the start: the very first one compiles kernels.
+        elapsed_s: from NEXUS's first tick to the last call of `is_over`.
         failure: why the demo cannot continue; empty = nothing failed.
     """
 
@@ -165,6 +165,7 @@ class _DemoWatch:
             self.failure = f"process {name} failed: {detail}; see {self._log_folder / name}{LOG_SUFFIX}"
             return True
         snapshot = self._monitor.snapshot()
+        # The time runs from the first tick: the very first start compiles kernels for longer than the demo lasts.
         if self._first_tick_s is None and any(process.counters.get("ticks_read") for process in snapshot.processes):
             self._first_tick_s = time.monotonic()
         if self._first_tick_s is not None:
@@ -195,6 +196,7 @@ class _DemoWatch:
 
 
 def _replay_is_read(snapshot: Snapshot) -> bool:
+    # `replay_finished` says that all is published. Ending then would cut off readers that are still behind.
     finished = any(process.counters.get("replay_finished") for process in snapshot.processes)
     readers = [reader for ring in snapshot.rings for reader in ring.readers]
     return finished and bool(readers) and all(reader.lag == 0 for reader in readers)

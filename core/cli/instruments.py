@@ -11,13 +11,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-import msgspec
 import typer
 
 from ..config import load_config
 from ..config.loading import GATEWAY_FILE
 from ..errors import ConfigError
 from ..instruments.contract_code import FIRST_YEAR, LAST_YEAR
+from .command import EXIT_USAGE, JsonFlag, print_json
 
 if TYPE_CHECKING:  # imported where they are used: they load holiday calendars, and `status` must answer at once
     from ..instruments.catalog import Catalog
@@ -25,14 +25,12 @@ if TYPE_CHECKING:  # imported where they are used: they load holiday calendars, 
     from ..instruments.symbols import SymbolBook
 
 _MAPPING_FILE: Final = "symbol_mappings.json"
-_EXIT_USAGE: Final = 2
 _PLAN_DAYS: Final = 120
 
 ConfigFolder = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Folder with the configuration, own instruments and names; none = defaults."),
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -67,14 +65,14 @@ def symbols(
             lines[each] = book.explain(_front(catalog, rolls, each, today), platform, today.date())
         refused = name is not None and "is refused" in lines[name][0]
     if as_json:
-        typer.echo(msgspec.json.encode({"symbols": lines}).decode())
+        print_json({"symbols": lines})
     else:
         for each, explained in lines.items():
             typer.echo(f"{each}")
             for line in explained:
                 typer.echo(f"  {line}")
     if refused:
-        raise typer.Exit(_EXIT_USAGE)
+        raise typer.Exit(EXIT_USAGE)
 
 
 def contracts(
@@ -92,7 +90,7 @@ def contracts(
             raise ConfigError(f"--to was {last}, must not be before --from {first}")
         rows = _load_rules(config)[1].contract_rows(root, first, last)
     if as_json:
-        typer.echo(msgspec.json.encode({"root": root, "contracts": rows}).decode())
+        print_json({"root": root, "contracts": rows})
         return
     typer.echo(f"{'contract':<10} {'last session':<13} {'maturity':<11} roll date")
     for row in rows:
@@ -120,7 +118,7 @@ def rollover(
         roots = root or [instrument.symbol for instrument in catalog.futures()]
         rows = rolls.plan_rows(roots, now, last_day)
     if as_json:
-        typer.echo(msgspec.json.encode({"until": last_day.isoformat(), "rolls": rows}).decode())
+        print_json({"until": last_day.isoformat(), "rolls": rows})
         return
     typer.echo(f"{'root':<6} {'old':<8} {'new':<8} {'roll date':<11} {'switch at (UTC)':<26} last session of old")
     for row in rows:
@@ -163,4 +161,4 @@ def _explained() -> Iterator[None]:
         yield
     except (ConfigError, InstrumentRefused) as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(_EXIT_USAGE) from None
+        raise typer.Exit(EXIT_USAGE) from None

@@ -292,11 +292,8 @@ class Launcher:
         while child.identity is not None and code is None:
             code = child.wait(_STOP_POLL_S)
             self._beat()  # stopping takes seconds, and `status` would call the launcher unresponsive
-            if (
-                code is None
-                and not killed
-                and (time.monotonic() >= deadline_s or self._stop_requests >= _KILL_REQUESTS)
-            ):
+            is_due = time.monotonic() >= deadline_s or self._stop_requests >= _KILL_REQUESTS
+            if code is None and not killed and is_due:
                 killed = "did not stop when asked, killed"
                 self._log.warning("process does not stop, killing it", child=name)
                 self._count("stop_kills")
