@@ -7,9 +7,8 @@ from pathlib import Path
 
 from nexus_gateway.core.messages import Bracket, RejectCode, Signal, SignalClose, SignalState, Target
 from nexus_gateway.core.messages import Side as Direction
-from nexus_gateway.nexus_link.interface import NexusGatewayInterface
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface, options_of_config
 from nexus_gateway.nexus_link.market_view import MarketView
-from nexus_gateway.nexus_link.orders.options import options_of_config
 from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.shm.idle import make_idle
 from nexus_gateway.shm.symbols import Symbol, add_symbols
