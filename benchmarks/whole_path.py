@@ -26,13 +26,13 @@ def measure_whole(root: Path, count: int) -> tuple[list[int], list[int]]:
     from_signal_ns: list[int] = []
     filled_ns: dict[str, int] = {}
 
-    def hear(outcome: SignalOutcome) -> None:
+    def on_outcome(outcome: SignalOutcome) -> None:
         if outcome.report is not None and outcome.report.filled:
             filled_ns.setdefault(outcome.signal_id, time.time_ns())
 
     with running(config, "gateway", "nt8"):
         nexus = NexusGatewayInterface(options_of_config(config, outbox=root / "nexus.outbox"))
-        nexus.set_callbacks(on_outcome=hear)
+        nexus.set_callbacks(on_outcome=on_outcome)
         wait_until(lambda: gateway_counters(config).get("routes_ready") == 1)
         wait_until(lambda: nexus.connect(1))
         view = MarketView(config.run_path, idle=make_idle("yield"))
