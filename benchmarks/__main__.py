@@ -1,5 +1,5 @@
-"""`python -m benchmarks [--rounds N]`: what passes between two processes, several rounds, the best median of each; and
-the path of an order through the real processes.
+"""`python -m benchmarks [--rounds N]`: latency and throughput between two processes, the best of several rounds, and
+the latency of an order through the real processes.
 
 Prints the machine, the pinning, the sizes, percentiles and the ratio to the half-round-trip taken around each figure;
 for orders the ratio to the bare hops and one commit.
@@ -19,7 +19,7 @@ _BATCHES = (1, 16, 256)
 
 
 def _best(measure: Callable[[], Any], rank: Callable[[Any], float], rounds: int) -> tuple[float, Any, float]:
-    """The best result of a steady round: one whose two half-round-trips agree, so the cores did not move meanwhile."""
+    """The best result of a steady round: its two half-round-trips agree, so the cores were not moved meanwhile."""
     taken = [between_two(measure) for _ in range(rounds)]
     steady = [one for one in taken if max(one[0], one[2]) <= 1.25 * min(one[0], one[2])]
     return min(steady or taken, key=lambda one: rank(one[1]))
@@ -40,7 +40,7 @@ def main() -> None:
     first, second = machine.cores_at_start
     print(machine.describe())
     print(f"pinned to cores {first} and {second}; record 64 bytes; ring of {between_processes.CAPACITY} slots")
-    print(f"best steady one of {rounds} rounds, each between two half-round-trips (hrt) of a bare word\n")
+    print(f"best steady one of {rounds} rounds, each between two half-round-trips (hrt) of one 8-byte word\n")
 
     print(f"{'lossless, kernel to kernel':<28} {'M/s':>8}   {'hrt ns before, after':>22}")
     for batch in _BATCHES:

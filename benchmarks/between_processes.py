@@ -1,6 +1,6 @@
-"""What passes between two pinned processes: half-round-trip of a bare word, one-way latency, lossless throughput.
+"""Between two pinned processes: half-round-trip of one word, one-way latency, lossless throughput.
 
-Each measurement stands between two of the bare half-round-trip, because on a virtual machine the cores move: figures
+Each measurement is taken between two half-round-trips of one word, because a virtual machine moves the cores: figures
 of different rounds can only be compared through it. Each checks its own answer: count, order and sum.
 """
 
@@ -124,7 +124,7 @@ def _stream(path: Path, total: int, batch: int) -> None:
 
 
 def lossless_per_second(batch: int) -> float:
-    """Records per second through one ring in batches, every one read and checked; median of the heats of one stream."""
+    """Records per second through one ring in batches, each read and checked; median over the parts of one stream."""
     total = _HEATS * _HEAT_RECORDS
     with folder() as name, partner(_stream, Path(name), total, batch):
         reader = _reader(Path(name), "stream", cursor="benchmark")

@@ -40,7 +40,7 @@ SYMBOL = Symbol(1, "NQ", "NQZ26")
 
 
 class Bridge:
-    """The least that an adapter takes for a bridge."""
+    """The smallest bridge that an adapter accepts."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -49,7 +49,7 @@ class Bridge:
         self._ticks_sent = 0
 
     def accept(self) -> None:
-        """Up to the answered subscription."""
+        """Accept the adapter and answer its login and subscription."""
         self._socket, _ = self._listener.accept()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = FrameBuffer()
@@ -80,14 +80,14 @@ class Bridge:
         self._ticks_sent += ticks
 
     def beat(self) -> None:
-        """As often as the adapter wants it."""
+        """Send the heartbeats that the adapter expects."""
         while select.select([self._socket], (), (), 0)[0]:
             if not self._socket.recv(1 << 16):
                 break
         self._say(bm.BridgeHeartbeat(sent_ns=1, last_seq_received=0, ticks_sent=self._ticks_sent))
 
     def close(self) -> None:
-        """Once the adapter has gone: with its heartbeats unread, TCP would throw away what is still under way."""
+        """Call it after the adapter has ended: with its heartbeats unread, TCP would drop the last frames."""
         self._socket.shutdown(socket.SHUT_WR)
         while self._socket.recv(1 << 16):
             pass

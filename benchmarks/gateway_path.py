@@ -29,7 +29,7 @@ class GatewayPath:
 
 
 def measure_gateway(root: Path, latencies: int, orders: int, at_once: int) -> GatewayPath:
-    """So many orders one after another, then so many at once with signals of one leg, and of four."""
+    """Latency of orders sent one after another, then the rate of many at once, with signals of one leg and of four."""
     config = make_config(root, PLATFORMS)
     config.run_path.mkdir(mode=0o700)
     token = ensure_token(config.token_path)
@@ -54,7 +54,7 @@ def measure_gateway(root: Path, latencies: int, orders: int, at_once: int) -> Ga
             rounds = max(1, orders // (2 * ROUND * legs))
             began_s = time.perf_counter()
             for _ in range(rounds):
-                # Opened and closed again in turns, as in life: a gateway seldom holds thousands of open signals.
+                # Opened and closed in turns, as in operation: a gateway seldom holds thousands of open signals.
                 for closing in (False, True):
                     desk.fill(PLATFORMS[:legs], ROUND, at_once, closing)
             lots += 2 * rounds * ROUND * legs

@@ -1,4 +1,4 @@
-"""What all processes of `run` cost while no tick flows: six adapters, the recorder, the launcher.
+"""CPU and memory of all processes of `run` while no tick flows: six adapters, the recorder, the launcher.
 
     python benchmarks/idle_cost.py [SECONDS]
 

@@ -1,4 +1,4 @@
-"""The gateway between two ends that do next to nothing: platforms that fill at once, and a NEXUS on the bare link."""
+"""The two ends of the gateway benchmark: platforms that fill at once, and a NEXUS directly on the link."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PLATFORMS = ("nt8", "sierra", "bookmap", "quantower")
 
 
 class InstantPlatform:
-    """An adapter and platform in one: every order is accepted and filled before anything else is looked at."""
+    """Adapter and platform in one: it accepts and fills each order before it handles the next message."""
 
     def __init__(self, config: GatewayConfig, name: str, token: str) -> None:
         can_all = Capabilities(order_types=tuple(OrderType), times_in_force=tuple(TimeInForce), brackets=True)
@@ -95,7 +95,7 @@ def play_platforms(config: GatewayConfig, token: str) -> None:
 
 
 class Desk:
-    """NEXUS at the bare link, and the market that the gateway checks against."""
+    """NEXUS directly on the link, and the market that the gateway checks against."""
 
     def __init__(self, config: GatewayConfig, token: str) -> None:
         folder = config.run_path
@@ -108,18 +108,18 @@ class Desk:
         self._next_quote_s = 0.0
 
     def turn(self, wait_ms: int = 0) -> list[Message]:
-        """What has come; `filled` has the lots of each signal by the newest report."""
+        """Receive once and return the messages; `filled` is updated with each signal's lots by its newest report."""
         if time.monotonic() >= self._next_quote_s:
             self._next_quote_s = time.monotonic() + 0.5
             self._quote()
         if wait_ms and self.client.socket is not None:
             self.client.socket.poll(wait_ms)
-        heard = self.client.receive()
-        for body in heard:
+        received = self.client.receive()
+        for body in received:
             if isinstance(body, Report):
                 self.filled[body.signal_id] = body.filled
         self.client.tick()
-        return heard
+        return received
 
     def send(self, platforms: tuple[str, ...], closing: bool = False) -> str:
         """One lot more on each platform, or one less."""

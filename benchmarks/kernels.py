@@ -12,7 +12,7 @@ from nexus_gateway.shm.tick import TICK_DTYPE
 from numba import carray
 
 READER_CHUNK = 256
-"""Records a reader takes before it says how far it is."""
+"""Records that a reader reads before it publishes its cursor."""
 REST_PAUSES = 30
 
 
@@ -105,8 +105,8 @@ def take_stream(state: int, first: int, total: int) -> int:
     while seen < total:
         count = min(count_ready(state), READER_CHUNK, total - seen)
         if count == 0:
-            # Some 0.3 us of rest: a reader that looks all the time takes the slot's cache line from the writer twice
-            # a record, and neither gets ahead.
+            # A pause of some 0.3 us: a reader that polls without one takes the slot's cache line from the writer twice
+            # per record, which slows both.
             for _ in range(REST_PAUSES):
                 cpu_pause()
             continue

@@ -61,7 +61,7 @@ def measure_order_path(base: Path | None, latencies: int, orders: int, at_once: 
     _print_samples("bare hops and one commit, after", after_ns)
     _print_samples("gateway: signal to fill, instant platform", gateway.samples_ns)
     for name, took in gateway.own.items():
-        _print_histogram(f"of it the gateway's own {name}", took)
+        _print_histogram(f"of which the gateway: {name}", took)
     _print_samples("whole: tick to fill, paper adapter", from_tick_ns)
     _print_samples("whole: signal to fill", from_signal_ns)
     floor_ms = (_median_ms(before_ns) + _median_ms(after_ns)) / 2

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from nexus_gateway.core.messages import Bracket, RejectCode, Signal, SignalClose, SignalState, Target
 from nexus_gateway.core.messages import Side as Direction
-from nexus_gateway.nexus_link.interface import NexusGatewayInterface
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface, options_of_config
 from nexus_gateway.nexus_link.market_view import MarketView
-from nexus_gateway.nexus_link.orders.options import options_of_config
 from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.shm.idle import make_idle
 from nexus_gateway.shm.symbols import Symbol, add_symbols
@@ -27,13 +26,13 @@ def measure_whole(root: Path, count: int) -> tuple[list[int], list[int]]:
     from_signal_ns: list[int] = []
     filled_ns: dict[str, int] = {}
 
-    def hear(outcome: SignalOutcome) -> None:
+    def on_outcome(outcome: SignalOutcome) -> None:
         if outcome.report is not None and outcome.report.filled:
             filled_ns.setdefault(outcome.signal_id, time.time_ns())
 
     with running(config, "gateway", "nt8"):
         nexus = NexusGatewayInterface(options_of_config(config, outbox=root / "nexus.outbox"))
-        nexus.set_callbacks(on_outcome=hear)
+        nexus.set_callbacks(on_outcome=on_outcome)
         wait_until(lambda: gateway_counters(config).get("routes_ready") == 1)
         wait_until(lambda: nexus.connect(1))
         view = MarketView(config.run_path, idle=make_idle("yield"))

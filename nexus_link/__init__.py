@@ -1,1 +1,1 @@
-"""What lives in NEXUS's own process: market data read straight from the rings."""
+"""The trading program's side: market data read straight from the rings, signals sent to the gateway."""

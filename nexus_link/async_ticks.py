@@ -1,4 +1,4 @@
-"""Waiting for ticks in an asyncio program without a busy loop in its event loop."""
+"""Awaiting ticks in asyncio without a busy loop in the event loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .market_view import REFRESH_EVERY_S, MarketView
 class TickWaiter:
     """Lets a coroutine wait until a MarketView has something to read.
 
-    One thread watches the rings (with the GIL released) while somebody waits, and sleeps otherwise. The view itself is
-    used by the event loop's thread only; the watching thread looks at slots and never consumes.
+    A thread watches the rings (with the GIL released) while a `wait` is pending, and sleeps otherwise. It only looks at
+    the slots; the view is read and refreshed in the event loop's thread alone.
 
         async with TickWaiter(view) as waiter:
             while running:
@@ -43,10 +43,10 @@ class TickWaiter:
         self._wanted.set()
         await asyncio.to_thread(self._thread.join)
         if self._ready is not None:
-            _answer(self._ready, False)  # a wait that is still pending; the thread may have gone without seeing it
+            _answer(self._ready, False)  # a pending wait: the thread may have ended without an answer to it
 
     async def wait(self, timeout_s: float) -> bool:
-        """True as soon as a record is there, False after `timeout_s`. One waiter at a time.
+        """True as soon as a record can be read, False after `timeout_s`. One wait at a time.
 
         Raises:
             RuntimeError: called while another `wait` of this object is pending, or outside `async with`.
@@ -55,7 +55,7 @@ class TickWaiter:
             raise RuntimeError("TickWaiter.wait: enter `async with` first, and await one wait at a time")
         deadline_s = time.monotonic() + timeout_s
         while True:
-            # In this thread, which alone uses the view: a ring that comes while we wait is the one that has something.
+            # In this thread, which alone may change the view. Inside the loop: the record may come in a new ring.
             self._view.refresh_if_due()
             left_s = deadline_s - time.monotonic()
             self._ready = self._loop.create_future()
@@ -78,7 +78,7 @@ class TickWaiter:
                 found = self._view.watch(min(max(left_s, 0.0), 0.1))
                 if left_s <= 0.1:
                     break
-            # Wanted again already: the wait was cancelled, and its answer must not end the next one.
+            # If a new wait has begun, the old one was cancelled: its answer must not end the new one.
             if self._stopping:
                 return
             if ready is not None and not self._wanted.is_set():

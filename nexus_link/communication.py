@@ -1,9 +1,10 @@
-"""Between a strategy and the gateway: sizes its ideas, names them so that none is traded twice, follows the fills.
+"""From a strategy's ideas to signals: sizes them, gives them ids so that none trades twice, records the outcomes.
 
-adapter = NexusCommunicationAdapter(gateway, instruments, risk_usd=Decimal(50), strategy="mine", decide=my_rule)
+settings = AdapterSettings(risk_usd=Decimal(50), strategy="mine")
+adapter = NexusCommunicationAdapter(gateway, instruments, settings, decide=my_rule)
 adapter.start()
-...for each quote:   adapter.handle_market_data(quote)        # asks my_rule, sends what it wants
-...or directly:      adapter.send_trading_signal(idea)
+adapter.handle_market_data(quote)           # for each quote: calls my_rule, sends the idea that it returns
+adapter.send_trading_signal(idea)           # or directly
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 
 
 class TradeIdea(Struct, frozen=True, kw_only=True):
-    """What a strategy wants: a side, and where it would be wrong.
+    """A side and a stop distance, to be sized and sent to each platform.
 
     Attributes:
-        platforms: where.
+        platforms: where to trade it; the first is the primary of `PRIMARY_THEN_HEDGE`.
         stop_distance, take_profit_distance: points from each platform's own quote; the size follows from the stop.
-        tick_ns: `ts_recv_ns` of the tick that it was decided on. The same idea on the same tick is the same signal,
-            also when it is decided anew after a restart.
+        tick_ns: `ts_recv_ns` of the tick that it was decided on. It is part of the signal id, so a restarted strategy
+            that makes the same decision on the same tick does not trade it twice.
     """
 
     symbol: str
@@ -50,7 +51,7 @@ class TradeIdea(Struct, frozen=True, kw_only=True):
 
 
 class Refusal(Struct, frozen=True):
-    """Not sent, or not on this platform (empty: not at all), and why."""
+    """Reason why an idea was not sent to a platform; `platform` empty = to none."""
 
     code: RejectCode
     text: str
@@ -58,11 +59,13 @@ class Refusal(Struct, frozen=True):
 
 
 class TradeAnswer(Struct, frozen=True, kw_only=True):
-    """What became of an idea. `outcome` None: nothing was sent, and `refusals` say why.
+    """Answer to `send_trading_signal`.
 
     Attributes:
-        is_repeated: the same idea was sent before; the outcome is that of the first time.
-        sizings: by platform.
+        outcome: of the signal so far; None = nothing was sent, see `refusals`.
+        is_repeated: the same idea was sent before; `outcome` is that signal's.
+        refusals: of the idea as a whole, or of platforms that were left out.
+        sizings: by platform, of those that the signal was sent to.
     """
 
     outcome: SignalOutcome | None = None
@@ -72,10 +75,17 @@ class TradeAnswer(Struct, frozen=True, kw_only=True):
 
 
 class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`risk_usd`: lost at most on each platform when the stop is hit. `max_lots`: size at most, on each platform; the
-    gateway refuses what exceeds its stage, it does not make it smaller. `strategy`: opens every signal's id.
+    """Settings of `NexusCommunicationAdapter`.
 
-    The three ages should not exceed those of config/risk_limits.yaml, which the gateway checks in any case.
+    Attributes:
+        risk_usd: most that each platform may lose when the stop is hit.
+        strategy: first part of each signal's id.
+        max_lots: largest size on each platform; None = no bound. The gateway refuses a signal above its stage's size,
+            it does not reduce it.
+        lookalike_window_ms: a second signal on the same symbol and side within this time is refused.
+        max_quote_age_ms, max_rate_age_ms: older quotes and currency rates are not used.
+
+    The three times should not exceed those of config/risk_limits.yaml, which the gateway checks in any case.
     """
 
     risk_usd: Decimal
@@ -87,11 +97,11 @@ class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class NexusCommunicationAdapter:
-    """See the module. One thread gives it market data and ideas; fills come in the interface's callback thread.
+    """See the module. One thread calls it; outcomes come in the interface's callback thread.
 
     Attributes:
-        ledger: signals, legs, fills, refusals and what is held, for reports.
-        rates: the currency rates in force; put a `Rate` of your own in where no live one is to be had.
+        ledger: signals, legs, fills, refusals and lots held, for reports.
+        rates: currency rates, updated by the quotes; put in a `Rate` of your own where no platform quotes one.
     """
 
     def __init__(
@@ -107,8 +117,11 @@ class NexusCommunicationAdapter:
     ) -> None:
         """
         Args:
-            decide: asked on each quote that `handle_market_data` is given.
-            on_news: every outcome, refused change and change of the link, after it was booked; in the callback thread.
+            decide: called with each quote that `handle_market_data` is given; returns the idea to send, or None.
+            on_news: called in the callback thread with each outcome, refused change and change of the link, after the
+                ledger has recorded it.
+            ledger: None = a new one.
+            fixed_rates: put into `rates` at once.
         """
         self.ledger = ledger or OrderLedger()
         self.rates = CurrencyConverter()
@@ -123,7 +136,7 @@ class NexusCommunicationAdapter:
         self._last_sent_ns: dict[tuple[str, Side], int] = {}
 
     def start(self, timeout_s: float = 5.0) -> bool:
-        """Connect; False when the gateway is not there yet (it goes on trying, see `gateway.status`).
+        """Connect; False when the link is not up yet (it keeps trying, see `gateway.status`).
 
         Raises:
             OutboxError: another process of this name runs.
@@ -132,7 +145,7 @@ class NexusCommunicationAdapter:
         return self._gateway.connect(timeout_s)
 
     def handle_market_data(self, quote: Quote) -> TradeAnswer | None:
-        """Take in a quote, and send what the strategy wants on it. None when it wants nothing."""
+        """Store a quote, call `decide` with it, and send the idea that it returns; None when it returns none."""
         self._quotes[quote.platform, quote.symbol] = (quote, time.time_ns())
         rate = rate_of_quote(quote, self._instruments, self._settings.max_rate_age_ms * NS_PER_MS)
         if rate is not None:
@@ -143,12 +156,11 @@ class NexusCommunicationAdapter:
     def send_trading_signal(self, idea: TradeIdea, timeout_s: float = 0.0) -> TradeAnswer:
         """Size an idea for each of its platforms and send it as one signal.
 
-        A platform that cannot be sized is left out and named in `refusals`, the others trade, if the idea's policy lets
-        them: nothing is sent when all had to trade, when the primary is left out, or when too few are left for the
-        quorum. The gateway knows nothing of those left out.
+        A platform that cannot be sized is left out and named in `refusals`; the others trade if the idea's policy lets
+        them. Nothing is sent when the policy needs all platforms, the primary or a quorum, and it is not met.
 
         Args:
-            timeout_s: how long to wait for the gateway's first word; 0 = not at all.
+            timeout_s: longest wait for the gateway's first response; 0 = none.
 
         Raises:
             OutboxError, SignalConflictError, SignalInvalidError, RuntimeError: as `NexusGatewayInterface.send_signal`;
@@ -156,7 +168,7 @@ class NexusCommunicationAdapter:
         """
         signal_id = self.signal_id(idea)
         known = self._gateway.outcome(signal_id)
-        if known is not None:
+        if known is not None:  # before all checks: they would refuse a repetition as a look-alike of itself
             return TradeAnswer(outcome=known, is_repeated=True)
         refusal = self._refuse_whole(idea)
         if refusal is not None:
@@ -169,14 +181,16 @@ class NexusCommunicationAdapter:
                 refusals.append(sizing)
             else:
                 sizings[platform] = sizing
-        lacking = _lacks(idea, sizings)
-        if not sizings or lacking:
-            because = (Refusal(refusals[0].code, lacking),) if sizings else ()
+        # Checked here, since the gateway is not told which platforms were left out: it would take those that remain as
+        # the whole and trade a hedge without its primary.
+        broken = _broken_policy(idea, sizings)
+        if not sizings or broken:
+            because = (Refusal(refusals[0].code, broken),) if sizings else ()
             return self._refused(*refusals, *because)
         try:
             signal = self._make_signal(idea, sizings)
         except ValueError as error:
-            # Such as more lots than any message may ask for. What a strategy has thought up must not end its loop.
+            # For instance more lots than a message can carry. An idea that is refused must not end the strategy's loop.
             return self._refused(*refusals, Refusal(RejectCode.MALFORMED, f"{error}; correct the idea"))
         for refused in refusals:
             self.ledger.note_refusal(refused.code)
@@ -184,8 +198,8 @@ class NexusCommunicationAdapter:
         return TradeAnswer(outcome=outcome, refusals=tuple(refusals), sizings=sizings)
 
     def send(self, signal: Signal, timeout_s: float = 0.0) -> SignalOutcome:
-        """Send a signal that is made and sized already; see `NexusGatewayInterface.send_signal`."""
-        is_new = self.ledger.note_signal(signal)  # before it leaves: its first fill may be told before this returns
+        """Record and send a signal of your own; see `NexusGatewayInterface.send_signal`."""
+        is_new = self.ledger.note_signal(signal)  # before it is sent: its first fill may be reported first
         try:
             outcome = self._gateway.send_signal(signal, timeout_s)
         except GatewayError:
@@ -196,12 +210,12 @@ class NexusCommunicationAdapter:
         return outcome
 
     def handle_order_fill(self, outcome: SignalOutcome) -> None:
-        """Book the newest word on a signal. The interface calls it, in its callback thread."""
-        self.ledger.take(outcome)
+        """Record a signal's new outcome. The interface calls it, in its callback thread."""
+        self.ledger.apply_outcome(outcome)
         self._pass_on(outcome)
 
     def signal_id(self, idea: TradeIdea) -> str:
-        """The id of an idea: a function of strategy, symbol, side and tick, and of nothing else."""
+        """The signal id of an idea: a function of strategy, symbol, side and `tick_ns` only."""
         name = f"{self._settings.strategy}-{idea.symbol}-{idea.side}-{idea.tick_ns}"
         if len(name) <= 64:
             return name
@@ -215,7 +229,7 @@ class NexusCommunicationAdapter:
             created_ns=time.time_ns(),
             targets=tuple(Target(platform=platform, quantity=sizing.lots) for platform, sizing in sizings.items()),
             quantity=max(sizing.lots for sizing in sizings.values()),
-            # Distances, not prices: what is traded at another level has its stop there.
+            # Distances, not prices: platforms quote the same symbol at different levels (a CFD and its future).
             bracket=Bracket(stop_distance=idea.stop_distance, take_profit_distance=idea.take_profit_distance),
             policy=idea.policy,
             tick_ns=idea.tick_ns,
@@ -251,9 +265,9 @@ class NexusCommunicationAdapter:
 
     def _refuse_quote(self, platform: str, idea: TradeIdea) -> Refusal | None:
         symbol = self._instruments.traded(platform, idea.symbol)
-        quote, heard_ns = self._quotes.get((platform, symbol), (None, 0))
+        quote, received_ns = self._quotes.get((platform, symbol), (None, 0))
         limit_ms = self._settings.max_quote_age_ms
-        age_ms = (time.time_ns() - heard_ns) // NS_PER_MS
+        age_ms = (time.time_ns() - received_ns) // NS_PER_MS
         if quote is None or quote.is_stale or age_ms > limit_ms:
             measured = (
                 "there is none" if quote is None else "its adapter is gone" if quote.is_stale else f"{age_ms} ms old"
@@ -279,8 +293,8 @@ class NexusCommunicationAdapter:
             return Refusal(refused.code, str(refused), platform)
 
 
-def _lacks(idea: TradeIdea, sizings: Mapping[str, Sizing]) -> str:
-    """What an idea's policy misses when only the sized platforms trade; empty when it misses nothing."""
+def _broken_policy(idea: TradeIdea, sizings: Mapping[str, Sizing]) -> str:
+    """The requirement of the idea's policy that the sized platforms do not meet; empty if they meet it."""
     policy, out = idea.policy, [platform for platform in idea.platforms if platform not in sizings]
     if not out:
         return ""

@@ -1,4 +1,4 @@
-"""NEXUS's view of the market: all rings of a run folder, by universal symbol name."""
+"""Market data for NEXUS: the ticks and newest quotes of all rings in a run folder, by universal symbol name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..shm.symbols import SymbolDirectory
 from ..shm.tick import TickArray, TickFlag
 
 DEAD_AFTER_S: Final = 2.0
-"""A writer that has given no sign of life for so long feeds nobody; it beats about ten times a second."""
+"""Without a heartbeat for so long a writer counts as dead, its quotes as stale; it beats about ten times a second."""
 _DEAD_AFTER_NS: Final = int(DEAD_AFTER_S * 1e9)
 REFRESH_EVERY_S: Final = 1.0
 
@@ -29,8 +29,9 @@ class Quote:
 
     Attributes:
         bid, ask, last: quote units; NaN = never seen.
-        age_s: since the adapter published it; of a quote that was marked stale, since the mark.
-        is_stale: its adapter has said so, is dead, hangs or was closed. Quiet markets are not stale: see `age_s`.
+        age_s: time since the adapter published it, or since it was marked stale.
+        is_stale: its adapter marked it so, or is dead, hangs or was closed. A quote in a quiet market is not stale; its
+            `age_s` grows.
     """
 
     symbol: str
@@ -49,7 +50,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class BestQuote:
-    """Best bid and best offer across platforms; None where no live platform has one. `spread` can be negative."""
+    """Highest bid and lowest offer across platforms; None where no live platform has one. `spread` can be negative."""
 
     symbol: str
     bid: Quote | None
@@ -64,10 +65,10 @@ class BestQuote:
 
 
 class MarketView:
-    """Attaches to the rings of a run folder and reads them; one thread of NEXUS uses it.
+    """Attaches to the rings of a run folder and reads them; to be used by one thread of NEXUS.
 
-    Nothing it does can slow, block or damage an adapter. Rings that appear later, or are made anew, are picked up by
-    `refresh`, which `wait` calls about once a second.
+    It cannot slow, block or damage an adapter. `refresh`, which `wait` calls about once a second, attaches rings that
+    appear later or are recreated.
     """
 
     def __init__(
@@ -83,11 +84,12 @@ class MarketView:
         """
         Args:
             folder: run folder; None = this user's default one.
-            symbols: universal names wanted from `drain` and `run`; None = all. Names nobody has added yet are taken in
-                as soon as they are.
-            platforms: ring names to attach to; None = all that there are.
+            symbols: universal names wanted from `drain` and `run`; None = all. A name that no process has added yet is
+                included as soon as one does.
+            platforms: ring names to attach to; None = all.
             reader: name under which the cursors are published (monitoring, full-speed replay).
-            start: where to begin in the rings that are there now, see `shm.reader.Start`; later ones are read whole.
+            start: where to begin in the rings that exist now, see `shm.reader.Start`; later ones are read from their
+                first record.
         """
         self.folder = host.default_run_folder() if folder is None else folder
         self._symbols = None if symbols is None else tuple(symbols)
@@ -102,22 +104,22 @@ class MarketView:
         self._directory_size = 0
         self._fan_in = FanIn([])
         self._compiled: set[Callable[[Any, Any], Any]] = set()
-        self._retired_read = self._retired_lost = self._retired_torn = 0
+        self._detached_read = self._detached_lost = self._detached_torn = 0
         self._next_refresh_s = 0.0
         self.refresh()
-        # What a ring holds that comes, or is made anew, after us is all news: skipped, it would be lost uncounted.
+        # A ring that appears or is recreated from now on has only unread records: "new" would skip them uncounted.
         self._start = "first"
-        host.release_code_pages("libllvmlite")  # the kernels are loaded, NEXUS has better use for the memory
+        host.release_code_pages("libllvmlite")  # the kernels are loaded: free the compiler's memory
 
     def refresh(self) -> None:
-        """Attach to rings that are new or were made anew, and take in new symbols; some 50 us when nothing changed."""
+        """Attach to new and recreated rings, and include new symbols; some 50 us when nothing changed."""
         self._next_refresh_s = time.monotonic() + REFRESH_EVERY_S
         changed = False
         if self._directory is not None and self._directory.is_replaced():
-            # It is made anew only when nobody writes any more: what is attached is of another run, and by the new ids
-            # a name would find the price of another symbol there.
+            # The directory is recreated only when no writer is left, so the attached rings belong to an earlier run.
+            # Detach them: looked up by the new ids, a name would get another symbol's price there.
             for name in list(self._readers):
-                self._retire(name)
+                self._detach(name)
             self._directory = None
             changed = True
         if self._directory is None:
@@ -125,7 +127,7 @@ class MarketView:
                 self._directory = SymbolDirectory.attach(self.folder)
                 changed = True
             except SegmentError:
-                pass  # between the old one and the new one
+                pass  # the new one is not there yet; the next refresh looks again
         names = run_folder.ring_names(self.folder) if self._platforms is None else self._platforms
         for name in names:
             changed |= self._attach(name)
@@ -135,9 +137,9 @@ class MarketView:
             self._fan_in = FanIn(list(self._readers.values()), symbols=self._wanted_ids(), latency=self._latency)
 
     def latest(self, symbol: str, platform: str | None = None) -> Quote | None:
-        """Newest quote of a symbol, from one platform or of all; None when there is none. Some 3 us a platform.
+        """Newest quote of a symbol, from one platform or from all; None when there is none. Some 3 us a platform.
 
-        Of all, one that is live goes before one that is stale: a mark is newer than the last tick of a quiet platform.
+        Of all, live quotes go before stale ones: a stale mark has a newer time than the last tick of a quiet market.
         """
         if platform is not None:
             board = self._boards.get(platform)
@@ -148,7 +150,7 @@ class MarketView:
     def best(self, symbol: str) -> BestQuote:
         """Highest bid and lowest offer among the platforms that are not stale, each with its own age."""
         live = [quote for quote in self._quotes(symbol) if not quote.is_stale]
-        # A NaN side compares false with itself and drops out here.
+        # NaN is not equal to itself: a missing side drops out here.
         bids = [quote for quote in live if quote.bid == quote.bid]
         offers = [quote for quote in live if quote.ask == quote.ask]
         return BestQuote(
@@ -166,22 +168,22 @@ class MarketView:
         handled = self._fan_in.run(kernel, state, limit)
         if kernel not in self._compiled:
             self._compiled.add(kernel)
-            host.release_code_pages("libllvmlite")  # the compiler came back for this kernel
+            host.release_code_pages("libllvmlite")  # the compiler was loaded again for this kernel
         return handled
 
     def measure_latency(self, histogram: int) -> None:
-        """From now on record publication-to-delivery times, in ns, of all ticks that `drain` and `run` hand over.
+        """Record the times from publication to delivery, in ns, of all ticks that `drain` and `run` deliver.
 
         Args:
-            histogram: its address, `CountersPage.histogram_address`; 0 = stop measuring.
+            histogram: its address, from `CountersPage.histogram_address`; 0 = stop.
         """
         self._latency = self._fan_in.latency = histogram
 
     def wait(self, timeout_s: float) -> bool:
-        """Block until a record is there (True) or `timeout_s` has passed (False), with the chosen idle strategy."""
+        """Block until a record can be read (True) or `timeout_s` has passed (False), with the chosen idle strategy."""
         deadline_s = time.monotonic() + timeout_s
         while True:
-            # A ring that comes, or is made anew, while we wait is the one that has something.
+            # Inside the loop: the awaited record may come in a ring that appears or is recreated meanwhile.
             self.refresh_if_due()
             left_s = deadline_s - time.monotonic()
             if self.watch(min(left_s, REFRESH_EVERY_S)):
@@ -195,40 +197,40 @@ class MarketView:
             self.refresh()
 
     def watch(self, timeout_s: float) -> bool:
-        """`wait` without `refresh`: changes nothing, so another thread may call it. True may come too early."""
+        """`wait` without `refresh`. It changes nothing, so another thread may call it; True can be premature."""
         return self._fan_in.wait(self._idle, timeout_s)
 
     def symbol_id(self, symbol: str) -> int | None:
-        """Id in the `symbol` field of ticks, None when no process has added the name yet."""
+        """Id in the `symbol` field of ticks; None when no process has added the name yet."""
         return None if self._directory is None else self._directory.id_of(symbol)
 
     @property
     def directory(self) -> SymbolDirectory | None:
-        """Names, contracts and tick sizes by id; None until a process has made it."""
+        """Names, contracts and tick sizes by id; None until a process has created it."""
         return self._directory
 
     @property
     def platforms(self) -> list[str]:
-        """Rings attached to."""
+        """Names of the rings attached to."""
         return list(self._readers)
 
     @property
     def read(self) -> int:
         """Records read from all rings since this object was made."""
-        return self._fan_in.read + self._retired_read
+        return self._fan_in.read + self._detached_read
 
     @property
     def lost(self) -> int:
-        """Records overwritten, or left behind in a ring that was made anew, before they were read."""
-        return self._fan_in.lost + self._retired_lost
+        """Records that were overwritten, or left in a ring that was recreated, before they were read."""
+        return self._fan_in.lost + self._detached_lost
 
     @property
     def torn(self) -> int:
-        """Of the lost ones, those overwritten while `run` had them in use: a state that saw one is to be dropped."""
-        return self._fan_in.torn + self._retired_torn
+        """Of the lost ones, those overwritten while `run` used them: drop a kernel state that was given one."""
+        return self._fan_in.torn + self._detached_torn
 
     def close(self) -> None:
-        """Withdraw the published cursors."""
+        """Remove the published cursors."""
         self._fan_in.close()
 
     def _attach(self, name: str) -> bool:
@@ -237,7 +239,8 @@ class MarketView:
         if is_known and not self._boards[name].is_replaced():
             return False
         try:
-            # The board first: a reader made in vain would leave its cursor, and a replay would wait for that for ever.
+            # The board first: if it failed after the reader, the reader's cursor would stay, and a full-speed replay
+            # would wait for it forever.
             board = QuoteBoard(self.folder, name)
             if is_known:
                 self._boards[name] = board
@@ -246,18 +249,18 @@ class MarketView:
         except SegmentError:
             return False  # not there yet; the next refresh looks again
         if reader is not None:
-            self._retire(name)
+            self._detach(name)
         self._readers[name] = fresh
         self._boards[name] = board
         return True
 
-    def _retire(self, name: str) -> None:
+    def _detach(self, name: str) -> None:
         reader = self._readers.pop(name)
         del self._boards[name]
-        self._retired_read += reader.read
-        # What its last writer left unread is of another run by now: not news any more, but not uncounted either.
-        self._retired_lost += reader.lost + max(reader.tail + 1 - reader.next_seq, 0)
-        self._retired_torn += reader.torn
+        self._detached_read += reader.read
+        # Its unread records belong to an earlier run: they are not delivered, but counted as lost.
+        self._detached_lost += reader.lost + max(reader.tail + 1 - reader.next_seq, 0)
+        self._detached_torn += reader.torn
         reader.close()
 
     def _wanted_ids(self) -> list[int] | None:
@@ -275,7 +278,7 @@ class MarketView:
         record = None if symbol_id is None or symbol_id >= board.rows else board.latest(symbol_id)
         if record is None:
             return None
-        # Both ways: a stamp from before a reboot lies in the future.
+        # abs: a heartbeat from before a reboot lies in the future, and would make a dead writer look alive.
         is_silent = abs(board.heartbeat_age_ns()) > _DEAD_AFTER_NS
         is_stale = bool(record["flags"] & TickFlag.STALE) or is_silent or board.is_closed()
         return Quote(
@@ -289,7 +292,6 @@ class MarketView:
             float(record["last_size"]),
             int(record["ts_event_ns"]),
             int(record["ts_recv_ns"]),
-            max(time.time_ns() - int(record["ts_recv_ns"]), 0)
-            / 1e9,  # a clock that stepped back makes no tick younger than new
+            max(time.time_ns() - int(record["ts_recv_ns"]), 0) / 1e9,  # not below 0 when the clock stepped back
             is_stale,
         )

@@ -1,10 +1,10 @@
-"""A runnable NEXUS: the pattern that an owner copies.
+"""A runnable trading program to copy and adapt.
 
     python nexus_link/nexus_ai.py --gateway
 
-reads the rings of a running gateway directly, computes features per symbol in compiled code, sends a signal when a
-simple rule (`trend_rule.py`) says so, and prints what became of it. Without an order gateway it reads and prints market
-data. To make it yours, replace `update_features` in `features.py` and `decide_side` in `trend_rule.py`.
+reads the rings of a running gateway, computes features per symbol in compiled code, sends a signal when a simple rule
+(`trend_rule.py`) finds one, and prints its outcome. Without an order gateway it reads and prints market data only. To
+make it yours, replace `update_features` in `features.py` and `decide_side` in `trend_rule.py`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,15 @@ from nexus_gateway.nexus_link.example.descriptions import (
 )
 from nexus_gateway.nexus_link.example.feature_reader import FeatureReader
 from nexus_gateway.nexus_link.example.trend_rule import TrendRule, decide_side, stop_distance
-from nexus_gateway.nexus_link.interface import NexusGatewayInterface
+from nexus_gateway.nexus_link.interface import (
+    DEFAULT_NAME,
+    LinkStatus,
+    NexusGatewayInterface,
+    SignalOutcome,
+    options_of_config,
+)
 from nexus_gateway.nexus_link.market_view import Quote
 from nexus_gateway.nexus_link.orders.ledger import OrderLedger
-from nexus_gateway.nexus_link.orders.options import DEFAULT_NAME, options_of_config
-from nexus_gateway.nexus_link.orders.outcomes import LinkStatus, SignalOutcome
 from nexus_gateway.nexus_link.sizing import InstrumentTable
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
@@ -56,7 +60,14 @@ HISTOGRAMS: Final = (*feature_reader.HISTOGRAMS, "tick_to_fill_ns")
 
 
 class TradePlan(Struct, frozen=True, kw_only=True):
-    """What the example trades. `platforms` empty = each that quotes the symbol. `demo`: send only this, once."""
+    """Settings of the trading half.
+
+    Attributes:
+        platforms: empty = each that quotes the symbol.
+        risk_usd, max_lots: on each platform, see `AdapterSettings`.
+        name, outbox: of the link, see `gateway_options`.
+        demo: send only this signal, once; the rule is not used.
+    """
 
     symbol: str = "MNQ"
     platforms: tuple[str, ...] = ()
@@ -69,7 +80,7 @@ class TradePlan(Struct, frozen=True, kw_only=True):
 
 
 class Trader:
-    """The trading half: looks at the features after each step, sends what the rule wants, books what comes back."""
+    """The trading half: applies the rule to the features after each step, sends its signal and shows the outcomes."""
 
     def __init__(
         self,
@@ -96,7 +107,7 @@ class Trader:
             self.gateway,
             self._instruments,
             AdapterSettings(risk_usd=plan.risk_usd, max_lots=plan.max_lots, strategy=plan.name[:16]),
-            on_news=self._hear,
+            on_news=self._handle_news,
             ledger=OrderLedger(self._time_first_fill),
         )
         self._demo = DemoTrader(plan.demo, self.gateway, reader.view, self._instruments) if plan.demo else None
@@ -104,18 +115,18 @@ class Trader:
         reader.add_to_report = lambda: {"orders": self.adapter.ledger.summarize()}
 
     def start(self) -> None:
-        """Begin to connect; market data is read in the meantime. Raises OutboxError: this name is in use."""
+        """Begin to connect; market data is read meanwhile. Raises OutboxError: the name is in use."""
         self.adapter.start(timeout_s=0.0)
 
     def turn(self) -> None:
-        """Send what is wanted now. Returns at once: outcomes come to `_hear`."""
+        """Send a signal if the rule finds one. Returns at once; outcomes come to `_handle_news`."""
         if self._demo is not None:
             signal = self._demo.next_signal()
             if signal is not None:
                 self._signals_sent.add()
                 self._show(describe_outcome(self.adapter.send(signal)))
             return
-        # Without a link a signal would wait in the outbox, and be decided on an old price when it leaves.
+        # Without a link the signal would wait in the outbox and be sent later, decided on an old price.
         if time.monotonic() < self._next_idea_s or not self.gateway.status.is_up:
             return
         idea = self._make_idea()
@@ -126,7 +137,7 @@ class Trader:
             self._show(describe_answer(idea, answer))
 
     def close(self) -> None:
-        """End the link; what has no answer yet stays in the outbox."""
+        """End the link; signals without an answer stay in the outbox."""
         self.gateway.close()
 
     def _make_idea(self) -> TradeIdea | None:
@@ -147,7 +158,7 @@ class Trader:
         )
 
     def _feed_quotes(self) -> list[Quote]:
-        """Give the adapter the newest quotes: those of the symbol, and all that carry a currency rate."""
+        """Give the adapter the newest quotes of the symbol and of all currency rates; return those of the symbol."""
         view, quotes = self._reader.view, []
         for platform in self._plan.platforms or view.platforms:
             quote = view.latest(self._instruments.traded(platform, self._plan.symbol), platform)
@@ -160,8 +171,8 @@ class Trader:
                 self.adapter.handle_market_data(quote)
         return quotes
 
-    def _hear(self, news: SignalOutcome | Reject | LinkStatus) -> None:
-        """Everything from the gateway, in the interface's callback thread."""
+    def _handle_news(self, news: SignalOutcome | Reject | LinkStatus) -> None:
+        """Show an outcome, reject or change of the link; called in the interface's callback thread."""
         if isinstance(news, SignalOutcome):
             self._unknown.set(len(self.gateway.unknown_symbols()))
             self._show(describe_outcome(news))
@@ -181,8 +192,8 @@ class Trader:
 def main_with_gateway(
     folder: Path, idle: Idle, seconds: float | None, show: Callable[[str], None], plan: TradePlan | None
 ) -> int:
-    """Read a running gateway's rings until Ctrl-C or for `seconds`, trade by `plan` (None: do not trade), and print
-    once a second what is seen.
+    """Read a running gateway's rings until Ctrl-C or for `seconds`, trade by `plan` (None = do not trade), and show the
+    market once a second. Returns the exit code, see `main`.
     """
     config = find_config(folder)
     name = DEFAULT_NAME if plan is None else plan.name
@@ -227,17 +238,17 @@ def main_with_gateway(
 def run_supervised(context: ProcessContext) -> int:
     """Entry for the launcher: the example as one of the gateway's processes.
 
-    It trades only what its arguments say: `{"demo_signal": {...}}`, see `DemoSignal`.
+    It sends only the signal in its arguments, if there is one: `{"demo_signal": {...}}`, see `DemoSignal`.
     """
     page = context.open_counters(COUNTERS, HISTOGRAMS)
-    # Started with the rings, it answers for every record from the first on; restarted, for what it can still read.
+    # In its first life it reads every record from the first on; after a restart, the oldest that are still there.
     start: Start = "first" if page.segment.field("incarnation") == 1 else "oldest"
     reader = FeatureReader(context.run_folder, page, make_idle(context.config.idle), start=start)
     demo = read_demo_signal(context.arguments)
     trader = None
     try:
         if demo is not None:
-            # In the run folder: what a demo has sent must not be sent again to any other gateway.
+            # In the run folder, not in the user's data folder: the next gateway must not get the demo's signals.
             plan = TradePlan(demo=demo, name=context.name, outbox=context.run_folder / f"{context.name}.outbox")
             trader = Trader(reader, context.config, plan, page, lambda text: context.log.info("orders", text=text))
             trader.start()
@@ -247,7 +258,7 @@ def run_supervised(context: ProcessContext) -> int:
                 trader.turn()
             context.beat()
         while reader.step(0.0):
-            pass  # the adapters have stopped before us: what they left is still counted
+            pass  # the launcher has stopped the adapters first: read and count their last records
     finally:
         if trader is not None:
             trader.close()
@@ -256,7 +267,7 @@ def run_supervised(context: ProcessContext) -> int:
 
 
 def find_config(folder: Path) -> GatewayConfig:
-    """The configuration that the launcher of this run folder runs with; the defaults when there is none."""
+    """The configuration of the launcher of this run folder; the defaults when there is none."""
     try:
         return LaunchFile.read(folder).config
     except ConfigError:

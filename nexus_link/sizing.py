@@ -1,8 +1,8 @@
-"""From money at risk to lots: risk per trade, stop distance, point value, currency, floored to the lot step.
+"""Position sizing: lots from risk per trade, stop distance, point value and currency, floored to the lot step.
 
-Exact decimals from end to end. What cannot be measured is refused with a code and the numbers, never guessed: no rate
-is ever 1:1, and a size below one lot step is refused, never rounded up to the first lot. Currency rates come from
-quotes that NEXUS reads anyway: currency pairs, and B3's dollar futures for the real.
+All arithmetic is decimal and exact. A size that cannot be computed is refused with a code and the numbers: a missing
+rate is never taken as 1:1, and a size below the minimum is never rounded up. Currency rates come from quotes that NEXUS
+reads anyway: currency pairs, and B3's dollar futures for the real.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from ..core.messages import RejectCode
 
 if TYPE_CHECKING:
     from .market_view import Quote
-    from .sizing import InstrumentTable
 
 _REAIS_PER_1000_DOLLARS: Final = ("WDO", "DOL")
 _CENT: Final = Decimal("0.01")
 
 
 class SizingRefused(GatewayError):
-    """No size can be had. `code` as in a reject; the text has the numbers and the cure."""
+    """No size can be computed. `code` as in a reject; the text has the numbers and the cure."""
 
     def __init__(self, code: RejectCode, text: str) -> None:
         super().__init__(text)
@@ -37,13 +36,13 @@ class SizingRefused(GatewayError):
 
 
 class Sizing(Struct, frozen=True, kw_only=True):
-    """A size and how it came about.
+    """A size, and the figures that it was computed from.
 
     Attributes:
         lots: a multiple of the lot step, at least the instrument's minimum.
-        risk_usd: what those lots lose over the distance; at most the budget.
+        risk_usd: loss of those lots over the stop distance; at most the budget.
         risk_per_lot_usd: the same for one lot.
-        instrument: symbol of what is traded, which may be a stand-in for the one asked for.
+        instrument: symbol that is traded, which may be a stand-in for the one asked for.
         rates: currency rates that were used; empty for USD.
     """
 
@@ -62,16 +61,16 @@ def size_position(
     now_ns: int,
     max_lots: Decimal | None = None,
 ) -> Sizing:
-    """The most lots that lose at most `risk_usd` when the price goes `stop_distance` points the wrong way.
+    """The largest size that loses at most `risk_usd` when the price moves `stop_distance` points against it.
 
     Args:
-        now_ns: UTC ns, against which the age of a rate is measured.
-        max_lots: never more than this; None = no such bound.
+        now_ns: UTC ns; the age of a rate is measured against it.
+        max_lots: largest size; None = no bound.
 
     Raises:
         SizingRefused: risk_not_measurable (distance, budget or bound is no Decimal above zero, or the distance is
-            below one tick), stale_rate (the
-            currency's rate is stale or missing), size_below_lot (one lot step risks more than the budget).
+            below one tick), stale_rate (the currency's rate is stale or missing), size_below_lot (the minimum size
+            risks more than the budget, or is above `max_lots`).
     """
     for name, value in (("risk_usd", risk_usd), ("stop_distance", stop_distance), ("max_lots", max_lots)):
         if name == "max_lots" and value is None:
@@ -119,7 +118,7 @@ def size_position(
 
 
 class InstrumentTable:
-    """What a universal symbol is on each platform: itself, or the instrument that is traded there in its place."""
+    """The instrument that is traded on each platform for a universal symbol: its own, or its stand-in."""
 
     def __init__(
         self,
@@ -127,19 +126,21 @@ class InstrumentTable:
         platform_symbols: Mapping[str, tuple[str, ...]],
         stand_ins: Mapping[str, Mapping[str, str]],
     ) -> None:
-        """As the gateway does: `platform_symbols` and `stand_ins` are those of its configuration."""
+        """`platform_symbols` and `stand_ins` must be those of the gateway's configuration, or sizes are for another
+        instrument than the one that trades.
+        """
         self._catalog = catalog
         self._platform_symbols = platform_symbols
         self._stand_ins = stand_ins
 
     def traded(self, platform: str, symbol: str) -> str:
-        """The universal name of what is traded, and quoted in the platform's ring."""
+        """The universal name of the instrument that is traded, and quoted in the platform's ring."""
         if symbol in self._platform_symbols.get(platform, ()):
             return symbol
         return self._stand_ins.get(platform, {}).get(symbol, symbol)
 
     def require(self, platform: str, symbol: str) -> Instrument:
-        """Raises SizingRefused: the catalog does not have it, so its point value is not known."""
+        """The instrument that is traded. Raises SizingRefused if the catalog does not have it, nor its point value."""
         try:
             return self._catalog.require(self.traded(platform, symbol))
         except InstrumentRefused as refusal:
@@ -162,7 +163,7 @@ class InstrumentTable:
 def rate_of_quote(quote: Quote, instruments: InstrumentTable, max_age_ns: int) -> Rate | None:
     """The rate in a quote; None when its symbol is no rate, or the quote is stale, one-sided, crossed or too wide.
 
-    What is refused here leaves the older rate to age, and in the end to refuse a size.
+    The caller then keeps the older rate, whose age limit in the end refuses a size.
     """
     pair = instruments.rate_pair(quote.symbol)
     if pair is None or quote.is_stale:

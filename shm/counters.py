@@ -1,7 +1,7 @@
 """Counters and latency histograms of one process, in a page that every other process can read.
 
-Monitoring reads these pages and never asks a process a question. No numba here: `status` must start at once. A
-counter has one writing process; threads of it may share a page but not a counter.
+Monitoring reads these pages and sends no process a request. No numba here: `status` must start at once. Only one
+process writes a page; its threads may share the page, but each counter has one writing thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Counter:
         self._cell = cell
 
     def add(self, amount: int = 1) -> None:
-        """Count `amount` more; some 60 ns."""
+        """Add `amount`; some 60 ns."""
         self._cell[0] += amount
 
     def set(self, value: int) -> None:
@@ -56,7 +56,7 @@ class HistogramSnapshot:
     buckets: npt.NDArray[np.uint64]
 
     def percentile(self, percent: float) -> float:
-        """Value below which `percent` of the recorded ones lie, off by 1.6 % at most; NaN when there are none."""
+        """Value below which `percent` of the recorded values lie, within 1.6 %; NaN when there are none."""
         counted = int(self.buckets.sum())
         if counted == 0:
             return float("nan")
@@ -74,7 +74,7 @@ def bucket_bounds(bucket: int) -> tuple[int, int]:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    # A name that the page would cut does not equal itself after a restart: the counts would silently begin anew.
+    # A name that is cut on the page would not be found after a restart: its counts would silently start from zero.
     longest = layout.COUNTER.dtype["name"].itemsize
     for name in names:
         if not 1 <= len(name) <= longest or not (name.isascii() and name.isprintable()) or names.count(name) > 1:
@@ -82,7 +82,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 class CountersPage:
-    """A process's page. The process itself makes it with `create`, any other with `attach`."""
+    """A process's page. The process itself opens it with `create`, any other with `attach`."""
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
@@ -98,7 +98,7 @@ class CountersPage:
     def create(
         cls, folder: Path, process: str, counters: Sequence[str], histograms: Sequence[str] = ()
     ) -> CountersPage:
-        """The page of this process. A predecessor's page with the same names is carried on: counts survive a restart.
+        """The page of this process. An earlier process's page with the same names is reused: counts survive a restart.
 
         Raises:
             SegmentInUseError: a live process of that name has it.
@@ -161,14 +161,14 @@ class CountersPage:
         return [bytes(name).decode() for name in self._histograms["name"]]
 
     def beat(self) -> None:
-        """Sign of life of the process, watched by the launcher."""
+        """Write the heartbeat that the launcher watches."""
         self.segment.beat()
 
     def state(self) -> SegmentState:
         return self.segment.state()
 
     def close(self) -> None:
-        """Clean end of the writing process; the last values stay readable."""
+        """Mark the page as closed by its process; the last values stay readable."""
         self.segment.close_writer()
 
     @staticmethod

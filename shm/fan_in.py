@@ -18,7 +18,7 @@ _SYMBOLS: Final = 1 << 16
 
 
 class FanIn:
-    """Reads many rings in one call. It takes the readers over: read through it, not through them.
+    """Reads many rings in one call. From then on read through it, not through the readers that it was given.
 
     One thread of one process uses it; the readers' counts (`read`, `lost`, `torn`) stay valid.
 

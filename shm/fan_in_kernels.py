@@ -1,7 +1,7 @@
 """Kernels that read several rings as one stream, ordered by `ts_recv_ns`.
 
-`state` is the address of READER_STATE rows, one a ring. Order holds among the records that are there at the moment of
-choice: a slower adapter's older stamp can still come after, because waiting for it would hold everybody back.
+`state` is the address of READER_STATE rows, one per ring. The order holds among the records present at the moment of
+choice. A slower adapter's record with an older stamp can come later: waiting for it would delay all others.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ NOTHING_READY: Final = np.iinfo(np.int64).max
 
 @kernel("void(int64)")
 def refresh_head(state: int) -> None:
-    """Look at one ring's awaited record and note its time, or that it is not there."""
+    """Store the time of one ring's awaited record, or that it is not there yet."""
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
     if count_ready(state):
         slot = reader.slots + ((reader.next_seq - 1) & reader.mask) * TICK_BYTES
-        # It may be overwritten while we look: then only the order suffers, for the copy is checked on its own.
+        # It may be overwritten meanwhile: that affects only the order, since the copy is checked on its own.
         reader.head_ns = min(carray(as_pointer(slot), 1, TICK_DTYPE)[0].ts_recv_ns, NOTHING_READY - 1)
     else:
         reader.head_ns = NOTHING_READY
@@ -110,8 +110,8 @@ def spin_any(state: int, rings: int, spins: int) -> int:
     """Watch the awaited slots of all rings for at most `spins` rounds; 1 as soon as one has something, else 0."""
     readers = carray(as_pointer(state), rings, READER_STATE)
     for i in range(rings):
-        # Sees what the loop below cannot: a writer that died while it overwrote the awaited slot left 0 there. Only
-        # looks, and counts no loss: another thread than the reader's own may be here.
+        # Covers a case that the loop below cannot see: a writer that died while it overwrote the awaited slot left 0
+        # there. It counts no loss, since this may run in another thread than the reader's.
         if load_acquire(readers[i].tail) >= readers[i].next_seq:  # SYNC ring.tail
             return 1
     for _ in range(spins):

@@ -39,7 +39,7 @@ def make_private_folder(path: Path) -> None:
     """Create `path` with mode 0700 or check that an existing one is ours alone.
 
     Raises:
-        PermissionError: it belongs to somebody else, is a link, or others may enter it. A shared folder would let
+        PermissionError: it belongs to another user, is a link, or others may enter it. A shared folder would let
             another user of the machine feed prices to NEXUS.
     """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,7 +67,7 @@ def try_lock(descriptor: int) -> bool:
         except OSError:
             return False
         finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)  # else who writes next makes a file of a terabyte
+            os.lseek(descriptor, 0, os.SEEK_SET)  # or the next write would begin there and make the file huge
         return True
     import fcntl
 
@@ -79,7 +79,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Give the lock back. Closing is not enough on Linux: a mapping keeps a duplicate of the descriptor open."""
+    """Release the lock. Closing is not enough on Linux: a mapping keeps a duplicate of the descriptor open."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -97,12 +97,12 @@ def remove_open(path: Path, descriptor: int) -> None:
     Raises:
         PermissionError: on Windows, when another process has the file open or mapped.
     """
-    # An open file cannot be removed on Windows, which also keeps a new writer's file safe from us.
+    # Windows cannot remove an open file, so a new writer's file is safe there without the lock.
     if sys.platform == "win32":
         os.close(descriptor)
         path.unlink(missing_ok=True)
         return
-    # Under the lock: without it a writer that starts right now would lose its new file.
+    # Under the lock: without it the new file of a writer that starts right now could be removed.
     path.unlink(missing_ok=True)
     os.close(descriptor)
 
@@ -130,10 +130,10 @@ def lock_within(descriptor: int, timeout_s: float) -> bool:
 
 
 def started_ms(pid: int) -> int | None:
-    """When process `pid` started, None when there is no such process, 0 when the system will not say.
+    """Start time of process `pid`; None when there is no such process, 0 when the system does not give it.
 
-    Milliseconds, good for nothing but comparing: on Linux since the boot, because there the UTC time of a start moves
-    with every step of the system clock, and a live writer would look dead after it; elsewhere UTC.
+    Milliseconds, only to be compared with another result: since the boot on Linux, UTC elsewhere. On Linux the UTC time
+    of a start moves with each step of the system clock, and a live writer would look dead after one.
     """
     if sys.platform != "linux":
         try:
@@ -149,13 +149,15 @@ def started_ms(pid: int) -> int | None:
         status = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = status[status.rindex(b")") + 2 :].split()  # before it stands the name, which may hold anything
+    fields = status[
+        status.rindex(b")") + 2 :
+    ].split()  # the name stands before it and may contain anything, parentheses too
     state, start = fields[0], int(fields[19])
     return None if state in (b"Z", b"X") else start * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def is_alive(pid: int, process_started_ms: int) -> bool:
-    """Whether the very process that started then under this pid still runs; a reused pid is not it."""
+    """Whether the process with this pid and start time still runs; False for another process with a reused pid."""
     now_started_ms = started_ms(pid)
     if now_started_ms is None:
         return False
@@ -177,7 +179,7 @@ def open_private(path: Path, *, create: bool = False, exclusive: bool = False) -
 
 
 def sharpen_timers() -> None:
-    """Make short sleeps short: Linux rounds them up by 50 us, Windows by 15.6 ms, unless the process asks.
+    """Make short sleeps accurate: by default Linux adds up to 50 us to each, Windows up to 15.6 ms.
 
     Any process may call it once at its start; it lasts until the process ends.
     """
@@ -193,7 +195,7 @@ def sharpen_timers() -> None:
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 in one step: whoever reads `path` sees the old content or the new, never a part.
+    """Write a file of mode 0600 in one step: a reader of `path` sees the old content or the new, never a part.
 
     Raises:
         OSError: the disk takes no more; the old content stays, and nothing is left behind.
@@ -211,7 +213,7 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def _replace(fresh: Path, path: Path) -> None:
-    # Windows replaces no file that somebody has open, and readers of these files have them open for a moment.
+    # Windows does not replace a file that is open, and readers open these files for a moment.
     patience_s = _REPLACE_PATIENCE_S if sys.platform == "win32" else 0.0
     deadline = time.monotonic() + patience_s
     while True:
@@ -234,7 +236,7 @@ def available_cores() -> tuple[int, ...]:
 
 
 def pin_process(cores: Sequence[int]) -> bool:
-    """Keep this process, and the threads it starts from now on, on these cores; False where the system cannot.
+    """Pin this process, and the threads it starts from now on, to these cores; False where the system cannot.
 
     Raises:
         ValueError, OSError: there is no such core, or this process may not use it.
@@ -249,8 +251,8 @@ def pin_process(cores: Sequence[int]) -> bool:
 def own_interpreter() -> tuple[str, dict[str, str]]:
     """The program that runs this Python, for starting another one, and what that one's environment needs beside ours.
 
-    In a virtual environment of Windows `sys.executable` is a small program that starts the real one and waits for it:
-    who starts it gets a pid that never writes a counters page, and takes a healthy child for a mute one.
+    In a virtual environment on Windows `sys.executable` is a small program that starts the real interpreter and waits
+    for it. Its pid never writes a counters page, so the launcher would take a healthy child for an unresponsive one.
     """
     real = getattr(sys, "_base_executable", sys.executable)
     if sys.platform == "win32" and os.path.normcase(real) != os.path.normcase(sys.executable):
@@ -271,12 +273,12 @@ def child_options() -> dict[str, Any]:
 
 
 def on_stop_request(handler: Callable[[], None]) -> Callable[[], None]:
-    """Call `handler` whenever somebody asks this process to stop; main thread only.
+    """Call `handler` at each request to stop this process; main thread only.
 
     That is SIGTERM, Ctrl-C and, by system, a closed terminal (SIGHUP) or Ctrl-Break.
 
     Returns:
-        A function that puts back what was there before.
+        A function that restores the handlers in force before.
     """
     numbers = [signal.SIGTERM, signal.SIGINT]
     if sys.platform == "win32":
@@ -304,14 +306,17 @@ def ask_to_stop(pid: int) -> None:
     try:
         os.kill(pid, request)
     except OSError:
-        pass  # ended in the meantime; the caller waits for that and kills otherwise
+        pass  # it has ended; the caller waits for the end and kills it otherwise
 
 
 def kill_tree(pid: int) -> None:
-    """End a process and all that it started, at once and without a chance to object."""
+    """Kill a process and all processes that it started, without a chance to clean up."""
     try:
         process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]  # the parent first: it could start more
+        family = [
+            process,
+            *process.children(recursive=True),
+        ]  # the parent first: alive, it could start further children
     except psutil.NoSuchProcess:
         return
     for member in family:
@@ -322,7 +327,7 @@ def kill_tree(pid: int) -> None:
 
 
 def release_code_pages(library: str) -> None:
-    """Give back the mapped code of a large library that has done its work; Linux only, elsewhere it does nothing.
+    """Release the mapped code of a large library that is no longer needed; Linux only, elsewhere it does nothing.
 
     The pages stay in the system's cache and come back by themselves when the library is called again. LLVM's are some
     60 MB in every process that has loaded a kernel, and none of them is needed to run one.
@@ -338,7 +343,7 @@ def release_code_pages(library: str) -> None:
     system = ctypes.CDLL(None)
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, access, *rest = line.split(maxsplit=5)
-        # Code alone is the file's own, unchanged; other pages of the library carry what its loading wrote there.
+        # Code pages only: they are unchanged from the file. Other pages hold data written when the library was loaded.
         if access == "r-xp" and library in rest[-1]:
             start, end = (int(address, 16) for address in span.split("-"))
             system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), dont_need)

@@ -1,7 +1,7 @@
-"""What a reader does while there is nothing to read.
+"""Idle strategies: how a reader waits while there is nothing to read.
 
-A strategy has two halves: how many looks the kernel takes without Python (GIL released), and what happens between two
-such rounds. The default must let nine processes live on two cores; `busy_spin` is for a core of its own.
+A strategy sets how often a kernel looks at the slots per call (GIL released), and what happens between two calls. The
+default must let nine processes run on two cores; `busy_spin` is for a reader with a core of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Idle(ABC):
 
 
 class BusySpin(Idle):
-    """Never give the core away. Lowest latency; needs a core of its own."""
+    """Never yield. Lowest latency; needs a core of its own."""
 
     spins = 50_000
 
@@ -39,7 +39,7 @@ class BusySpin(Idle):
 
 
 class Yield(Idle):
-    """Look, then let any other ready process run. Uses a whole core when nobody else wants it."""
+    """Look, then let another ready process run. Uses a whole core when no other process needs it."""
 
     spins = 200
 

@@ -2,7 +2,7 @@
 
 `cache=True` stamps a kernel with its own file only: when a constant or a callee in another file changes, the old
 machine code is used silently, and a ring would be read at last week's offsets. So the cache folder is keyed by a hash
-over every source file in which kernels, layouts and constants live. An older release's folder is simply not looked at.
+over every source file with kernels, layouts and constants. Another release's folder is not used.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def _cache_folder() -> Path:
     base = os.environ.get("NUMBA_CACHE_DIR") or str(host.local_data_folder() / "kernels")
     folder = Path(base) / source_key()
     try:
-        host.make_private_folder(folder)  # what lies there is executed
-    except OSError:  # a read-only home: compile in every process rather than never start
+        host.make_private_folder(folder)  # private, since the files in it are executed
+    except OSError:  # read-only home folder: compile in every process instead of refusing to start
         folder = Path(tempfile.gettempdir()) / f"nexus-gateway-kernels-{source_key()}-{os.getpid()}"
         host.make_private_folder(folder)
     return folder
@@ -52,7 +52,7 @@ CACHE_FOLDER: Final = _cache_folder()
 
 
 def kernel(*signatures: str, brief: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: compile for the signatures now, from the cache when it can, with the GIL released while it runs.
+    """Decorator: compile for the signatures now, or load from the cache; the GIL is released while the kernel runs.
 
     Args:
         signatures: numba signature strings such as "int64(int64, int64)". None = compile at the first call.
@@ -61,7 +61,7 @@ def kernel(*signatures: str, brief: bool = False) -> Callable[[Callable[P, R]], 
     """
 
     def compile_(function: Callable[P, R]) -> Callable[P, R]:
-        # numba reads the cache folder at decoration. It is put back at once: NEXUS's own kernels are none of ours.
+        # numba reads the setting at decoration. It is restored at once: kernels of NEXUS itself must not use our cache.
         users_folder = config.CACHE_DIR
         config.CACHE_DIR = str(CACHE_FOLDER)
         try:

@@ -20,8 +20,8 @@ from .tick import TICK_DTYPE, Platform, TickArray
 def read_board_row(row: int, out: int) -> int:
     """Copy a board row to a record of ours (addresses); returns its seq, 0 = this symbol has had no tick.
 
-    A row that is being written is tried again for some 100 us. A writer that died in the middle leaves 0 for ever:
-    then the row counts as empty, because half a price is worse than none.
+    A row that is being written is retried for some 100 us. A writer that died in the middle leaves 0 in it. The
+    row then counts as empty, because a half-written price is worse than none.
     """
     for _ in range(4096):
         seq = load_acquire(row)  # SYNC slot.seq
@@ -42,7 +42,7 @@ _read_board_row: Final = entry_point(read_board_row)
 
 
 class QuoteBoard:
-    """Read-only view of `<ring>.board`. Any process; one thread an object."""
+    """Read-only view of `<ring>.board`. Any process may attach; each object is used by one thread."""
 
     def __init__(self, folder: Path, ring: str) -> None:
         """Raises SegmentError when the board is not there, not ready, or of another version."""

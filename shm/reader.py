@@ -1,8 +1,8 @@
-"""Reading one tick ring, in three ways, at any speed, without the writer noticing.
+"""Reading one tick ring, in three ways, without ever delaying its writer.
 
-A reader that is too slow is lapped: what was overwritten is counted exactly (`lost`) and it goes on at the newest
-record, because an old price is worth less than the loss of it costs. `read + lost` always equals the number of records
-published since the reader's start, once it has caught up.
+A reader that is too slow is lapped: overwritten records are counted exactly (`lost`), and it continues at the newest
+one, since old prices are of less use than being up to date. Once it has caught up, `read + lost` equals the number of
+records published since its start.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class TickReader:
         """
         Args:
             start: where to begin, or the number of the first record wanted.
-            cursor: name under which to publish how far this reader is, for monitoring and for a replay at full speed;
-                None = stay invisible.
+            cursor: name under which to publish this reader's position, for monitoring and for a replay at full speed;
+                None = do not publish it.
 
         Raises:
             SegmentError: the ring is not there, not ready, or of another version.
@@ -121,7 +121,7 @@ class TickReader:
             True: nothing was overwritten while in use. False: the writer came round, what was computed may be torn
             and must be dropped; the batch is counted as lost (and `torn`).
         """
-        count, self._batch = self._batch, 0  # reading otherwise gives the views up, too
+        count, self._batch = self._batch, 0  # `drain` and `run` end the use of the views, too
         return count == 0 or _finish_batch(self._state_address, count) == 1
 
     def drain(self, out: TickArray) -> int:
@@ -157,7 +157,7 @@ class TickReader:
 
     @property
     def next_seq(self) -> int:
-        """Number of the record it waits for."""
+        """Number of the next record to read."""
         return self._words[_NEXT_SEQ]
 
     @property
@@ -191,26 +191,26 @@ class TickReader:
         return self._segment.state()
 
     def heartbeat_age_ns(self) -> int:
-        """Since the writer's last sign of life."""
+        """Nanoseconds since the writer's last heartbeat."""
         return self._segment.heartbeat_age_ns()
 
     def is_replaced(self) -> bool:
-        """Whether the writer has made a new segment (another capacity): make a new reader."""
+        """Whether the writer has created a new segment (another capacity): make a new reader then."""
         return self._segment.is_replaced()
 
     def close(self) -> None:
-        """Withdraw the published cursor. The mapping goes when this object and all views of it are gone."""
+        """Remove the published cursor. The mapping is released with this object and all views of it."""
         if self._cursor is not None:
             try:
                 self._cursor.unlink()
             except PermissionError:
-                pass  # Windows: still mapped. It says "closed", and the run folder's owner removes it at the next start
+                pass  # Windows: still mapped. It is marked closed; the run folder's owner removes it at the next start
             self._cursor.close_writer()
             self._cursor = None
             self._state["cursor"] = 0
 
     def move_state(self, row: Any) -> None:
-        """Let the private state live in `row` (shape (1,), READER_STATE) from now on: a fan-in has all in line."""
+        """Move the private state to `row` (shape (1,), READER_STATE): a fan-in keeps all its states in one array."""
         row[:] = self._state
         self._bind(row)
 
@@ -221,7 +221,7 @@ class TickReader:
 
 
 def wait_any(state: int, rings: int, idle: Idle, timeout_s: float) -> bool:
-    """Wait with an idle strategy until one of the rings behind `state` has something; False after `timeout_s`."""
+    """Wait with an idle strategy until one of the rings of `state` has a record; False after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while _spin_any(state, rings, idle.spins) == 0:
         if time.monotonic() >= deadline:
@@ -260,6 +260,6 @@ def _first_seq(start: Start | int, tail: int, capacity: int) -> int:
     if start == "first":
         return 1
     if start == "oldest":
-        # The oldest slots are the next to be overwritten: leave the writer some room.
+        # The oldest slots are overwritten next: start some way behind them.
         return max(1, tail - capacity * 3 // 4 + 1)
     raise ValueError(f"start was {start!r}; use 'new', 'oldest', 'first' or a record's number from 1")

@@ -1,4 +1,4 @@
-"""Kernels of the broadcast ring: one writer, any number of readers, nobody ever waits for anybody.
+"""Kernels of the broadcast ring: one writer, any number of readers, none of which ever waits for another.
 
 Ordering pairs (each release names its acquire):
 
@@ -203,7 +203,7 @@ def finish_batch(state: int, count: int) -> int:
 def drain_one(state: int, out: int, capacity: int) -> int:
     """Copy up to `capacity` records of one ring to address `out`. Returns how many.
 
-    It ends early when the writer came round during a copy: a faster writer could keep it here for ever otherwise.
+    It ends early when the writer lapped it during a copy: otherwise a faster writer could keep it here forever.
     """
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
     slots, mask = reader.slots, reader.mask

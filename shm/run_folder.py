@@ -1,4 +1,4 @@
-"""Names of the files in a run folder, and what is there. Any process may look; nothing here needs numba."""
+"""Names of the files in a run folder, and lists of those that exist. Any process may call it; no numba."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def process_names(folder: Path) -> list[str]:
 
 
 def _names_with(folder: Path, suffix: str) -> list[str]:
-    # A file that somebody has put there under another name is none of ours, and no reason to show nothing.
+    # A file with an invalid name was put there by someone else: ignore it and list the others.
     names = (path.name.removesuffix(suffix) for path in folder.glob("*" + suffix))
     return sorted(name for name in names if _NAME.fullmatch(name))
 
@@ -86,8 +86,8 @@ def attach_cursors(folder: Path, ring: str) -> list[Segment]:
 def remove_stale_segments(folder: Path) -> list[Path]:
     """Remove the segments that no live process writes; called by the owner of the run folder at its start.
 
-    Whether a writer lives is told by the file's lock, which the operating system drops with its holder. While one
-    does, the symbol directory stays too: ids given out anew would name other symbols than those it publishes.
+    A writer is alive while its file is locked; the operating system releases the lock when it ends. While any writer is
+    alive, the symbol directory stays too: reassigned ids would mean other symbols than those that it publishes.
 
     Returns:
         What was removed, sorted.

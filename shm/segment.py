@@ -1,8 +1,8 @@
 """A segment: a plain file that several processes map; one writes, the others only read.
 
-Plain files and not `multiprocessing.shared_memory`, because before Python 3.13 the exit of a reader unlinks such
-memory under the writer's feet. The writer holds the file's lock for as long as it lives, so there is never a second
-one; readers map read-only, so they can neither damage nor unlink what they read.
+Plain files and not `multiprocessing.shared_memory`: before Python 3.13 the exit of a reader unlinks such memory while
+the writer uses it. The writer holds the file's lock until it ends, so there is never a second one; readers map the file
+read-only, so they can neither damage nor unlink it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOCK_PATIENCE_S: Final = 2.0
 
 
 class SegmentState(Enum):
-    """What a segment's file says about itself."""
+    """State of a segment, from its file and the file's lock."""
 
     NOT_THERE = "not there"
     NOT_READY = "not ready"
@@ -48,7 +48,7 @@ class SegmentInUseError(SegmentError):
 
 
 class Segment:
-    """One mapped file. Make it with `open_writer` or `attach`.
+    """One mapped file. Open it with `open_writer` or `attach`.
 
     Attributes:
         bytes: uint8 view of the whole file; read-only for a reader. It keeps the mapping alive.
@@ -64,7 +64,7 @@ class Segment:
         self.address = int(self.bytes.ctypes.data)
         self._fields = self.bytes[: layout.size_bytes].view(layout.dtype)[0]
         self._descriptor = descriptor
-        # Of the opened file, never of the path: that may name a successor by now.
+        # Of the opened file, never of the path, which may name a newer file by now.
         self._status = status
 
     # -- writer ---------------------------------------------------------------------------------------------
@@ -78,16 +78,16 @@ class Segment:
         fill: Callable[[Segment], None],
         fits: Callable[[Segment], bool],
     ) -> Segment:
-        """Become the one writer of `path`: adopt what a predecessor left if it fits, else make it anew.
+        """Become the one writer of `path`: reuse the segment of an earlier writer if it fits, else create a new one.
 
         Args:
             body_bytes: bytes after the layout's own.
             fill: sets the layout's fields of a new segment; runs before the version word makes it ready.
-            fits: whether a predecessor's segment of the same version can be carried on (same capacity ...).
+            fits: whether an earlier writer's segment of the same version can be reused (same capacity ...).
 
         Raises:
             SegmentInUseError: another process writes it.
-            PermissionError: on Windows, when an unfit predecessor's file is still mapped by a reader; stop the reader.
+            PermissionError: on Windows, when the file does not fit and a reader still has it mapped; stop the reader.
         """
         size = layout.size_bytes + body_bytes
         descriptor = _open_locked(path, layout)
@@ -117,16 +117,16 @@ class Segment:
             return segment
         except BaseException:
             if descriptor != -1:
-                host.unlock(descriptor)  # the mapping may outlive us in the traceback
+                host.unlock(descriptor)  # the traceback may keep the mapping alive
                 os.close(descriptor)
             raise
 
     def beat(self) -> None:
-        """Sign of life; the writer calls it several times a second."""
+        """Write the heartbeat; the writer calls it several times a second."""
         self._fields["heartbeat_ns"] = time.monotonic_ns()
 
     def close_writer(self) -> None:
-        """A clean end: readers see CLOSED instead of DEAD_WRITER. The file and its data stay."""
+        """End the writing cleanly: readers see CLOSED instead of DEAD_WRITER. The file and its data stay."""
         if self._descriptor is not None:
             self._fields["closed"] = 1
             host.unlock(self._descriptor)
@@ -162,7 +162,7 @@ class Segment:
                 mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise SegmentError(f"{path}: no such segment; is its writer running?", SegmentState.NOT_THERE) from None
-        # All releases share the header, so what is too short for today's layout can still say what it is.
+        # All releases share the header, so a file too short for this layout can still be identified.
         header = np.frombuffer(mapping, HEADER.dtype, count=1)[0]
         version, magic = int(header["version"]), bytes(header["magic"])
         if version == 0:
@@ -184,7 +184,7 @@ class Segment:
         return SegmentState.DEAD_WRITER
 
     def is_replaced(self) -> bool:
-        """Whether the path now names another file: the reader must attach again to see what is written."""
+        """Whether the path now names another file: attach again to see new data."""
         try:
             return not os.path.samestat(os.stat(self.path), self._status)
         except FileNotFoundError:
@@ -209,7 +209,7 @@ class Segment:
         self._fields[name] = value
 
     def heartbeat_age_ns(self) -> int:
-        """Nanoseconds since the writer's last sign of life."""
+        """Nanoseconds since the writer's last heartbeat."""
         return time.monotonic_ns() - self.field("heartbeat_ns")
 
     @classmethod
@@ -226,7 +226,7 @@ class Segment:
         self._fields["writer_started_ms"] = host.started_ms(pid) or 0
         self._fields["incarnation"] = self.field("incarnation") + 1
         self._fields["closed"] = 0
-        # No beat for an adopted segment: what a dead predecessor left would look live until its successor marks it.
+        # No heartbeat for a reused segment: data of a dead writer would look live until the new one marks it stale.
         if first:
             self.beat()
             # The version makes the segment ready, so it must become visible last; a system call in between is a
@@ -236,7 +236,7 @@ class Segment:
 
 
 def inspect(path: Path, layout: Layout) -> SegmentState:
-    """The named state of whatever lies at `path`. Any process may ask; nothing stays mapped."""
+    """State of the file at `path`. Any process may call it; nothing stays mapped."""
     try:
         return Segment.attach(path, layout).state()
     except SegmentError as error:
@@ -256,7 +256,7 @@ def _open_locked(path: Path, layout: Layout) -> int:
             raise SegmentInUseError(
                 f"{path} is being written by {holder}; stop it, or use another run folder", SegmentState.LIVE
             )
-        # While we waited for the lock its holder may have replaced the file: then ours has no name any more.
+        # While we waited for the lock its holder may have replaced the file: ours then has no name any more.
         try:
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor

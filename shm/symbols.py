@@ -1,6 +1,6 @@
 """The symbol directory: universal symbol id <-> name, its current contract and generation.
 
-Ids are given out once and never change within a run folder, so the two bytes in a tick mean the same to every process.
+Ids are assigned once and never change within a run folder, so the two bytes in a tick mean the same to every process.
 Any process may add symbols; it holds the file's lock for that moment only. Readers never lock.
 """
 
@@ -35,7 +35,7 @@ class Symbol:
 
 
 class SymbolDirectory:
-    """Read side. Any process; sees symbols and rolls that others add, without being told."""
+    """Read side. Any process; symbols and rolls that others add are visible at once."""
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
@@ -48,20 +48,20 @@ class SymbolDirectory:
         return cls(Segment.attach(run_folder.symbols_path(folder), layout.SYMBOLS))
 
     def is_replaced(self) -> bool:
-        """Whether the run folder has a new directory: attach again, ids may differ."""
+        """Whether the run folder has a new directory: attach again, its ids may differ."""
         return self._segment.is_replaced()
 
     def __len__(self) -> int:
         return self._segment.field("count")
 
     def id_of(self, name: str) -> int | None:
-        """Id of a universal name, None when nobody has added it."""
+        """Id of a universal name; None when no process has added it."""
         for new_id in range(len(self._ids) + 1, len(self) + 1):
             self._ids[bytes(self._entries[new_id]["name"]).decode()] = new_id
         return self._ids.get(name)
 
     def entry(self, symbol_id: int) -> Symbol:
-        """The entry of an id as it is now. Raises KeyError for an id that was not given out."""
+        """The current entry of an id. Raises KeyError for an id that was not assigned."""
         if not 1 <= symbol_id <= len(self):
             raise KeyError(f"symbol id was {symbol_id}; the directory has 1 to {len(self)}")
         row = self._entries[symbol_id]
@@ -89,7 +89,7 @@ class SymbolDirectory:
 
 
 def add_symbols(folder: Path, symbols: Iterable[Symbol]) -> list[int]:
-    """Give ids to names that have none yet; known names keep theirs and everything that is known about them.
+    """Assign ids to new names; known names keep their id and their whole entry.
 
     Args:
         symbols: their `id` is ignored.
@@ -143,7 +143,7 @@ def roll_symbol(folder: Path, name: str, contract: str, rolled_ns: int) -> Symbo
         if symbol_id is None:
             raise KeyError(f"symbol was {name!r}; the directory does not know it")
         row = directory._entries[symbol_id]
-        row["revision"] |= 1  # odd already when a predecessor died in the middle
+        row["revision"] |= 1  # already odd when an earlier process died in the middle
         row["contract"] = contract.encode()
         row["generation"] += 1
         row["rolled_ns"] = rolled_ns
@@ -177,8 +177,8 @@ def _open(folder: Path) -> Segment:
 
 
 def _mend(segment: Segment) -> None:
-    """Entries that a process left half written when it was killed: nobody else is writing while we hold the lock, and
-    readers wait for them in vain. Which contract they were to have is not known.
+    """Complete the entries that a killed process left half written, or readers would wait for them forever. The caller
+    holds the lock, so no other process is writing them. Their new contract is not known.
     """
     rows = segment.bytes[layout.SYMBOLS.size_bytes :].view(layout.SYMBOL.dtype)[1 : segment.field("count") + 1]
     for index in (rows["revision"] % 2).nonzero()[0]:

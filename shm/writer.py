@@ -26,7 +26,7 @@ _find_tail: Final = entry_point(ring_kernels.find_tail)
 class TickWriter:
     """Publishes ticks into `<name>.ticks` and `<name>.board` of a run folder.
 
-    Made and used by one thread of the adapter's process. A writer that takes over from a dead one goes on at the next
+    Created and used by one thread of the adapter's process. After a dead or closed writer it continues at the next
     number in the same segment; readers stay attached.
     """
 
@@ -119,14 +119,14 @@ class TickWriter:
         return self._board.bytes[start : start + TICK_BYTES].view(TICK_DTYPE).copy()
 
     def beat(self) -> None:
-        """Sign of life of ring and board; several times a second."""
+        """Write the heartbeats of ring and board; call it several times a second."""
         self._ring.beat()
         if self._board is not None:
             self._board.beat()
 
     def close(self) -> None:
-        """Clean end: readers see the state CLOSED. The records stay until the run folder's owner cleans up."""
-        self._state_address = 0  # the lock is given back: a store after this would mix with a successor's
+        """End cleanly: readers see the state CLOSED. The records stay until the run folder's owner cleans up."""
+        self._state_address = 0  # the lock is released next: a store after that would mix with another writer's
         self._ring.close_writer()
         if self._board is not None:
             self._board.close_writer()

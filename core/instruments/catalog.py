@@ -24,8 +24,8 @@ from .price_grid import Rounding, round_to_steps
 from .refusals import CONTRACT_NOT_LISTED, INSTRUMENT_UNKNOWN, OFF_GRID, InstrumentRefused
 
 _MOST_CHARACTERS = 29
-"""Of a symbol: month and year of a contract still fit into a name of the symbol directory behind it. Other characters
-than these no signal can name.
+"""Most characters of a symbol: with month and year of a contract behind it, it still fits into a name of the symbol
+directory. A signal cannot name a symbol with other characters.
 """
 _SYMBOL = re.compile(rf"[A-Z0-9][A-Za-z0-9._/-]{{0,{_MOST_CHARACTERS - 1}}}")
 _ROOT = re.compile(rf"[A-Z0-9]{{1,{_MOST_CHARACTERS}}}")
@@ -49,7 +49,7 @@ RollRuleName = Literal["cme_index", "before_first_notice", "before_last_session"
 
 
 class ExpiryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How last session and maturity follow from the contract month; `days` is the rule's own count.
+    """Rule for last session and maturity from the contract month; `days` is the rule's own count.
 
     ends: time of day at the exchange at which trading stops on the last session; None = when that session ends.
     """
@@ -61,17 +61,17 @@ class ExpiryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RollRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When the next contract becomes the front one; `sessions` counts back from the rule's date."""
+    """Rule for the roll to the next front contract; `sessions` counts back from the rule's date."""
 
     rule: RollRuleName
     sessions: int = 0
 
 
 class FutureTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What only a dated contract has. Months are strings of month letters in calendar order.
+    """Terms that only a dated contract has. Months are strings of month letters in calendar order.
 
-    months: the regular cycle. serial_months: also listed, thinly traded. roll_months: those that take turns
-    as front contract (default: `months`). first_notice: whether longs can be given delivery from the last
+    months: the regular cycle. serial_months: also listed, thinly traded. roll_months: those that become
+    front contract (default: `months`). first_notice: whether longs can be given delivery from the last
     business day of the month before the contract month on.
     """
 
@@ -87,7 +87,7 @@ class FutureTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(sorted(month_of_letter(letter) for letter in set(self.months + self.serial_months)))
 
     def front_months(self) -> tuple[int, ...]:
-        """The months that take turns as front contract, ascending."""
+        """The months that become front contract, ascending."""
         return tuple(month_of_letter(letter) for letter in self.roll_months or self.months)
 
 

@@ -1,7 +1,7 @@
-"""Converting money with rates that say where they come from and how old they are.
+"""Currency conversion with rates that carry their source and age.
 
-Two doors. `convert` is for risk and sizing: a missing or stale rate is refused. `convert_for_report` always
-answers, and flags what is not good; a missing rate gives no amount. Neither ever assumes 1:1.
+`convert` is for risk and sizing: it refuses a missing or stale rate. `convert_for_report` always returns a result and
+flags a stale or missing rate; a missing one gives no amount. Neither ever assumes 1:1.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Rate(msgspec.Struct, frozen=True):
         return now_ns - self.time_ns
 
     def is_fresh(self, now_ns: int) -> bool:
-        """Whether risk may use it. One as far ahead of our clock as its age limit is not: a clock is wrong."""
+        """Whether risk may use it. Not one that is further ahead of our clock than its age limit: a clock is wrong."""
         if self.max_age_ns is None:
             return True
         return -self.max_age_ns <= self.age_ns(now_ns) <= self.max_age_ns

@@ -1,4 +1,4 @@
-"""Reading the YAML data of this package and of the user: strict, because money hangs on each value."""
+"""Reading the YAML data of this package and of the user: strict, because money depends on each value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML keeps the last of two equal keys without a word; a doubled root must be an error."""
+    """Refuses doubled keys: plain YAML silently keeps the last one, and a doubled root must be an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()

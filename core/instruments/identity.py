@@ -1,6 +1,6 @@
-"""Is the platform's symbol the instrument we think it is? Asked at each connect, before any order.
+"""Checks at each connect, before any order, that the platform's symbol is the instrument of the catalog.
 
-A leg with a wrong multiplier risks a multiple of what was meant; a wrong expiry trades another contract.
+A leg with a wrong multiplier risks a multiple of the intended amount; a wrong expiry trades another contract.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FLOAT_NOISE = Decimal("1e-9")
 
 
 class ReportedIdentity(msgspec.Struct, frozen=True):
-    """What a platform says of a symbol; None where it says nothing.
+    """Properties of a symbol as the platform reports them; None = not reported.
 
     point_value: money of `currency` per 1.0 of price for one lot (MT5: tick value / tick size, when the account
     has that currency). expiry: last trading day or maturity. contract_month: (year, month), for platforms

@@ -1,4 +1,4 @@
-"""Which contract is in front, and when the next one takes over. Pure: the caller passes the time.
+"""Front contract at a time, and the times of its rolls. Pure: the caller passes the time.
 
 The roll date is a session day. A root whose rule is `last_session_end` switches at the end of that session;
 every other root at its start, which is the boundary that ends the day before (CME 17:00 New York). So all
@@ -32,8 +32,8 @@ class RollOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The user's own choices: a rule for a root, or the roll date or exact switch of one contract (code such as NQH25).
 
     `instants` have a time zone; one that lies inside a session rolls while the market trades. `before_end`: how long
-    before its last session ends a contract is left that would else be left when it is dead; zero = then. Positions that
-    must leave it need a market.
+    before the end of its last session a contract is left that would be left at that end; zero = at the end. Positions
+    in it can be closed only while it trades.
     """
 
     rules: dict[str, RollRule] = {}
@@ -57,7 +57,7 @@ class Roll(msgspec.Struct, frozen=True):
 
 
 class ContractRow(msgspec.Struct, frozen=True):
-    """One line of a contract list; dates are ISO text. in_roll: whether it takes a turn as front contract."""
+    """One line of a contract list; dates are ISO text. in_roll: whether it becomes front contract."""
 
     contract: str
     last_session: str

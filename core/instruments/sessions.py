@@ -1,6 +1,6 @@
-"""Trading hours: is a market open, when does it open or close next, which session day does an instant belong to.
+"""Trading hours: whether a market is open, its next opening and close, and the session day of an instant.
 
-Used to tell an expected silence from a dead feed and to refuse orders outside the session. Times passed in
+Used to distinguish an expected silence from a dead feed, and to refuse orders outside the session. Times passed in
 must carry a time zone; times returned are UTC. Hours come from calendars.yaml.
 """
 
@@ -88,7 +88,7 @@ class _CalendarFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sessions:
-    """Answers about trading hours for every calendar of the data file. Immutable, safe to share."""
+    """Trading hours of every calendar of the data file. Immutable, safe to share."""
 
     def __init__(self, calendars: dict[str, SessionCalendar]) -> None:
         self._calendars = calendars
@@ -273,7 +273,7 @@ def _check(name: str, calendar: SessionCalendar) -> None:
                 raise ConfigError(f"{where}: open {hours.open} of the day before is earlier than close {close}")
     newest = calendar.hours[-1]
     if newest.close > calendar.day_boundary:
-        # Else the last minutes would belong to the next session, and a contract be left while it trades.
+        # Otherwise the last minutes would belong to the next session, and a contract would be left while it trades.
         raise ConfigError(
             f"{where}: day_boundary was {calendar.day_boundary}, before the close {newest.close}; write that or later"
         )

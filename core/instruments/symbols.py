@@ -1,4 +1,4 @@
-"""Universal names <-> platform names, both ways, and why.
+"""Conversion between universal and platform names, both ways, with the reason for each result.
 
 A name that could mean two things is refused with both named, never guessed: an order on the wrong month
 cannot be taken back.
@@ -40,7 +40,7 @@ SHIPPED_MAPPING = Path(__file__).parent / "symbol_mappings.json"
 
 
 class PlatformSymbol(msgspec.Struct, frozen=True):
-    """What one platform name means. `contract` is None for a CFD or pair; `why` is one sentence."""
+    """Meaning of one platform name. `contract` is None for a CFD or pair; `why` is one sentence."""
 
     platform: str
     name: str
@@ -80,7 +80,7 @@ class SymbolBook:
     """All names of one version of the mapping file. Immutable; `SymbolFile` replaces it as a whole."""
 
     def __init__(self, mapping: SymbolMapping, catalog: Catalog) -> None:
-        """Compile and check everything. Raises ConfigError; nothing half valid comes into being."""
+        """Compile and check everything. Raises ConfigError, also when only one entry is not valid."""
         check_references(mapping, catalog)
         self.mapping = mapping
         self.catalog = catalog
@@ -122,10 +122,10 @@ class SymbolBook:
         return PlatformSymbol(platform, form.write(target), root, target, why)
 
     def parse(self, name: str, platform: str | None = None, on: date | None = None) -> PlatformSymbol:
-        """Return what `name` means on `platform`, or anywhere when it is None (answer's platform is "").
+        """Return the meaning of `name` on `platform`, or on any platform when it is None (the result's platform is "").
 
         `on` is the date on which the name is read; a one-digit year needs it. Raises SymbolRefused, whose
-        candidates are named, for what is unknown, ambiguous or not tradable.
+        candidates are named, for a name that is unknown, ambiguous or not tradable.
         """
         names = list(self._platforms) if platform is None else [platform]
         platforms = [self._platform(each) for each in names]
@@ -186,7 +186,7 @@ class SymbolBook:
         return lines
 
     def _other_names(self, platform: str, contract: Contract) -> list[str]:
-        """What the platform's other connections or feeds call a contract."""
+        """A contract's names by the platform's other connections or feeds."""
         default = self._platform(platform).mapping.default
         return [
             f"{platform} by {form.name}: {form.write(contract)} (form {form.template})"

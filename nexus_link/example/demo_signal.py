@@ -19,12 +19,13 @@ _ASK_EVERY_S = 0.2
 
 
 class DemoSignal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to send. JSON-able, for it comes as an argument of the process.
+    """The signal to send. JSON-able, since it comes as an argument of the process.
 
     Attributes:
-        quantities: lots by platform; in the simulator some sizes stand for a scenario.
-        stop_distance: points from the first platform's quote; None = without protection.
-        patience_s: after this it is sent even if a platform is not ready, whose leg is then refused with a code.
+        quantities: lots by platform; the simulator plays a scenario for some sizes.
+        stop_distance: points from each platform's own quote; None = without protection.
+        patience_s: longest wait for the platforms to be ready. Then it is sent all the same; the leg of a platform that
+            is not ready is refused with a code.
     """
 
     symbol: str
@@ -45,7 +46,7 @@ def read_demo_signal(arguments: dict[str, Any]) -> DemoSignal | None:
 
 
 class DemoTrader:
-    """Waits for the moment to send; used by the thread that reads the market."""
+    """Makes the signal when its platforms are ready; used by the thread that reads the market."""
 
     def __init__(
         self, demo: DemoSignal, gateway: NexusGatewayInterface, view: MarketView, instruments: InstrumentTable
@@ -59,7 +60,7 @@ class DemoTrader:
         self._done = False
 
     def next_signal(self) -> Signal | None:
-        """The signal, once, when its time has come."""
+        """The signal when it is to be sent now, once; otherwise None."""
         if self._done or not self._gateway.status.is_up or time.monotonic() < self._ask_at_s:
             return None
         if self._give_up_s is None:
@@ -76,7 +77,7 @@ class DemoTrader:
         return self._view.latest(self._instruments.traded(platform, self._demo.symbol), platform)
 
     def _are_reconciled(self) -> bool:
-        """Whether the gateway, whose journal is new in a demo, has compared itself with every platform."""
+        """Whether the gateway has reconciled every platform: a demo's journal is new, and it refuses orders before."""
         try:
             accounts = self._gateway.ask_positions(1.0)
         except (ConnectionError, TimeoutError):

@@ -1,4 +1,4 @@
-"""What the example shows a person, as text: market, ideas, outcomes, and the orders of a run."""
+"""Texts that the example shows: market, ideas, outcomes, and the orders of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def describe_market(summary: dict[str, Any], rows: int = 10) -> str:
 
 
 def describe_answer(idea: TradeIdea, answer: TradeAnswer) -> str:
-    """What became of an idea when it was given to the adapter."""
+    """An idea, the sizes that were sent and the platforms that were refused."""
     what = f"{idea.side} {idea.symbol}, stop {idea.stop_distance:f} points away"
     sizes = ", ".join(f"{platform} {sizing.lots:f}" for platform, sizing in answer.sizings.items())
     lines = [f"idea: {what}" + (f": {sizes} lots" if sizes else ": nothing sent")]
@@ -46,7 +46,7 @@ def describe_orders(summary: dict[str, Any]) -> str:
 
 
 def describe_outcome(outcome: SignalOutcome) -> str:
-    """A signal and its legs for a person: what filled, what is held, what was refused and why, what is not known."""
+    """A signal and its legs: filled, held, refused with the reason, or unknown."""
     report = outcome.report
     state = outcome.state.value.upper() if outcome.is_unknown else outcome.state.value
     reason = "" if outcome.code is RejectCode.NONE else f" [{outcome.code}]"

@@ -1,4 +1,4 @@
-"""Reads all rings into features per symbol and keeps the books of it: the example's market-data half."""
+"""The market-data half of the example: reads all rings into features per symbol, and counts what it reads."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class FeatureReader:
 
     Attributes:
         view: the rings; `view.latest` and `view.best` answer at any time.
-        add_to_report: called when the report is written; what it returns is added.
+        add_to_report: called when the report is written; the entries that it returns are added.
     """
 
     def __init__(self, folder: Path, page: CountersPage, idle: Idle, *, start: Start = "oldest") -> None:
         self._state = features.make_features()
-        # Compiled before the first ring is attached: a ring goes on turning meanwhile.
+        # Compile before attaching: a ring would be overwritten during the seconds that it takes.
         FanIn([]).run(features.update_features, self._state)
         self.view = MarketView(folder, start=start, idle=idle)
         self.add_to_report: Callable[[], dict[str, Any]] = dict
@@ -55,16 +55,16 @@ class FeatureReader:
         self._catch_up()
 
     def step(self, timeout_s: float) -> int:
-        """Wait for ticks and take in what is there. Returns how many."""
+        """Wait for ticks and apply those that are there. Returns how many."""
         found = self.view.wait(timeout_s)
         self._learn_symbols()
         if not found:
-            self._keep_books()
+            self._update_counters()
             return 0
         if len(self.view.platforms) != self._rings_known:
             self._catch_up()
         count = self.view.run(features.update_features, self._state, _TURN_TICKS)
-        self._keep_books()
+        self._update_counters()
         return count
 
     def features_of(self, symbol: str) -> Any | None:
@@ -86,13 +86,13 @@ class FeatureReader:
         }
 
     def write_report(self) -> None:
-        """Leave the summary in the run folder, whole or not at all."""
+        """Write the summary to the run folder; the old file is replaced at once, never half."""
         report = {**self.summarize(), **self.add_to_report()}
         host.replace_private(self._folder / REPORT_FILE, msgspec.json.encode(report))
 
     def close(self) -> None:
-        """Leave a last report and withdraw the cursors."""
-        self._keep_books()
+        """Write a last report and remove the cursors."""
+        self._update_counters()
         try:
             self.write_report()
         finally:
@@ -102,7 +102,7 @@ class FeatureReader:
         return self._marks_forgotten + int(self._state["stale_marks"].sum())
 
     def _catch_up(self) -> None:
-        """Take in what was published before we attached to a ring: its age says nothing about our speed."""
+        """Read the records published before the attachment without measuring: their latency is not this reader's."""
         self.view.measure_latency(0)
         self._rings_known = len(self.view.platforms)
         self._learn_symbols()
@@ -116,8 +116,8 @@ class FeatureReader:
             return
         names = [symbol.name for symbol in directory.entries()]
         if names[: len(self._names)] != self._names:
-            # A gateway that was started with other symbols has given the ids out anew: what we know under them is of
-            # other markets, and a price of one after a price of another would look like a move.
+            # A gateway restarted with other symbols has reassigned the ids. The state of an id is another symbol's, and
+            # the step from its price to the new one would look like a move.
             self._marks_forgotten = self._stale_marks_read()
             self._state[:] = features.make_features()
         elif directory is not self._directory:
@@ -125,7 +125,7 @@ class FeatureReader:
         self._directory, self._names = directory, names
         features.learn_tick_sizes(self._state, directory)
 
-    def _keep_books(self) -> None:
+    def _update_counters(self) -> None:
         stale_marks = self._stale_marks_read()
         self._read.set(self.view.read - stale_marks)
         self._stale_marks.set(stale_marks)
@@ -138,4 +138,4 @@ class FeatureReader:
             try:
                 self.write_report()
             except OSError:
-                pass  # a run folder that is full: nobody who trades stops for want of a report
+                pass  # the run folder is full: trading must not stop for want of a report

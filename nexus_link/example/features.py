@@ -1,6 +1,6 @@
 """The example's feature kernel: a few figures per symbol, computed on each tick in place.
 
-It is what an owner replaces by a model of his own: any `@numba.njit` function `(tick, state)` will do.
+Replace it by a model of your own: any `@numba.njit` function `(tick, state)`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ FEATURES: Final = np.dtype(
         ("lead", "<i8"),  # platform id whose quotes make mid, variance and imbalance; 0 = none yet
     ]
 )
-"""One row a symbol id. Counts and sums are over all platforms; what is drawn from quotes follows one of them, for two
-brokers' prices in turn would look like a market that jumps. mid, averages and imbalance are NaN until measured."""
+"""One row per symbol id. Counts and sums are over all platforms. mid, averages and imbalance follow the quotes of one
+platform, the lead: alternating prices of two brokers would look like moves. They are NaN until measured."""
 
 _TRADE: Final = int(TickFlag.TRADE)
 _BUYER: Final = int(TickFlag.BUYER)
@@ -47,7 +47,7 @@ _DECAY: Final = 0.02
 
 @kernel()
 def update_features(tick: Any, state: Any) -> None:
-    """Take one tick into its symbol's row of `state` (shape (SYMBOLS,), FEATURES)."""
+    """Update the row of the tick's symbol in `state` (shape (SYMBOLS,), FEATURES)."""
     if tick.symbol >= len(state):
         return
     row = state[tick.symbol]
@@ -73,7 +73,7 @@ def update_features(tick: Any, state: Any) -> None:
     if not mid > 0:
         return
     if row.lead == 0 or flags & _ROLL:
-        # Another platform or another contract: its first price is a level, not a move.
+        # Another platform or contract: the difference to the last price is no move of the market.
         row.lead = tick.source
         row.mid = math.nan
     if row.lead == tick.source:
@@ -82,7 +82,7 @@ def update_features(tick: Any, state: Any) -> None:
 
 @kernel()
 def _follow_quote(tick: Any, row: Any, mid: float) -> None:
-    """Take a quote of the leading platform into the averages."""
+    """Update mid and averages with a quote of the leading platform."""
     if math.isnan(row.mid):
         row.mid_ewma = mid
     else:
@@ -100,7 +100,7 @@ def _follow_quote(tick: Any, row: Any, mid: float) -> None:
 
 
 def make_features() -> npt.NDArray[np.void]:
-    """Fresh state: shape (SYMBOLS,), FEATURES; counts are zero, what is not measured is NaN."""
+    """New state: shape (SYMBOLS,), FEATURES; counts are zero, figures not measured yet are NaN."""
     state: npt.NDArray[np.void] = np.zeros(SYMBOLS, FEATURES)
     for name in ("tick_size", "mid", "mid_ewma", "variance_ewma", "imbalance_ewma"):
         state[name] = np.nan
@@ -108,7 +108,7 @@ def make_features() -> npt.NDArray[np.void]:
 
 
 def learn_tick_sizes(state: npt.NDArray[np.void], directory: SymbolDirectory) -> None:
-    """Copy the tick sizes of all symbols known so far; call it before the first tick of a symbol is summed."""
+    """Copy the tick sizes of all symbols in the directory; call it before a symbol's first tick is applied."""
     for symbol in directory.entries():
         state[symbol.id]["tick_size"] = symbol.tick_size
 
@@ -137,5 +137,5 @@ def summarize(state: npt.NDArray[np.void], directory: SymbolDirectory) -> dict[s
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows no NaN."""
+    """None for NaN, which JSON does not have."""
     return float(value) if math.isfinite(value) else None

@@ -1,8 +1,7 @@
-"""The example's rule: go with a move that the order book supports. Simple on purpose; replace it by your own.
+"""The example's rule: follow a move that the order book supports. Simple on purpose; replace it by your own.
 
-A buy when the mid stands well above its own average, measured in what it usually wanders, and more size is bid than
-offered; a sell when both are the other way round. The stop lies a number of usual tick-to-tick moves away. It has no
-edge that anybody has shown.
+Buy when the mid is well above its own average, measured in its usual deviation from it, and more size is bid than
+offered; sell when both are reversed. The stop is a number of usual tick-to-tick moves away. No edge has been shown.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from msgspec import Struct
 from ...core.messages import Side
 
 _AVERAGE_SPAN: Final = 5.0
-"""How many tick-to-tick deviations a random walk stands away from its average of decay 0.02: sqrt(1 / (2 * 0.02))."""
+"""Usual distance of a random walk from its average of decay 0.02, in tick-to-tick deviations: sqrt(1 / (2 * 0.02))."""
 
 
 class TrendRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When to trade.
+    """Parameters of the rule.
 
     Attributes:
-        warm_up_ticks: ticks seen before the averages mean something.
-        threshold: distance from the average, in what a walk without direction usually shows.
-        imbalance: share by which one side of the book outweighs the other, 0 to 1.
-        stop_moves: the stop's distance in usual moves, within `least_stop_ticks` and `most_stop_ticks`.
-        pause_s: between two signals of one symbol.
+        warm_up_ticks: ticks of the symbol before it may trade, so that the averages have settled.
+        threshold: least distance of the mid from its average, as a multiple of a random walk's usual distance.
+        imbalance: least excess of one side of the book over the other, as a share of both, 0 to 1.
+        stop_moves: the stop's distance in usual tick-to-tick moves, within `least_stop_ticks` and `most_stop_ticks`.
+        pause_s: least time between two signals.
     """
 
     warm_up_ticks: int = 500
@@ -40,7 +39,7 @@ class TrendRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def decide_side(rule: TrendRule, row: Any) -> Side | None:
-    """The side to take on a symbol's row of `features.FEATURES`; None mostly. Pure."""
+    """The side to trade by a symbol's row of `features.FEATURES`; None = do not trade. Pure."""
     deviation = math.sqrt(row["variance_ewma"])
     if row["ticks"] < rule.warm_up_ticks or not deviation > 0 or not row["mid_ewma"] > 0:
         return None

@@ -1,12 +1,13 @@
-"""What NEXUS has asked for, what it knows of it, and what has to be said next. Pure: no socket, no file, no clock.
+"""The state of every signal of one NEXUS, and the messages that are due. Pure: no socket, no file, no clock.
 
-Each signal passes through three phases, and each has its own way of surviving a lost message:
+Each signal passes through three phases. Each phase recovers from a lost message in its own way:
 
-    open       no word of the gateway yet: sent in every new session, and again now and then. The gateway trades an id
-               once, however often it comes.
-    answered   there is a report: never sent again, but asked for in every new session, and now and then while something
-               of it works. A question cannot trade, whatever has become of the gateway's journal in the meantime.
-    final      nothing of it can change: forgotten on disk, remembered in memory so that the same id is not sent again.
+    open       no response of the gateway yet. Sent in every new session, and resent at intervals. Safe, because the
+               gateway executes a signal id once, however often it arrives.
+    answered   a report has been received. Never sent again; its report is queried in every new session, and at
+               intervals while an order works or is unknown. A query cannot trade, even if the gateway has lost its
+               journal meanwhile; a resend could.
+    final      nothing of it can change. Removed from disk, kept in memory so that the same id is not sent again.
 """
 
 from __future__ import annotations
@@ -31,27 +32,34 @@ from ...core.messages import (
     SignalState,
 )
 from ...shm.durations import NS_PER_MS
-from .outcomes import SignalOutcome
+from .outcomes import SignalOutcome, outcome_of_report
 
-UNANSWERED_AT_MOST: Final = 1_000
-"""More signals without a word of the gateway are not taken: something is wrong, and each of them may yet trade."""
-WATCHED_AT_MOST: Final = 1_000
-FINAL_AT_MOST: Final = 10_000
+MAX_UNANSWERED: Final = 1_000
+"""Further signals are refused while so many have no response: something is wrong, and each of them may yet trade."""
+MAX_WATCHED: Final = 1_000
+"""Answered signals whose reports are queried; the oldest beyond this are no longer watched."""
+MAX_FINAL: Final = 10_000
+"""Final signals kept in memory to recognize a repeated id; the oldest beyond this are forgotten."""
+_SENT: Final = ("sent", "sent_again", "asked")
+_RECEIVED: Final = ("reports", "old_reports", "foreign_reports", "rejects", "no_longer_watched")
 Phase = Literal["open", "answered", "final"]
 _NO_ANSWER: Final = "no answer of the gateway yet; it may have traded or may still trade"
 _NOT_EXECUTED: Final = frozenset((RejectCode.MALFORMED, RejectCode.TOO_LARGE, RejectCode.WRONG_VERSION))
-"""Refused for what the message is: the same bytes were refused every time before as well."""
+"""Refused because of the message itself: the same bytes were refused each time they were sent before."""
 
 
 class SignalConflictError(GatewayError):
-    """A signal id was used before for another signal, or too many signals wait for an answer. Nothing was sent."""
+    """The signal id was already used for another signal, or too many signals wait for an answer. Nothing was sent."""
 
 
 class BookTiming(Struct, frozen=True, kw_only=True):
-    """When to speak again within a session.
+    """Intervals of resends and queries within a session.
 
-    `send_again_ms`: an open signal. `ask_again_ms`: one of which something works or is unknown, since a link that is
-    alive may still swallow reports. `remembered_ms`: for how long the gateway surely knows an id (its `retention_ms`).
+    Attributes:
+        send_again_ms: until an open signal is sent again.
+        ask_again_ms: until the report of a signal that is not settled is queried again: a live link can still have
+            dropped a report.
+        remembered_ms: how long the gateway is certain to know a signal id (its `retention_ms`).
     """
 
     send_again_ms: int = 5_000
@@ -60,85 +68,76 @@ class BookTiming(Struct, frozen=True, kw_only=True):
 
 
 class _Entry:
-    __slots__ = ("boot_id", "may_have_arrived", "outcome", "phase", "place", "question", "sent", "signal")
+    __slots__ = ("boot_id", "due_number", "may_have_arrived", "outcome", "phase", "query_id", "signal", "times_sent")
 
     def __init__(self, signal: Signal, *, may_have_arrived: bool) -> None:
         self.signal = signal
         self.phase: Phase = "open"
-        self.sent = 0
-        # A process before this one may have sent it; then a plain "no" to the repetition proves nothing.
+        self.times_sent = 0  # by this process
+        # An earlier process may have sent it. A reject of the resend then does not prove that it never traded.
         self.may_have_arrived = may_have_arrived
-        self.place: int | None = None  # of its newest entry in the queue of what is due; None = it has none
-        self.question = 0  # the newest one; an answer to an older one brings nothing that this one's does not
-        self.boot_id = ""
+        self.due_number: int | None = None  # its valid entry in the queue of due times; None = nothing is due
+        self.query_id = 0  # request id of its newest query; the result of an older one is ignored
+        self.boot_id = ""  # the gateway's, when its newest report was received
         self.outcome = SignalOutcome(signal_id=signal.signal_id, state=SignalState.UNKNOWN, text=_NO_ANSWER)
 
 
 class SignalBook:
-    """Owned by one thread; only `outcome` and `unknown_symbols` may be called from others.
+    """Holds the phase and newest outcome of each signal, and decides what is sent when.
+
+    Owned by `SignalDesk`, in the link's thread; only `outcome` and `unknown_symbols` may be called from other threads.
 
     Attributes:
         counts: sent, sent_again, asked, reports, old_reports, foreign_reports, rejects, no_longer_watched.
     """
 
     def __init__(self, timing: BookTiming | None = None) -> None:
-        self.counts = dict.fromkeys(
-            (
-                "sent",
-                "sent_again",
-                "asked",
-                "reports",
-                "old_reports",
-                "foreign_reports",
-                "rejects",
-                "no_longer_watched",
-            ),
-            0,
-        )
+        self.counts = dict.fromkeys(_SENT + _RECEIVED, 0)
         self._timing = timing or BookTiming()
         self._entries: dict[str, _Entry] = {}
         self._final: OrderedDict[str, _Entry] = OrderedDict()
         self._open = 0
         self._boot_id = ""
         self._is_up = False
-        self._due: list[tuple[int, int, str]] = []
-        self._places = itertools.count()
-        self._questions: dict[int, str] = {}
+        self._due: list[tuple[int, int, str]] = []  # heap of (due_ns, due_number, signal id); outdated entries stay
+        self._due_numbers = itertools.count()
+        self._queries: dict[int, str] = {}  # signal id by request id, of queries without a result
         self._request_ids = itertools.count(1)
 
     @property
     def unanswered(self) -> int:
-        """Signals without a word of the gateway."""
+        """Signals without a response of the gateway."""
         return self._open
 
     def outcome(self, signal_id: str) -> SignalOutcome | None:
-        """What is known of a signal; None for an id that this book has never had, or has long forgotten."""
+        """The newest outcome of a signal; None for an id that this book never had or has dropped. Any thread."""
+        # `_enter` moves an entry between the two: looked up a second time, it is found whichever way it was moving.
         entry = self._entries.get(signal_id) or self._final.get(signal_id) or self._entries.get(signal_id)
         return None if entry is None else entry.outcome
 
     def unknown_symbols(self) -> frozenset[str]:
-        """Symbols of which a signal has an unknown outcome, unanswered ones included. Any thread."""
+        """Symbols on which a signal has an unknown outcome, unanswered ones included. Any thread."""
         return frozenset(entry.signal.symbol for entry in list(self._entries.values()) if entry.outcome.is_unknown)
 
     def next_request_id(self) -> int:
-        """A fresh number for a question of somebody else on the same link."""
+        """A new request id, for the other kinds of queries on the same link."""
         return next(self._request_ids)
 
-    def check(self, signal: Signal) -> SignalOutcome | None:
-        """Whether a signal is new (None). If it was given before: what is known of it, and it is not sent again.
+    def find_duplicate(self, signal: Signal) -> SignalOutcome | None:
+        """The outcome of the same signal if it was added before, so that it is not sent twice; None if it is new.
 
         Raises:
-            SignalConflictError: its id stands for another signal, or too many wait for an answer.
+            SignalConflictError: the id was used for another signal, or too many signals wait for an answer.
         """
         entry = self._entries.get(signal.signal_id) or self._final.get(signal.signal_id)
         if entry is None:
-            if self._open >= UNANSWERED_AT_MOST:
+            if self._open >= MAX_UNANSWERED:
                 raise SignalConflictError(
-                    f"{self._open} signals have no answer yet, allowed are {UNANSWERED_AT_MOST}; see why the gateway "
+                    f"{self._open} signals have no answer yet, allowed are {MAX_UNANSWERED}; see why the gateway "
                     "is silent before sending more"
                 )
             return None
-        # When it was decided may differ: a NEXUS that reads its ticks again decides the same at another time.
+        # `created_ns` may differ: a restarted NEXUS that reads the same ticks makes the same signal at a later time.
         if structs.replace(signal, created_ns=entry.signal.created_ns) != entry.signal:
             raise SignalConflictError(
                 f"signal id was {signal.signal_id!r}, which stands for another signal of this NEXUS; "
@@ -147,7 +146,7 @@ class SignalBook:
         return entry.outcome
 
     def add(self, signal: Signal, now_ns: int, *, answered: bool = False, restored: bool = False) -> None:
-        """Take in a signal that is in the outbox. `restored`: from the outbox of an earlier process."""
+        """Add a signal that is in the outbox. `restored`: by an earlier process. `answered`: a report had come."""
         entry = _Entry(signal, may_have_arrived=restored)
         self._entries[signal.signal_id] = entry
         if answered:
@@ -158,94 +157,108 @@ class SignalBook:
         self._schedule(entry, now_ns)
 
     def link_up(self, boot_id: str, now_ns: int) -> None:
-        """A new session: nothing that was in flight on the old one can be relied on."""
+        """A session begins: send each open signal and query each answered one, since messages of the session before
+        may be lost. `boot_id`: the gateway's.
+        """
         self._is_up = True
         self._boot_id = boot_id
-        self._questions.clear()
+        self._queries.clear()
         for entry in self._entries.values():
             self._schedule(entry, now_ns)
 
     def link_down(self) -> None:
-        """The session is over. What is due waits for the next one."""
+        """The session has ended. Nothing is due until the next one."""
         self._is_up = False
 
-    def due(self, now_ns: int, at_most: int = 256) -> list[Message]:
-        """What to send now, in order. What cannot be sent ends the session, and the next one starts afresh."""
+    def pop_due(self, now_ns: int, at_most: int = 256) -> list[Message]:
+        """The messages to send now, in order. They count as sent: if sending fails, the session must end, and the
+        next one sends everything again.
+        """
         messages: list[Message] = []
         while self._is_up and self._due and self._due[0][0] <= now_ns and len(messages) < at_most:
-            _, place, signal_id = heapq.heappop(self._due)
+            _, due_number, signal_id = heapq.heappop(self._due)
             entry = self._entries.get(signal_id)
-            if entry is None or entry.place != place:
-                continue  # its date was moved, or it has ended
+            if entry is None or entry.due_number != due_number:
+                continue  # outdated: it was rescheduled, or the signal is final
             if entry.phase == "open":
-                self.counts["sent_again" if entry.sent else "sent"] += 1
-                entry.sent += 1
+                self.counts["sent_again" if entry.times_sent else "sent"] += 1
+                entry.times_sent += 1
                 self._schedule(entry, now_ns + self._timing.send_again_ms * NS_PER_MS)
                 messages.append(entry.signal)
             else:
                 self.counts["asked"] += 1
-                self._questions.pop(entry.question, None)  # a report does not say which question it answers
-                entry.question = request_id = next(self._request_ids)
-                self._questions[request_id] = signal_id
+                # A report carries no request id, so a query that it answered is still in the table: drop it here.
+                self._queries.pop(entry.query_id, None)
+                entry.query_id = request_id = next(self._request_ids)
+                self._queries[request_id] = signal_id
                 if not entry.outcome.is_settled:
                     self._schedule(entry, now_ns + self._timing.ask_again_ms * NS_PER_MS)
                 messages.append(Query(request_id=request_id, what=QueryKind.REPORT, signal_id=signal_id))
         return messages
 
     def next_due_ns(self) -> int | None:
-        """When `due` has something next, in the clock that it is given; None while nothing waits."""
+        """When `pop_due` has something next, by the clock that it is given; None while nothing waits."""
         return self._due[0][0] if self._is_up and self._due else None
 
-    def take(self, message: Message, now_ns: int, utc_ns: int) -> SignalOutcome | None:
-        """The news in a message of the gateway, None when it has none about a signal as a whole."""
+    def apply_message(self, message: Message, now_ns: int, utc_ns: int) -> SignalOutcome | None:
+        """Apply a message of the gateway; returns the signal's new outcome, None if it changed none.
+
+        Args:
+            now_ns: steady clock, as given to `pop_due`.
+            utc_ns: for `SignalOutcome.told_ns`.
+        """
         if isinstance(message, Report):
-            return self._take_report(message, now_ns, utc_ns)
+            return self._apply_report(message, now_ns, utc_ns)
         if isinstance(message, Reject):
             self.counts["rejects"] += 1
-            return self._take_reject(message, utc_ns)
+            return self._apply_reject(message, utc_ns)
         if isinstance(message, AdminResult):
-            return self._take_result(message, utc_ns)
+            return self._apply_result(message, utc_ns)
         return None
 
-    def _take_report(self, report: Report, now_ns: int, utc_ns: int) -> SignalOutcome | None:
+    def _apply_report(self, report: Report, now_ns: int, utc_ns: int) -> SignalOutcome | None:
         self.counts["reports"] += 1
         entry = self._entries.get(report.signal_id) or self._final.get(report.signal_id)
         if entry is None:
-            # Of a process before this one, whose outbox is lost. Its owner wants to know all the same.
+            # Of an earlier process of this name whose outbox is lost. Its fills are this owner's, so report them.
             self.counts["foreign_reports"] += 1
-            return _outcome_of(report, utc_ns)
+            return outcome_of_report(report, utc_ns)
         known = entry.outcome.report
-        # Another boot of the gateway may rest on an older journal, whose revisions count from an earlier one.
+        # Only within one boot of the gateway is a lower revision older: after a restart on a restored journal the
+        # revisions continue from a lower number, and dropping them would hide every later change.
         if known is not None and entry.boot_id == self._boot_id and report.revision < known.revision:
             self.counts["old_reports"] += 1
             return None
         is_news = known is None or not report.has_same_content(known)
         entry.boot_id = self._boot_id
-        entry.outcome = self._judge(entry, report, utc_ns)
-        self._move_on(entry, now_ns)
+        entry.outcome = self._make_outcome(entry, report, utc_ns)
+        self._advance(entry, now_ns)
         return entry.outcome if is_news else None
 
-    def _judge(self, entry: _Entry, report: Report, utc_ns: int) -> SignalOutcome:
-        outcome = _outcome_of(report, utc_ns)
+    def _make_outcome(self, entry: _Entry, report: Report, utc_ns: int) -> SignalOutcome:
+        outcome = outcome_of_report(report, utc_ns)
         if (report.symbol, report.side) != (entry.signal.symbol, entry.signal.side):
-            # Its report is not ours to show: somebody would count those fills as this signal's.
+            # Without the report: its fills are another process's, and would be counted as this signal's.
             text = f"this id stands for another process's signal, {report.side} {report.symbol}; ours was not traded"
             return structs.replace(
                 outcome, state=SignalState.REJECTED, code=RejectCode.DUPLICATE_SIGNAL, text=text, report=None
             )
-        if self._may_be_forgotten(entry, report):
+        if self._may_have_been_forgotten(entry, report):
             text = f"the gateway refused it as stale, but it may have traded it before and forgotten: {report.text}"
             return structs.replace(outcome, state=SignalState.UNKNOWN, text=text)
         return outcome
 
-    def _take_reject(self, reject: Reject, utc_ns: int) -> SignalOutcome | None:
+    def _apply_reject(self, reject: Reject, utc_ns: int) -> SignalOutcome | None:
         entry = self._entries.get(reject.signal_id)
-        # With a platform it is about a leg, and unknown_signal answers a change; neither is about a signal as a whole.
+        # Only a reject of the whole signal ends it: with a platform it is about one leg, `unknown_signal` is the answer
+        # to a cancel, replace or close.
         if entry is None or entry.phase != "open" or reject.platform or reject.code is RejectCode.UNKNOWN_SIGNAL:
             return None
-        certain = entry.sent == 1 and not entry.may_have_arrived
-        if not certain and reject.code not in _NOT_EXECUTED:
-            return None  # it may have been taken in before this refusal: it stays unknown and is sent again
+        # A reject proves that nothing traded only if this was the sole copy ever sent: an earlier copy may have been
+        # accepted, and the signal then stays unknown and is resent until a report comes.
+        is_only_copy = entry.times_sent == 1 and not entry.may_have_arrived
+        if not is_only_copy and reject.code not in _NOT_EXECUTED:
+            return None
         entry.outcome = SignalOutcome(
             signal_id=reject.signal_id,
             state=SignalState.REJECTED,
@@ -256,38 +269,42 @@ class SignalBook:
         self._end(entry)
         return entry.outcome
 
-    def _take_result(self, result: AdminResult, utc_ns: int) -> SignalOutcome | None:
-        entry = self._entries.get(self._questions.pop(result.request_id, ""))
+    def _apply_result(self, result: AdminResult, utc_ns: int) -> SignalOutcome | None:
+        """Result of a query; only "unknown signal" matters: a signal that is known is answered by its report."""
+        entry = self._entries.get(self._queries.pop(result.request_id, ""))
         if entry is None or result.accepted or result.code is not RejectCode.UNKNOWN_SIGNAL:
             return None
         text = "the gateway no longer knows this signal, which it had answered; compare the platforms' positions"
         entry.outcome = structs.replace(
             entry.outcome, state=SignalState.UNKNOWN, code=result.code, text=text, told_ns=utc_ns
         )
-        entry.place = None  # asking again would bring nothing; the next session may, after a restored journal
+        entry.due_number = None  # no query until the next session: only a restored journal can change the answer
         return entry.outcome
 
-    def _may_be_forgotten(self, entry: _Entry, report: Report) -> bool:
+    def _may_have_been_forgotten(self, entry: _Entry, report: Report) -> bool:
+        """Whether the gateway may have executed the signal and then dropped its id by age. It then refuses the resend
+        as a new signal that is too old; taking that as "not traded" could double the position.
+        """
         if report.code is not RejectCode.STALE_SIGNAL or report.duplicate:
             return False
         age_ns = report.received_ns - entry.signal.created_ns
-        return (entry.may_have_arrived or entry.sent > 1) and age_ns > self._timing.remembered_ms * NS_PER_MS
+        return (entry.may_have_arrived or entry.times_sent > 1) and age_ns > self._timing.remembered_ms * NS_PER_MS
 
-    def _move_on(self, entry: _Entry, now_ns: int) -> None:
-        """Next phase of a signal of which a report has come; a late fill or bust can bring a final one back."""
+    def _advance(self, entry: _Entry, now_ns: int) -> None:
+        """Set the phase after a report. A final signal becomes answered again after a late fill or a bust."""
         if entry.outcome.is_final:
             self._end(entry)
             return
         self._enter(entry, "answered")
         if entry.outcome.is_settled:
-            entry.place = None
+            entry.due_number = None
         else:
             self._schedule(entry, now_ns + self._timing.ask_again_ms * NS_PER_MS)
 
     def _end(self, entry: _Entry) -> None:
         self._enter(entry, "final")
-        entry.place = None
-        if len(self._final) > FINAL_AT_MOST:
+        entry.due_number = None
+        if len(self._final) > MAX_FINAL:
             self._final.popitem(last=False)
 
     def _enter(self, entry: _Entry, phase: Phase) -> None:
@@ -297,11 +314,11 @@ class SignalBook:
         new = self._final if phase == "final" else self._entries
         entry.phase = phase
         if new is not old:
-            new[signal_id] = entry  # before it leaves the other: threads that ask in between must find it
+            new[signal_id] = entry  # before the deletion: a thread that calls `outcome` in between must find it
             del old[signal_id]
 
     def forget(self, signal_id: str) -> bool:
-        """Stop asking for an answered signal: a person knows better. False for one that is open, final or not known."""
+        """End an answered signal whose outcome a person has established. False: it is open, final or not known."""
         entry = self._entries.get(signal_id)
         if entry is None or entry.phase == "open":
             return False
@@ -309,8 +326,8 @@ class SignalBook:
         return True
 
     def forget_oldest(self) -> list[str]:
-        """Ids of answered signals beyond `WATCHED_AT_MOST`, the oldest first: from now on nobody asks for them."""
-        beyond = len(self._entries) - self._open - WATCHED_AT_MOST
+        """End the oldest answered signals beyond `MAX_WATCHED` and return their ids; they are no longer queried."""
+        beyond = len(self._entries) - self._open - MAX_WATCHED
         if beyond <= 0:
             return []
         oldest = (entry for entry in self._entries.values() if entry.phase == "answered")
@@ -321,20 +338,9 @@ class SignalBook:
         return [entry.signal.signal_id for entry in gone]
 
     def is_final(self, signal_id: str) -> bool:
-        """Whether the signal has ended for this book, so that the outbox need not keep it."""
+        """Whether the signal is in its final phase, so that the outbox need not keep it."""
         return signal_id in self._final
 
     def _schedule(self, entry: _Entry, due_ns: int) -> None:
-        entry.place = next(self._places)
-        heapq.heappush(self._due, (due_ns, entry.place, entry.signal.signal_id))
-
-
-def _outcome_of(report: Report, utc_ns: int) -> SignalOutcome:
-    return SignalOutcome(
-        signal_id=report.signal_id,
-        state=report.state,
-        code=report.code,
-        text=report.text,
-        report=report,
-        told_ns=utc_ns,
-    )
+        entry.due_number = next(self._due_numbers)  # outdates the entry's older place in the heap
+        heapq.heappush(self._due, (due_ns, entry.due_number, entry.signal.signal_id))

@@ -1,4 +1,4 @@
-"""What is called with news from the gateway, in both forms of the interface."""
+"""Calls the owner's callbacks; used by both forms of the interface."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from .outcomes import LinkStatus, SignalOutcome
 
 
 class Callbacks(Struct, frozen=True):
-    """What is called with news; None = nobody. See `set_callbacks`."""
+    """The owner's callbacks; None = not called. See `set_callbacks` of the interface."""
 
     on_outcome: Callable[[SignalOutcome], None] | None = None
     on_reject: Callable[[Reject], None] | None = None
     on_link: Callable[[LinkStatus], None] | None = None
 
 
-class Teller:
-    """Hands news to callbacks. One that raises is logged and counted, and stops nothing."""
+class Notifier:
+    """Calls the callback for each piece of news, in the thread that calls `notify`.
+
+    Attributes:
+        callbacks: those in force; replaced as a whole.
+        errors: callbacks that raised. They are logged; the next news is delivered all the same.
+    """
 
     def __init__(self, log: Log) -> None:
         self.callbacks = Callbacks()
         self.errors = 0
         self._log = log
 
-    def tell(self, news: News) -> None:
+    def notify(self, news: News) -> None:
+        """Call the callback for `news`. Never raises."""
         try:
             callbacks = self.callbacks
             if isinstance(news, SignalOutcome):

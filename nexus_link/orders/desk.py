@@ -1,4 +1,4 @@
-"""Book, outbox and waiting callers of one NEXUS, kept in step: what was asked for, what is kept, who wants to know."""
+"""Keeps the signal book, the outbox and the waiting callers of one NEXUS consistent with each other."""
 
 from __future__ import annotations
 
@@ -21,31 +21,34 @@ _AT_MOST: Final = 256
 
 
 class SignalDesk:
-    """Used by the link's thread, after `open`; the book's readers may be called from any.
+    """Applies each request and message to the book and the outbox, in the order that makes both survive a kill.
+
+    Owned by `OrderLink`; used by the link's thread after `open`. Only `book.outcome` and `book.unknown_symbols` may be
+    called from other threads.
 
     Attributes:
-        book: what is known of each signal.
-        outbox_errors: marks that could not be written.
+        book: phase and newest outcome of each signal.
+        outbox_errors: answered and final marks that could not be written.
     """
 
-    def __init__(self, options: LinkOptions, tell: Callable[[SignalOutcome | Reject], None], log: Log) -> None:
+    def __init__(self, options: LinkOptions, notify: Callable[[SignalOutcome | Reject], None], log: Log) -> None:
         self.book = SignalBook(options.book_timing)
         self.outbox_errors = 0
         self._options = options
-        self._tell = tell
+        self._notify = notify
         self._log = log
         self._waiters = OutcomeWaiters()
-        self._answered: set[str] = set()
+        self._answered: set[str] = set()  # ids already marked as answered in the outbox
         self._outbox: Outbox
         self._changes: KeptChanges | None = None
 
     @property
     def changes_kept(self) -> int:
-        """Cancels and closes that wait for the gateway."""
+        """Cancels and closes that the gateway has not acknowledged."""
         return 0 if self._changes is None else len(self._changes)
 
     def open(self) -> None:
-        """Take over what is in the outbox.
+        """Open the outbox and load the signals and changes in it.
 
         Raises:
             OutboxError: another process of this name runs, or the file cannot be used.
@@ -63,51 +66,57 @@ class SignalDesk:
         self._outbox = outbox
 
     def close(self) -> None:
-        """Give the outbox back and answer whoever waits with what is known."""
+        """Close the outbox; resolve the waiting futures with the outcomes so far."""
         if self._changes is not None:
             self._outbox.close()
-        self._waiters.tell_all(self.book.outcome)
+        self._waiters.resolve_all(self.book.outcome)
 
-    def say(self, client: LinkClient) -> None:
-        """Send what is due: signals and questions, then what changes them, which must not arrive before them."""
-        messages = self.book.due(time.monotonic_ns(), _AT_MOST)
+    def send_due(self, client: LinkClient) -> None:
+        """Send the signals and queries that are due, then the kept changes.
+
+        In this order: a cancel that arrived before its signal would be refused as unknown, and the signal would trade.
+        """
+        messages = self.book.pop_due(time.monotonic_ns(), _AT_MOST)
         for first in range(0, len(messages), MAX_ENVELOPES_PER_MESSAGE):
             if not client.send(*messages[first : first + MAX_ENVELOPES_PER_MESSAGE]):
                 return
+        # A full batch may have left signals in the book that the changes belong to.
         if len(messages) < _AT_MOST and client.is_up and self._changes is not None:
-            self._changes.say(client)
+            self._changes.send_unsent(client)
 
     def link_up(self, gateway_boot_id: str) -> None:
-        """A new session; the one before may have ended without a look in between."""
+        """A session begins. The one before may have ended without a call of `link_down`."""
         self.link_down()
         self.book.link_up(gateway_boot_id, time.monotonic_ns())
 
     def link_down(self) -> None:
-        """The session is over."""
+        """The session has ended."""
         self.book.link_down()
         if self._changes is not None:
             self._changes.link_down()
 
-    def take(self, body: Message) -> None:
-        """Take in a message of the gateway, and tell whoever it concerns."""
-        if self._took_change(body):
+    def handle_message(self, body: Message) -> None:
+        """Apply a message of the gateway and notify the callers that it concerns."""
+        if self._acknowledges_change(body):
             return
-        outcome = self.book.take(body, time.monotonic_ns(), time.time_ns())
+        outcome = self.book.apply_message(body, time.monotonic_ns(), time.time_ns())
         if outcome is not None:
-            self._spread(outcome)
+            self._publish(outcome)
         elif isinstance(body, Reject):
-            self._tell(body)
+            self._notify(body)
 
     def submit(
         self, signal: Signal, kept: Future[None], answer: Future[SignalOutcome], client: LinkClient | None
     ) -> None:
-        """See `OrderLink.submit`. It leaves before the caller is told: two threads of one interpreter take turns, and a
-        caller that goes on computing would hold the signal up.
+        """See `OrderLink.submit`. Sends before it resolves `kept`: the woken caller may hold the GIL while it computes,
+        and the signal would wait that long.
         """
         try:
-            known = self.book.check(signal)
+            known = self.book.find_duplicate(signal)
             if known is None:
-                self._outbox.add(signal)  # on disk before it leaves
+                # On disk before it is sent: a kill in between would leave a signal that trades and that the next
+                # process does not know.
+                self._outbox.add(signal)
                 self.book.add(signal, time.monotonic_ns())
         except (OutboxError, SignalConflictError) as error:
             fail(kept, error)
@@ -118,12 +127,12 @@ class SignalDesk:
             self._waiters.add(signal.signal_id, False, answer)
         try:
             if client is not None:
-                self.say(client)
+                self.send_due(client)
         finally:
             resolve(kept, None)
 
-    def settle(self, signal_id: str, future: Future[SignalOutcome]) -> None:
-        """See `OrderLink.settle`."""
+    def wait_settled(self, signal_id: str, future: Future[SignalOutcome]) -> None:
+        """See `OrderLink.wait_settled`."""
         known = self.book.outcome(signal_id)
         if known is None:
             fail(future, KeyError(f"signal id was {signal_id!r}, which this NEXUS has not sent or long forgotten"))
@@ -132,11 +141,11 @@ class SignalDesk:
         else:
             self._waiters.add(signal_id, True, future)
 
-    def keep(self, change: SignalCancel | SignalClose, future: Future[bool]) -> None:
-        """Keep a cancel or close until the gateway has it; `say` sends it."""
+    def keep_change(self, change: SignalCancel | SignalClose, future: Future[bool]) -> None:
+        """Keep a cancel or close until the gateway acknowledges it; `send_due` sends it."""
         assert self._changes is not None
         try:
-            self._changes.keep(change)
+            self._changes.add(change)
         except OutboxError as error:
             fail(future, error)
             return
@@ -153,10 +162,11 @@ class SignalDesk:
                 return
         resolve(future, gone)
 
-    def _spread(self, outcome: SignalOutcome) -> None:
-        """Whoever waits first, then callbacks, then the disk: if it ends in between, it is told once more later."""
-        self._waiters.tell(outcome)
-        self._tell(outcome)
+    def _publish(self, outcome: SignalOutcome) -> None:
+        # The disk last: killed before the mark, the next process reports the outcome a second time. The other way
+        # round a final outcome could be lost, since nothing would query it any more.
+        self._waiters.notify(outcome)
+        self._notify(outcome)
         try:
             if self.book.is_final(outcome.signal_id):
                 self._remove(outcome.signal_id)
@@ -166,19 +176,19 @@ class SignalDesk:
             for signal_id in self.book.forget_oldest():
                 self._remove(signal_id)
         except OutboxError as error:
-            # Harmless: what is kept too long is asked for once more after a restart.
+            # Harmless: a signal kept too long is sent or queried once more after a restart.
             self._note_error(error)
 
     def _remove(self, signal_id: str) -> None:
         self._answered.discard(signal_id)
         self._outbox.remove(signal_id)
 
-    def _took_change(self, body: Message) -> bool:
+    def _acknowledges_change(self, body: Message) -> bool:
         assert self._changes is not None
         try:
-            return self._changes.take(body)
+            return self._changes.handle_message(body)
         except OutboxError as error:
-            # Harmless: it is said once more after a restart.
+            # Harmless: the change is sent once more after a restart.
             self._note_error(error)
             return True
 

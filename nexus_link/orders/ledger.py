@@ -1,4 +1,4 @@
-"""What became of all signals, summed: for the report of a run, and for the question "what do I hold"."""
+"""Sums over all signals of a run: fills, rejects, unknown outcomes, and the lots held."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ _ZERO: Final = Decimal(0)
 
 
 class OrderLedger:
-    """The newest outcome of each signal of this process. Any thread."""
+    """The newest outcome of each signal of this process, for reports only: no decision is made from it.
+
+    Owned by `NexusCommunicationAdapter`. Any thread may call it.
+    """
 
     def __init__(self, on_first_fill: Callable[[int], None] | None = None) -> None:
-        """`on_first_fill`: called once a leg with the ns from the tick that was decided on until its first fill was
-        known here, in the thread that calls `take`.
+        """
+        Args:
+            on_first_fill: called once per leg, in the thread that calls `apply_outcome`, with the time in ns from
+                the tick that was decided on until the leg's first fill was received.
         """
         self._on_first_fill = on_first_fill
         self._lock = threading.Lock()
@@ -33,7 +38,7 @@ class OrderLedger:
         self._refused: Counter[str] = Counter()
 
     def note_signal(self, signal: Signal) -> bool:
-        """A signal is about to be sent. False: one of this id was before."""
+        """Add a signal that is about to be sent; False if its id is already there."""
         with self._lock:
             if signal.signal_id in self._signals:
                 return False
@@ -47,17 +52,17 @@ class OrderLedger:
             return True
 
     def withdraw_signal(self, signal_id: str) -> None:
-        """It was not sent after all, so nothing of it is unknown."""
+        """Remove a signal that was not sent after all, so that it does not count as unanswered."""
         with self._lock:
             self._signals.pop(signal_id, None)
 
     def note_refusal(self, code: RejectCode) -> None:
-        """Something was refused before it was sent."""
+        """Count a refusal before sending."""
         with self._lock:
             self._refused[code.value] += 1
 
-    def take(self, outcome: SignalOutcome) -> None:
-        """The newest word on a signal."""
+    def apply_outcome(self, outcome: SignalOutcome) -> None:
+        """Replace the signal's outcome by a newer one."""
         latencies_ns = []
         with self._lock:
             self._outcomes[outcome.signal_id] = outcome
@@ -66,7 +71,7 @@ class OrderLedger:
                 key = (outcome.signal_id, leg.leg)
                 if leg.filled and key not in self._filled_legs:
                     self._filled_legs.add(key)
-                    # Of this process's own signals only: the tick of an earlier process is no measure of this one.
+                    # Signals of this process only: an earlier process's tick would count its downtime as latency.
                     if signal is not None and signal.tick_ns:
                         latencies_ns.append(outcome.told_ns - signal.tick_ns)
         if self._on_first_fill is not None:
@@ -76,10 +81,10 @@ class OrderLedger:
     def summarize(self) -> dict[str, Any]:
         """JSON-able figures; quantities and prices are exact decimal texts.
 
-        Keys: `signals` sent, `unanswered` of them; `legs`, `fills` (legs with any fill), `partials` (of them, those not
-        filled in full); `rejects` by code: refused here, whole signals without legs, and legs; `unknown`: legs with an
-        unknown outcome plus signals without an answer; `residual`: lots held by symbol; `avg_price` by symbol and side;
-        `reports`: the newest ones as they came.
+        Keys: `signals` sent; `unanswered`, those without an outcome; `legs`; `fills`, legs with any fill; `partials`,
+        legs filled in part; `rejects` by code, of refusals before sending, of whole signals without legs, and of legs;
+        `unknown`, legs with an unknown outcome plus signals without an answer; `residual`, lots held by symbol;
+        `avg_price` by symbol and side; `reports`, the newest ones unchanged.
         """
         with self._lock:
             signals, outcomes, refused = dict(self._signals), dict(self._outcomes), Counter(self._refused)

@@ -1,8 +1,8 @@
-"""The thread that owns NEXUS's link to the gateway: socket, outbox and book. Both forms of the interface stand on it.
+"""The thread that owns NEXUS's link to the gateway, with its socket, outbox and signal book. Both interfaces use it.
 
-A thread of its own, so that a NEXUS that computes for seconds still answers heartbeats, and because asyncio on Windows
-cannot wait for ZeroMQ's sockets in its default loop. Callers hand requests over and get futures; nothing they do, and
-nothing that comes in, ends the thread.
+It is a thread of its own, so that heartbeats are answered while the strategy computes for seconds, and because asyncio
+on Windows cannot wait for ZeroMQ sockets in its default loop. Callers enqueue requests and get futures. No request and
+no message ends the thread: an exception begins a new session.
 """
 
 from __future__ import annotations
@@ -39,44 +39,47 @@ from ...core.transport import LinkClient, LinkState, read_token
 from ...shm.durations import NS_PER_MS
 from .desk import SignalDesk
 from .options import LinkOptions
-from .outbox import read_back
+from .outbox import validate_request
 from .outcomes import LinkStatus, SignalOutcome
-from .waiters import PositionQuestions, fail, resolve
+from .waiters import PositionQueries, fail, resolve
 
 T = TypeVar("T")
 Change = SignalCancel | SignalReplace | SignalClose
 News = SignalOutcome | Reject | LinkStatus
 _NOT_OPEN: Final = "the interface to the gateway is not open, so nothing was sent; call connect first"
-_LOOK_AGAIN_MS: Final = 200
-_AFTER_FAULT_S: Final = 0.05
+_MAX_WAIT_MS: Final = 200
+_FAULT_PAUSE_S: Final = 0.05
+"""Pause after an exception, so that one that repeats does not use up a core."""
 
 
 class OrderLink:
-    """See the module. Every method may be called from any thread.
+    """Owns the link's thread and hands requests to it. Owned by an interface; its public methods may be called from
+    any thread.
 
     Attributes:
-        counts: faults of the thread itself.
+        counts: `faults`, exceptions in the thread.
+        status: of the link; replaced as a whole by the thread.
     """
 
-    def __init__(self, options: LinkOptions, tell: Callable[[News], None], log: Log) -> None:
-        """`tell` gets every news, in order, in this object's thread; it must return at once and never raise."""
+    def __init__(self, options: LinkOptions, notify: Callable[[News], None], log: Log) -> None:
+        """`notify` gets all news, in order, in the link's thread. It must return at once and never raise."""
         self.counts = {"faults": 0}
         self.status = LinkStatus(is_up=False, text="not connected yet")
         self._options = options
-        self._tell = tell
+        self._notify = notify
         self._log = log
-        self._desk = SignalDesk(options, tell, log)
+        self._desk = SignalDesk(options, notify, log)
         self._client: LinkClient | None = None
         self._boot_id = secrets.token_hex(8)
         self._requests: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
-        self._positions = PositionQuestions()
+        self._positions = PositionQueries()
         self._up = threading.Event()
         self._closing = False
         self._wake_in: socket.socket | None = None
         self._thread = threading.Thread(target=self._run, name="nexus-orders", daemon=True)
 
     def start(self) -> None:
-        """Open the outbox and begin to connect. Once.
+        """Open the outbox and begin to connect. To be called once.
 
         Raises:
             OutboxError: another process of this name runs, or the file cannot be used.
@@ -88,15 +91,15 @@ class OrderLink:
         self._thread.start()
 
     def wait_up(self, timeout_s: float) -> bool:
-        """Whether the link is up, at the latest after so long."""
+        """Wait until the link is up, at most `timeout_s`; returns whether it is."""
         return self._up.wait(timeout_s)
 
     def outcome(self, signal_id: str) -> SignalOutcome | None:
-        """What is known of a signal now; None when nothing is."""
+        """The newest outcome of a signal; None for an id that is not known."""
         return self._desk.book.outcome(signal_id)
 
-    def outcome_by_now(self, signal_id: str, timeout_s: float) -> SignalOutcome:
-        """What to say when a call has run out of time."""
+    def outcome_after_timeout(self, signal_id: str, timeout_s: float) -> SignalOutcome:
+        """The outcome that a call returns when its time is over: the newest one, or `unknown`, never a failure."""
         known = self._desk.book.outcome(signal_id)
         if known is not None and known.told_ns:
             return known
@@ -104,11 +107,11 @@ class OrderLink:
         return SignalOutcome(signal_id=signal_id, state=SignalState.UNKNOWN, text=text)
 
     def unknown_symbols(self) -> frozenset[str]:
-        """Symbols of which a signal has an unknown outcome."""
+        """Symbols on which a signal has an unknown outcome."""
         return self._desk.book.unknown_symbols()
 
     def book_counts(self) -> dict[str, int]:
-        """The book's, the link's and this thread's counters, by name."""
+        """Counters of the book, the session (`link_...`) and this thread, by name."""
         client = self._client
         link = {} if client is None else {f"link_{name}": value for name, value in client.counts.items()}
         desk = self._desk
@@ -116,55 +119,57 @@ class OrderLink:
         return {**desk.book.counts, **link, **self.counts, **own, "outbox_errors": desk.outbox_errors}
 
     def submit(self, signal: Signal) -> tuple[Future[None], Future[SignalOutcome]]:
-        """Keep and send a signal.
+        """Keep a signal on disk and send it.
 
         Returns:
-            First: done when it is on disk and about to leave; OutboxError, SignalConflictError, RuntimeError: it was
-            not sent. Second: the gateway's first word. Cancelling them changes nothing but the waiting.
+            kept: done when the signal is on disk and handed to the link. OutboxError, SignalConflictError or
+                RuntimeError: it was not sent.
+            answer: the first outcome of the gateway.
+            Cancelling them ends the waiting, not the signal.
 
         Raises:
-            SignalInvalidError: it is no signal that anybody could read.
+            SignalInvalidError: a field has a value that the gateway would refuse to decode.
         """
-        signal = read_back(signal)
+        signal = validate_request(signal)
         kept: Future[None] = Future()
         answer: Future[SignalOutcome] = Future()
-        self._ask(lambda: self._desk.submit(signal, kept, answer, self._client), kept)
+        self._enqueue(lambda: self._desk.submit(signal, kept, answer, self._client), kept)
         return kept, answer
 
-    def settle(self, signal_id: str) -> Future[SignalOutcome]:
-        """The outcome as soon as nothing of the signal works or is unknown. KeyError for an id that is not known."""
+    def wait_settled(self, signal_id: str) -> Future[SignalOutcome]:
+        """The first settled outcome of a signal; the future gets a KeyError for an id that is not known."""
         future: Future[SignalOutcome] = Future()
-        self._ask(lambda: self._desk.settle(signal_id, future), future)
+        self._enqueue(lambda: self._desk.wait_settled(signal_id, future), future)
         return future
 
     def change(self, request: Change) -> Future[bool]:
-        """Send a change. True: handed to the link, or (cancel, close) kept until the gateway has it.
+        """Send a change. True: a replace was handed to the link; a cancel or close is kept until the gateway has it.
 
         Raises:
-            SignalInvalidError: it is none that anybody could read.
+            SignalInvalidError: a field has a value that the gateway would refuse to decode.
         """
-        request = read_back(request)
+        request = validate_request(request)
         future: Future[bool] = Future()
         if isinstance(request, SignalReplace):
-            self._ask(lambda: resolve(future, self._client is not None and self._client.send(request)), future)
+            self._enqueue(lambda: resolve(future, self._client is not None and self._client.send(request)), future)
         else:
-            self._ask(lambda: self._desk.keep(request, future), future)
+            self._enqueue(lambda: self._desk.keep_change(request, future), future)
         return future
 
     def positions(self) -> Future[tuple[Positions, ...]]:
-        """What each account holds as the gateway believes; ConnectionError without a link."""
+        """The positions of each account in the gateway's books; the future gets a ConnectionError without a link."""
         future: Future[tuple[Positions, ...]] = Future()
-        self._ask(lambda: self._positions.ask(self._client, self._desk.book.next_request_id, future), future)
+        self._enqueue(lambda: self._positions.send(self._client, self._desk.book.next_request_id, future), future)
         return future
 
     def forget(self, signal_id: str) -> Future[bool]:
-        """Stop asking for an answered signal."""
+        """End an answered signal whose outcome a person has established; False if it is not in that phase."""
         future: Future[bool] = Future()
-        self._ask(lambda: self._desk.forget(signal_id, future), future)
+        self._enqueue(lambda: self._desk.forget(signal_id, future), future)
         return future
 
     def close(self) -> None:
-        """End the thread. Signals without an answer stay in the outbox, for the next start."""
+        """End the thread. Signals without an answer stay in the outbox for the next start."""
         if self._closing:
             return
         self._closing = True
@@ -179,7 +184,7 @@ class OrderLink:
         self._desk.close()
         self._positions.fail_all("closed")
 
-    def _ask(self, request: Callable[[], None], future: Future[T]) -> None:
+    def _enqueue(self, request: Callable[[], None], future: Future[T]) -> None:
         if self._closing or not self._thread.is_alive():
             future.set_exception(RuntimeError(_NOT_OPEN))
             return
@@ -191,26 +196,27 @@ class OrderLink:
         try:
             self._wake_in.send(b"!")
         except OSError:
-            pass  # full of wake-ups already, or closed
+            pass  # the socket is full of wake-ups already, or closed
 
-    # What follows runs in the thread.
+    # The methods below run in the link's thread.
 
     def _run(self) -> None:
         while not self._closing:
             try:
                 self._turn()
             except Exception:
-                # The book still holds what has to be said, so a new session makes everything good.
+                # A message may be half applied, or popped from the book and not sent. A new session sends every open
+                # signal and queries every answered one, which repairs both.
                 self.counts["faults"] += 1
                 self._log.exception("order link failed, begins a new session")
                 self._desk.link_down()
                 if self._client is not None:
                     self._client.restart("an error on this side")
-                time.sleep(_AFTER_FAULT_S)
+                time.sleep(_FAULT_PAUSE_S)
         if self._client is not None:
             self._client.close()
         self._up.clear()
-        self.status = LinkStatus(is_up=False, text="closed")  # no news to whoever has asked for it
+        self.status = LinkStatus(is_up=False, text="closed")  # no callback: the owner has called `close`
 
     def _turn(self) -> None:
         if self._client is None:
@@ -222,17 +228,18 @@ class OrderLink:
         if client is None:
             return
         for body in client.receive():
-            self._take(client, body)
+            self._handle_message(client, body)
         client.tick()
-        self._follow(client)
-        self._desk.say(client)
+        # Before sending: a session that has just ended must not count signals as sent.
+        self._check_session(client)
+        self._desk.send_due(client)
 
     def _open_client(self) -> LinkClient | None:
         try:
             options = self._options
             return LinkClient(options.endpoint, self._hello(), options.link_timing, keys=options.keys)
         except ConfigError as error:
-            self._show(structs.replace(self.status, is_up=False, text=str(error)))
+            self._set_status(structs.replace(self.status, is_up=False, text=str(error)))
             return None
 
     def _hello(self) -> Hello:
@@ -243,51 +250,53 @@ class OrderLink:
         client = self._client
         poller = zmq.Poller()
         poller.register(self._wake_out, zmq.POLLIN)
-        wait_ms = _LOOK_AGAIN_MS
+        wait_ms = _MAX_WAIT_MS
         if client is not None:
             if client.socket is not None:
                 poller.register(client.socket, zmq.POLLIN)
             wait_ms = min(wait_ms, client.wait_ms())
         due_ns = self._desk.book.next_due_ns()
         if due_ns is not None:
+            # Rounded up: rounded down it would poll with 0 ms for the last part of a millisecond.
             wait_ms = min(wait_ms, max(0, -((time.monotonic_ns() - due_ns) // NS_PER_MS)))
         poller.poll(0 if self._requests else wait_ms)
         try:
             self._wake_out.recv(4_096)
         except BlockingIOError:
-            pass  # woken by a message, or by time
+            pass  # no request: a message came, or the wait is over
 
-    def _follow(self, client: LinkClient) -> None:
-        """Tell what has become of the link."""
+    def _check_session(self, client: LinkClient) -> None:
+        """Handle the end of a session; its begin is the welcome, see `_handle_message`."""
         is_up = client.state is LinkState.UP
         if is_up or client.state is LinkState.CONNECTING:
-            return  # a welcome is told where it is taken; connecting is no news
+            return
         self._desk.link_down()
         refusal = client.refusal
         text = client.cut_reason if refusal is None else refusal.text
-        self._show(
+        self._set_status(
             structs.replace(self.status, is_up=False, text=text, code=refusal.code if refusal else RejectCode.NONE)
         )
         self._positions.fail_all(f"the link broke: {text}")
         if refusal is not None:
             try:
-                client.hello = self._hello()  # the gateway may have made a new token
+                # A restarted gateway may have written a new token: with the old one every hello would be refused.
+                client.hello = self._hello()
             except ConfigError as error:
-                self._show(structs.replace(self.status, text=str(error)))
+                self._set_status(structs.replace(self.status, text=str(error)))
 
-    def _show(self, status: LinkStatus) -> None:
+    def _set_status(self, status: LinkStatus) -> None:
         if status != self.status:
             self.status = status
             if status.is_up:
                 self._up.set()
             else:
                 self._up.clear()
-            self._tell(status)
+            self._notify(status)
 
-    def _take(self, client: LinkClient, body: Message) -> None:
+    def _handle_message(self, client: LinkClient, body: Message) -> None:
         if isinstance(body, Welcome):
             self._desk.link_up(body.gateway_boot_id)
-            self._show(
+            self._set_status(
                 LinkStatus(
                     is_up=True,
                     text="connected",
@@ -297,9 +306,9 @@ class OrderLink:
                 )
             )
             return
-        if self._positions.take(body):
+        if self._positions.handle_message(body):
             return
         if isinstance(body, Reject) and not client.is_up:
-            self._show(LinkStatus(is_up=False, text=body.text, code=body.code))  # the hello itself was refused
+            self._set_status(LinkStatus(is_up=False, text=body.text, code=body.code))  # the hello was refused
             return
-        self._desk.take(body)
+        self._desk.handle_message(body)

@@ -1,4 +1,4 @@
-"""How a NEXUS reaches its gateway: address, token, name, outbox."""
+"""Options of the link to the gateway: address, token, name, outbox."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ DEFAULT_NAME: Final = "nexus"
 
 
 class LinkOptions(Struct, frozen=True, kw_only=True):
-    """How to reach the gateway.
+    """Options of the link; `gateway_options` and `options_of_config` make them.
 
-    `name`: of this NEXUS; reports find it again under this name after restarts, so each process has its own.
-    `endpoint`: ZeroMQ address of the gateway's NEXUS port. `token_file`: made by the gateway. `keys`: for CURVE.
+    Attributes:
+        name: of this NEXUS process. The gateway sends a signal's reports to this name, also after restarts, so no two
+            processes may share one.
+        endpoint: ZeroMQ address of the gateway's NEXUS port.
+        token_file: written by the gateway, read at each connect.
+        outbox: file of the signals that are not final, see `Outbox`.
+        keys: for CURVE; None = not encrypted.
     """
 
     name: str
@@ -50,19 +55,19 @@ def gateway_options(
     durability: Durability = "power",
     keys: ClientKeys | None = None,
 ) -> LinkOptions:
-    """How to reach the gateway of a run folder.
+    """Options for the gateway of a run folder.
 
     Args:
         run_folder: the gateway's; None = this user's default one.
-        name: of this NEXUS. One process at a time has a name; reports find it again after restarts.
-        port, host_name: used where there is no socket file; those of `orders.nexus_port` and `orders.host`.
+        name: see `LinkOptions`.
+        port, host_name: used where there is no socket file; the gateway's `orders.nexus_port` and `orders.host`.
         token_file: None = the one in the run folder.
-        outbox: None = a file of this name and run folder in the user's local data folder, which survives a reboot. It
-            belongs to one gateway: signals of a rehearsal must never be sent again to the real one.
+        outbox: None = a file of this name and run folder in the user's local data folder, which survives a reboot.
+            Never use one outbox with two gateways: signals of a rehearsal would be sent to the real one.
         durability: see `Outbox`.
 
     Raises:
-        ConfigError: the name cannot be a file's, or there is neither socket file nor port.
+        ConfigError: the name is not valid as a file name, or there is neither a socket file nor a port.
     """
     try:
         check_name(name)
@@ -83,10 +88,14 @@ def gateway_options(
 
 
 def options_of_config(config: GatewayConfig, *, name: str = DEFAULT_NAME, outbox: Path | None = None) -> LinkOptions:
-    """How to reach the gateway that runs with this configuration; the outbox is as durable as its journal.
+    """Options for the gateway that runs with this configuration; the outbox is as durable as its journal.
+
+    Args:
+        name, outbox: as in `gateway_options`.
 
     Raises:
-        ConfigError: the name cannot be a file's, there is neither socket file nor port, or the CURVE keys are missing.
+        ConfigError: the name is not valid as a file name, there is neither a socket file nor a port, or the CURVE
+            keys are missing.
     """
     orders, curve, keys = config.orders, config.orders.curve, None
     if curve is not None:

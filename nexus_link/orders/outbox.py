@@ -1,7 +1,7 @@
-"""The signals of one NEXUS that may still need the gateway's word, on disk: a restart neither loses nor repeats one.
+"""The signals and changes of one NEXUS that are not over, on disk: a restart neither loses one nor trades one twice.
 
-A row is written before its signal leaves, and goes when nothing of the signal can change any more. SQLite, because
-torn writes, full disks and kills are its trade. The reports are not kept here: the gateway has them, and is asked.
+A row is written before its signal is sent, and removed when the signal is final. The file is SQLite, which survives
+torn writes, full disks and kills. Reports are not kept: the gateway's journal has them, and a query returns them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ R = TypeVar("R", bound=Request)
 
 _SCHEMA: Final = 1
 _BUSY_S: Final = 1.0
-"""Longer, and somebody who looks into the file would cost the link its heartbeats."""
+"""How long a write waits while another program reads the file. A longer wait would delay the link's heartbeats."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Signal)
 _change_decoder: msgspec.msgpack.Decoder[SignalCancel | SignalClose] = msgspec.msgpack.Decoder(
@@ -38,42 +38,45 @@ _request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(
 
 
 class SignalInvalidError(GatewayError):
-    """What was given is nothing that the gateway could read. It was neither kept nor sent, and never will be."""
+    """A field of the request has a value that the gateway would refuse to decode. It was neither kept nor sent."""
 
 
-def read_back(request: R) -> R:
-    """The request as the gateway will read it, and the next process of this name.
+def validate_request(request: R) -> R:
+    """Encode and decode a request; returns it as the gateway and the next process of this name will decode it.
 
-    Constructors do not look at the fields of a message, only whoever decodes it does: an id with a space in it, or one
-    that is too long, would be kept, refused over there, and keep the next process from reading its outbox.
+    Messages are validated when they are decoded, not when they are constructed. An id with a space in it would be
+    written to the outbox, refused by the gateway, and keep the next process from reading its outbox.
 
     Raises:
-        SignalInvalidError: it cannot be read; the text names the field.
+        SignalInvalidError: it cannot be decoded; the text names the field.
     """
     try:
         found = _request_decoder.decode(_encoder.encode(request))
     except (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError) as error:
         name = str(getattr(request, "signal_id", ""))
         raise SignalInvalidError(
-            f"{type(request).__name__} {name[:80]!r} was not sent, for nobody could read it: {error}; correct it"
+            f"{type(request).__name__} {name[:80]!r} was not sent, the gateway could not decode it: {error}; correct it"
         ) from error
     assert isinstance(found, type(request))
     return found
 
 
 class OutboxError(GatewayError):
-    """The outbox cannot be used or written. The signal it is raised for was not sent and will not be."""
+    """The outbox cannot be opened or written. The request that it is raised for was not sent and never will be."""
 
 
 class Outbox:
-    """One file, owned by one process at a time; one thread of it uses an object. Mode 0600."""
+    """One SQLite file (mode 0600) with the signals, cancels and closes that are not over.
+
+    One process at a time has it open, ensured by a lock file; owned by `SignalDesk`, in the link's thread.
+    """
 
     def __init__(self, path: Path, durability: Durability = "power") -> None:
-        """Open, or make, the file.
+        """Open the file, or create it.
 
         Args:
-            durability: "power": a signal survives a power cut from the moment it leaves. "process": it survives the
-                death of this process only, and costs no wait for the disk.
+            durability: "power": a signal is synced to disk before it is sent, so it survives a power cut. "process":
+                it is written without a sync, so it survives a kill of this process only.
 
         Raises:
             OutboxError: another process has it, it is damaged, or it cannot be written.
@@ -81,7 +84,7 @@ class Outbox:
         self.path = path
         self._durability = durability
         self._set_durability: Durability | None = None
-        self._lock = _take_lock(path)
+        self._lock = _acquire_lock(path)
         try:
             self._database = _open(path)
         except (sqlite3.Error, OSError) as error:
@@ -95,7 +98,7 @@ class Outbox:
             raise
 
     def add(self, signal: Signal) -> None:
-        """Keep a signal that is about to leave. It is on disk when this returns; a second time changes nothing.
+        """Keep a signal that is about to be sent; on disk when this returns. A known id changes nothing.
 
         Raises:
             OutboxError: it could not be written.
@@ -104,15 +107,22 @@ class Outbox:
         self._write(self._durability, "INSERT OR IGNORE INTO signals (signal_id, signal) VALUES (?, ?)", row)
 
     def mark_answered(self, signal_id: str) -> None:
-        """From now on it is asked for, and never sent again. Not synced: if lost, the gateway answers it once more."""
+        """Mark a signal as answered: the next process queries it and does not send it again.
+
+        Not synced. If a power cut loses the mark, the signal is sent once more, and the gateway answers it as a
+        duplicate.
+
+        Raises:
+            OutboxError: it could not be written.
+        """
         self._write("process", "UPDATE signals SET answered = 1 WHERE signal_id = ?", (signal_id,))
 
     def remove(self, signal_id: str) -> None:
-        """Nothing of it can change any more. Not synced, as `mark_answered`."""
+        """Remove a final signal. Not synced, as in `mark_answered`. Raises OutboxError."""
         self._write("process", "DELETE FROM signals WHERE signal_id = ?", (signal_id,))
 
     def signals(self) -> Iterator[tuple[Signal, bool]]:
-        """All signals kept, oldest first, and whether the gateway has ever answered.
+        """All signals, oldest first, each with whether it is marked as answered.
 
         Raises:
             OutboxError: a row is damaged, or of another release.
@@ -129,7 +139,7 @@ class Outbox:
                 ) from error
 
     def add_change(self, change: SignalCancel | SignalClose) -> int:
-        """Keep a change of a signal that is about to leave; returns its number. On disk when this returns.
+        """Keep a change that is about to be sent; on disk when this returns its number.
 
         Raises:
             OutboxError: it could not be written.
@@ -139,11 +149,11 @@ class Outbox:
         return int(number)
 
     def remove_change(self, number: int) -> None:
-        """The gateway has it. Not synced: if lost, it is said once more, which is harmless."""
+        """Remove an acknowledged change. Not synced: if lost, it is sent once more, which is harmless."""
         self._write("process", "DELETE FROM changes WHERE number = ?", (number,))
 
     def changes(self) -> list[tuple[int, SignalCancel | SignalClose]]:
-        """All changes kept, oldest first, with their numbers.
+        """All changes, oldest first, with their numbers.
 
         Raises:
             OutboxError: a row is damaged, or of another release.
@@ -158,7 +168,7 @@ class Outbox:
             ) from error
 
     def close(self) -> None:
-        """Give the file back; what is in it stays."""
+        """Close the file and release its lock; the rows stay."""
         self._database.close()
         os.close(self._lock)
 
@@ -172,8 +182,8 @@ class Outbox:
             raise OutboxError(f"outbox {self.path} cannot be written: {error}; free the disk") from error
 
 
-def _take_lock(path: Path) -> int:
-    # A file of its own: SQLite locks ranges of the database file itself.
+def _acquire_lock(path: Path) -> int:
+    # A lock file beside it: SQLite locks ranges of the database file itself.
     lock_path = path.with_name(path.name + ".lock")
     try:
         host.make_private_folder(path.parent)
@@ -200,7 +210,7 @@ def _open(path: Path) -> sqlite3.Connection:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _SCHEMA):
             raise OutboxError(f"outbox {path} has version {version}, this release reads {_SCHEMA}; use the newer one")
-        # `number` keeps the order: what was signalled first is sent first.
+        # `number` keeps the order in which the signals were given, which is the order in which they are sent.
         database.execute(
             "CREATE TABLE IF NOT EXISTS signals (number INTEGER PRIMARY KEY, signal_id TEXT NOT NULL UNIQUE, "
             "signal BLOB NOT NULL, answered INTEGER NOT NULL DEFAULT 0)"

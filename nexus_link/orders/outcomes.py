@@ -1,4 +1,4 @@
-"""What NEXUS is told: the outcome of a signal as far as it is known, and the state of the link."""
+"""The two things that NEXUS is notified of: the outcome of a signal so far, and the state of the link."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _BUSY: Final = frozenset((SignalState.WORKING, SignalState.FLATTENING, SignalSta
 
 
 class SignalOutcome(Struct, frozen=True, kw_only=True):
-    """A signal as NEXUS knows it at one moment. Never changes; each news is a new object.
+    """A signal as NEXUS knows it at one moment. Immutable: each change is a new object.
 
     Attributes:
-        state: the gateway's word; `unknown` as well while there is none. Unknown means just that: it may have traded.
+        state: the gateway's, or `unknown` while there is no response: it may have traded, or may still trade.
         code, text: why it was refused, or what is not known and why.
-        report: the gateway's newest report, None when there has been none.
-        told_ns: when this process heard it, UTC ns; 0 = not yet.
+        report: the gateway's newest report; None before the first one.
+        told_ns: when this process received it, UTC ns; 0 = no response yet.
     """
 
     signal_id: str
@@ -31,24 +31,36 @@ class SignalOutcome(Struct, frozen=True, kw_only=True):
 
     @property
     def is_unknown(self) -> bool:
-        """Nobody knows yet whether all of it traded: no new order on this symbol until that is cleared up."""
+        """It is not certain how much of it traded. Send no new entry on this symbol until it is."""
         return self.state is SignalState.UNKNOWN
 
     @property
     def is_settled(self) -> bool:
-        """Nothing of it is working or unknown. A position may be open, and its stop may still trade."""
+        """No order of it is working or unknown, apart from the protection of an open position."""
         return self.state not in _BUSY
 
     @property
     def is_final(self) -> bool:
-        """Refused, without a lot, or flat again: nothing of it can change any more."""
+        """Rejected, ended without a fill, or flat again. Only a late fill or a bust can still change it."""
         return self.state in _FINAL
 
 
-class LinkStatus(Struct, frozen=True, kw_only=True):
-    """The link to the gateway. `text` says why it is down, and what to do.
+def outcome_of_report(report: Report, utc_ns: int) -> SignalOutcome:
+    """The outcome that a report states, received at `utc_ns`."""
+    return SignalOutcome(
+        signal_id=report.signal_id,
+        state=report.state,
+        code=report.code,
+        text=report.text,
+        report=report,
+        told_ns=utc_ns,
+    )
 
-    `stage` and `kill_level` are those of the moment the link came up.
+
+class LinkStatus(Struct, frozen=True, kw_only=True):
+    """State of the link to the gateway. `text`: why it is down, and the cure.
+
+    `stage` and `kill_level` are those at the moment the link came up; they are not updated while it is up.
     """
 
     is_up: bool

@@ -1,4 +1,4 @@
-"""What a recording looks like on disk: names, header, index. Shared by its writer and its readers.
+"""Layout of a recording on disk: names, header, index. Shared by its writer and its readers.
 
 A recording folder has one folder per ring, and in it files numbered from 1:
 
@@ -6,7 +6,7 @@ A recording folder has one folder per ring, and in it files numbered from 1:
     nt8/000001-20261122T123408Z.nxindex     one row (`layout.RECORDING_INDEX`) per 4096 records, rebuilt when missing
     nt8/000001-20261122T123408Z.nxsymbols   one JSON line per symbol and contract, before the first record that needs it
 
-The records alone are the truth: `seq` grows within a file, so a jump is a gap and anything else ends the file.
+Only the records are authoritative: `seq` grows within a file, a jump is a gap, and any other value ends the file.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def file_path(ring_folder: Path, number: int, created_ns: int) -> Path:
 
 
 def file_number(path: Path) -> int:
-    """Number in a data file's name, 0 when it is not named as ours are."""
+    """Number in a data file's name; 0 when the name has another form."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else 0
 
@@ -129,7 +129,7 @@ def map_bytes(path: Path) -> npt.NDArray[np.uint8]:
 
 
 class IndexBuilder:
-    """Rows of an index, from records in order. Row k stands for the records up to and including block k.
+    """Builds the rows of an index from records in order. Row k covers the records up to and including block k.
 
     Attributes:
         records, last_seq, ts_recv_max_ns: up to now, the unfinished block included.
@@ -142,7 +142,7 @@ class IndexBuilder:
         self.ts_recv_max_ns = int(np.iinfo(np.int64).min)
 
     def resume(self, rows: npt.NDArray[np.void]) -> None:
-        """Go on after rows that are known to be right."""
+        """Continue after rows that are known to be right."""
         if len(rows):
             self.records = int(rows["records"][-1])
             self.last_seq = int(rows["last_seq"][-1])
@@ -154,7 +154,7 @@ class IndexBuilder:
         return self.last_seq - self._first_seq + 1 - self.records
 
     def add(self, ticks: TickArray) -> npt.NDArray[np.void]:
-        """Take the next records. Returns the rows of the blocks they complete, shape (n,), RECORDING_INDEX's dtype."""
+        """Add records. Returns the rows of the blocks that they complete, shape (n,), RECORDING_INDEX's dtype."""
         rows = []
         start = 0
         while start < len(ticks):
@@ -178,7 +178,7 @@ def count_intact(ticks: TickArray, last_seq: int) -> int:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of a data file counts, and its index.
+    """The valid part of a data file, and its index.
 
     Attributes:
         rows: shape (n,), RECORDING_INDEX's dtype; one per full block, and one for the rest when there is one.
@@ -219,7 +219,7 @@ def measure(
 
 
 def _stored_rows(path: Path, header: RecordingHeader, ticks: TickArray) -> npt.NDArray[np.void]:
-    """The leading rows of an index file that agree with themselves and with the records at their blocks' ends."""
+    """The leading rows of an index file that are consistent, with each other and with the records they point to."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Reading recordings: memory-mapped ticks, in order, sought by time or number, with their gaps and symbols.
 
-Any process may read, also while the recorder writes: what was whole when a file was first looked at is seen.
+Any process may read, also while the recorder writes: it sees the records that were whole when a file was first used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Gap:
     Attributes:
         after_seq: last number before it; 0 = the ring's very beginning.
         before_seq: first number after it.
-        lost: how many; None = unknown, for the ring was made anew while no recorder watched.
+        lost: how many; None = unknown, since the ring was recreated while no recorder ran.
         ts_recv_ns: UTC time of the first record after it.
     """
 
@@ -75,7 +75,7 @@ class RecordedFile:
 
     @property
     def ticks(self) -> TickArray:
-        """All whole records: shape (n,), TICK_DTYPE, read-only, mapped and not copied; unmapped when nobody uses it."""
+        """All whole records: shape (n,), TICK_DTYPE, read-only, mapped and not copied; unmapped when no longer used."""
         mapped = self._mapped() if self._mapped is not None else None
         if mapped is None:
             mapped = as_ticks(map_bytes(self.path))[: len(self)]
@@ -97,12 +97,12 @@ class RecordedFile:
 
     @property
     def torn_bytes(self) -> int:
-        """Bytes after the last whole record when the file was first looked at; the recorder's next start cuts them."""
+        """Bytes after the last whole record when the file was first used; the recorder's next start cuts them."""
         return self._extent.torn_bytes
 
     @cached_property
     def symbols(self) -> SymbolTable:
-        """What the ids in this file mean. Raises RecordingError when the stored table is broken."""
+        """The symbols of the ids in this file. Raises RecordingError when the stored table is broken."""
         try:
             return SymbolTable.read(self.path.with_suffix(SYMBOLS_SUFFIX))
         except ValueError as error:
@@ -177,7 +177,7 @@ class RecordedRing:
         return Position(len(self.files), 0)
 
     def gaps(self) -> list[Gap]:
-        """Everything that is missing, in order: within files, between them, and before the first."""
+        """All gaps, in order: within files, between them, and before the first."""
         gaps = []
         before: RecordedFile | None = None
         for file in self.files:
@@ -197,7 +197,7 @@ class RecordedRing:
         gaps = []
         last_seq = header.first_seq - 1 - header.lost_before
         if before is not None and before.header.ring_created_ns == header.ring_created_ns:
-            last_seq = before.last_seq  # a file that somebody removed in between is missing too
+            last_seq = before.last_seq  # a file that was removed in between is missing too
         elif header.follows is Follows.NEW_RING_END_UNSEEN:
             gaps.append(Gap(self.ring, before.last_seq if before is not None else 0, 0, None, ts_recv_ns))
         if header.first_seq > last_seq + 1:
@@ -211,7 +211,7 @@ class RecordedRing:
 
 @dataclass(frozen=True)
 class Recording:
-    """What `open_recorded` found.
+    """All rings of a recording.
 
     Attributes:
         rings: by name, sorted.

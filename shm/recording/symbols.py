@@ -1,4 +1,4 @@
-"""The symbols of a recording: what each id in its records meant, at which time.
+"""The symbols of a recording: name and contract of each id in its records, by time.
 
 Stored beside each data file as JSON lines, one for each symbol and one more for each roll. A line is written before
 the first record that needs it, so the table is complete whenever the records are, kill -9 included.
@@ -80,7 +80,7 @@ class SymbolTable:
         return next((symbol_id for symbol_id, known in self.names().items() if known == name), None)
 
     def symbol(self, symbol_id: int, at_ns: int) -> Symbol:
-        """What an id meant at a time (UTC ns): name and the contract that was current then.
+        """The symbol of an id at a time (UTC ns): its name, and the contract that was current then.
 
         Before the earliest contract that the recorder saw, `contract` is "unknown".
 
@@ -103,7 +103,7 @@ class SymbolWatch:
     Attributes:
         symbols: the entries at the last `refresh`.
         revision: grows when `symbols` has changed.
-        directory_number: grows when the directory was made anew: ids may mean something else from then on.
+        directory_number: grows when the directory was recreated: ids may mean other symbols from then on.
     """
 
     def __init__(self, run_folder_path: Path) -> None:
@@ -115,20 +115,20 @@ class SymbolWatch:
         self.directory_number = 0
 
     def look_for_directory(self) -> None:
-        """Attach to a directory that has appeared or was made anew. Some 10 us; call about once a second."""
+        """Attach to a directory that has appeared or was recreated. Some 10 us; call about once a second."""
         if self._segment is not None and not self._segment.is_replaced():
             return
         try:
             segment = Segment.attach(run_folder.symbols_path(self._run_folder), layout.SYMBOLS)
         except SegmentError:
-            return  # not made yet, or between the old one and the new one
+            return  # not created yet, or just being recreated
         self._segment = segment
         self._seen = np.empty(0, np.uint8)
         self.symbols = []
         self.directory_number += 1
 
     def refresh(self) -> None:
-        """See symbols and rolls added since; before records are written. A few microseconds when there are none."""
+        """Read symbols and rolls added since; call it before writing records. A few microseconds if there are none."""
         if self._segment is None:
             self.look_for_directory()
             if self._segment is None:
@@ -148,7 +148,7 @@ class SymbolWatch:
         for symbol_id in range(1, len(directory) + 1):
             try:
                 entries.append(directory.entry(symbol_id))
-            except RuntimeError:  # left half written by a process that died in a roll: the others must not suffer
+            except RuntimeError:  # left half written by a process that died in a roll: skip it, the others are valid
                 if symbol_id in known:
                     entries.append(known[symbol_id])
         return entries

@@ -1,6 +1,6 @@
-"""Writing one recording file, and mending what a killed recorder or a power failure has left.
+"""Writing one recording file, and repairing files after a kill of the recorder or a power failure.
 
-No thread, no clock, no policy: when to rotate, retry or sync is the recorder's business.
+No thread, no clock, no policy: the recorder decides when to rotate, retry or sync.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .symbols import encode_symbol
 
 SUFFIXES: Final = (TICKS_SUFFIX, INDEX_SUFFIX, SYMBOLS_SUFFIX)
 DAMAGED_SUFFIX: Final = ".nxdamaged"
-"""Of a data file that was set aside: nobody reads it, and a person can look what is left in it."""
+"""Suffix of a data file that was set aside: no reader opens it, but a person can examine it."""
 
 
 class RecordingFileWriter:
@@ -115,7 +115,7 @@ class RecordingFileWriter:
         return [os.dup(descriptor) for descriptor in self._descriptors]
 
     def close(self) -> None:
-        """End of this file. Durable only after the duplicates were synced."""
+        """Close the file. It is durable only after the duplicates were synced."""
         _close_all(self._descriptors)
         self._descriptors = []
 
@@ -166,13 +166,13 @@ def mend(ring_folder: Path, *, trust_index_since_ns: int) -> int:
         elif holds_nothing:
             _remove(path)
         else:
-            # One changed bit in the header makes good records look like none: what is not understood is not removed.
+            # One changed bit in the header makes good records look like none: set aside, never removed.
             os.replace(path, path.with_suffix(DAMAGED_SUFFIX))
     return torn
 
 
 def find_last(ring_folder: Path) -> LastFile | None:
-    """Where to go on after the newest file, None when there is none; after `mend`."""
+    """Where to continue after the newest file; None when there is none. Call it after `mend`."""
     last: RecordingHeader | None = None
     last_seq = records = 0
     for path in reversed(data_files(ring_folder)):
@@ -209,7 +209,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def _write_whole(descriptor: int, content: bytes) -> None:
-    """Write all or leave nothing of it: what comes next must not be glued to half a line or row."""
+    """Write all or nothing: the next write must not follow half a line or row."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
     try:
         _write_all(descriptor, content)

@@ -258,7 +258,7 @@ def test_the_ledger_forgets_the_legs_of_what_it_forgets(monkeypatch):
     for number in range(10):
         signal = make_signal(f"s{number}")
         ledger.note_signal(signal)
-        ledger.take(told(make_report(signal), 1))
+        ledger.apply_outcome(told(make_report(signal), 1))
     assert len(ledger._filled_legs) == len(ledger._outcomes) == 3
 
 
@@ -268,10 +268,10 @@ def test_the_first_fill_of_each_leg_is_timed_from_its_tick():
     signal = make_signal("a", tick_ns=1_000, targets=make_signal("x").targets)
     ledger.note_signal(signal)
     working = make_report(signal, SignalState.WORKING, legs=(make_leg(signal, filled=D(0), state=LegState.WORKING),))
-    ledger.take(told(working, 2_000))
+    ledger.apply_outcome(told(working, 2_000))
     assert latencies == []
-    ledger.take(told(make_report(signal, revision=2), 5_000))
-    ledger.take(told(make_report(signal, SignalState.CLOSED, revision=3), 9_000))
+    ledger.apply_outcome(told(make_report(signal, revision=2), 5_000))
+    ledger.apply_outcome(told(make_report(signal, SignalState.CLOSED, revision=3), 9_000))
     assert latencies == [4_000]
 
 
@@ -288,9 +288,9 @@ def test_the_summary_tells_rejects_unknowns_residual_and_price():
         make_leg(signal, 3, filled=D(0), state=LegState.UNKNOWN),
     )
     report = make_report(signal, SignalState.UNKNOWN, legs=legs, filled=D(3), residual_quantity=D(3), unknown_legs=1)
-    ledger.take(told(report, 1))
+    ledger.apply_outcome(told(report, 1))
     refused = SignalOutcome(signal_id="b", state=SignalState.REJECTED, code=RejectCode.KILL_SWITCH, told_ns=1)
-    ledger.take(refused)
+    ledger.apply_outcome(refused)
     summary = ledger.summarize()
     assert len(summary.pop("reports")) == 1
     assert summary == {

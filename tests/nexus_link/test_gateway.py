@@ -17,8 +17,7 @@ from nexus_gateway.core.messages import (
     find_client_order_id,
     signal_key,
 )
-from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.orders.options import options_of_config
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface, options_of_config
 from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 
 from tests.support.shm_processes import linux_only

@@ -31,9 +31,8 @@ from nexus_gateway.core.messages import (
 )
 from nexus_gateway.core.transport import create_keys
 from nexus_gateway.nexus_link.async_interface import AsyncNexusGatewayInterface
-from nexus_gateway.nexus_link.interface import NexusGatewayInterface
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface, options_of_config
 from nexus_gateway.nexus_link.orders.book import BookTiming, SignalBook, SignalConflictError
-from nexus_gateway.nexus_link.orders.options import options_of_config
 from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError, SignalInvalidError
 from nexus_gateway.nexus_link.orders.outcomes import LinkStatus, SignalOutcome
 
@@ -122,7 +121,7 @@ def test_the_same_signal_again_is_answered_and_not_sent(folder):
 def test_what_nobody_could_read_is_refused_before_it_is_kept(folder, fields):
     """Kept, it would bar its symbol for ever, and keep the next process of this name from reading its outbox."""
     with serving(folder) as gateway, connected(folder) as nexus:
-        with pytest.raises(SignalInvalidError, match=r"was not sent, for nobody could read it: .*\$\."):
+        with pytest.raises(SignalInvalidError, match=r"was not sent, the gateway could not decode it: .*\$\."):
             nexus.send_signal(make_signal(fields.pop("signal_id", "a"), **fields))
         with pytest.raises(SignalInvalidError, match="SignalCancel 'a' was not sent"):
             nexus.change_signal(SignalCancel(signal_id="a", platform="NT8"))
@@ -458,7 +457,7 @@ def test_a_damaged_outbox_is_refused_with_a_cure(folder):
 
 
 def test_an_error_of_our_own_ends_a_session_and_nothing_else(folder, monkeypatch):
-    take = SignalBook.take
+    take = SignalBook.apply_message
     failed: list[object] = []
 
     def fail_once(self: SignalBook, message: Any, now_ns: int, utc_ns: int) -> SignalOutcome | None:
@@ -467,7 +466,7 @@ def test_an_error_of_our_own_ends_a_session_and_nothing_else(folder, monkeypatch
             raise ZeroDivisionError("planted")
         return take(self, message, now_ns, utc_ns)
 
-    monkeypatch.setattr(SignalBook, "take", fail_once)
+    monkeypatch.setattr(SignalBook, "apply_message", fail_once)
     with serving(folder) as gateway, connected(folder) as nexus:
         assert nexus.send_signal(make_signal("a"), 30).state is SignalState.FILLED
         assert nexus.counts["faults"] == 1

@@ -30,8 +30,7 @@ from nexus_gateway.core.launcher.launcher import Launcher
 from nexus_gateway.core.launcher.plan import plan_processes
 from nexus_gateway.core.messages import Bracket, Fill, Side, Signal, SignalClose, Snapshot, Target
 from nexus_gateway.core.process import ProcessContext, ProcessSpec
-from nexus_gateway.nexus_link.interface import NexusGatewayInterface
-from nexus_gateway.nexus_link.orders.options import options_of_config
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface, options_of_config
 from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentError
