@@ -1,15 +1,25 @@
-# `make demo` and `make test` do all their set-up themselves; the stamp keeps them from doing it twice.
+# Each target does its set-up itself; the stamp keeps it from being done twice.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PACKAGES := shm core adapters nexus_link bridges/mt5
+# More than cores: most tests wait for other processes most of the time.
+WORKERS ?= 5
+# A seed that is given is used; else each run of `make torture` draws another.
+SEED ?= $(shell date +%s)
+override SEED := $(SEED)
+QUICK := $(addprefix tests/,test_imports.py core/config core/engine core/instruments core/journal core/messages core/risk \
+	adapters/formats adapters/paper)
 
-.PHONY: demo test lint types coverage simulate bench bridges lock clean
+.PHONY: demo quick test torture lint types coverage simulate bench bridges lock clean
 
 demo: $(STAMP)
 	$(BIN)/nexus-gateway demo
 
-test: lint types coverage
+# Everything that guards a landing. The types are checked beside the tests, most of which wait.
+test: $(STAMP) lint
+	$(MAKE) --no-print-directory -j 2 types coverage
 
 # The locked versions and nothing else: a release that is published today changes no result here.
 $(STAMP): pyproject.toml .ci/requirements.lock
@@ -22,19 +32,32 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# On an installed copy, as users have it: the editable install's import hook is invisible to type checkers.
+# Under the name by which users import it: the editable install's import hook is invisible to type checkers. Links and
+# caches stay, so that only what has changed is checked again.
 types: $(STAMP)
-	rm -rf build
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/types .
+	rm -rf build/types && mkdir -p build/types/nexus_gateway/bridges
+	for folder in $(PACKAGES); do ln -sfn $(CURDIR)/$$folder build/types/nexus_gateway/$$folder; done
 	MYPYPATH=build/types $(BIN)/mypy -p nexus_gateway
 	MYPYPATH=build/types $(BIN)/mypy -p nexus_gateway.shm -p nexus_gateway.core --platform win32 --cache-dir .mypy_cache/win32
 
+# A process that a test kills leaves no figures, or broken ones: `coverage_parts` says which, and that the rest is whole.
+coverage: export NEXUS_TEST_PIDS := $(CURDIR)/build/test_pids
 coverage: $(STAMP)
+	mkdir -p build && rm -f $(NEXUS_TEST_PIDS)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 4 --dist worksteal -m "not alone" --durations=45
-	$(BIN)/coverage run -m pytest -m alone --durations=15
-	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal -m "not torture" --durations=45
+	$(BIN)/python -m tests.support.coverage_parts
 	$(BIN)/coverage report
+
+# What needs no process, no connection and no waiting; a test that does so all the same fails here.
+quick: $(STAMP)
+	NEXUS_TEST_QUICK=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not processes and not torture" --durations=5 $(QUICK)
+
+# The long forms, one after the other: hundreds of kills, thousands of examples and seeds. Leave the machine to them.
+torture: $(STAMP)
+	@echo "seed $(SEED); the same again: make torture SEED=$(SEED)"
+	NEXUS_TEST_SEED=$(SEED) $(BIN)/pytest -m torture --timeout 3600 --hypothesis-seed=$(SEED) --durations=20
+	$(BIN)/python -m tests.simulation --seeds 10000 --first $(SEED)
 
 # The order engine with its journal and risk checks against faulty platforms; every seed repeats exactly.
 simulate: $(STAMP)

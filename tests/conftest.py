@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.support import coverage_parts, quick, torture
+
 # No test has an upper bound on time: a machine may be busy, and a first example may load a calendar or compile.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_configure() -> None:
+    coverage_parts.note_process()
+
+
+@pytest.fixture(autouse=quick.IS_QUICK)
+def _quick() -> Iterator[None]:
+    with quick.no_processes():
+        yield
 
 
 @pytest.fixture
@@ -18,3 +32,9 @@ def run_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
     return folder
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """The test's random numbers: the same every time, or those of the seed of `make torture`."""
+    return torture.random_numbers(request.node.nodeid)

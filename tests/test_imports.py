@@ -226,6 +226,7 @@ def test_numba_is_compiled_with_through_one_module():
                     assert path == _ROOT / "shm" / "jit.py", f"{path.relative_to(_ROOT)} caches kernels by itself"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("module", ["counters", "segment", "run_folder", "symbols", "tick", "layout", "host", "idle"])
 def test_modules_without_kernels_do_not_load_numba(module):
     # `status` only reads counters and must start at once.

@@ -8,6 +8,7 @@ import pytest
 from nexus_gateway.core import messages as m
 
 from tests.conformance.test_orders import executions, net, row_of
+from tests.support.torture import rounds
 
 ONE = Decimal(1)
 DEEP = 500.0
@@ -135,11 +136,12 @@ def test_r01_death_in_the_middle(make_rig, scenario, accepted, traded):
         assert net(after, rig.symbol) == net(snapshot, rig.symbol)
 
 
-def test_r02_killed_20_times_while_trading(make_rig):
+@rounds(4, 20)
+def test_r02_killed_again_and_again_while_trading(make_rig, rounds):
     rig = make_rig()
     gateway = rig.go()
     placed = []
-    for number in range(20):
+    for number in range(rounds):
         rig.quote(18000, 18000.25, DEEP, DEEP)
         placed += [gateway.place(symbol=rig.symbol, quantity=ONE) for _ in range(1 + number % 4)]
         gateway.listen(0.002 * (number % 5))

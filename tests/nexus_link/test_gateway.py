@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 
-import pytest
 from nexus_gateway.core.messages import (
     OrderType,
     RejectCode,
@@ -21,6 +20,7 @@ from nexus_gateway.nexus_link.interface import NexusGatewayInterface, options_of
 from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 
 from tests.support.shm_processes import linux_only
+from tests.support.torture import rounds
 from tests.support.trading_floor import FakePlatform, Floor, floor_limits, make_signal, open_floor
 
 pytestmark = linux_only
@@ -139,12 +139,11 @@ def test_a_restart_inside_the_loss_limit_does_not_forgive_what_was_lost() -> Non
         assert filled_at(platform, late.signal_id) == 0
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kills_of_the_gateway_while_trading_lose_and_repeat_nothing(seed: int) -> None:
-    chance = random.Random(seed)
+@rounds(5, 40)
+def test_kills_of_the_gateway_while_trading_lose_and_repeat_nothing(chance: random.Random, rounds: int) -> None:
     with open_floor(("nt8", "fill"), ("sierra", "fill")) as (floor, platforms, _), nexus_at(floor) as nexus:
         signals = []
-        for _ in range(5):
+        for _ in range(rounds):
             for _ in range(4):
                 signals.append(make_signal("nt8", "sierra"))
                 nexus.send_signal(signals[-1], 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.support.nexus_children import EXIT_CODE_OF_KILL, MOMENTS, start
 from tests.support.patience import patient
 from tests.support.scripted_gateway import ScriptedGateway, make_signal, options_of, short_folder, until
 from tests.support.shm_processes import linux_only
+from tests.support.torture import rounds
 
 pytestmark = linux_only
 
@@ -57,16 +57,16 @@ def test_nexus_killed_at_each_step_neither_loses_nor_repeats(folder, moment):
         gateway.stop()
 
 
-def test_a_gateway_killed_again_and_again_executes_every_signal_once(folder):
+@rounds(5, 60)
+def test_a_gateway_killed_again_and_again_executes_every_signal_once(folder, chance, rounds):
     """The gateway's memory is a file that is written before anything is said, as the journal is."""
     journal = folder / "executed"
-    chance = random.Random(7)
     nexus = NexusGatewayInterface(options_of(folder))
     nexus.connect(0)
     sent = []
     process = start("gateway", folder, journal)
     try:
-        for round_number in range(12):
+        for round_number in range(rounds):
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             for _ in range(5):
@@ -76,7 +76,7 @@ def test_a_gateway_killed_again_and_again_executes_every_signal_once(folder):
                     SignalState.UNKNOWN,
                 )
             until(lambda: chance.random() < 0.02, 60)
-            if round_number < 11:
+            if round_number < rounds - 1:
                 process.kill()
                 process.communicate()
                 process = start("gateway", folder, journal)

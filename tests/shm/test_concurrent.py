@@ -16,6 +16,7 @@ from nexus_gateway.shm.atomics import (
     load_acquire,
     store_release,
 )
+from nexus_gateway.shm.jit import kernel
 from nexus_gateway.shm.quotes import QuoteBoard
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.segment import SegmentState
@@ -23,6 +24,7 @@ from nexus_gateway.shm.writer import empty_ticks
 
 from tests.support import shm_children, shm_kernels
 from tests.support.shm_processes import finish, kill, linux_only, running, two_cores, wait_for
+from tests.support.torture import rounds
 
 pytestmark = [linux_only, two_cores]
 
@@ -78,9 +80,10 @@ def test_written_is_read_plus_lost_at_any_speed(run_dir, capacity, batch, writer
         reader.close()
 
 
-def test_a_record_that_the_writer_is_about_to_overwrite(run_dir):
+@rounds(2_000_000, 20_000_000)
+def test_a_record_that_the_writer_is_about_to_overwrite(run_dir, rounds):
     # One by one, right before the writer: where a slot that kept its old number during the change would pass as whole.
-    last_seq = 20_000_000
+    last_seq = rounds
     with running(shm_children.write_when_watched, run_dir, 8, last_seq, 1, 0, 1) as child:
         reader = attach(run_dir, start="first", after_lap="oldest", cursor="probe")
         assert shm_kernels.view_derived(reader._state_address, 1, last_seq, 0, _LOOKS) == 0
@@ -101,9 +104,9 @@ def test_a_writer_that_waits_for_the_reader_loses_nothing(run_dir, capacity, bat
     reader.close()
 
 
-@pytest.mark.stress
-def test_no_torn_record_in_a_hundred_million_read(run_dir):
-    last_seq = 100_000_000
+@rounds(5_000_000, 100_000_000)
+def test_no_torn_record_in_millions_read(run_dir, rounds):
+    last_seq = rounds
     with running(shm_children.write_as_fast_as_read, run_dir, 4096, last_seq, 16) as child:
         reader = attach(run_dir, start="first", cursor="probe")
         bad = shm_kernels.view_derived(reader._state_address, 64, last_seq, 0, _LOOKS)
@@ -113,7 +116,7 @@ def test_no_torn_record_in_a_hundred_million_read(run_dir):
     reader.close()
 
 
-@pytest.mark.stress
+@pytest.mark.torture
 def test_no_torn_record_in_a_hundred_million_written_without_regard(run_dir):
     last_seq = 100_000_000
     with running(shm_children.write_when_watched, run_dir, 4096, last_seq, 16, 2, 1) as child:
@@ -163,7 +166,7 @@ def await_partner(data):
         cpu_pause()
 
 
-@numba.njit("void(int64, int64, int64)", nogil=True)
+@kernel("void(int64, int64, int64)")
 def send(flag, data, messages):
     """data := n, then flag := n with release (SYNC slot.seq)."""
     cell = carray_word(data)
@@ -174,7 +177,7 @@ def send(flag, data, messages):
         cpu_pause()
 
 
-@numba.njit("void(int64, int64, int64, int64)", nogil=True)
+@kernel("void(int64, int64, int64, int64)")
 def receive(flag, data, messages, outcomes):
     """Load flag with acquire, then data; count (data = flag, data newer, data older, flags seen)."""
     cell, counts = carray_word(data), numba.carray(as_pointer(outcomes), 4, np.int64)
@@ -189,7 +192,7 @@ def receive(flag, data, messages, outcomes):
         counts[0 if value == number else 1 if value > number else 2] += 1
 
 
-@numba.njit("void(int64, int64, int64)", nogil=True)
+@kernel("void(int64, int64, int64)")
 def overwrite(flag, data, messages):
     """flag := 0, fence, data := n, flag := n with release (SYNC slot.zero)."""
     first, second = carray_word(data), carray_word(data + 8)
@@ -203,7 +206,7 @@ def overwrite(flag, data, messages):
         cpu_pause()  # time to be seen between two messages
 
 
-@numba.njit("void(int64, int64, int64, int64)", nogil=True)
+@kernel("void(int64, int64, int64, int64)")
 def look_twice(flag, data, messages, outcomes):
     """flag, both words, fence, flag again; count (unchanged and whole, changed, unchanged but torn, flags seen)."""
     first, second = carray_word(data), carray_word(data + 8)

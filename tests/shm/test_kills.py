@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 
 import pytest
@@ -15,6 +14,7 @@ from nexus_gateway.shm.writer import TickWriter, empty_ticks
 
 from tests.support import shm_children, shm_kernels
 from tests.support.shm_processes import SIGKILL_EXIT, kill, linux_only, start, two_cores, wait_for
+from tests.support.torture import rounds
 
 pytestmark = [linux_only, two_cores]
 
@@ -50,15 +50,14 @@ class Watcher:
             self.bad += shm_kernels.count_bad(int(out.ctypes.data), count, 0)
 
 
-@pytest.mark.stress
-@pytest.mark.parametrize(("capacity", "batch", "kills"), [(8, 100, 80), (64, 1, 60), (4096, 256, 80)])
-def test_writers_killed_at_random_points(run_dir, capacity, batch, kills):
-    chance = random.Random(capacity)
+@rounds(8, 80)
+@pytest.mark.parametrize(("capacity", "batch"), [(8, 100), (64, 1), (4096, 256)])
+def test_writers_killed_at_random_points(run_dir, chance, capacity, batch, rounds):
     TickWriter(run_dir, "sim", Platform.SIM, capacity=capacity, board_rows=0).close()
     ring = Segment.attach(run_folder.ring_path(run_dir, "sim"), layout.RING)
     watchers = [Watcher(run_dir, "newest"), Watcher(run_dir, "oldest")]
     incarnation, tail = ring.field("incarnation"), 0
-    for _ in range(kills):
+    for _ in range(rounds):
         child = start(shm_children.write_until_killed, run_dir, capacity, batch)
         incarnation += 1
         wait_for(lambda: ring.field("incarnation") == incarnation, "the successor")  # noqa: B023 (called at once)
@@ -79,15 +78,14 @@ def test_writers_killed_at_random_points(run_dir, capacity, batch, kills):
     successor.close()
 
 
-@pytest.mark.stress
-def test_readers_killed_at_random_points(run_dir):
-    chance = random.Random(1)
+@rounds(8, 60)
+def test_readers_killed_at_random_points(run_dir, chance, rounds):
     writer = start(shm_children.write_until_killed, run_dir, 1024, 16)
     path = run_folder.ring_path(run_dir, "sim")
     wait_for(lambda: inspect(path, layout.RING) is SegmentState.LIVE, "the writer")
     ring = Segment.attach(path, layout.RING)
     watcher = Watcher(run_dir, "newest")
-    for number in range(60):
+    for number in range(rounds):
         reader = start(shm_children.read_until_killed, run_dir, number)
         wait_for((run_dir / f"reading-{number}").exists, "the reader")
         threading.Event().wait(chance.random() * 0.002)
@@ -101,12 +99,12 @@ def test_readers_killed_at_random_points(run_dir):
     assert watcher.bad == 0
 
 
-def test_board_writers_killed_at_random_points(run_dir):
-    chance = random.Random(2)
+@rounds(8, 30)
+def test_board_writers_killed_at_random_points(run_dir, chance, rounds):
     TickWriter(run_dir, "sim", Platform.SIM, capacity=8, board_rows=8).close()
     board, previous, out = QuoteBoard(run_dir, "sim"), 0, empty_ticks(1)
     segment = Segment.attach(run_folder.board_path(run_dir, "sim"), layout.BOARD)
-    for _ in range(30):
+    for _ in range(rounds):
         incarnation = segment.field("incarnation") + 1
         child = start(shm_children.write_board_until_killed, run_dir, incarnation << 32)
         wait_for(lambda: segment.field("incarnation") == incarnation, "the successor")  # noqa: B023

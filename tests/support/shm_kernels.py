@@ -1,6 +1,7 @@
 """Kernels of the concurrent shared-memory tests: writers whose every field follows from `seq`, readers that check each.
 
-They are compiled at import and never cached: the shared-memory package's own guard covers its own folders only.
+They are cached as the product's kernels are. What they call lies in this file, whose change numba sees by itself, or in
+the product, whose change makes another cache folder; keep it so.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 from nexus_gateway.shm.atomics import as_pointer, cpu_pause, load_acquire
+from nexus_gateway.shm.jit import kernel
 from nexus_gateway.shm.layout import TICK_BYTES
 from nexus_gateway.shm.quotes import read_board_row
 from nexus_gateway.shm.ring_kernels import (
@@ -67,7 +69,7 @@ def spin(rounds):
         cpu_pause()
 
 
-@numba.njit("void(int64, int64, int64, int64, int64)", nogil=True)
+@kernel("void(int64, int64, int64, int64, int64)")
 def write_derived(state, records, last_seq, batch, pause):
     """Publish up to number `last_seq` in batches; `pause` rounds of rest after each. `records`: BATCH of them, ours."""
     buffer = carray(as_pointer(records), BATCH, TICK_DTYPE)
@@ -80,7 +82,7 @@ def write_derived(state, records, last_seq, batch, pause):
         spin(pause)
 
 
-@numba.njit("void(int64, int64, int64, int64, int64)", nogil=True)
+@kernel("void(int64, int64, int64, int64, int64)")
 def write_lossless(state, records, cursor, last_seq, batch):
     """`write_derived` that fills every slot but overwrites none that the reader behind the cursor needs."""
     buffer = carray(as_pointer(records), BATCH, TICK_DTYPE)
@@ -94,7 +96,7 @@ def write_lossless(state, records, cursor, last_seq, batch):
             publish_records(state, records, count, 0)
 
 
-@numba.njit("int64(int64, int64, int64)", nogil=True)
+@kernel("int64(int64, int64, int64)")
 def count_bad(records, count, previous):
     """How many of `count` copied records are torn, repeated or out of order after number `previous`."""
     copied = carray(as_pointer(records), count, TICK_DTYPE)
@@ -106,7 +108,7 @@ def count_bad(records, count, previous):
     return bad
 
 
-@numba.njit("int64(int64, int64, int64, int64, int64, int64)", nogil=True)
+@kernel("int64(int64, int64, int64, int64, int64, int64)")
 def drain_derived(state, out, limit, last_seq, pause, idle_rounds):
     """Drain until `last_seq` is past or nothing came for `idle_rounds` looks; `pause` rounds of rest after each drain.
 
@@ -127,7 +129,7 @@ def drain_derived(state, out, limit, last_seq, pause, idle_rounds):
     return bad
 
 
-@numba.njit("int64(int64, int64, int64, int64, int64)", nogil=True)
+@kernel("int64(int64, int64, int64, int64, int64)")
 def view_derived(state, limit, last_seq, pause, idle_rounds):
     """As `drain_derived`, but looks at the records where they lie and confirms: only confirmed ones must be whole."""
     reader = carray(as_pointer(state), 1, READER_STATE)
@@ -150,7 +152,7 @@ def view_derived(state, limit, last_seq, pause, idle_rounds):
     return bad
 
 
-@numba.njit("void(int64, int64, int64, int64)", nogil=True)
+@kernel("void(int64, int64, int64, int64)")
 def write_rows(row, record, first_seq, last_seq):
     """Write one board row again and again, with the derived records of these numbers. `record`: one, ours."""
     own = carray(as_pointer(record), 1, TICK_DTYPE)
@@ -160,7 +162,7 @@ def write_rows(row, record, first_seq, last_seq):
         write_board_row(row, record)
 
 
-@numba.njit("int64(int64, int64, int64, int64)", nogil=True)
+@kernel("int64(int64, int64, int64, int64)")
 def watch_row(row, out, last_seq, idle_rounds):
     """Read one board row again and again; returns how many readings were torn or went back. SYNC slot.seq."""
     record = carray(as_pointer(out), 1, TICK_DTYPE)

@@ -11,7 +11,7 @@ from nexus_gateway.core.messages import LegReport, LegState, RejectCode, SignalC
 from tests.support.roll_floor import LATE, ROLLS, SIX, RollFloor
 from tests.support.shm_processes import linux_only
 
-pytestmark = [linux_only, pytest.mark.alone]
+pytestmark = linux_only
 D = Decimal
 OLD, NEW = ROLLS["NQ"]
 SHORT = (RejectCode.OUTCOME_UNKNOWN, RejectCode.PLATFORM_NOT_READY)

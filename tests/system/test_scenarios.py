@@ -7,14 +7,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import pytest
 from nexus_gateway.core.config import RolloverConfig
 from nexus_gateway.core.messages import LegState, RejectCode, Side, SignalClose, SignalState
 
 from tests.support.commands import one_json_object, run_command
 from tests.support.system import SIX, System, add_lots, make_signal
-
-pytestmark = pytest.mark.alone
 
 D = Decimal
 DOLLARS = {"paper": {"mode": "netting", "currency": "USD"}}

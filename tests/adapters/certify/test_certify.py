@@ -153,7 +153,8 @@ def test_switches_that_are_off_are_named_with_their_cure(make_broker, call, text
 
 def test_another_account_is_a_failed_check_with_both_names(make_broker):
     broker = make_broker().go()
-    report = run(broker, broker.config(server="Another-Demo"))
+    native = {"terminal_path": str(broker.mt5.exe), "options": {"account_wait_s": 1}}
+    report = run(broker, broker.config(server="Another-Demo", native=native))
     assert outcome(report, 1) is Outcome.FAIL
     assert "exit code 2" in row(report, 1).measured, "the bridge itself refuses the terminal"
     assert {each.outcome for each in report.checks[1:]} == {Outcome.SKIPPED}

@@ -16,6 +16,7 @@ from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.risk import MarketContext
 
 from tests.support.orders import Desk, market, wide_limits
+from tests.support.torture import rounds
 
 LOTS = [D(1), D(2), D(3), D("0.5"), D("1E-12"), D(1_000_000), D("123456.789012345678")]
 PRICES = [D(0), D(20990), D(20999), D(21000), D("21000.25"), D(21010), D("1E+9"), D("-1E+9"), D("1E-12")]
@@ -246,9 +247,10 @@ class History:
         self.desk.give(rng.choice(events))
 
 
-@pytest.mark.parametrize("first", range(0, 300, 50))
-def test_a_random_history_neither_raises_nor_differs_when_it_is_replayed(first):
-    for seed in range(first, first + 50):
+@rounds(25, 1000)
+@pytest.mark.parametrize("part", range(6))
+def test_a_random_history_neither_raises_nor_differs_when_it_is_replayed(chance, part, rounds):
+    for seed in [chance.getrandbits(32) for _ in range(rounds)]:
         history = History(seed)
         history.run(60)
         desk = history.desk

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal as D
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.risk import MarketContext
 
 from tests.support.orders import T0, Desk
+from tests.support.torture import examples
 
 numbers = st.one_of(
     st.decimals("0.000000000001", "1000000", places=12),
@@ -105,7 +106,7 @@ def adapter_messages(draw, order_ids):
     )
 
 
-@settings(deadline=None, max_examples=300)
+@examples(80, 5000)
 @given(st.data())
 def test_handle_never_raises(data):
     desk = Desk("a")

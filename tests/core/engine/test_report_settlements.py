@@ -59,6 +59,7 @@ class JournaledDesk(Desk):
         self.fill(self.only(role=m.OrderRole.EXIT), price=closed)
 
 
+@pytest.mark.processes
 def test_settlements_of_b3_through_the_trade_report(tmp_path: Path) -> None:
     path = tmp_path / "orders.sqlite"
     journal = Journal(path)
@@ -78,6 +79,7 @@ def test_settlements_of_b3_through_the_trade_report(tmp_path: Path) -> None:
         assert D(part["usd_rate"]) == RATE
 
 
+@pytest.mark.processes
 def test_reais_are_taken_back_at_the_rate_that_was_used_and_a_stale_one_is_flagged(tmp_path: Path) -> None:
     """What comes after the trade changes neither its reais nor its dollars; a rate too old for risk is named."""
     path = tmp_path / "orders.sqlite"
@@ -127,6 +129,7 @@ def test_a_size_by_risk_without_a_rate_is_refused_with_the_rates_code(tmp_path: 
     assert "no rate between BRL and USD" in desk.report().text
 
 
+@pytest.mark.processes
 def test_twenty_reais_are_three_dollars_64_in_the_report_too(tmp_path: Path) -> None:
     path = tmp_path / "orders.sqlite"
     journal = Journal(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket as plain
 from collections.abc import Iterator
 
@@ -10,7 +9,7 @@ import msgspec
 import psutil
 import pytest
 import zmq
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from nexus_gateway.core.messages import (
     MAX_MESSAGE_BYTES,
@@ -29,6 +28,7 @@ from nexus_gateway.core.messages import (
 )
 
 from tests.support.links import adapter_hello, nexus_hello
+from tests.support.torture import examples
 from tests.support.trading_floor import D, FakeNexus, FakePlatform, Floor, make_signal, open_floor
 
 Trading = tuple[Floor, FakePlatform, FakeNexus]
@@ -60,10 +60,6 @@ def endpoint(request: pytest.FixtureRequest, trading: Trading) -> str:
     }[request.param]
 
 
-LONGER = int(os.environ.get("FUZZ_FACTOR", "1"))
-"""So many times the examples of a test run: for a long one by hand."""
-
-
 def stranger(endpoint: str) -> zmq.Socket[bytes]:
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
@@ -79,7 +75,7 @@ def trades_still(floor: Floor, nexus: FakeNexus) -> None:
     assert nexus.client.counts["links"] == 1
 
 
-@settings(deadline=None, max_examples=60 * LONGER, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, 1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=st.lists(st.lists(st.binary(max_size=400), min_size=1, max_size=3), min_size=1, max_size=20))
 def test_garbage(trading: Trading, endpoint: str, messages: list[list[bytes]]) -> None:
     floor, _, _ = trading
@@ -101,7 +97,7 @@ _VALID = [
 ]
 
 
-@settings(deadline=None, max_examples=100 * LONGER, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, 1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(base=st.sampled_from(_VALID), at=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.booleans())
 def test_damaged_and_unauthorised_messages(
     trading: Trading, endpoint: str, base: bytes, at: int, byte: int, cut: bool

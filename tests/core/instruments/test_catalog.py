@@ -200,6 +200,7 @@ def test_floats_enter_by_one_gate_only():
         CATALOG["ES"].round_price(Decimal("NaN"))
 
 
+@pytest.mark.processes
 def test_importing_loads_nothing_heavy():
     """NEXUS imports this in its own process: no compiler, no sockets, no holiday tables before first use."""
     modules = ("catalog", "currency", "expiry", "identity", "money", "rollover", "sessions", "symbols")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal as D
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
@@ -13,6 +13,7 @@ from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.messages import LegState, RejectCode
 
 from tests.support.orders import Desk
+from tests.support.torture import examples
 
 STEPS = st.lists(
     st.tuples(
@@ -61,7 +62,7 @@ def take(desk: Desk, step: str, platform: str, number: int, signals: int) -> Non
         desk.ask(m.Kill(request_id=1, level=m.KillLevel(number), reason="", by="x", platform=platform))
 
 
-@settings(deadline=None, max_examples=150)
+@examples(60, 3000)
 @given(STEPS)
 def test_replay_rebuilds_the_state_and_the_effects(steps):
     desk = Desk("a", "b")
@@ -76,7 +77,7 @@ def test_replay_rebuilds_the_state_and_the_effects(steps):
     assert Engine.load(desk.engine.save()).digest() == desk.engine.digest()
 
 
-@settings(deadline=None, max_examples=150)
+@examples(60, 3000)
 @given(STEPS)
 def test_what_a_leg_holds_is_the_sum_of_what_it_traded(steps):
     desk = Desk("a", "b")

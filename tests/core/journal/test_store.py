@@ -85,6 +85,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     assert rebuilt(path).engine.digest() == desk.engine.digest()
 
 
+@pytest.mark.processes
 def test_uncommitted_events_are_not_there_after_a_crash(tmp_path):
     path = tmp_path / "j.db"
     code = f"""

@@ -22,6 +22,7 @@ from nexus_gateway.shm.segment import SegmentState
 from tests.support.launched import ENTRIES, ROOT, count_turns, make_config, make_spec
 from tests.support.patience import patient
 from tests.support.shm_processes import linux_only, wait_for
+from tests.support.torture import rounds
 
 pytestmark = linux_only
 
@@ -114,12 +115,13 @@ def family_of(run_folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.stress
-def test_launchers_killed_at_random_points_leave_no_second_child_of_a_name(tmp_path: Path) -> None:
+@rounds(6, 48)
+def test_launchers_killed_at_random_points_leave_no_second_child_of_a_name(
+    tmp_path: Path, chance: random.Random, rounds: int
+) -> None:
     """Also while its children start and have not read yet whose they are; the next one comes at once."""
-    chance = random.Random(4)
     run_folder = tmp_path / "run"
-    for number in range(24):
+    for number in range(rounds):
         popen = subprocess.Popen([sys.executable, "-m", ENTRIES, str(tmp_path)])
         children = Path(f"/proc/{popen.pid}/task/{popen.pid}/children")
         if number % 3:

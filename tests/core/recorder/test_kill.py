@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 
@@ -23,22 +22,21 @@ from tests.support.recordings import (
     spawn,
 )
 from tests.support.shm_processes import linux_only
+from tests.support.torture import rounds
 
 pytestmark = linux_only
 ROTATE_BYTES = 128 + 64 * 3000
 
 
-@pytest.mark.parametrize(
-    ("kills", "capacity"), [(100, 1 << 15), (20, 1 << 9)], ids=["ring holds what a restart takes", "ring is lapped"]
-)
-def test_killed_at_random_points(run_dir, tmp_path, kills, capacity):
+@rounds(10, 100)
+@pytest.mark.parametrize("capacity", [1 << 15, 1 << 9], ids=["ring holds what a restart takes", "ring is lapped"])
+def test_killed_at_random_points(run_dir, tmp_path, chance, rounds, capacity):
     folder = tmp_path / "recordings"
-    chance = random.Random(kills)
     writer = spawn(PUBLISH, run_dir, "sim", capacity, 40, 0.0005, 1 << 40)
     recorders = spawn(RECORD, run_dir, folder, ROTATE_BYTES)
     try:
         assert writer.stdout.readline() == recorders.stdout.readline() == "ready\n"
-        for _ in range(kills):
+        for _ in range(rounds):
             recorders.stdin.write("\n")
             recorders.stdin.flush()
             child = int(recorders.stdout.readline())
