@@ -36,7 +36,7 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
             if position.blocked or position.mismatch_snapshots:
                 lines.append(f"{name}: position of {symbol} differed from the platform's; acknowledge it first")
     if lines:
-        # All or none: with a part resumed, the legs of one signal would trade on some of its platforms only.
+        # No kill level is lowered while one route is not clean: signals would trade on a part of their platforms.
         _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, "not resumed", lines)
         return
     if not command.platform:

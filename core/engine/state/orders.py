@@ -50,18 +50,18 @@ class ExecutionRecord(Struct, kw_only=True):
 class OrderRecord(Struct, kw_only=True):
     """One order that was sent, or may have been; its key in `EngineState.orders` is ClOrdID (11)."""
 
-    order: Order  # as it was sent; `symbol` alone follows a roll
+    order: Order  # as it was sent, or as a platform showed it after its loss; `symbol` follows a roll
     signal_id: str  # signal that it belongs to; empty = a closing order of the kill switch
     leg: int  # index of the leg in that signal; -1 = none
     role: OrderRole  # entry, hedge, roll, exit, stop loss or take profit; part of the ClOrdID
     attempt: int  # number of this order among those of one target and role, from 0; part of the ClOrdID
     state: LegState  # OrdStatus (39); UNKNOWN = sent, and the platform has not said what became of it
     sent_ns: int  # when it was sent, UTC ns; of a recovered order: when it was found at the platform
-    quantity: Decimal  # OrderQty (38), lots; changed when the platform confirms a replace
-    limit_price: Decimal | None  # Price (44), quote units; changed when the platform confirms a replace
-    stop_price: Decimal | None  # StopPx (99), quote units; changed when the platform confirms a replace
+    quantity: Decimal  # OrderQty (38), lots, as the platform last confirmed it
+    limit_price: Decimal | None  # Price (44), quote units, as the platform last confirmed it
+    stop_price: Decimal | None  # StopPx (99), quote units, as the platform last confirmed it
     cum_qty: Decimal = ZERO  # CumQty (14) by its executions: the sum of those that count, lots
-    platform_cum_qty: Decimal = ZERO  # CumQty (14) as the platform last stated it in an order status, lots
+    platform_cum_qty: Decimal = ZERO  # CumQty (14) by order status: the highest stated, until snapshots disprove it
     executions: dict[str, None] = field(default_factory=dict)  # keys of its executions, in order of arrival
     platform_order_id: str = ""  # OrderID (37), the platform's own
     acked_ns: int = 0  # when the platform first confirmed it, UTC ns; 0 = not yet
@@ -78,7 +78,7 @@ class OrderRecord(Struct, kw_only=True):
     replace_sent_ns: int = 0  # when the last replace was sent, UTC ns; 0 = none
     revision: int = 0  # number of the last replace sent, from 1; 0 = none
     replaced_revision: int = 0  # number of the last replace that the platform confirmed; 0 = none
-    code: RejectCode = RejectCode.NONE  # why it, or its last replace, was refused; NONE = it was not
+    code: RejectCode = RejectCode.NONE  # why it ended, or its last replace was refused; NONE = no reason given
     text: str = ""  # the same in words, for people
     ended_ns: int = 0  # when it reached a final state, UTC ns; 0 = not yet
 
