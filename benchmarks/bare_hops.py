@@ -12,7 +12,7 @@ from benchmarks import machine
 from benchmarks.order_rig import expect
 
 ROW_BYTES = 1_600
-"""What one signal with its order takes in the journal."""
+"""Bytes of one signal with its order in the journal."""
 MESSAGE_BYTES = 500
 
 

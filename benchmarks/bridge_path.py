@@ -55,7 +55,7 @@ class Bridge:
         self._buffer = FrameBuffer()
         nonce = "00" * 16
         self._say(bm.Challenge(nonce=nonce, platform="sim", bridge="benchmark", bridge_version="1", boot_id="1"))
-        login = self._hear().body
+        login = self._receive().body
         hello = bm.BridgeHello(
             proof=prove(TOKEN, "bridge", login.nonce, nonce),
             platform_version="1",
@@ -68,7 +68,7 @@ class Bridge:
             sent_ns=login.sent_ns,
         )
         self._say(hello)
-        while not isinstance((subscribe := self._hear()).body, bm.Subscribe):
+        while not isinstance((subscribe := self._receive()).body, bm.Subscribe):
             pass
         (wanted,) = subscribe.body.symbols
         instrument = m.Instrument(symbol=wanted.symbol, platform_symbol=wanted.platform_symbol)
@@ -98,7 +98,7 @@ class Bridge:
         self._sent += 1
         self._socket.sendall(pack_frame(MESSAGE, bm.encode_message(bm.BridgeEnvelope(seq=self._sent, body=body))))
 
-    def _hear(self) -> Any:
+    def _receive(self) -> Any:
         while (payload := self._buffer.pop_message()) is None:
             self._buffer.received(self._socket.recv_into(self._buffer.space()))
         return bm.decode_from_adapter(payload)

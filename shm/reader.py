@@ -88,7 +88,7 @@ class TickReader:
         self._out_address = 0
 
     def ready(self) -> int:
-        """How many records can be read now; 0.3 us when there are none."""
+        """Number of records that can be read now; 0.3 us when there are none."""
         return _count_ready(self._state_address)
 
     def views(self, limit: int = 1 << 62) -> list[TickArray]:
@@ -183,7 +183,7 @@ class TickReader:
 
     @property
     def created_ns(self) -> int:
-        """When the ring's segment was made, UTC ns; a `seq` names one record for ever only together with it."""
+        """Creation time of the ring's segment, UTC ns; a `seq` identifies a record only together with it."""
         return self._segment.field("created_ns")
 
     def state(self) -> SegmentState:

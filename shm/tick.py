@@ -22,7 +22,7 @@ TICK_DTYPE: Final = layout.TICK.dtype
 
 
 class TickFlag(IntFlag):
-    """What this record changed, and how far to trust it (field `flags`)."""
+    """Sides that the record changed, and marks on its quality (field `flags`)."""
 
     BID = 1  # bid or bid size changed
     ASK = 2  # ask or ask size changed

@@ -18,7 +18,7 @@ FIRST_YEAR, LAST_YEAR = 2000, 2099
 
 _CODE = re.compile(rf"([A-Z0-9]+)([{MONTH_LETTERS}])([0-9]{{2}})")
 _PAST_YEARS = 1
-"""How far back a one-digit year may reach; the other nine of the ten years lie ahead."""
+"""Years that a one-digit year may lie in the past; the other nine of the ten years lie ahead."""
 
 
 class Contract(msgspec.Struct, frozen=True, order=True):

@@ -197,7 +197,7 @@ class SignalBook:
         return messages
 
     def next_due_ns(self) -> int | None:
-        """When `pop_due` has something next, by the clock that it is given; None while nothing waits."""
+        """Due time of the next message, by the clock given to `pop_due`; None while nothing waits."""
         return self._due[0][0] if self._is_up and self._due else None
 
     def apply_message(self, message: Message, now_ns: int, utc_ns: int) -> SignalOutcome | None:

@@ -24,7 +24,7 @@ R = TypeVar("R", bound=Request)
 
 _SCHEMA: Final = 1
 _BUSY_S: Final = 1.0
-"""How long a write waits while another program reads the file. A longer wait would delay the link's heartbeats."""
+"""Longest wait of a write while another program uses the file; a longer one would delay the link's heartbeats."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Signal)
 _change_decoder: msgspec.msgpack.Decoder[SignalCancel | SignalClose] = msgspec.msgpack.Decoder(

@@ -41,7 +41,7 @@ class RecordingError(Exception):
 
 
 class Follows(IntEnum):
-    """How a file's records follow those of the file before (header field `follows`)."""
+    """Relation of a file's records to those of the file before (header field `follows`)."""
 
     NOTHING = 0  # the first file of this ring
     SAME_RING = 1  # numbers go on; what is missing is counted in `lost_before`
@@ -169,7 +169,7 @@ class IndexBuilder:
 
 
 def count_intact(ticks: TickArray, last_seq: int) -> int:
-    """How many leading records are whole: their `seq` grows from above `last_seq`."""
+    """Number of leading records that are whole: their `seq` grows from above `last_seq`."""
     seq = ticks["seq"].astype(np.int64)
     steps = np.diff(seq, prepend=last_seq)
     broken = np.flatnonzero(steps <= 0)
