@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,8 @@ def folder() -> Iterator[Path]:
         yield path
 
 
-def write_config(folder: Path, scenarios: dict[str, str]) -> Path:
-    """All six platforms quote MNQ and ES, at the last stage; `scenarios`: what goes wrong with every entry."""
+def write_config(folder: Path, scenarios: dict[str, str], names: Sequence[str] = SIX) -> Path:
+    """These platforms quote MNQ and ES, at the last stage; `scenarios`: what goes wrong with every entry."""
     config = folder / "config"
     config.mkdir()
     general = {
@@ -59,7 +58,7 @@ def write_config(folder: Path, scenarios: dict[str, str]) -> Path:
             "symbols": ["MNQ", "ES"],
             "settings": {"ticks_per_s": 300.0, "paper": {"mode": "netting", "currency": "USD"}},
         }
-        for name in SIX
+        for name in names
     }
     for name, scenario in scenarios.items():
         platforms[name]["settings"]["paper"]["scenario"] = scenario  # type: ignore[index]  # it was made above
@@ -71,8 +70,11 @@ def write_config(folder: Path, scenarios: dict[str, str]) -> Path:
 
 
 @pytest.fixture
-def running(folder: Path) -> Iterator[Path]:
-    config = write_config(folder, {"mt5_br": "reject", "quantower": "partial_then_cancel"})
+def running(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
+    """A gateway with the platforms that the test is parametrized with; mt5_br rejects every order."""
+    names = request.param
+    scenarios = {"mt5_br": "reject", "quantower": "partial_then_cancel"}
+    config = write_config(folder, {name: scenarios[name] for name in names if name in scenarios}, names)
     gateway = start_command(folder, "run", "-c", config)
     try:
         yield config
@@ -81,6 +83,7 @@ def running(folder: Path) -> Iterator[Path]:
     assert code == 0, errors
 
 
+@pytest.mark.parametrize("running", [SIX], indirect=True, ids=["six"])
 def test_one_demo_signal_to_six_platforms(folder, running):
     arguments = {
         "demo_signal": {
@@ -131,6 +134,7 @@ def test_one_demo_signal_to_six_platforms(folder, running):
     assert page.values()["signals_sent"] == 1
 
 
+@pytest.mark.parametrize("running", [("nt8", "mt5_br")], indirect=True, ids=["two"])
 def test_the_script_trades_by_its_rule_and_says_what_became_of_it(folder, running):
     until(lambda: (folder / "run" / "gateway.token").exists(), 90)
     outcomes = ("[platform_rejected]", "nt8        filled           1 of 1 at")
@@ -167,7 +171,7 @@ sys.exit(main_with_gateway(Path({str(folder / "run")!r}), make_idle("backoff"), 
 
 
 def test_without_an_order_gateway_market_data_is_read_all_the_same(folder):
-    config = write_config(folder, {})
+    config = write_config(folder, {}, ("nt8",))
     general = yaml.safe_load((config / "gateway_config.yaml").read_text())
     general["orders"] = {"enabled": False}
     (config / "gateway_config.yaml").write_text(yaml.safe_dump(general))
@@ -175,7 +179,7 @@ def test_without_an_order_gateway_market_data_is_read_all_the_same(folder):
     script = [sys.executable, str(REPOSITORY / "nexus_link" / "nexus_ai.py"), "--gateway"]
     script += ["--run-folder", str(folder / "run"), "--seconds", "4"]
     try:
-        until(lambda: (folder / "run").exists() and len(os.listdir(folder / "run")) > 5, 90)
+        until(lambda: (folder / "run" / "nt8.counters").exists(), 90)
         ran = subprocess.run(
             script, env=environment(folder), capture_output=True, text=True, timeout=patient(120), check=False
         )

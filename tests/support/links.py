@@ -33,7 +33,9 @@ from nexus_gateway.core.transport import (
 from .patience import patient
 
 TOKEN = "let-me-in"
-FAST = LinkTiming(heartbeat_ms=20, mute_after_ms=200, welcome_within_ms=300, backoff_first_ms=10, backoff_max_ms=50)
+FAST = LinkTiming(
+    heartbeat_ms=20, mute_after_ms=int(patient(100)), welcome_within_ms=300, backoff_first_ms=10, backoff_max_ms=50
+)
 CAN_ALL = Capabilities(
     order_types=tuple(OrderType),
     times_in_force=tuple(TimeInForce),

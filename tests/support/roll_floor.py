@@ -76,7 +76,8 @@ def _config(root: Path, rolls: dict[str, tuple[str, str]], rollover: dict, setti
             for name in SIX
         },
         orders=OrdersConfig(
-            adapter_port=0, nexus_port=0, heartbeat_ms=100, mute_after_ms=2_000, journal=str(root / "orders.sqlite")
+            adapter_port=0, nexus_port=0, heartbeat_ms=100, mute_after_ms=int(patient(1_000)),
+            journal=str(root / "orders.sqlite"),
         ),
         rollover=RolloverConfig(**chosen),
         limits=msgspec.structs.replace(

@@ -63,7 +63,7 @@ from .patience import patient
 D = Decimal
 ROOT = Path(__file__).parents[2]
 TIMING = LinkTiming(
-    heartbeat_ms=100, mute_after_ms=3_000, welcome_within_ms=500, backoff_first_ms=20, backoff_max_ms=200
+    heartbeat_ms=100, mute_after_ms=int(patient(1_500)), welcome_within_ms=500, backoff_first_ms=20, backoff_max_ms=200
 )
 
 SYMBOLS = ("NQ", "ES")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -75,7 +76,7 @@ def test_six_platforms_roll_at_once_while_trading_goes_on() -> None:
             assert positions["NQ"] >= 1
 
 
-@pytest.mark.parametrize("victim", ["gateway", "nt8"])
+@pytest.mark.parametrize("victim", ["gateway", pytest.param("nt8", marks=pytest.mark.torture)])
 def test_kill_9_in_the_middle_leaves_all_platforms_on_one_side(victim: str) -> None:
     roots = tuple(ROLLS)
     with RollFloor(roots) as floor:
@@ -102,7 +103,7 @@ def test_kill_9_in_the_middle_leaves_all_platforms_on_one_side(victim: str) -> N
                 assert order.contract == ROLLS[order.symbol][1], (name, order)
 
 
-@pytest.mark.parametrize("victim", ["", "gateway", "nt8"])
+@pytest.mark.parametrize("victim", ["", pytest.param("gateway", marks=pytest.mark.torture), "nt8"])
 def test_open_positions_are_carried_over_on_six_platforms_and_never_doubled(victim: str) -> None:
     with RollFloor(rollover={"policy": "roll"}) as floor:
         floor.ready()
@@ -115,7 +116,10 @@ def test_open_positions_are_carried_over_on_six_platforms_and_never_doubled(vict
         see_carried_once(floor, signal_id, killed=bool(victim))
 
 
-@pytest.mark.parametrize("moment", ["waiting", "decided", "closing"])
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param("waiting", marks=pytest.mark.torture), "decided", pytest.param("closing", marks=pytest.mark.torture)],
+)
 def test_kill_9_of_the_launcher_in_the_middle_of_a_roll(moment: str) -> None:
     """All market data and the gateway end with it. The next start finds in the journal where everybody was."""
     with RollFloor(rollover={"policy": "roll"}, detached=True) as floor:
@@ -223,22 +227,42 @@ def test_a_wrong_description_holds_the_roll_and_refuses_the_leg_with_both_values
         assert not floor.rolls
 
 
+LIES = {
+    "quantower": {"point_value": "5"},
+    "sierra": {"tick_size": "0.5"},
+    "nt8": {"currency": "EUR"},
+    "mt5_br": {"expiry": "2026-12-19"},
+}
+
+
+@pytest.fixture(scope="module")
+def liars() -> Iterator[RollFloor]:
+    """Six platforms, four of which describe NQ as another instrument than the catalog's."""
+    settings = {name: {"lies": {"NQ": lie}} for name, lie in LIES.items()}
+    with RollFloor(rollover={"switch_at": {}, "warm_s": 1.0}, settings=settings) as floor:
+        floor.ready()
+        yield floor
+
+
 @pytest.mark.parametrize(
-    ("lie", "text"),
+    ("platform", "text"),
     [
-        ({"point_value": "5"}, "multiplier was 5 at the platform, 20 in the catalog"),
-        ({"tick_size": "0.5"}, "tick was 0.5 at the platform, 0.25 in the catalog"),
-        ({"currency": "EUR"}, "currency was EUR at the platform, USD in the catalog"),
-        ({"expiry": "2026-12-19"}, "expiry was 2026-12-19 at the platform, 2026-12-18 in the catalog"),
+        ("quantower", "multiplier was 5 at the platform, 20 in the catalog"),
+        ("sierra", "tick was 0.5 at the platform, 0.25 in the catalog"),
+        ("nt8", "currency was EUR at the platform, USD in the catalog"),
+        ("mt5_br", "expiry was 2026-12-19 at the platform, 2026-12-18 in the catalog"),
     ],
 )
-def test_a_platform_whose_instrument_is_another_gets_no_order(lie: dict, text: str) -> None:
-    rollover = {"switch_at": {}, "warm_s": 1.0}
-    with RollFloor(rollover=rollover, settings={"quantower": {"lies": {"NQ": lie}}}) as floor:
-        floor.ready()
-        report = floor.trade_everywhere(fills=len(SIX) - 1)
-        (leg,) = [leg for leg in report.legs if leg.platform == "quantower"]
-        assert (leg.state, leg.code) == (LegState.REJECTED, RejectCode.IDENTITY_MISMATCH)
-        assert text in leg.text
-        floor.stop()
-        assert not floor.book("quantower").orders
+def test_a_platform_whose_instrument_is_another_gets_no_order(liars: RollFloor, platform: str, text: str) -> None:
+    report = liars.trade_everywhere(fills=len(SIX) - len(LIES))
+    (leg,) = [leg for leg in report.legs if leg.platform == platform]
+    assert (leg.state, leg.code) == (LegState.REJECTED, RejectCode.IDENTITY_MISMATCH)
+    assert text in leg.text
+    assert {leg.platform for leg in report.legs if leg.filled} == set(SIX) - set(LIES)
+
+
+def test_no_order_reached_a_platform_whose_instrument_is_another(liars: RollFloor) -> None:
+    """Last of those of this floor, which it stops."""
+    liars.trade_everywhere(fills=len(SIX) - len(LIES))
+    liars.stop()
+    assert [name for name in SIX if liars.book(name).orders] == [name for name in SIX if name not in LIES]

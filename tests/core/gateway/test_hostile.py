@@ -161,7 +161,8 @@ def test_a_peer_that_does_not_read_is_cut_and_trading_goes_on() -> None:
         slow = floor.nexus("slow")
         floor.until(lambda: slow.client.is_up)
         floor.people.remove(slow)
-        signals = [make_signal("nt8") for _ in range(40)]
+        floor.quote()
+        signals = [make_signal("nt8") for _ in range(100)]  # more answers than the queue takes, were all refused
         for signal in signals:
             assert slow.client.send(signal)
         floor.until(lambda: "nexus|slow" in floor.log() and floor.counters()["nexus_links_cut"] == 1)
