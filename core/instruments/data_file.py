@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import yaml
@@ -15,8 +15,33 @@ from ..errors import ConfigError
 T = TypeVar("T")
 
 
+_MAX_DEPTH: Final = 32
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses doubled keys: plain YAML silently keeps the last one, and a doubled root must be an error."""
+    """Refuses doubled keys, anchors, aliases and deep nesting, before anything is built from them.
+
+    Plain YAML silently keeps the last of two equal keys, and 200 bytes of aliases build a list with a million entries.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+        line = event.start_mark.line + 1
+        anchor = getattr(event, "anchor", None)
+        if anchor is not None:
+            raise ConfigError(
+                f"line {line} uses the anchor or alias {anchor!r}, must be plain; write the value out there"
+            )
+        if self._depth > _MAX_DEPTH:
+            raise ConfigError(f"line {line} is nested deeper than {_MAX_DEPTH} levels; check indentation and brackets")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()

@@ -107,6 +107,8 @@ def test_a_user_file_adds_and_replaces(tmp_path):
         (('point_value: "1"', 'point_value: "-1"'), "point_value was -1"),
         (('tick: "0.1"', 'ticks: "0.1"'), "ticks"),
         (('tick: "0.1"', 'tick: "0.1"\n    tick: "0.2"'), "appears twice"),
+        (('tick: "0.1"', 'tick: &t "0.1"'), "anchor or alias 't'"),
+        (("instruments:", "instruments: " + "[" * 100 + "]" * 100 + "\nothers:"), "nested deeper than 32 levels"),
         (("currency: USD", "currency: usd"), "ISO code"),
         (("kind: cfd", "kind: future"), "'future' section"),
         (("kind: cfd", "kind: option"), "option"),
