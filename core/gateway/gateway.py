@@ -62,6 +62,7 @@ class Gateway:
         self,
         context: ProcessContext,
         journaled: JournaledEngine,
+        markets: Markets,
         adapters: LinkServer,
         nexus: LinkServer,
         counters: GatewayCounters,
@@ -71,7 +72,7 @@ class Gateway:
         """`adapters`, `nexus`: the two ports, which the caller closes.
 
         Raises:
-            ConfigError: contracts in the configuration, or the user's file of instruments, hours or rates are wrong.
+            ConfigError: a contract in the configuration is wrong.
         """
         self._context = context
         self._log: Log = context.log
@@ -79,7 +80,7 @@ class Gateway:
         self._counters = counters
         self._boot_id = boot_id
         self._kills = kills
-        self._markets = Markets(context.config, context.run_folder, self._log)
+        self._markets = markets
         self._adapters = adapters
         self._nexus = nexus
         self._inbox = Inbox(self._markets, self._known_hellos, self._known_legs)

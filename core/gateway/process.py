@@ -29,6 +29,7 @@ from .gateway import Gateway
 from .greeting import Greeter
 from .journaled_engine import JournaledEngine
 from .kill_instructions import KillInstructions
+from .markets import Markets
 
 
 def main(context: ProcessContext) -> int:
@@ -50,6 +51,8 @@ def main(context: ProcessContext) -> int:
     authenticator = None if keys is None else start_authenticator(keys)
     ports: list[LinkServer] = []
     try:
+        # Before the ports as well: it takes a second, in which hellos would wait in vain.
+        markets = Markets(config, context.run_folder, log)
         kills = KillInstructions(kill_file_path(context.run_folder), log)
         greeter = Greeter(config, journaled, kills, boot_id)
         for link, port, roles in (
@@ -65,7 +68,7 @@ def main(context: ProcessContext) -> int:
                 max_peers=config.orders.max_peers,
             )
             ports.append(_open_port(context, link, port, settings, greeter, keys))
-        gateway = Gateway(context, journaled, ports[0], ports[1], counters, boot_id, kills)
+        gateway = Gateway(context, journaled, markets, ports[0], ports[1], counters, boot_id, kills)
         gateway.start()
         log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage, curve=keys is not None)
         while not context.stopping:
