@@ -92,10 +92,11 @@ def test_a_record_that_the_writer_is_about_to_overwrite(run_dir, rounds):
     reader.close()
 
 
+@rounds(200_000, 1_000_000)
 @pytest.mark.parametrize(("capacity", "batch"), [(8, 1), (8, 7), (1024, 256)])
-def test_a_writer_that_waits_for_the_reader_loses_nothing(run_dir, capacity, batch):
+def test_a_writer_that_waits_for_the_reader_loses_nothing(run_dir, capacity, batch, rounds):
     # It may fill the ring to the last slot while the reader stands between two looks at the awaited record.
-    last_seq = 1_000_000
+    last_seq = rounds
     with running(shm_children.write_as_fast_as_read, run_dir, capacity, last_seq, batch) as child:
         reader = attach(run_dir, start="first", cursor="probe")
         assert drain_all(reader, last_seq) == 0
