@@ -93,7 +93,7 @@ HEADER_FIELDS: Final = (
     Field("segment_bytes", "<u8", "size of the file"),
     Field("writer_pid", "<u8", "process that writes, or wrote last"),
     Field("writer_started_ms", "<i8", "when that process started, ms by host.started_ms: tells a reused pid"),
-    Field("heartbeat_ns", "<i8", "last sign of life, system-wide monotonic clock"),
+    Field("heartbeat_ns", "<i8", "last heartbeat, system-wide monotonic clock"),
     Field("incarnation", "<u8", "how many writers have opened this segment"),
     Field("closed", "<u8", "1 after a clean end of the writer"),
 )

@@ -59,7 +59,7 @@ class BridgeConnection:
             if count:
                 self._buffer.received(count)
                 self.session.note_received(now_ns)
-                published = self._digest(handle)
+                published = self._process_buffer(handle)
             self.session.check(self._intake.received, now_ns, time.time_ns())
         except FrameError as error:
             self._decode_errors.add()
@@ -97,7 +97,7 @@ class BridgeConnection:
             raise LinkLostError("the bridge has closed the connection")
         return count
 
-    def _digest(self, handle: Callable[[FromBridge], None]) -> int:
+    def _process_buffer(self, handle: Callable[[FromBridge], None]) -> int:
         buffer, intake, session = self._buffer, self._intake, self.session
         published = 0
         # Frames are used up strictly in order, ticks by the kernel and messages here: a message such as the answer to a
@@ -114,7 +114,7 @@ class BridgeConnection:
             buffer.consume(used)
             payload = buffer.pop_message()
             if payload is not None:
-                body = session.take(payload, intake.received, time.monotonic_ns(), time.time_ns())
+                body = session.receive(payload, intake.received, time.monotonic_ns(), time.time_ns())
                 buffer.greeting = not session.is_open
                 if body is not None:
                     handle(body)

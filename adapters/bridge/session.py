@@ -1,6 +1,6 @@
 """Protocol state of one connection with a bridge: greeting, numbers, heartbeats, commands. No sockets, no clock.
 
-Bytes to send are collected in `outgoing`; received messages go through `take`. A breach of the protocol, silence, and a
+Bytes to send are collected in `outgoing`; received messages go through `receive`. A breach of the protocol, silence, and a
 bridge that sends but does not read all end the session; the next one begins with a snapshot. `ClockOffset` measures how
 far the bridge's clock is ahead of ours.
 """
@@ -126,7 +126,7 @@ class BridgeSession:
         """Whether nothing has come for `mute_after_ms`; that ends no session while the bridge has said it is busy."""
         return self.liveness.silent_ns(now_ns) > self.liveness.limit_ns
 
-    def take(self, payload: bytes, ticks_received: int, now_ns: int, utc_ns: int) -> FromBridge | None:
+    def receive(self, payload: bytes, ticks_received: int, now_ns: int, utc_ns: int) -> FromBridge | None:
         """The message in a frame, None when it was for the session alone.
 
         Args:
@@ -152,7 +152,7 @@ class BridgeSession:
         if self.hello is None:
             return self._greet(body, now_ns, utc_ns)
         if isinstance(body, BridgeHeartbeat):
-            self._take_heartbeat(body, ticks_received, now_ns, utc_ns)
+            self._apply_heartbeat(body, ticks_received, now_ns, utc_ns)
             return None
         if isinstance(body, Ack):
             if not 0 < body.command_seq <= self.liveness.last_seq_sent:
@@ -171,7 +171,7 @@ class BridgeSession:
         """
         live = self.liveness
         live.note_check(now_ns)
-        # The end of the time for which the bridge said it is busy counts as a sign of life, for both measures.
+        # The end of the time for which the bridge said it is busy counts as received and as an acknowledgement.
         excused_ns = now_ns - self._busy_until_ns
         if min(live.silent_ns(now_ns), excused_ns) > live.limit_ns:
             raise FrameError(f"nothing heard of the bridge for {live.silent_ns(now_ns) // NS_PER_MS} ms")
@@ -223,7 +223,7 @@ class BridgeSession:
         self.liveness.drop_probe()
         return body
 
-    def _take_heartbeat(self, beat: BridgeHeartbeat, ticks_received: int, now_ns: int, utc_ns: int) -> None:
+    def _apply_heartbeat(self, beat: BridgeHeartbeat, ticks_received: int, now_ns: int, utc_ns: int) -> None:
         if beat.ticks_sent != ticks_received:
             raise FrameError(f"the bridge says that it has sent {beat.ticks_sent} ticks, {ticks_received} have come")
         if self.heartbeat is not None and beat.ticks_dropped < self.heartbeat.ticks_dropped:

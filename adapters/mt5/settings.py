@@ -31,7 +31,7 @@ class NativeBridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         interpreter: command of the Python that has the MetaTrader5 package; empty = the gateway's own. Under Wine
             `[wine, 'C:\Python312\python.exe']`.
         script: the bridge, its folder or its archive; None = the folder that comes with the gateway.
-        start_timeout_s: from its start to its first sign of life.
+        start_timeout_s: from its start to its first heartbeat.
         options: further keys of the bridge's own configuration (bridges/mt5/README.md), such as `clock`; it checks
             them.
     """

@@ -193,7 +193,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.settle_ms <= self.send_within_ms:
             raise ValueError(
                 f"settle_ms was {self.settle_ms}, must exceed send_within_ms {self.send_within_ms}; "
-                "else an order on its way is taken for lost"
+                "else an order on its way is presumed lost"
             )
         if self.adapter_port and self.adapter_port == self.nexus_port:
             raise ValueError(f"nexus_port was {self.nexus_port}, must differ from adapter_port; write another")

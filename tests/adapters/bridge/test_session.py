@@ -37,7 +37,7 @@ class Peer:
         body = next(body for _, body in vectors.FROM_BRIDGE if body["type"] == kind) | changes
         payload = wire.pack_message(self.seq, body)[8:]
         self.session.note_received(self.now_ns)
-        return self.session.take(payload, self.ticks, self.now_ns, self.utc_ns)
+        return self.session.receive(payload, self.ticks, self.now_ns, self.utc_ns)
 
     def beat(self, **changes: object) -> None:
         values = {"ticks_sent": self.ticks, "last_seq_received": 0, "ticks_dropped": 0, "echo_sent_ns": 0}
