@@ -1,6 +1,6 @@
 """Protocol state of one connection with a bridge: greeting, numbers, heartbeats, commands. No sockets, no clock.
 
-Bytes to send are collected in `outgoing`; received messages go through `receive`. A breach of the protocol, silence, or a
+Bytes to send are collected in `outgoing`; received messages go to `receive`. A breach of the protocol, silence, or a
 bridge that sends but does not read ends the session; the next one begins with a snapshot. `ClockOffset` measures how
 far the bridge's clock is ahead of ours.
 """
