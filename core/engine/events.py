@@ -115,7 +115,7 @@ class ContractChosen(Struct, tag="contract_chosen", frozen=True, kw_only=True):
 
 
 class ContractNews(Struct, tag="contract_news", frozen=True, kw_only=True):
-    """News of a roll for the operator: it is due and waits, or volume has moved before it is due."""
+    """News of a roll for the operator. `waits`: it is due and waits; False only in journals of 0.1 (volume)."""
 
     root: str
     text: str

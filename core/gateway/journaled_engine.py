@@ -94,7 +94,7 @@ class JournaledEngine:
             # the rebuild reads only what is on disk.
             self._log.exception("the engine raised and is rebuilt from the journal", kind=type(event).__name__)
             self._journal.commit()
-            # No `forget_changes` here, as at a start: the reports of this turn were not sent yet. Those of signals that
+            # No `drop_changes` here, as at a start: the reports of this turn were not sent yet. Those of signals that
             # the replay has changed are sent again, which does no harm.
             settings = engine_settings(self._config)
             self.engine = rebuild(self._journal.connection, settings, self._config.limits).engine

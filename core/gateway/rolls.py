@@ -233,7 +233,7 @@ def _middle(quote: BoardQuote | None, tick: Decimal) -> Decimal | None:
 
 
 def _check_contract(what: str, code: str, roots: Container[str], rollover: Rollover) -> None:
-    """Raises ConfigError for a contract that no exchange lists: else it would be ignored without a word."""
+    """Raises ConfigError for a contract that no exchange lists: else it would be ignored silently."""
     contract = parse_code(code)
     if contract is None or contract.root not in roots:
         raise ConfigError(f"gateway_config.yaml: {what} was {code!r}; write root, month letter and year, such as NQH27")

@@ -2,9 +2,9 @@
 
 A loop towards flat, one step a turn: cancel what works, wait until its end is certain, close what is open, check again.
 There are never two closing orders in flight for the same lots, and never more is closed than the account holds.
-While the market is shut the attempts are rare and unlimited; they go on at once when it opens. Lots that another
-program or a person traded against ours on a netting account have closed our legs: they are subtracted here
-(`absorb_external`, `absorb_lost_tickets`).
+While the market is shut the attempts are rare and unlimited; they go on at once when it opens. On a netting account
+lots of other orders (external ones, reduce-only signals, closing orders of a kill) close our legs, too: they are
+subtracted here (`absorb_external`, `absorb_lost_tickets`).
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
 
 
 def absorb_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:
-    """Let external lots (signed) reduce our open legs on the other side, the oldest first.
+    """Let lots (signed) that no leg of ours has traded reduce our open legs on the other side, the oldest first.
 
     Otherwise closing such a leg later would send an order for lots that are gone, and open the opposite position.
     On hedging accounts positions are separate, and this does nothing.

@@ -178,7 +178,8 @@ def _check_unlisted(turn: Turn, route: RouteRecord, record: OrderRecord, snapsho
     capabilities = route.hello.capabilities
     history = capabilities is not None and capabilities.executions_history
     if not snapshot.complete or not history or snapshot.executions.from_ns > record.sent_ns:
-        # It may have filled out of our sight. Ending it would forget lots that are held; `acknowledge` ends it.
+        # It may have filled, and the execution is not in this snapshot. Ending it would forget lots that are held;
+        # `acknowledge` ends it.
         mark_unknown(turn, record, "the platform does not list it, and its executions do not reach back far enough")
         return 0
     if record.acked_ns or record.max_cum_qty:

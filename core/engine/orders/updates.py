@@ -57,7 +57,7 @@ def apply_row(
     in_snapshot: bool,
     settled_ns: int = 0,
 ) -> None:
-    """Update a record from a row of the platform. `settled_ns`: rows tell the truth about what happened before it.
+    """Update a record from a row of the platform. `settled_ns`: what happened before this time is complete in the row.
 
     A late row cannot undo an end, except one that was only presumed.
     """

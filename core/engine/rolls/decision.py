@@ -59,7 +59,7 @@ def is_rolled_out(turn: Turn, leg: LegRecord) -> bool:
 
 
 def apply_news(turn: Turn, event: ContractNews) -> None:
-    """Alert the operator: a roll waits, or volume has moved to the next contract."""
+    """Alert the operator that a roll waits."""
     if event.waits:
         turn.count("roll_waits")
     turn.alert(RejectCode.PLATFORM_NOT_READY if event.waits else RejectCode.NONE, event.text)

@@ -39,12 +39,12 @@ class LegRecord(Struct, kw_only=True):
     executions: dict[str, None] = field(default_factory=dict)  # keys of its executions, in order of arrival
     attempts: dict[str, int] = field(default_factory=dict)  # order role -> number of its next order
     open: Decimal = ZERO  # lots that it holds, signed: executions plus `external_qty`; 0 if reduce-only
-    external_qty: Decimal = ZERO  # signed lots that trades which are not ours have added to `open`, by closing it
+    external_qty: Decimal = ZERO  # signed lots that other orders took off `open`: external, reduce-only, of a kill
     realized_usd: Decimal | None = ZERO  # result of what was opened and closed again, fees off; None = no rate
     rate: UsdRate | None = None  # rate that `realized_usd` was converted with; None = USD, or there was none
     stale_rate: bool = False  # `rate` was too old for risk at that time
     closing: bool = False  # True = it is being closed, or was; entries and stops end
-    exit_attempts: int = 0  # closing orders sent in an open market since closing began; at the limit it stops
+    exit_attempts: int = 0  # rounds of closing orders in an open market since closing was last requested
     retry_ns: int = 0  # no next try (exit, hedge, stop, roll-over) before this time, UTC ns; 0 = at once
     session_opened_ns: int = 0  # when its market was seen to open while it was held, UTC ns; 0 = not since its entry
     roll_out: RollPlan | None = None  # its contract was rolled, and it has to leave it; None = it was not

@@ -560,7 +560,7 @@ def test_hand_made_trades_are_forgotten_too_and_a_fill_of_a_route_that_was_away_
     assert (desk.position("a"), len(desk.engine.state.executions)) == (D(2), 0)
     desk.link_up("b", answer=False)
     desk.snapshot("b", orders=[desk.row(order, LegState.FILLED, 2)], fills=[late], positions=[("NQ", 2)])
-    assert (desk.report().filled, desk.position("b"), desk.count("forgotten_fill")) == (D(2), D(2), 0)
+    assert (desk.report().filled, desk.position("b"), desk.count("evicted_fill")) == (D(2), D(2), 0)
 
 
 def test_an_order_that_was_taken_for_lost_and_trades_after_all_is_told_and_no_longer_called_lost():

@@ -21,7 +21,7 @@ from nexus_gateway.core.gateway.journaled_engine import JournaledEngine, engine_
 from nexus_gateway.core.journal import Rebuilt, rebuild
 from nexus_gateway.core.logs import process_log
 
-from tests.golden.journal import JOURNAL, write
+from tests.golden.journal import FOLDER, JOURNAL, write
 from tests.golden.journal_facts import read_facts
 
 FORMER, BEFORE_THAT = STATE_LAYOUT - 1, STATE_LAYOUT - 2
@@ -120,6 +120,75 @@ def test_converters_are_applied_one_after_the_other(path: Path) -> None:
     older = rewritten(data, to_former, to_the_one_before)
     converters = {BEFORE_THAT: from_the_one_before, FORMER: from_former}
     assert msgspec.msgpack.encode(read_state(older, converters)) == data
+
+
+def test_each_renamed_field_of_layout_4_keeps_its_own_value() -> None:
+    # Another value in each: two names that were swapped would show, which the journal's defaults would hide.
+    plain = msgspec.msgpack.decode(checkpoint_of(FOLDER / "layout_4" / JOURNAL))
+    execution = next(iter(plain["executions"].values()))
+    execution |= {"order_id": "NXGX", "absent": 11, "bust_inferred": True}
+    order = next(iter(plain["orders"].values()))
+    order |= {
+        "filled": "12",
+        "reported": "13",
+        "absent": 14,
+        "inferred_end": True,
+        "missing_confirmed": 15,
+        "cancels": 16,
+    }
+    orphan = next(iter(plain["orphans"].values()))
+    orphan |= {"leg": 17, "since_ns": 18}
+    signal = next(each for each in plain["signals"].values() if any(leg["leaving"] for leg in each["legs"]))
+    signal |= {"peers": ["nexus|a", "nexus|b"]}
+    number, leg = next((number, leg) for number, leg in enumerate(signal["legs"]) if leg["leaving"])
+    leg |= {
+        "adjusted": "19",
+        "exit_failures": 20,
+        "session_ns": 21,
+        "carries": 0,
+        "carry_until_ns": 22,
+        "carried": True,
+    }
+    leg["leaving"] |= {"carry": False, "shift": "23"}
+    route = next(each for each in plain["routes"].values() if each["positions"])
+    route |= {
+        "known_before": True,
+        "proof_ns": 24,
+        "unsettled": {"o1": None},
+        "holders": {"s1": None},
+        "forgotten_ns": 25,
+    }
+    position = next(iter(route["positions"].values()))
+    position |= {"mismatches": 26}
+    kill = next(iter(plain["kills"].values()))
+    kill |= {"asked_ns": 27, "proof_request": 28, "others_ns": 29}
+    plain |= {"waiting_for": {"nt8": None}, "keys": {"k1": "s1"}, "seen_keys": {"k2": 30}}
+    plain["counts"] = {"closed_by_other_hand": 31, "orders": 32, "forgotten_fill": 33}
+
+    state = read_state(msgspec.msgpack.encode(plain))
+    found = next(iter(state.executions.values()))
+    assert (found.client_order_id, found.missed_snapshots, found.presumed_busted) == ("NXGX", 11, True)
+    record = next(iter(state.orders.values()))
+    assert (record.cum_qty, record.platform_cum_qty, record.missed_snapshots) == (12, 13, 14)
+    assert (record.presumed_ended, record.qty_mismatch_snapshots, record.cancels_sent) == (True, 15, 16)
+    lost = next(iter(state.orphans.values()))
+    assert (lost.target, lost.found_ns) == (17, 18)
+    converted = state.signals[signal["signal"]["signal_id"]]
+    assert converted.report_to == ["nexus|a", "nexus|b"]
+    after = converted.legs[number]
+    assert (after.external_qty, after.exit_attempts, after.session_opened_ns) == (19, 20, 21)
+    assert (after.rolls_over_from, after.roll_over_until_ns, after.roll_over_ended) == (0, 22, True)
+    assert after.roll_out is not None
+    assert (after.roll_out.roll_over, after.roll_out.price_shift) == (False, 23)
+    way = state.routes[f"{route['platform']}|{route['account']}"]
+    assert (way.reconciled_before, way.last_reconciled_ns, way.evicted_until_ns) == (True, 24, 25)
+    assert (way.unreported_orders, way.holding_signals) == ({"o1": None}, {"s1": None})
+    assert next(iter(way.positions.values())).mismatch_snapshots == 26
+    level = next(iter(state.kills.values()))
+    assert (level.requested_ns, level.verifying_request_id, level.external_cancelled_ns) == (27, 28, 29)
+    assert (state.awaited_platforms, state.signals_by_key) == ({"nt8": None}, {"k1": "s1"})
+    assert state.found_keys == {"k2": 30}
+    assert list(state.counts.items()) == [("closed_externally", 31), ("orders", 32), ("evicted_fill", 33)]
 
 
 def test_a_state_of_today_needs_no_converter_and_meets_none(path: Path) -> None:
