@@ -20,6 +20,10 @@ def pytest_configure() -> None:
     coverage_parts.note_process()
 
 
+def pytest_sessionfinish() -> None:
+    coverage_parts.save_part()
+
+
 @pytest.fixture(autouse=quick.IS_QUICK)
 def _quick() -> Iterator[None]:
     with quick.no_processes():

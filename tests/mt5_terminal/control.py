@@ -52,6 +52,11 @@ class Truth:
         return round(sum(signed), 8)
 
 
+def _unmeasured() -> dict[str, str]:
+    """os.environ without what starts coverage: neither the terminal nor the bridge is part of its figure."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
+
+
 class StandIn:
     """A running stand-in; closes with the last `StandIn` on it. Calls are explained in README.md.
 
@@ -76,6 +81,7 @@ class StandIn:
                 cwd=REPOSITORY,
                 stdout=console,
                 stderr=console,
+                env=_unmeasured(),
             )
         self._line = self._connect()
 
@@ -95,7 +101,7 @@ class StandIn:
         """os.environ in which `import MetaTrader5` finds the stand-in."""
         former = os.environ.get("PYTHONPATH")
         path = os.pathsep.join([str(MODULE_FOLDER), *([former] if former else [])])
-        return {**os.environ, "PYTHONPATH": path}
+        return {**_unmeasured(), "PYTHONPATH": path}
 
     # The program.
 

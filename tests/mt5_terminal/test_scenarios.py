@@ -143,7 +143,7 @@ def stand_in_step(symbol: str) -> float:
     ("name", "retcode"), [("silent_fill", None), ("late_deals", None), ("timeout_then_ack", 10012)]
 )
 def test_deals_that_are_listed_late(stand_in, symbol, name, retcode):
-    stand_in.script(name, after_ms=500)
+    stand_in.script(name, after_ms=2000)  # time for the look at what is not listed yet, on a busy machine
     result = send(symbol, BUY, 1.0)
     assert result.retcode == (retcode or (DONE if symbol == "NAS100" else PLACED))
     held = until(lambda: mt5.positions_get(symbol=symbol), "the position")

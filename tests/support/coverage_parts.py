@@ -30,6 +30,13 @@ def note_process() -> None:
             file.write(f"{os.getpid()}\n")
 
 
+def save_part() -> None:
+    """Write this process's part now: pytest-xdist kills a worker that needs more than 10 s to end."""
+    running = Coverage.current()
+    if running is not None:
+        running.save()
+
+
 def is_whole(part: Path) -> bool:
     """Whether it can be read to its end."""
     if part.name.endswith("-journal"):

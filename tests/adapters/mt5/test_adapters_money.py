@@ -27,7 +27,7 @@ RATE_AGE_MS = 3_000
 
 def run_open_gateway(context: ProcessContext) -> int:
     """The gateway, for which B3 is open on whatever day the test runs."""
-    markets._OWN_MARKET = (*markets._OWN_MARKET, ADAPTERS["mt5_br"])
+    markets._ALWAYS_OPEN = (*markets._ALWAYS_OPEN, ADAPTERS["mt5_br"])
     return run_gateway(context)
 
 
@@ -49,7 +49,7 @@ def test_profit_in_reais_and_dollars_and_no_trade_on_a_stale_rate(tmp_path, monk
     system.config = msgspec.structs.replace(
         system.config, platforms={"mt5_br": platform}, symbols=(*system.config.symbols, wdo)
     )
-    here = "tests.test_mt5_adapters_money:run_open_gateway"
+    here = "tests.adapters.mt5.test_adapters_money:run_open_gateway"
     system._specs = [
         msgspec.structs.replace(spec, entry=here) if spec.entry == GATEWAY_ENTRY else spec
         for spec in plan_processes(system.config)

@@ -474,7 +474,7 @@ def test_switches_are_watched_and_name_their_cure(bench, switch, account, words)
     assert words in bench.bridge.log()
     bench.stand_in.set_switches(trade_allowed=True, tradeapi_disabled=False)
     bench.stand_in.set_account(trade_allowed=True, trade_expert=True)
-    assert "asked anew" in bench.until_lost()
+    assert "a new snapshot is needed" in bench.until_lost()
     bench.reopen()
     bench.wait_filled(bench.place())
 

@@ -114,7 +114,7 @@ def test_reais_are_taken_back_at_the_rate_that_was_used_and_a_stale_one_is_flagg
     assert (D(part["usd_rate"]), part["usd_rate_source"], part["stale_rate"]) == (RATE, "mt5 USDBRL", True)
     assert page["stale_rates"] == 1
     plain = run_command(tmp_path, "report", "-c", tmp_path).stdout
-    assert "1 results were reckoned with a currency rate too old for risk" in plain
+    assert "1 results were computed with a currency rate too old for risk checks" in plain
     assert "from mt5 USDBRL [stale rate]" in plain
 
 

@@ -162,10 +162,10 @@ def test_a_peer_that_does_not_read_is_cut_and_trading_goes_on() -> None:
         floor.until(lambda: slow.client.is_up)
         floor.people.remove(slow)
         floor.quote()
-        signals = [make_signal("nt8") for _ in range(100)]  # more answers than the queue takes, were all refused
+        signals = [make_signal("nt8") for _ in range(40)]  # fewer than the 50 lots that the limits allow
         for signal in signals:
             assert slow.client.send(signal)
-        floor.until(lambda: "nexus|slow" in floor.log() and floor.counters()["nexus_links_cut"] == 1)
+        floor.until(lambda: "nexus|slow" in floor.log() and floor.counters()["nexus_links_cut"] >= 1)
         trades_still(floor, nexus)
         slow.client.close()
         assert len(platform.placed) <= len(signals) + 1

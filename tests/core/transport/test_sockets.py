@@ -358,7 +358,7 @@ def test_a_bad_message_among_others_is_refused_alone(ends: Ends) -> None:
     frames = [client._link.frame(one, 0, 5)]
     client._link.liveness.last_seq_sent += 1
     frames += [bad, client._link.frame(two, 0, 5)]
-    assert client._put(*frames)
+    assert client._send_frames(*frames)
     ends.until(lambda: [event.body for event in saids(ends)] == [one, two])
     ends.until(lambda: any(isinstance(body, Reject) and body.signal_id == "s-9" for body in ends.heard[client]))
     assert client.counts["links"] == 1
@@ -368,7 +368,7 @@ def test_what_comes_behind_a_gap_is_not_taken(ends: Ends) -> None:
     client = ends.client(nexus_hello())
     ends.until(lambda: client.is_up)
     one, two, three = (client._link.frame(each, 0, 5) for each in queries(3))
-    assert client._put(one, three, two)
+    assert client._send_frames(one, three, two)
     ends.until(lambda: client.counts["links"] == 2)
     assert [event.body for event in saids(ends)] == queries(1)
 
