@@ -327,8 +327,8 @@ def test_asyncio_wait_wakes_up_and_times_out_without_blocking_the_loop(feeds, tm
 
         async with TickWaiter(view) as waiter:
             counting = asyncio.create_task(count_turns())
-            assert not await waiter.wait(timeout_s=0.05)
-            assert turns > 5
+            assert not await waiter.wait(timeout_s=0.5)
+            assert turns > 2  # else the wait stood in the loop's way; a busy machine may give the loop few turns
             threading.Timer(0.05, publish_quote, (feeds[0], 1, 1.0, 2.0)).start()
             assert await waiter.wait(timeout_s=patient(30))
             assert view.drain(empty_ticks(8)) == 1

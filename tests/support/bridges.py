@@ -31,7 +31,7 @@ from tests.support.patience import patient
 
 TOKEN = vectors.TOKEN
 NQ = Symbol(3, "NQ", "NQZ26", 0.25)
-FAST = {"heartbeat_ms": 50, "mute_after_ms": 2000, "command_timeout_ms": 300}
+FAST = {"heartbeat_ms": 50, "mute_after_ms": 5000, "command_timeout_ms": 300}
 PATIENCE_S = 20.0
 RING_SLOTS = 1 << 16
 
