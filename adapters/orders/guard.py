@@ -2,7 +2,7 @@
 
 The reject code decides what the gateway does with the order. A rejected cancel or replace leaves its order alive, so it
 must be answered with `cancel_rejected`, `replace_rejected` or `unsupported_replace`: the gateway takes any other code
-as the end of the order, and would believe a working order dead.
+as the end of the order, while it still works at the platform.
 """
 
 from __future__ import annotations

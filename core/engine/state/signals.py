@@ -31,7 +31,7 @@ class LegRecord(Struct, kw_only=True):
     symbol: str  # universal name; the contract's own name once it was rolled
     sign: int  # side of its entries: +1 long, -1 short
     quantity: Decimal  # lots that it may open: no entry of it exceeds this
-    market: MarketContext | None  # instrument and quote, as of the newest event that had one; None = cannot trade
+    market: MarketContext | None  # of its signal; while it holds lots, of the newest valuation; None = cannot trade
     protection: Protection = Protection.NONE  # who keeps stop and target: the platform, the gateway, or no one
     bracket: Bracket | None = None  # prices of stop and target, quote units; None = without
     hedge: bool = False  # True = trades against the primary leg (primary_then_hedge)
