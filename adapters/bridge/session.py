@@ -167,7 +167,7 @@ class BridgeSession:
         """Heartbeats and time-outs. Call it regularly, after everything that has arrived was taken.
 
         Raises:
-            FrameError: the bridge is mute, or does not listen.
+            FrameError: the bridge is unresponsive, or does not read what is sent to it.
         """
         live = self.liveness
         live.note_check(now_ns)
