@@ -16,12 +16,19 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
-def pytest_configure() -> None:
-    coverage_parts.note_process()
+def pytest_configure(config: pytest.Config) -> None:
+    if _runs_tests(config):
+        coverage_parts.note_process()
 
 
-def pytest_sessionfinish() -> None:
-    coverage_parts.save_part()
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _runs_tests(session.config):
+        coverage_parts.save_part()
+
+
+def _runs_tests(config: pytest.Config) -> bool:
+    """Whether this process does; with workers (`-n`), the one that starts them does not."""
+    return hasattr(config, "workerinput") or not config.getoption("numprocesses", None)
 
 
 @pytest.fixture(autouse=quick.IS_QUICK)
