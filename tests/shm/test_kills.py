@@ -104,10 +104,12 @@ def test_board_writers_killed_at_random_points(run_dir, chance, rounds):
     TickWriter(run_dir, "sim", Platform.SIM, capacity=8, board_rows=8).close()
     board, previous, out = QuoteBoard(run_dir, "sim"), 0, empty_ticks(1)
     segment = Segment.attach(run_folder.board_path(run_dir, "sim"), layout.BOARD)
-    for _ in range(rounds):
+    for number in range(rounds):
         incarnation = segment.field("incarnation") + 1
         child = start(shm_children.write_board_until_killed, run_dir, incarnation << 32)
         wait_for(lambda: segment.field("incarnation") == incarnation, "the successor")  # noqa: B023
+        if number % 2:  # the others may be killed before their first row
+            wait_for(lambda: (row := board.latest(5)) is not None and row["seq"] > previous, "its rows")  # noqa: B023
         threading.Event().wait(chance.random() * 0.002)
         kill(child)
         row = board.latest(5)  # None when it died in the middle of the row: half a price is worse than none
