@@ -1,116 +1,295 @@
-"""Decide whether a leg may trade on its account now: link, kill level, unknown orders, contract, position, abilities.
+"""The gate: nothing that adds risk leaves without `admit`.
 
-On a netting account an entry against the held position would close it instead of opening one: the account would be
-flat, and the stop refused since it reduces nothing. So `refuse_opposed` refuses such an entry; a signal that means to
-close has `reduce_only`.
+It judges a new entry, an entry that grows or gets another price, and the opening half of a roll, by one list of rules:
+first those of the account (kill level, link, unknown orders, contract, position, abilities), then those of
+`risk.check_entry` (stage, size, market, exposure, rates). A caller that has a reason not to apply a rule names it in
+`waived`; the journal shows a waived rule that failed as waived.
+
+What only reduces is never judged here, or a limit could prevent an exit: `refuse_reduction` asks no more than whether
+an order may leave at all.
 """
 
 from __future__ import annotations
 
-from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection, RejectCode, Signal
-from ..risk import is_multiple
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+from msgspec import Struct
+
+from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection, RejectCode, Side
+from ..risk import Finding, MarketContext, Proposal, check_entry, first_failure, is_multiple
+from .effects import RiskChecked
 from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord
-from .turn import Turn, kill_level, live_orders, unknown_order
+from .turn import Turn, kill_level, live_orders, position_after, unknown_order
 
 
-def refuse_route(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
-    """Return code and text why a leg may not trade on its account now; NONE and "" when it may."""
-    level = kill_level(turn.state, leg.route)
-    barred = KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW
-    if level >= barred:
-        return RejectCode.KILL_SWITCH, f"kill switch of {leg.platform} is at {level.name.lower()}; resume first"
-    if not route.up or not route.ready:
-        return RejectCode.PLATFORM_NOT_READY, f"{leg.platform} is not connected and reconciled"
-    unknown = unknown_order(turn.state, route, leg.symbol)
-    if unknown is not None:
-        return (
-            RejectCode.OUTCOME_UNKNOWN,
-            f"order {unknown.order.client_order_id} on {leg.platform} {leg.symbol} has an unknown outcome",
-        )
-    front = turn.state.contracts.get(leg.symbol)
-    assert leg.market is not None
-    if front is not None and leg.market.contract not in ("", front.contract):
-        # The quote was read just before the roll, when the symbol still meant the contract before: prices of one month
-        # would size and guard an order in another.
-        text = f"contract was {leg.market.contract} on {leg.platform}, {front.contract} is in front"
-        return RejectCode.IDENTITY_MISMATCH, text
-    if leg.symbol in route.retired and not signal.reduce_only:
-        return (
-            RejectCode.CONTRACT_EXPIRED,
-            f"{leg.symbol} was rolled: it can be closed, nothing opens there; trade {route.retired[leg.symbol]}",
-        )
-    position = route.positions.get(leg.symbol)
-    if position is not None and (position.blocked or position.mismatch_snapshots) and not signal.reduce_only:
-        return (
-            RejectCode.POSITION_MISMATCH,
-            f"position of {leg.symbol} on {leg.platform} differed from the platform's; acknowledge it first",
-        )
-    return _refuse_capability(signal, leg, route)
+class Entry(Struct, frozen=True, kw_only=True):
+    """An order of one leg that would add risk, as it would be if it was admitted."""
+
+    record: SignalRecord  # its signal
+    leg: LegRecord  # the leg that it opens lots for
+    market: MarketContext | None  # the leg's market now; None = not known, which refuses it
+    quantity: Decimal  # OrderQty (38) of the whole order, lots
+    added: Decimal  # lots of it that neither are held nor work yet; 0 = only its prices change
+    order_type: OrderType  # OrdType (40)
+    prices: tuple[Decimal, ...]  # its limit and stop price, quote units; empty = a market order
+    ahead: int = 0  # orders of the same signal that were admitted just before it: they count for the order rate
 
 
-def _refuse_capability(signal: Signal, leg: LegRecord, route: RouteRecord) -> tuple[RejectCode, str]:
-    capabilities = route.hello.capabilities
-    assert capabilities is not None
-    if signal.reduce_only and route.hello.account_mode is AccountMode.HEDGING:
-        text = f"{leg.platform} is a hedging account: an opposite order opens a second position; use signal_close"
-        return RejectCode.UNSUPPORTED_TYPE, text
-    kind = OrderType.MARKET if leg.hedge else signal.order_type
-    if kind not in capabilities.order_types:
-        return RejectCode.UNSUPPORTED_TYPE, f"{leg.platform} has no {kind} orders"
-    if not leg.hedge and signal.time_in_force not in capabilities.times_in_force:
-        return RejectCode.UNSUPPORTED_TIF, f"{leg.platform} has no time in force {signal.time_in_force}"
-    if leg.protection is Protection.GATEWAY:
-        if route.hello.account_mode is AccountMode.HEDGING:
-            return (
-                RejectCode.UNSUPPORTED_BRACKET,
-                f"{leg.platform} keeps no brackets, and a separate stop on a hedging account opens a second position",
-            )
-        needed = {OrderType.STOP, OrderType.LIMIT}
-        if not needed <= set(capabilities.order_types):
-            return RejectCode.UNSUPPORTED_BRACKET, f"{leg.platform} has no stop and limit orders to build a bracket"
+Waived = frozenset[RejectCode]
+"""Rules that a caller does not apply, by their codes."""
+
+NOTHING_WAIVED: Final[Waived] = frozenset()
+WAIVED_FOR_HEDGE: Final[Waived] = frozenset(
+    {
+        # A hedge trades against its primary: it has no stop, and takes risk away.
+        RejectCode.RISK_NOT_MEASURABLE,
+        RejectCode.RISK_PER_TRADE,
+        RejectCode.BRACKET_INVALID,
+    }
+)
+WAIVED_FOR_REPLACE: Final[Waived] = frozenset(
+    {
+        # The entry was counted as a trade of the day, and as an entry on its side, when it was sent.
+        RejectCode.MAX_TRADES_PER_DAY,
+        RejectCode.REPEATED_ENTRIES,
+    }
+)
+WAIVED_FOR_ROLL_OVER: Final[Waived] = frozenset(
+    {
+        # The trade was admitted in the older contract, with this size and this distance to its stop.
+        RejectCode.MAX_TRADES_PER_DAY,
+        RejectCode.REPEATED_ENTRIES,
+        RejectCode.MAX_SIZE,
+        RejectCode.MAX_NOTIONAL,
+        RejectCode.RISK_NOT_MEASURABLE,
+        RejectCode.RISK_PER_TRADE,
+        RejectCode.BRACKET_INVALID,
+        # Market and rate are those of the decision. The lots were just closed at the market, so the contract trades.
+        RejectCode.SESSION_CLOSED,
+        RejectCode.STALE_QUOTE,
+        RejectCode.BAD_QUOTE,
+        RejectCode.PRICE_COLLAR,
+        RejectCode.STALE_RATE,
+        # All platforms roll in one turn, and each second of waiting leaves the trade flat.
+        RejectCode.ORDER_RATE,
+    }
+)
+
+
+def admit(turn: Turn, entry: Entry, waived: Waived = NOTHING_WAIVED) -> tuple[RejectCode, str]:
+    """Return code and text of the first rule that forbids this order; NONE and "" when it may leave.
+
+    Changes nothing, but for the findings of the risk checks, which become an effect for the journal.
+    """
+    for code, rule in ACCOUNT_RULES:
+        text = "" if code in waived else rule(turn, entry)
+        if text:
+            return code, text
+    market, leg, state = entry.market, entry.leg, turn.state
+    if market is None:
+        return RejectCode.NO_MARKET_CONTEXT, f"no instrument or quote for {leg.symbol} on {leg.platform}"
+    proposal = Proposal(
+        key=entry.record.key,
+        route=leg.route,
+        platform=leg.platform,
+        symbol=leg.symbol,
+        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        quantity=entry.quantity,
+        prices=entry.prices,
+        stop_loss=None if leg.bracket is None else leg.bracket.stop_loss,
+        take_profit=None if leg.bracket is None else leg.bracket.take_profit,
+        position_after=position_after(state, state.routes[leg.route], leg.symbol, entry.added * leg.sign),
+        ahead=entry.ahead,
+    )
+    findings = check_entry(proposal, market, state.limits, state.stage, state.day, turn.now_ns, waived)
+    turn.effects.append(RiskChecked(entry.record.signal.signal_id, leg.platform, "", tuple(findings)))
+    failure = first_failure(findings)
+    return (RejectCode.NONE, "") if failure is None else (failure.code, _explain(failure))
+
+
+def refuse_reduction(turn: Turn, entry: Entry) -> tuple[RejectCode, str]:
+    """Return code and text why an order of a reduce-only signal may not leave now; NONE and "" when it may."""
+    for code, rule in _REDUCTION_RULES:
+        text = rule(turn, entry)
+        if text:
+            return code, text
     return RejectCode.NONE, ""
 
 
-def bound_reduction(turn: Turn, signal: Signal, leg: LegRecord, route: RouteRecord) -> None:
-    """Bound a reduce-only leg by the position, less the orders that reduce it already: the rest would open lots."""
+def _explain(finding: Finding) -> str:
+    return (
+        f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; "
+        "change the signal, or the limit in config/risk_limits.yaml"
+    )
+
+
+def _kill_switch(turn: Turn, entry: Entry) -> str:
+    level = kill_level(turn.state, entry.leg.route)
+    barred = KillLevel.CANCEL_ALL if entry.record.signal.reduce_only else KillLevel.NO_NEW
+    return f"kill switch of {entry.leg.platform} is at {level.name.lower()}; resume first" if level >= barred else ""
+
+
+def link_fault(turn: Turn, leg: LegRecord) -> str:
+    """Return why nothing can be sent to a leg's account now; empty = its link is up and reconciled."""
+    route = turn.state.routes[leg.route]
+    return "" if route.up and route.ready else f"{leg.platform} is not connected and reconciled"
+
+
+def _link(turn: Turn, entry: Entry) -> str:
+    return link_fault(turn, entry.leg)
+
+
+def _unknown_order(turn: Turn, entry: Entry) -> str:
+    leg = entry.leg
+    unknown = unknown_order(turn.state, turn.state.routes[leg.route], leg.symbol)
+    if unknown is None:
+        return ""
+    return f"order {unknown.order.client_order_id} on {leg.platform} {leg.symbol} has an unknown outcome"
+
+
+def _contract_in_front(turn: Turn, entry: Entry) -> str:
+    """A quote read just before the roll is of the month before: its prices would size and guard an order in another."""
+    leg, market = entry.leg, entry.market
+    front = turn.state.contracts.get(leg.symbol)
+    if front is None or market is None or market.contract in ("", front.contract):
+        return ""
+    return f"contract was {market.contract} on {leg.platform}, {front.contract} is in front"
+
+
+def _rolled_out(turn: Turn, entry: Entry) -> str:
+    leg, retired = entry.leg, turn.state.routes[entry.leg.route].retired
+    if leg.symbol not in retired:
+        return ""
+    return f"{leg.symbol} was rolled: it can be closed, nothing opens there; trade {retired[leg.symbol]}"
+
+
+def _position(turn: Turn, entry: Entry) -> str:
+    leg = entry.leg
+    position = turn.state.routes[leg.route].positions.get(leg.symbol)
+    if position is None or not (position.blocked or position.mismatch_snapshots):
+        return ""
+    return f"position of {leg.symbol} on {leg.platform} differed from the platform's; acknowledge it first"
+
+
+def _reduction_on_hedging(turn: Turn, entry: Entry) -> str:
+    leg = entry.leg
+    if turn.state.routes[leg.route].hello.account_mode is not AccountMode.HEDGING:
+        return ""
+    return f"{leg.platform} is a hedging account: an opposite order opens a second position; use signal_close"
+
+
+def _order_type(turn: Turn, entry: Entry) -> str:
+    capabilities = turn.state.routes[entry.leg.route].hello.capabilities
+    known = () if capabilities is None else capabilities.order_types
+    return "" if entry.order_type in known else f"{entry.leg.platform} has no {entry.order_type} orders"
+
+
+def _time_in_force(turn: Turn, entry: Entry) -> str:
+    leg, wanted = entry.leg, entry.record.signal.time_in_force
+    capabilities = turn.state.routes[leg.route].hello.capabilities
+    known = () if capabilities is None else capabilities.times_in_force
+    # Hedges and roll-overs are market orders, sent with a time in force that the platform has (`market_tif`).
+    of_the_signal = not leg.hedge and leg.rolls_over_from < 0
+    return f"{leg.platform} has no time in force {wanted}" if of_the_signal and wanted not in known else ""
+
+
+def _bracket(turn: Turn, entry: Entry) -> str:
+    leg = entry.leg
+    if leg.protection is not Protection.GATEWAY:
+        return ""
+    hello = turn.state.routes[leg.route].hello
+    if hello.account_mode is AccountMode.HEDGING:
+        return f"{leg.platform} keeps no brackets, and a separate stop on a hedging account opens a second position"
+    known = () if hello.capabilities is None else hello.capabilities.order_types
+    if not {OrderType.STOP, OrderType.LIMIT} <= set(known):
+        return f"{leg.platform} has no stop and limit orders to build a bracket"
+    return ""
+
+
+def _opposed(turn: Turn, entry: Entry) -> str:
+    """On a netting account an entry against the held position would close it instead of opening one: the account would
+    be flat, and the stop refused since it reduces nothing. The same holds against an entry or leg that may make one.
+    """
+    leg = entry.leg
+    route = turn.state.routes[leg.route]
+    if route.hello.account_mode is not AccountMode.NETTING:
+        return ""
+    against = (
+        _held_against(turn, route, leg) or _working_against(turn, route, leg) or _sibling_against(entry.record, leg)
+    )
+    if not against:
+        return ""
+    return (
+        f"{leg.platform} has one position per symbol, and {against}; an entry of {entry.quantity * leg.sign:+f} would "
+        "close it instead of opening: close that signal first, or send reduce_only"
+    )
+
+
+Rule = tuple[RejectCode, Callable[[Turn, Entry], str]]
+"""Its code, and what says why it forbids an order; empty = it does not."""
+_ABILITIES: Final[tuple[Rule, ...]] = (
+    (RejectCode.UNSUPPORTED_TYPE, _order_type),
+    (RejectCode.UNSUPPORTED_TIF, _time_in_force),
+    (RejectCode.UNSUPPORTED_BRACKET, _bracket),
+)
+ACCOUNT_RULES: Final[tuple[Rule, ...]] = (
+    (RejectCode.KILL_SWITCH, _kill_switch),
+    (RejectCode.PLATFORM_NOT_READY, _link),
+    (RejectCode.OUTCOME_UNKNOWN, _unknown_order),
+    (RejectCode.IDENTITY_MISMATCH, _contract_in_front),
+    (RejectCode.CONTRACT_EXPIRED, _rolled_out),
+    (RejectCode.POSITION_MISMATCH, _position),
+    *_ABILITIES,
+    (RejectCode.OPPOSED_POSITION, _opposed),
+)
+"""Rules about the account, in their order: the first one that forbids an order names the cause. The rules about the
+order itself and the market are `risk.check_entry`."""
+_REDUCTION_RULES: Final[tuple[Rule, ...]] = (
+    (RejectCode.KILL_SWITCH, _kill_switch),
+    (RejectCode.PLATFORM_NOT_READY, _link),
+    (RejectCode.OUTCOME_UNKNOWN, _unknown_order),
+    (RejectCode.IDENTITY_MISMATCH, _contract_in_front),
+    (RejectCode.UNSUPPORTED_TYPE, _reduction_on_hedging),
+    *_ABILITIES,
+)
+
+
+def reducible(turn: Turn, leg: LegRecord, without: str = "") -> Decimal:
+    """Lots that a reduce-only leg may close: its account's position, less the orders that reduce it already.
+
+    `without`: ClOrdID of an order that is not counted, since it is about to be replaced.
+    """
+    route = turn.state.routes[leg.route]
     position = route.positions.get(leg.symbol)
     net = position.net if position is not None else ZERO
     working = sum(
         (
             order.leaves_qty
             for order in live_orders(turn.state, route)
-            if order.order.symbol == leg.symbol and order.order.side.sign == leg.sign
+            if order.order.symbol == leg.symbol
+            and order.order.side.sign == leg.sign
+            and order.order.client_order_id != without
         ),
         ZERO,
     )
-    room = max(-net * leg.sign - working, ZERO)
-    if room < leg.quantity:
-        leg.quantity = room
+    return max(-net * leg.sign - working, ZERO)
+
+
+def bound_reduction(turn: Turn, record: SignalRecord, leg: LegRecord) -> None:
+    """Bound a reduce-only leg by what is left to close: the rest would open lots."""
+    leg.quantity = min(leg.quantity, reducible(turn, leg))
     market = leg.market
     assert market is not None
     if leg.quantity <= 0 or not is_multiple(leg.quantity, market.lot_step):
+        position = turn.state.routes[leg.route].positions.get(leg.symbol)
+        held = ZERO if position is None else position.net
         leg.code = RejectCode.NOTHING_TO_CLOSE
-        leg.text = f"{leg.platform} holds {net} {leg.symbol}, which a reduce-only {signal.side} cannot reduce"
+        leg.text = f"{leg.platform} holds {held} {leg.symbol}, which a reduce-only {record.signal.side} cannot reduce"
 
 
 _REDUCING = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT, OrderRole.EXIT)
-
-
-def refuse_opposed(turn: Turn, record: SignalRecord, leg: LegRecord) -> tuple[RejectCode, str]:
-    """Return code and text why a leg may not open against its account's position, or against an entry or leg there that
-    may still make one; NONE and "" when it may.
-    """
-    route = turn.state.routes[leg.route]
-    if route.hello.account_mode is not AccountMode.NETTING:
-        return RejectCode.NONE, ""
-    against = _held_against(turn, route, leg) or _working_against(turn, route, leg) or _sibling_against(record, leg)
-    if not against:
-        return RejectCode.NONE, ""
-    return (
-        RejectCode.OPPOSED_POSITION,
-        f"{leg.platform} has one position per symbol, and {against}; an entry of {leg.quantity * leg.sign:+f} would "
-        "close it instead of opening: close that signal first, or send reduce_only",
-    )
 
 
 def _held_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:

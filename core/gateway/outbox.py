@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus, route_of
 from ..logs import Log
 from ..messages import Cancel, Message, Order, Reject, RejectCode, Replace
+from ..risk import first_failure
 from ..transport import MAX_ENVELOPES_PER_MESSAGE, LinkServer
 from .counters import GatewayCounters
 from .stand_ins import StandIns
@@ -74,7 +75,7 @@ class Outbox:
         return sent and isinstance(message, Order)
 
     def _log_refusal(self, checked: RiskChecked) -> None:
-        failed = next((finding for finding in checked.findings if not finding.passed), None)
+        failed = first_failure(list(checked.findings))
         if failed is not None:
             self._log.info(
                 "risk check refused an order",

@@ -20,13 +20,16 @@ from .sizing import is_multiple, risk_usd
 
 
 class Finding(Struct, frozen=True):
-    """The outcome of one check. `measured` and `limit` are texts: a number, an age or a name."""
+    """The outcome of one check. `measured` and `limit` are texts: a number, an age or a name. `waived`: it failed, and
+    the caller has waived this rule by name.
+    """
 
     code: RejectCode
     passed: bool
     measured: str
     limit: str
     stage: int
+    waived: bool = False
 
 
 class Proposal(Struct, frozen=True, kw_only=True):
@@ -42,7 +45,6 @@ class Proposal(Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None  # price of its protective stop; None = without, so its risk cannot be measured
     take_profit: Decimal | None = None  # price of its target; None = without
     position_after: Decimal  # net lots there, signed, if this order and all that work on its side filled
-    reduces_risk: bool = False  # True = a hedge: the check of risk per trade does not apply
     ahead: int = 0  # orders of the same signal that passed and are sent before it: they count for the order rate
 
 
@@ -53,12 +55,16 @@ def check_entry(
     stage_number: int,
     day: DayCounters,
     now_ns: int,
+    waived: frozenset[RejectCode] = frozenset(),
 ) -> list[Finding]:
-    """Run every check on an opening order. Returns all findings, in a fixed order; one that failed refuses it."""
+    """Run every check on an opening order. Returns all findings, in a fixed order; one that failed refuses it, but for
+    those whose codes are in `waived`.
+    """
     findings: list[Finding] = []
 
     def record(code: RejectCode, passed: bool, measured: object, limit: object) -> None:
-        findings.append(Finding(code, passed, str(measured), str(limit), stage_number))
+        is_waived = not passed and code in waived
+        findings.append(Finding(code, passed, str(measured), str(limit), stage_number, is_waived))
 
     # First and alone: with a NaN every later comparison would raise or pass.
     own = (proposal.quantity, *proposal.prices, proposal.stop_loss, proposal.take_profit)
@@ -76,9 +82,9 @@ def check_entry(
 
 
 def first_failure(findings: list[Finding]) -> Finding | None:
-    """Return the finding to refuse with, or None when all passed."""
+    """Return the finding to refuse with, or None when all passed or are waived."""
     for finding in findings:
-        if not finding.passed:
+        if not finding.passed and not finding.waived:
             return finding
     return None
 
@@ -125,8 +131,7 @@ def _check_stage(
     )
     trades = len(day.trades) + (0 if proposal.key in day.trades else 1)
     record(RejectCode.MAX_TRADES_PER_DAY, trades <= stage.max_trades_per_day, trades, stage.max_trades_per_day)
-    if not proposal.reduces_risk:
-        _check_risk_per_trade(record, proposal, market, stage.risk_per_trade_usd)
+    _check_risk_per_trade(record, proposal, market, stage.risk_per_trade_usd)
 
 
 def _micro_contracts(quantity: Decimal, root: str, market: MarketContext, limits: Limits) -> Decimal | None:

@@ -131,9 +131,16 @@ class Desk:
             markets = tuple(market(p, self.now_ns) for p in platforms or ("a",))
         return self.give(e.SignalArrived(signal=m.Signal(**(values | fields)), markets=markets, peer="nexus"))
 
-    def ask(self, request) -> list:
-        kind = e.NexusAsked if isinstance(request, m.SignalCancel | m.SignalReplace | m.SignalClose) else e.AdminAsked
-        return self.give(kind(request=request, peer="desk"))
+    def ask(self, request, markets: tuple | None = None) -> list:
+        """As the gateway does, a replace comes with the market of each leg: `markets`, or a fresh one."""
+        if not isinstance(request, m.SignalCancel | m.SignalReplace | m.SignalClose):
+            return self.give(e.AdminAsked(request=request, peer="desk"))
+        record = self.engine.state.signals.get(request.signal_id)
+        if markets is None and isinstance(request, m.SignalReplace) and record is not None:
+            markets = tuple(
+                market(leg.platform, self.now_ns, account=leg.account, symbol=leg.symbol) for leg in record.legs
+            )
+        return self.give(e.NexusAsked(request=request, peer="desk", markets=markets or ()))
 
     def only(self, platform: str = "a", role: m.OrderRole = m.OrderRole.ENTRY) -> m.Order:
         """The newest order of this platform and role."""

@@ -17,15 +17,17 @@ from typing import Final
 from msgspec import structs
 
 from ....shm.durations import NS_PER_MS
-from ...messages import Bracket, KillLevel, OrderRole, Protection, RejectCode, Side
+from ...messages import Bracket, OrderRole, OrderType, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
-from ..admission import refuse_opposed
+from ..admission import WAIVED_FOR_ROLL_OVER, Entry, admit
 from ..orders.exits import attempts_used_up, close_leg
 from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
-from ..turn import Turn, kill_level, leg_orders, position_after, unknown_order
+from ..turn import Turn, leg_orders
 
 _MAX_ATTEMPTS: Final = 3
+_MAY_PASS: Final = frozenset({RejectCode.PLATFORM_NOT_READY, RejectCode.OUTCOME_UNKNOWN, RejectCode.POSITION_MISMATCH})
+"""Refusals that end by themselves, or by the operator: until the deadline the second half waits for that."""
 
 
 def drive_roll_out(turn: Turn, signal: SignalRecord, number: int) -> None:
@@ -117,26 +119,27 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
     if left <= 0:
         _end(turn, signal, leg, RejectCode.NONE, f"{lots} lots rolled over from {old.symbol}" if lots > 0 else "")
         return
-    code, text = _refusal(turn, signal, leg, left)
+    code, text = _check_attempts(attempts)
     if code is RejectCode.NONE:
-        code, text = _check_attempts(attempts)
-    route = state.routes[leg.route]
-    if code is RejectCode.NONE and turn.now_ns >= leg.roll_over_until_ns:
-        code, text = RejectCode.PLATFORM_NOT_READY, f"not possible within {state.settings.carry_within_ms} ms"
+        code, text = _check_lost_attempts(turn, signal, leg)
+    if code is RejectCode.NONE:
+        code, text = _admit(turn, signal, leg, left)
+        is_late = turn.now_ns >= leg.roll_over_until_ns
+        if code in _MAY_PASS and not is_late:
+            # An order sent in doubt about the position or another order could make the position too large.
+            leg.retry_ns = turn.now_ns + state.settings.retry_ms * NS_PER_MS
+            return
+        if is_late and (code is RejectCode.NONE or code in _MAY_PASS):
+            code = RejectCode.PLATFORM_NOT_READY if code is RejectCode.NONE else code
+            text = f"not possible within {state.settings.carry_within_ms} ms{': ' if text else ''}{text}"
     if code is not RejectCode.NONE:
         _end(turn, signal, leg, code, f"{_not_opened(left, lots, old)}: {text}")
         return
-    # In doubt about the position or another order, a new order could make it too large: wait for the next snapshot.
-    position = route.positions.get(leg.symbol)
-    in_doubt = (position is not None and position.mismatch_snapshots) or unknown_order(
-        state, route, leg.symbol
-    ) is not None
     pause_ns = state.settings.retry_ms * NS_PER_MS
-    just_refused = any(turn.now_ns < order.ended_ns + pause_ns for order in attempts)
-    if route.up and route.ready and not in_doubt and not just_refused:
-        _send(turn, signal, number, left)
+    if any(turn.now_ns < order.ended_ns + pause_ns for order in attempts):
+        leg.retry_ns = turn.now_ns + pause_ns  # the last one was refused just now
     else:
-        leg.retry_ns = turn.now_ns + pause_ns
+        _send(turn, signal, number, left)
 
 
 def _closed_lots(turn: Turn, old: LegRecord) -> Decimal:
@@ -145,39 +148,24 @@ def _closed_lots(turn: Turn, old: LegRecord) -> Decimal:
     return -old.sign * sum((turn.state.executions[key].signed for order in exits for key in order.executions), ZERO)
 
 
-def _refusal(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) -> tuple[RejectCode, str]:
-    """Return code and text of a rule that forbids to open here; NONE and "" without one.
+def _admit(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) -> tuple[RejectCode, str]:
+    entry = Entry(
+        record=signal,
+        leg=leg,
+        market=leg.market,
+        quantity=lots,
+        added=lots,
+        order_type=OrderType.MARKET,
+        prices=(),
+    )
+    return admit(turn, entry, WAIVED_FOR_ROLL_OVER)
 
-    It continues a trade, so the day's number of trades and the price checks of an entry do not apply.
-    """
-    state = turn.state
-    limits = state.limits
-    assert leg.market is not None
-    if leg.market.identity_error:
-        return RejectCode.IDENTITY_MISMATCH, leg.market.identity_error
-    level = kill_level(state, leg.route)
-    if level >= KillLevel.NO_NEW:
-        return RejectCode.KILL_SWITCH, f"kill switch is at {level.name.lower()}"
-    stage = limits.stages[state.stage]
-    if leg.platform not in stage.platforms:
-        return RejectCode.STAGE_PLATFORM, f"stage {state.stage} has no platform {leg.platform}"
-    if limits.root_of(leg.symbol) not in stage.symbols:
-        return RejectCode.STAGE_SYMBOL, f"stage {state.stage} has no symbol {leg.symbol}"
-    lost = [orphan for orphan in state.orphans.values() if orphan.key == signal.key and orphan.route == leg.route]
+
+def _check_lost_attempts(turn: Turn, signal: SignalRecord, leg: LegRecord) -> tuple[RejectCode, str]:
+    lost = [each for each in turn.state.orphans.values() if each.key == signal.key and each.route == leg.route]
     if any(orphan.role is OrderRole.ROLL for orphan in lost):
         return RejectCode.UNKNOWN_ORDER, "the journal has lost an order of an earlier try, which may have filled"
-    front = state.contracts.get(leg.symbol)
-    if front is not None and front.contract != leg.market.contract:
-        return RejectCode.CONTRACT_EXPIRED, f"{front.contract} is in front now"
-    route = state.routes[leg.route]
-    position = route.positions.get(leg.symbol)
-    if position is not None and position.blocked:
-        return RejectCode.POSITION_MISMATCH, f"position of {leg.symbol} differed from the platform's"
-    most = limits.max_position.get(leg.symbol, limits.max_position_default)
-    after = abs(position_after(state, route, leg.symbol, lots * leg.sign))
-    if after > most:
-        return RejectCode.MAX_POSITION, f"position could become {after}, limit {most}"
-    return refuse_opposed(turn, signal, leg)
+    return RejectCode.NONE, ""
 
 
 def _check_attempts(attempts: list[OrderRecord]) -> tuple[RejectCode, str]:

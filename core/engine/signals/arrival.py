@@ -15,6 +15,7 @@ from ...messages import (
     Allocation,
     Bracket,
     KillLevel,
+    OrderType,
     Protection,
     Reject,
     RejectCode,
@@ -22,19 +23,11 @@ from ...messages import (
     Signal,
     signal_key,
 )
-from ...risk import (
-    Finding,
-    MarketContext,
-    Proposal,
-    check_entry,
-    first_failure,
-    floor_to_lot,
-    lots_for_risk,
-)
-from ..admission import bound_reduction, refuse_opposed, refuse_route
-from ..effects import RiskChecked, TellNexus
+from ...risk import MarketContext, floor_to_lot, lots_for_risk
+from ..admission import NOTHING_WAIVED, WAIVED_FOR_HEDGE, Entry, admit, bound_reduction, refuse_reduction
+from ..effects import TellNexus
 from ..state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
-from ..turn import Turn, position_after
+from ..turn import Turn
 from .fanout import begin_fanout, not_enough_legs
 from .reports import make_report, report_of_orphans
 
@@ -237,43 +230,24 @@ def _check_leg(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) ->
     """Refuse a leg that its platform cannot trade or that a limit forbids."""
     if leg.code is not RejectCode.NONE or leg.market is None:
         return
-    route = turn.state.routes[leg.route]
-    leg.code, leg.text = refuse_route(turn, record.signal, leg, route)
-    if leg.code is RejectCode.NONE and not record.signal.reduce_only:
-        leg.code, leg.text = refuse_opposed(turn, record, leg)
-    if leg.code is not RejectCode.NONE or record.signal.reduce_only:
-        if leg.code is RejectCode.NONE:
-            bound_reduction(turn, record.signal, leg, route)
-        return
     signal = record.signal
-    prices = () if leg.hedge else tuple(p for p in (signal.limit_price, signal.stop_price) if p is not None)
-    proposal = Proposal(
-        key=record.key,
-        route=leg.route,
-        platform=leg.platform,
-        symbol=leg.symbol,
-        side=Side.BUY if leg.sign > 0 else Side.SELL,
+    own = () if leg.hedge else (signal.limit_price, signal.stop_price)
+    entry = Entry(
+        record=record,
+        leg=leg,
+        market=leg.market,
         quantity=leg.quantity,
-        prices=prices,
-        stop_loss=None if leg.bracket is None else leg.bracket.stop_loss,
-        take_profit=None if leg.bracket is None else leg.bracket.take_profit,
-        position_after=position_after(turn.state, route, leg.symbol, leg.quantity * leg.sign),
-        reduces_risk=leg.hedge,
+        added=leg.quantity,
+        order_type=OrderType.MARKET if leg.hedge else signal.order_type,
+        prices=tuple(price for price in own if price is not None),
         ahead=sum(each.code is RejectCode.NONE and not each.hedge for each in record.legs[:number]),
     )
-    findings = check_entry(proposal, leg.market, turn.state.limits, turn.state.stage, turn.state.day, turn.now_ns)
-    turn.effects.append(RiskChecked(signal.signal_id, leg.platform, "", tuple(findings)))
-    failure = first_failure(findings)
-    if failure is not None:
-        leg.code, leg.text = failure.code, explain(failure)
-
-
-def explain(finding: Finding) -> str:
-    """Return a failed check as text: rule, measured value, limit, and how to change it."""
-    return (
-        f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; "
-        "change the signal, or the limit in config/risk_limits.yaml"
-    )
+    if signal.reduce_only:
+        leg.code, leg.text = refuse_reduction(turn, entry)
+        if leg.code is RejectCode.NONE:
+            bound_reduction(turn, record, leg)
+        return
+    leg.code, leg.text = admit(turn, entry, WAIVED_FOR_HEDGE if leg.hedge else NOTHING_WAIVED)
 
 
 def _reserve(turn: Turn, record: SignalRecord) -> None:

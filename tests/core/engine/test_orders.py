@@ -334,7 +334,7 @@ def test_replace_without_answer_is_settled_by_a_snapshot():
     [
         ({"quantity": D(4)}, RejectCode.PARENT_EXCEEDED),
         ({"limit_price": D("21000.10")}, RejectCode.NOT_ON_TICK),
-        ({"limit_price": D("23000")}, RejectCode.PRICE_COLLAR),
+        ({"limit_price": D("23000")}, RejectCode.RISK_PER_TRADE),
         ({"stop_price": D("21000")}, RejectCode.UNSUPPORTED_TYPE),
         ({"quantity": D("1.5")}, RejectCode.NOT_ON_LOT_STEP),
     ],
@@ -475,7 +475,7 @@ def test_a_replace_may_not_be_worth_more_than_a_new_order():
         ({}, RejectCode.NONE),
         ({"bid": D("21051.50"), "ask": D("21051.75")}, RejectCode.PRICE_COLLAR),
         ({"quote_ns": T0 - 3_000_000_000}, RejectCode.STALE_QUOTE),
-        ({"ask": None}, RejectCode.STALE_QUOTE),
+        ({"ask": None}, RejectCode.BAD_QUOTE),
     ],
 )
 def test_a_new_price_is_compared_with_the_quote_of_now(quote, code):

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine import admission
+from nexus_gateway.core.engine.rolls import roll_over
 from nexus_gateway.core.messages import LegState, RejectCode, SignalState
 
 from tests.support.orders import Desk, market, wide_limits
@@ -314,6 +316,19 @@ def test_an_unknown_second_half_is_waited_for_and_never_sent_again():
     assert desk.count("carried_late") == 2
 
 
+def test_the_second_half_passes_the_gate_and_says_what_it_waives(monkeypatch):
+    waived = []
+
+    def spy(turn, entry, names=frozenset()):
+        waived.append(names)
+        return admission.admit(turn, entry, names)
+
+    monkeypatch.setattr(roll_over, "admit", spy)
+    desk = RollDesk()
+    assert rolled(desk).quantity == 2
+    assert waived == [admission.WAIVED_FOR_ROLL_OVER]
+
+
 def test_lots_are_not_opened_minutes_later():
     desk = RollDesk()
     desk.decide()
@@ -473,7 +488,7 @@ def test_two_rolls_in_a_row_move_the_bracket_twice():
     desk.give(e.LinkUp(hello=hello))
     fills = [msgspec.structs.replace(fill, symbol=NEW) if fill.symbol == "NQ" else fill for fill in desk.filled]
     desk.snapshot("a", fills=fills, positions=[(NEW, 2)])
-    desk.trade(desk.only(role=m.OrderRole.EXIT))
+    desk.trade(desk.only(role=m.OrderRole.EXIT), price=D(21190))
     opening = desk.only(role=m.OrderRole.ROLL)
     assert (opening.contract, opening.stop_loss) == (later, D(21270))
     assert desk.report().quantity == 2

@@ -9,8 +9,8 @@ from dataclasses import fields
 from itertools import chain
 
 import pytest
+from nexus_gateway.core.engine import admission
 from nexus_gateway.core.engine.orders import links
-from nexus_gateway.core.engine.signals import arrival as signals
 from nexus_gateway.core.engine.signals import fanout
 from nexus_gateway.core.messages import RejectCode
 
@@ -111,7 +111,8 @@ def test_no_stop_is_refused_as_reducing_nothing_and_it_would_be_if_entries_were_
     refused, orders = zip(*_refused_stops(), strict=True)
     assert sum(refused) == 0
     assert sum(orders) > 500
-    monkeypatch.setattr(signals, "refuse_opposed", lambda *_: (RejectCode.NONE, ""))
+    rules = tuple(rule for rule in admission.ACCOUNT_RULES if rule[0] is not RejectCode.OPPOSED_POSITION)
+    monkeypatch.setattr(admission, "ACCOUNT_RULES", rules)
     assert any(refused for refused, _ in _refused_stops())
 
 
