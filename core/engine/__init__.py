@@ -23,6 +23,7 @@ from .events import NexusAsked as NexusAsked
 from .events import RollSpread as RollSpread
 from .events import SignalArrived as SignalArrived
 from .events import Started as Started
+from .events import describe_event as describe_event
 from .settings import EngineSettings as EngineSettings
 from .state import ContractRecord as ContractRecord
 from .state import EngineState as EngineState

@@ -36,8 +36,10 @@ from .events import (
     NexusAsked,
     SignalArrived,
     Started,
+    describe_event,
 )
-from .operator.admin import apply_acknowledge, apply_resume, apply_stage, watch_limits
+from .invariants import check_touched
+from .operator.admin import apply_acknowledge, apply_resume, apply_stage, stop_for_breach, watch_limits
 from .operator.kill import apply_kill, cancel_orphans, drive_kill
 from .operator.queries import apply_query
 from .orders.executions import apply_correction, apply_fill
@@ -88,6 +90,9 @@ class Engine:
             evict_external(turn)
         self._dispatch(turn, event)
         self._settle(turn)
+        breaches = check_touched(turn)
+        if breaches:
+            stop_for_breach(turn, describe_event(event), breaches)
         self._due_times.update(state, turn)
         self._due_is_known = False
         return turn.effects

@@ -139,3 +139,23 @@ Event = (
     | ContractNews
     | ClockTicked
 )
+
+
+def describe_event(event: Event) -> str:
+    """Name an event for people: its kind and the ids in it."""
+    match event:
+        case AdapterSaid(message=message):
+            ids = [getattr(message, name, "") for name in ("client_order_id", "exec_id")]
+            return " ".join([str(message.__struct_config__.tag), *filter(None, ids), f"of {message.platform}"])
+        case SignalArrived(signal=signal):
+            return f"signal {signal.signal_id}"
+        case NexusAsked(request=request):
+            return f"{request.__struct_config__.tag} {request.signal_id}"
+        case AdminAsked(request=request):
+            return str(request.__struct_config__.tag)
+        case LinkUp(hello=hello):
+            return f"link_up of {hello.platform}"
+        case LinkDown(platform=platform):
+            return f"link_down of {platform}"
+        case _:
+            return str(event.__struct_config__.tag)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine.invariants import check
 from nexus_gateway.core.risk import Limits, MarketContext, Stage, read_limits
 
 D = Decimal
@@ -48,7 +49,11 @@ def market(platform: str, now_ns: int, **changes: object) -> MarketContext:
 
 
 class Desk:
-    """`effects` holds those of the last call; `orders` every order sent, by client order id."""
+    """`effects` holds those of the last call; `orders` every order sent, by client order id. `checks`: the engine's
+    invariants are looked at after every event.
+    """
+
+    checks = True
 
     def __init__(self, *platforms: str, limits: Limits | None = None, settings: e.EngineSettings | None = None):
         self.settings = settings or e.EngineSettings()
@@ -68,6 +73,8 @@ class Desk:
         self.events.append((self.now_ns, event))
         self.effects = [*self.engine.handle(event, self.now_ns), *self.engine.pop_reports()]
         self.all_effects += self.effects
+        found = check(self.engine.state) if self.checks else []
+        assert found == [], f"after {e.describe_event(event)}: {found}"
         for message in self.sent(m.Order):
             assert message.client_order_id not in self.orders, "an order was sent twice"
             self.orders[message.client_order_id] = message

@@ -152,6 +152,25 @@ def watch_limits(turn: Turn) -> None:
     )
 
 
+def stop_for_breach(turn: Turn, event: str, breaches: list[str]) -> None:
+    """Stop entries on all platforms: the engine's own books contradict themselves, which is a fault of this program.
+
+    What is open stays protected and can be closed. After a `resume` the next event that meets the same contradiction
+    stops entries again.
+    """
+    first = False
+    for breach in breaches:
+        rule = f"invariant_{breach.split(':', 1)[0]}"
+        turn.count(rule)
+        first |= turn.state.counts[rule] == 1
+    turn.count("invariant_broken")
+    reason = f"the gateway's books contradict themselves after {event}: {'; '.join(breaches[:3])}"[:512]
+    if turn.state.kill < KillLevel.NO_NEW:
+        apply_kill(turn, Kill(request_id=0, level=KillLevel.NO_NEW, reason=reason, by="gateway", own_only=True), "")
+    elif first:
+        turn.alert(RejectCode.NOT_ALLOWED, reason)
+
+
 def _answer(turn: Turn, peer: str, request_id: int, code: RejectCode, text: str, lines: list[str]) -> None:
     done = code is RejectCode.NONE
     result = AdminResult(

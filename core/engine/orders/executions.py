@@ -12,7 +12,7 @@ from ...messages import Correction, CorrectionKind, Fill, LegState, RejectCode
 from ..state import ZERO, ExecutionRecord, LegRecord, route_of
 from ..turn import Turn
 from .exits import absorb_external
-from .lifecycle import end_order, refresh_order, revive_order
+from .lifecycle import end_if_complete, refresh_order, revive_order
 from .money import is_stale, leg_realized_usd, newest_rate
 from .recognition import find_own_id, recognise
 
@@ -120,6 +120,12 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> Non
     owner: tuple[str, int] | None = None
     if parts is not None:
         order = recognise(turn, route, parts, fill)
+        if order is not None and order.order.symbol != fill.symbol:
+            turn.count("fill_of_other_symbol")
+            text = f"execution {fill.exec_id} was of {fill.symbol}, its order {parts.client_order_id} is of "
+            text += f"{order.order.symbol}: its lots count as external, look at the platform"
+            turn.alert(RejectCode.IDENTITY_MISMATCH, text, route.platform)
+            return
         record.client_order_id = parts.client_order_id
         if order is not None:
             order.executions[key] = None
@@ -132,7 +138,7 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> Non
         owner = route.ticket_owner.get(fill.position_ticket)
     if owner is not None:
         leg = turn.leg(*owner)
-        if leg is not None:
+        if leg is not None and leg.symbol == fill.symbol:  # a ticket may be given a second time, for another symbol
             record.signal_id, record.leg = owner
             leg.executions[key] = None
 
@@ -153,7 +159,7 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decima
         if order.presumed_ended and delta and not record.busted:
             # It was reported as gone, since snapshots missed it, and it trades: the report has to be corrected, and the
             # order watched again, or its next fills would open a position that no leg guards.
-            revive_order(turn, order, LegState.PARTIALLY_FILLED)
+            revive_order(turn, order)
         refresh_order(turn, order)
     leg = turn.leg(record.signal_id, record.leg)
     if leg is None or turn.state.signals[record.signal_id].signal.reduce_only:
@@ -177,9 +183,8 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decima
             f"order {order.order.client_order_id} filled {order.cum_qty} of {order.quantity}",
             order.order.platform,
         )
-    # Complete by its executions: it ends now, though its status may be late or be lost.
-    if order is not None and order.cum_qty >= order.quantity and order.state is not LegState.FILLED:
-        end_order(turn, order, LegState.FILLED)
+    if order is not None and order.state is not LegState.FILLED:
+        end_if_complete(turn, order)
 
 
 def _revalue(turn: Turn, leg: LegRecord) -> None:

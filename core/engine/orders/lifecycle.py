@@ -1,12 +1,52 @@
-"""Changes of OrdStatus: the only module that ends an order, revives one, or makes it unknown."""
+"""Changes of OrdStatus: the only module that ends an order, revives one, or makes it unknown.
+
+Each change goes through the table in `transitions.py`. An event that no row there allows is counted and alerted, and
+the order stays as it is.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
-from ...messages import LegState, RejectCode
+from ...messages import LegState, RejectCode, WorkingOrder
 from ..state import OrderRecord, route_of
 from ..turn import Turn
+from .transitions import TRANSITIONS, OrderEvent
+
+_ENDS: Final = {
+    LegState.FILLED: OrderEvent.COMPLETED,
+    LegState.CANCELLED: OrderEvent.CANCELLED,
+    LegState.REJECTED: OrderEvent.REJECTED,
+    LegState.EXPIRED: OrderEvent.EXPIRED,
+}
+
+
+def move(turn: Turn, record: OrderRecord, event: OrderEvent) -> bool:
+    """Change an order's state by the table. False: no row allows it, which is alerted, and nothing was changed."""
+    row = TRANSITIONS.get((record.state, event))
+    if row is not None:
+        record.state = row.state
+        return True
+    turn.count("illegal_transition")
+    text = f"reported as {event} after it was {record.state}: not applied, look at the platform"
+    if record.text != text:  # a platform that lists it so in each snapshot is alerted once
+        record.text = text
+        turn.alert(RejectCode.NOT_ALLOWED, f"order {record.order.client_order_id}: {text}", record.order.platform)
+        turn.touch(record.signal_id)
+    return False
+
+
+def check_late_status(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
+    """Check a status of an order that has ended: one that was overtaken is counted, one that cannot be is alerted."""
+    match row.state:
+        case LegState.FILLED | LegState.UNKNOWN:
+            return  # its executions say whether it filled; an order that has ended is not unknown
+        case LegState.CANCELLED | LegState.REJECTED | LegState.EXPIRED:
+            move(turn, record, _ENDS[row.state])
+        case _:
+            turn.count("stale_update")
+            move(turn, record, OrderEvent.ACKNOWLEDGED_PARTIAL if row.filled else OrderEvent.ACKNOWLEDGED)
 
 
 def refresh_order(turn: Turn, record: OrderRecord) -> None:
@@ -17,12 +57,11 @@ def refresh_order(turn: Turn, record: OrderRecord) -> None:
         if execution.counts:
             filled += execution.quantity
     record.cum_qty = filled
-    if record.live and record.state is not LegState.UNKNOWN and filled:
-        record.state = LegState.PARTIALLY_FILLED
-    elif record.state is LegState.FILLED and filled < record.quantity:
-        # A bust after the last fill: the order works no longer at the platform, and is not filled either.
-        record.state = LegState.CANCELLED
+    if record.state is LegState.FILLED and filled < record.quantity:
+        move(turn, record, OrderEvent.BUSTED)
         record.text = "an execution was busted"
+    elif filled:
+        move(turn, record, OrderEvent.EXECUTED)
     record_unreported(turn, record)
 
 
@@ -46,7 +85,8 @@ def end_order(
 ) -> None:
     """End an order. `presumed`: concluded from snapshots that miss it, so a late answer may revive it."""
     order = record.order
-    record.state = LegState.FILLED if record.cum_qty >= record.quantity else state
+    if not move(turn, record, OrderEvent.COMPLETED if record.cum_qty >= record.quantity else _ENDS[state]):
+        return
     record.presumed_ended = presumed
     record.unknown_since_ns = 0
     record.replace = None
@@ -61,10 +101,20 @@ def end_order(
     turn.touch_route(route)
 
 
-def revive_order(turn: Turn, record: OrderRecord, state: LegState) -> None:
+def end_if_complete(turn: Turn, record: OrderRecord) -> None:
+    """End an order whose executions add up to its size: its status may be late or be lost.
+
+    Not while a replace to a larger size is unanswered: if the platform has accepted it, the order works on.
+    """
+    if record.cum_qty >= record.quantity and (record.replace is None or record.cum_qty >= record.replace.quantity):
+        end_order(turn, record, LegState.FILLED)
+
+
+def revive_order(turn: Turn, record: OrderRecord) -> None:
     """Make an ended order live again: the platform has it after all."""
     order = record.order
-    record.state = state
+    if not move(turn, record, OrderEvent.REAPPEARED):
+        return
     record.presumed_ended = False
     record.missed_snapshots = 0
     record.code = RejectCode.NONE
@@ -82,7 +132,7 @@ def mark_unknown(turn: Turn, record: OrderRecord, text: str) -> None:
     """Set UNKNOWN: sent, without an answer. Snapshots are requested until they show its fate; it is never resent."""
     if not record.live or record.state is LegState.UNKNOWN:
         return
-    record.state = LegState.UNKNOWN
+    move(turn, record, OrderEvent.UNANSWERED)
     record.unknown_since_ns = turn.now_ns
     record.text = text
     turn.count("unknown")
@@ -94,9 +144,8 @@ def confirm_working(turn: Turn, record: OrderRecord) -> None:
     """Record that the order works at the platform."""
     record.unknown_since_ns = 0
     record.missed_snapshots = 0
-    state = LegState.PARTIALLY_FILLED if record.cum_qty else LegState.WORKING
-    if record.acked_ns and record.state is state:
-        return
-    record.acked_ns = record.acked_ns or turn.now_ns
-    record.state = state
-    turn.touch(record.signal_id)
+    before, acked = record.state, record.acked_ns
+    move(turn, record, OrderEvent.ACKNOWLEDGED_PARTIAL if record.cum_qty else OrderEvent.ACKNOWLEDGED)
+    record.acked_ns = acked or turn.now_ns
+    if not acked or record.state is not before:
+        turn.touch(record.signal_id)

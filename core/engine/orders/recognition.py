@@ -23,8 +23,9 @@ from ...messages import (
     WorkingOrder,
     find_client_order_id,
 )
-from ..state import OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
+from ..state import LegRecord, OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
 from ..turn import Turn
+from .lifecycle import refresh_order
 
 _PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 
@@ -96,7 +97,30 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: Wor
     leg.attempts[parts.role] = max(leg.attempts.get(parts.role, 0), parts.attempt + 1)
     turn.state.active[signal_id] = None
     turn.touch(signal_id)
+    if turn.state.orphans.pop(parts.client_order_id, None) is not None:
+        _adopt_executions(turn, route, record, signal_id, number, leg)
     return record
+
+
+def _adopt_executions(
+    turn: Turn, route: RouteRecord, record: OrderRecord, signal_id: str, number: int, leg: LegRecord
+) -> None:
+    """Book on its leg what an order has traded while it was an orphan: it was booked as external."""
+    name = route_of(route.platform, route.account)
+    for key in route.executions:
+        execution = turn.state.executions[key]
+        if execution.client_order_id != record.order.client_order_id or execution.signal_id:
+            continue
+        execution.signal_id, execution.leg = signal_id, number
+        record.executions[key] = leg.executions[key] = None
+        record.first_fill_ns = record.first_fill_ns or execution.ts_event_ns
+        record.last_fill_ns = max(record.last_fill_ns, execution.ts_event_ns)
+        if execution.ticket:
+            route.ticket_owner.setdefault(execution.ticket, (signal_id, number))
+        if execution.signed and not turn.state.signals[signal_id].signal.reduce_only:
+            turn.position(name, execution.symbol).external -= execution.signed
+            turn.shift_open(signal_id, leg, execution.signed)
+    refresh_order(turn, record)
 
 
 def _order_from(route: RouteRecord, parts: OrderIdParts, reported: WorkingOrder | Fill) -> Order:

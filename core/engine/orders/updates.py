@@ -8,8 +8,18 @@ from __future__ import annotations
 from ...messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
 from ..state import OPENING, OrderRecord, RouteRecord, route_of
 from ..turn import Turn
-from .lifecycle import confirm_working, end_order, mark_unknown, record_unreported, revive_order
+from .lifecycle import (
+    check_late_status,
+    confirm_working,
+    end_if_complete,
+    end_order,
+    mark_unknown,
+    move,
+    record_unreported,
+    revive_order,
+)
 from .recognition import find_own_id, recognise
+from .transitions import OrderEvent
 
 _ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
 
@@ -42,7 +52,7 @@ def apply_update(turn: Turn, update: OrderUpdate) -> None:
         turn.state.orphans[parts.client_order_id].row = row
         turn.touch_route(name)
         return
-    if update.replace_revision and update.state not in _ENDS:
+    if update.replace_revision and update.state not in _ENDS and record.live:
         _finish_replace(turn, record, update)
     apply_row(turn, record, row, update.code, update.text, in_snapshot=False)
 
@@ -71,16 +81,14 @@ def apply_row(
         # A snapshot requested long enough after the end is newer than what ended it; a stray status may be older.
         contradicted = in_snapshot and record.ended_ns <= settled_ns
         if (record.presumed_ended or contradicted) and not row.state.final:
-            revive_order(turn, record, LegState.WORKING)
+            revive_order(turn, record)
         elif record.presumed_ended and row.state is LegState.FILLED:
             turn.count("late_answer")
             record.presumed_ended = False
             # It was presumed rejected or cancelled and has filled. Its executions will book the lots and set FILLED.
-            record.state = LegState.CANCELLED
+            move(turn, record, OrderEvent.EXECUTED)
         else:
-            if not row.state.final:
-                turn.count("stale_update")
-            return
+            check_late_status(turn, record, row)
         if not record.live:
             return
     if in_snapshot and record.replace is None:
@@ -100,7 +108,7 @@ def apply_row(
         else:
             # Filled at the platform, and executions are still on their way: it ends when the last of them is booked.
             turn.touch(record.signal_id)
-            record.state = LegState.PARTIALLY_FILLED if record.cum_qty else LegState.WORKING
+            move(turn, record, OrderEvent.ACKNOWLEDGED_PARTIAL if record.cum_qty else OrderEvent.ACKNOWLEDGED)
     elif row.state is LegState.UNKNOWN:
         mark_unknown(turn, record, text or "the platform does not know the state of its own order")
     elif row.state is not LegState.PENDING and row.state is not LegState.SENT:
@@ -139,6 +147,8 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
         if record.replace is not None and reject.replace_revision == record.replace.revision:
             record.replace = None
             record.code, record.text = reject.code, reject.text
+            if record.live:
+                end_if_complete(turn, record)  # its last fill may have come while the replace was unanswered
         return
     if not record.live or record.max_cum_qty:
         turn.count("stale_update")

@@ -47,10 +47,11 @@ def apply_change(
 
 
 def _market_of(leg: LegRecord, markets: tuple[MarketContext, ...]) -> MarketContext | None:
+    """Return the leg's market as it came with the request, else as it was last known: its age is judged, too."""
     for market in markets:
         if (market.platform, market.account, market.symbol) == (leg.platform, leg.account, leg.symbol):
             return market if market.finite else None
-    return None
+    return leg.market
 
 
 def _replace_leg(

@@ -199,7 +199,7 @@ def test_closing_the_signal_on_the_way_ends_flat(moment):
         assert desk.sent(m.Cancel)[0].client_order_id == order.client_order_id
         desk.update(order, LegState.CANCELLED)
     else:
-        desk.trade(desk.only(role=m.OrderRole.EXIT))
+        desk.trade(desk.only(role=m.OrderRole.EXIT), symbol=OLD)
     for _ in range(3):
         desk.wait(1_000)
     assert desk.report().state is SignalState.CLOSED

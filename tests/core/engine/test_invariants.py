@@ -1,0 +1,224 @@
+"""Each invariant notices its planted bug at the event that broke it, and production stops entries there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from msgspec import structs
+from nexus_gateway.core import engine as e
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine import engine as engine_module
+from nexus_gateway.core.engine.invariants import check, check_touched
+from nexus_gateway.core.engine.orders import executions, exits, lifecycle, placement, updates
+from nexus_gateway.core.engine.orders.transitions import TRANSITIONS, OrderEvent, Transition
+from nexus_gateway.core.engine.signals import changes
+from nexus_gateway.core.engine.turn import Turn
+from nexus_gateway.core.messages import KillLevel, LegState, RejectCode
+
+from tests.support.orders import D, Desk
+
+NOTHING = (RejectCode.NONE, "")
+
+
+class PlainDesk(Desk):
+    """Does not look at the state after each event: the test does."""
+
+    checks = False
+
+
+def _steps(desk: Desk) -> dict[str, Callable[[], object]]:
+    """A day of one signal: entered, replaced, filled in parts, its lots reduced by a person, and closed."""
+
+    def order() -> m.Order:
+        return desk.only()
+
+    def by_hand() -> None:
+        fill = desk.make_fill(order(), 1, client_order_id="by hand", side=m.Side.SELL)
+        desk.give(e.AdapterSaid(message=fill))
+
+    def replace() -> None:
+        desk.ask(m.SignalReplace(signal_id="s1", quantity=D(5)))
+
+    def closed() -> None:
+        desk.fill(desk.only(role=m.OrderRole.EXIT))
+
+    return {
+        "signal": lambda: desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000)),
+        "accepted": lambda: desk.update(order()),
+        "replace": replace,
+        "overdue": lambda: desk.link_down(),
+        "back": lambda: desk.link_up("a", answer=False),
+        "snapshot": lambda: desk.snapshot(orders=[desk.row(order())]),
+        "counted": lambda: desk.update(order(), filled=1, state=LegState.PARTIALLY_FILLED),
+        "first fill": lambda: desk.fill(order(), 1),
+        "second fill": lambda: desk.fill(order(), 1),
+        "by hand": by_hand,
+        "cancelled": lambda: desk.update(order(), LegState.CANCELLED, 2),
+        "close": lambda: desk.ask(m.SignalClose(signal_id="s1")),
+        "closed": closed,
+    }
+
+
+def _twice_open(patch: pytest.MonkeyPatch) -> None:
+    true = Turn.shift_open
+    patch.setattr(Turn, "shift_open", lambda turn, signal_id, leg, lots: true(turn, signal_id, leg, 2 * lots))
+
+
+def _unlisted_holder(patch: pytest.MonkeyPatch) -> None:
+    def shift(turn, signal_id, leg, lots):
+        leg.open += lots
+
+    patch.setattr(Turn, "shift_open", shift)
+
+
+def _external_kept(patch: pytest.MonkeyPatch) -> None:
+    def reduce(turn, signal_id, leg, lots):
+        turn.shift_open(signal_id, leg, lots)
+        leg.external_qty += lots
+
+    patch.setattr(exits, "_reduce_leg", reduce)
+
+
+def _uncounted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(executions, "refresh_order", lambda turn, order: None)
+
+
+def _still_live(patch: pytest.MonkeyPatch) -> None:
+    def end(turn, record, state, *_, **__):
+        record.state, record.ended_ns = state, turn.now_ns
+
+    patch.setattr(updates, "end_order", end)
+
+
+def _row(state: LegState, event: OrderEvent, to: LegState) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setitem(TRANSITIONS, (state, event), Transition(to, "planted"))
+
+
+def _replace_kept(patch: pytest.MonkeyPatch) -> None:
+    def end(turn, record, *args, **options):
+        lifecycle.end_order(turn, record, *args, **options)
+        order = record.order
+        record.replace = m.Replace(
+            client_order_id=order.client_order_id, platform="a", account="acc", symbol="NQ", revision=1, quantity=D(1)
+        )
+
+    patch.setattr(updates, "end_order", end)
+
+
+def _not_listed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(updates, "record_unreported", lambda turn, record: None)
+
+
+def _no_bound(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(changes, "_refuse_change", lambda *_: NOTHING)
+
+
+def _wrong_leg(patch: pytest.MonkeyPatch) -> None:
+    def revalue(turn, leg):
+        for key in leg.executions:
+            turn.state.executions[key].leg = 1
+
+    patch.setattr(executions, "_revalue", revalue)
+
+
+def _order_of_another_leg(patch: pytest.MonkeyPatch) -> None:
+    true = placement.send_order
+    patch.setattr(placement, "send_order", lambda turn, order, signal_id, leg, *rest: true(
+        turn, order, signal_id, leg + 1, *rest))  # fmt: skip
+
+
+def _taken_for_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(engine_module, "is_done", lambda turn, record: True)
+
+
+PLANTS = [
+    ("open", "first fill", _twice_open),
+    ("holders", "first fill", _unlisted_holder),
+    ("position", "by hand", _external_kept),
+    ("cum_qty", "first fill", _uncounted),
+    ("live", "cancelled", _still_live),
+    ("filled", "first fill", _row(LegState.WORKING, OrderEvent.EXECUTED, LegState.FILLED)),
+    ("unknown", "accepted", _row(LegState.SENT, OrderEvent.ACKNOWLEDGED, LegState.UNKNOWN)),
+    ("ended", "cancelled", _replace_kept),
+    ("unreported", "counted", _not_listed),
+    ("parent", "replace", _no_bound),
+    ("execution", "first fill", _wrong_leg),
+    ("order", "signal", _order_of_another_leg),
+    ("active", "signal", _taken_for_over),
+]
+
+
+def _first_breach(desk: Desk) -> tuple[str, list[str]]:
+    for name, step in _steps(desk).items():
+        step()
+        found = check(desk.engine.state)
+        if found:
+            return name, found
+    return "", []
+
+
+def test_without_a_bug_nothing_is_found():
+    desk = PlainDesk("a")
+    assert _first_breach(desk) == ("", [])
+    assert (desk.engine.state.kill, desk.position()) == (KillLevel.NORMAL, 0)
+
+
+@pytest.mark.parametrize(("rule", "step", "plant"), PLANTS, ids=[rule for rule, _, _ in PLANTS])
+def test_a_planted_bug_is_caught_at_its_event(monkeypatch, rule, step, plant):
+    desk = PlainDesk("a")
+    plant(monkeypatch)
+    name, found = _first_breach(desk)
+    assert name == step
+    assert rule in {text.split(":", 1)[0] for text in found}
+    assert desk.engine.state.kill is KillLevel.NO_NEW, "production noticed it, too, and stopped entries"
+    (event,) = [event for _, event in desk.events[-1:]]
+    alerts = [effect.text for effect in desk.effects if isinstance(effect, e.Alert)]
+    assert any(e.describe_event(event) in text and f"{rule}: " in text for text in alerts), alerts
+
+
+def test_every_rule_has_a_planted_bug():
+    import inspect
+
+    from nexus_gateway.core.engine import invariants
+
+    source = inspect.getsource(invariants)
+    rules = {line.split('f"', 1)[1].split(":", 1)[0] for line in source.splitlines() if 'f"' in line and ": {" in line}
+    assert rules == {rule for rule, _, _ in PLANTS}
+
+
+def test_what_is_open_can_be_closed_after_a_breach_and_entries_wait_for_a_resume():
+    desk = PlainDesk("a")
+    desk.signal()
+    desk.fill(desk.only())
+    desk.engine.state.signals["s1"].legs[0].external_qty = D(1)  # as a fault of the program would leave it
+    desk.give(e.MarketMoved(markets=()))
+    assert desk.engine.state.kill is KillLevel.NORMAL, "nothing that this event touched"
+    desk.ask(m.SignalClose(signal_id="s1"))
+    assert desk.engine.state.kill is KillLevel.NO_NEW
+    desk.signal(signal_id="s2")
+    assert desk.report("s2").code is RejectCode.KILL_SWITCH
+    assert [order.quantity for order in desk.orders.values()] == [2, 2], "the closing order left"
+    desk.ask(m.Resume(request_id=1, reason="looked at it", by="x"))
+    desk.signal(signal_id="s3")
+    assert desk.report("s3").code is RejectCode.NONE
+    desk.fill(desk.only(role=m.OrderRole.EXIT))
+    assert (desk.count("invariant_open"), desk.engine.state.kill) == (2, KillLevel.NO_NEW), "met again, stopped again"
+
+
+def test_the_cheap_form_sees_what_the_turn_has_touched_only():
+    desk = PlainDesk("a", "b")
+    for name in "ab":
+        desk.signal(name, signal_id=f"s{name}")
+        desk.fill(desk.only(name))
+    state = desk.engine.state
+    state.signals["sa"].legs[0].open += 1
+    turn = Turn(state, desk.now_ns)
+    assert check_touched(turn) == []
+    turn.touch_route("b|acc")
+    turn.touch("sb")
+    assert check_touched(turn) == []
+    turn.touch("sa")
+    assert [text.split(":")[0] for text in check_touched(turn)] == ["open"]
+    assert {text.split(":")[0] for text in check(state)} == {"open", "position"}
+    assert structs.replace(state.routes["a|acc"]).holding_signals == {"sa": None}

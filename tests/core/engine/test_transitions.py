@@ -1,0 +1,81 @@
+"""The table of an order's states: what it allows is applied, what it does not is told and changes nothing."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from nexus_gateway.core import engine as e
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine.orders.lifecycle import move
+from nexus_gateway.core.engine.orders.transitions import TRANSITIONS, OrderEvent
+from nexus_gateway.core.engine.turn import Turn
+from nexus_gateway.core.messages import LegState, RejectCode
+from nexus_gateway.core.messages.terms import FINAL_STATES
+
+from tests.support.orders import D, Desk
+
+STATES = [state for state in LegState if state is not LegState.PENDING]  # a leg is pending, never an order
+LIVE = [state for state in STATES if state not in FINAL_STATES]
+ALL = list(itertools.product(STATES, OrderEvent))
+
+
+@pytest.mark.parametrize(("state", "event"), ALL, ids=[f"{state}-{event}" for state, event in ALL])
+def test_each_state_and_event(state, event):
+    desk = Desk("a")
+    desk.signal()
+    record = desk.engine.state.orders[desk.only().client_order_id]
+    record.state = state
+    turn = Turn(desk.engine.state, desk.now_ns)
+    row = TRANSITIONS.get((state, event))
+    assert move(turn, record, event) is (row is not None)
+    assert record.state is (state if row is None else row.state)
+    alerts = [effect for effect in turn.effects if effect.code is RejectCode.NOT_ALLOWED]
+    assert len(alerts) == desk.count("illegal_transition") == (row is None)
+    if row is None:
+        move(turn, record, event)
+        assert len(turn.effects) == len(alerts), "alerted once"
+
+
+def test_every_row_names_its_case():
+    cases = [row.case for row in TRANSITIONS.values()]
+    assert all(len(case.split()) > 1 for case in cases)
+    assert {state for state, _ in TRANSITIONS} == set(STATES)
+
+
+def test_what_the_table_says_of_all_states():
+    """An order that may trade can end in each way; one that has ended trades again only if it reappears."""
+    for state in LIVE:
+        ends = {row.state for (before, _), row in TRANSITIONS.items() if before is state and row.state.final}
+        assert ends >= {LegState.FILLED, LegState.CANCELLED, LegState.EXPIRED}
+        assert TRANSITIONS[state, OrderEvent.UNANSWERED].state is LegState.UNKNOWN
+    back = {event for (before, event), row in TRANSITIONS.items() if before.final and not row.state.final}
+    assert back == {OrderEvent.REAPPEARED}
+
+
+def test_a_filled_order_that_is_reported_as_rejected_stays_filled_and_is_shown():
+    desk = Desk("a")
+    desk.signal(quantity=D(2))
+    order = desk.only()
+    desk.update(order)
+    desk.fill(order)
+    for _ in range(3):
+        desk.update(order, m.LegState.REJECTED)
+    assert (desk.report().legs[0].state, desk.position()) == (LegState.FILLED, D(2))
+    assert desk.count("illegal_transition") == 3
+    alerts = [effect.text for effect in desk.all_effects if isinstance(effect, e.Alert)]
+    assert [text.split(": ", 1)[1] for text in alerts if "rejected" in text] == [
+        "reported as rejected after it was filled: not applied, look at the platform"
+    ]
+
+
+def test_a_rejected_order_that_trades_is_no_rejected_one():
+    desk = Desk("a")
+    desk.signal(quantity=D(2))
+    order = desk.only()
+    desk.reject(order, RejectCode.PLATFORM_REJECTED)
+    desk.fill(order, 1)
+    record = desk.engine.state.orders[order.client_order_id]
+    assert (record.state, record.cum_qty, desk.position()) == (LegState.CANCELLED, D(1), D(1))
+    desk.fill(order, 1)
+    assert (record.state, desk.position()) == (LegState.FILLED, D(2))
