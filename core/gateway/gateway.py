@@ -7,10 +7,7 @@ the next start knows it and asks its platform what became of it. One commit a tu
 
 from __future__ import annotations
 
-import time
 from typing import Final
-
-import zmq
 
 from ...shm.durations import NS_PER_MS, NS_PER_S
 from ..engine import (
@@ -32,13 +29,15 @@ from ..journal import JournalError
 from ..logs import Log
 from ..messages import AdminResult, Fill, Hello, Reject, RejectCode, Resume, Role
 from ..process import ProcessContext
-from ..transport import LinkEvent, LinkServer, PeerUp
+from ..transport import LinkEvent, PeerUp
+from .clock import Clock
 from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
 from .inbox import Inbox, Refused
-from .journaled_engine import EngineFaultError, JournaledEngine, engine_settings
+from .journaled_engine import EngineFaultError, JournaledEngine
 from .kill_instructions import KillInstructions
 from .markets import Markets
 from .outbox import Outbox
+from .ports import Ports
 from .rate_updates import RateUpdates
 from .rolls import LiveContracts
 
@@ -61,49 +60,49 @@ class Gateway:
     def __init__(
         self,
         context: ProcessContext,
+        clock: Clock,
         journaled: JournaledEngine,
         markets: Markets,
-        adapters: LinkServer,
-        nexus: LinkServer,
+        contracts: LiveContracts,
+        ports: Ports,
+        kills: KillInstructions,
         counters: GatewayCounters,
         boot_id: str,
-        kills: KillInstructions,
     ) -> None:
-        """`adapters`, `nexus`: the two ports, which the caller closes.
-
-        Raises:
-            ConfigError: a contract in the configuration is wrong.
+        """All of it is given from outside, so the simulator runs this class as it is, with its own clock, disk and
+        links. The caller closes `ports`.
         """
         self._context = context
         self._log: Log = context.log
+        self._clock = clock
         self._journaled = journaled
         self._counters = counters
         self._boot_id = boot_id
         self._kills = kills
         self._markets = markets
-        self._adapters = adapters
-        self._nexus = nexus
-        self._inbox = Inbox(self._markets, self._known_hellos, self._known_legs)
-        self._outbox = Outbox(adapters, nexus, self._markets.stand_ins, counters, self._log)
-        self._poller = zmq.Poller()
-        self._poller.register(adapters.socket, zmq.POLLIN)
-        self._poller.register(nexus.socket, zmq.POLLIN)
+        self._ports = ports
+        self._adapters, self._nexus = ports.adapters, ports.nexus
+        self._inbox = Inbox(markets, self._known_hellos, self._known_legs)
+        self._outbox = Outbox(ports.adapters, ports.nexus, markets.stand_ins, counters, self._log)
         self._signal_ns = 0
         self._clock_is_behind = False
-        self._contracts = LiveContracts(context.config, context.run_folder, self._markets, self._log)
-        self._contracts_due = True
-        self._rates = RateUpdates(self._markets, context.config.limits.max_rate_age_ms)
+        self._contracts, self._contracts_due = contracts, True
+        self._rates = RateUpdates(markets, journaled.limits.max_rate_age_ms)
         self._next_check_ns = self._next_refresh_ns = self._next_value_ns = self._next_deadline_ns = 0
         self._connected: list[PeerUp] = []
 
     def start(self) -> None:
-        """Journal the start of the process, obey the kill file and choose the contracts, before the first message."""
-        settings = engine_settings(self._context.config)
-        self._apply(Started(boot_id=self._boot_id, settings=settings, limits=self._context.config.limits))
+        """Journal the start of the process, obey the kill file and choose the contracts, before the first message.
+
+        Raises:
+            EngineFaultError: the engine cannot start.
+        """
+        made = self._journaled
+        self._apply(Started(boot_id=self._boot_id, settings=made.settings, limits=made.limits))
         self._check_kill_file()
-        self._markets.refresh(time.time_ns())
+        self._markets.refresh(self._clock.wall_ns())
         self._choose_contracts()
-        self._finish_turn(time.monotonic_ns())
+        self._finish_turn(self._clock.steady_ns())
         self._publish()
 
     def turn(self) -> None:
@@ -112,8 +111,8 @@ class Gateway:
         Raises:
             JournalError: the process was stopped while the journal could not be written.
         """
-        self._poller.poll(self._wait_ms())
-        started_ns = time.monotonic_ns()
+        self._ports.wait(self._wait_ms())
+        started_ns = self._clock.steady_ns()
         # Both ports are emptied before `tick` judges silence: after a long pause of this process the peers' heartbeats
         # are still waiting in the sockets, and links would be cut that are well.
         for event in (*self._adapters.receive(), *self._nexus.receive()):
@@ -125,12 +124,12 @@ class Gateway:
 
     def _wait_ms(self) -> int:
         due_ns = self._journaled.engine.next_due_ns()
-        until_due_ms = MAX_WAIT_MS if due_ns is None else -((time.time_ns() - due_ns) // NS_PER_MS)
-        return max(0, min(MAX_WAIT_MS, until_due_ms, self._adapters.wait_ms(), self._nexus.wait_ms()))
+        until_due_ms = MAX_WAIT_MS if due_ns is None else -((self._clock.wall_ns() - due_ns) // NS_PER_MS)
+        return min(MAX_WAIT_MS, until_due_ms)
 
     def _handle(self, event: LinkEvent) -> None:
         try:
-            translated = self._inbox.translate(event, time.time_ns())
+            translated = self._inbox.translate(event, self._clock.wall_ns())
         except Refused as refused:
             self._counters.add(refused.counter)
             self._counters.reject(refused.reject.code)
@@ -147,11 +146,15 @@ class Gateway:
         """Hand an event to the engine; its effects are held until the turn's commit. Count and log the outcome."""
         duplicates = self._journaled.engine.state.counts.get("duplicate_fill", 0)
         try:
-            effects = self._journaled.handle(event, time.time_ns())
+            effects = self._journaled.handle(event, self._clock.wall_ns())
         except EngineFaultError as fault:
             self._counters.add("engine_faults")
             # A deadline that raises would be due again in the next turn, and the gateway rebuild its engine for ever.
-            self._next_deadline_ns = time.monotonic_ns() + _AFTER_FAULT_NS
+            self._next_deadline_ns = self._clock.steady_ns() + _AFTER_FAULT_NS
+            if isinstance(event, Started):
+                raise  # without it the engine would take links for up, and orders for answered, that are not
+            if isinstance(event, AdapterSaid | LinkUp):
+                self._cut_after_fault(event)
             if isinstance(event, SignalArrived | NexusAsked | AdminAsked):
                 signal_id = event.signal.signal_id if isinstance(event, SignalArrived) else ""
                 text = f"{fault}; nothing was done, see the gateway's log"
@@ -160,7 +163,7 @@ class Gateway:
         self._counters.add("events")
         match event:
             case SignalArrived():
-                self._signal_ns = self._signal_ns or time.monotonic_ns()
+                self._signal_ns = self._signal_ns or self._clock.steady_ns()
                 self._count_signal(event)
             case AdapterSaid(message=Fill()):
                 is_duplicate = self._journaled.engine.state.counts.get("duplicate_fill", 0) > duplicates
@@ -174,6 +177,12 @@ class Gateway:
                 self._kills.note_resume(resume, _was_accepted(effects))
             case _:
                 pass
+
+    def _cut_after_fault(self, event: AdapterSaid | LinkUp) -> None:
+        """Cut the link of an adapter whose message was dropped: its next session's snapshot shows what was lost."""
+        source = event.hello if isinstance(event, LinkUp) else event.message
+        reason = "the gateway has dropped a message after a fault of its engine; connect again"
+        self._adapters.cut(route_of(source.platform, source.account), reason, RejectCode.LINK_DOWN)
 
     def _count_signal(self, event: SignalArrived) -> None:
         record = self._journaled.engine.state.signals.get(event.signal.signal_id)
@@ -189,7 +198,7 @@ class Gateway:
         if now_ns >= self._next_refresh_ns:
             self._next_refresh_ns = now_ns + _REFRESH_NS
             self._check_clock()
-            self._markets.refresh(time.time_ns())
+            self._markets.refresh(self._clock.wall_ns())
             self._apply_rates()
             self._choose_contracts()
         if now_ns >= self._next_check_ns:
@@ -201,19 +210,19 @@ class Gateway:
             self._value_open_legs()
         # Last: a message of this turn may have answered what was due.
         due_ns = self._journaled.engine.next_due_ns()
-        if due_ns is not None and time.time_ns() >= due_ns and now_ns >= self._next_deadline_ns:
+        if due_ns is not None and self._clock.wall_ns() >= due_ns and now_ns >= self._next_deadline_ns:
             self._next_deadline_ns = now_ns + _DEADLINE_NS
             self._apply(ClockTicked())
 
     def _finish_turn(self, started_ns: int) -> None:
         """Commit, and only then send. The order of the steps is the crash safety of the gateway; keep it."""
-        commit_from_ns = time.monotonic_ns()
+        commit_from_ns = self._clock.steady_ns()
         try:
             effects = self._journaled.commit()
         except JournalError as error:
             self._wait_for_disk(error)
             effects = self._journaled.commit()
-        done_ns = time.monotonic_ns()
+        done_ns = self._clock.steady_ns()
         if effects:
             self._counters.observe(COMMIT_NS, done_ns - commit_from_ns)
             self._counters.add("commits")
@@ -222,11 +231,11 @@ class Gateway:
             # some of them on a contract that no journal knows. Before the orders: adapters refuse an entry in a
             # contract that is not in front.
             self._contracts_due = False
-            self._contracts.apply(self._journaled.engine.state.contracts, time.time_ns())
+            self._contracts.apply(self._journaled.engine.state.contracts, self._clock.wall_ns())
         order_left = self._outbox.carry_out(effects)
         if self._signal_ns:
             if order_left:
-                self._counters.observe(SIGNAL_TO_ORDER_NS, time.monotonic_ns() - self._signal_ns)
+                self._counters.observe(SIGNAL_TO_ORDER_NS, self._clock.steady_ns() - self._signal_ns)
             self._signal_ns = 0
         self._send_reports()
         # After the commit, which holds the resume. The kill file is the only other place that knows of the kill.
@@ -234,9 +243,9 @@ class Gateway:
         for event in self._connected:
             self._resend_reports(event)
         self._connected.clear()
-        self._journaled.checkpoint(time.time_ns())
+        self._journaled.checkpoint(self._clock.wall_ns())
         self._counters.add("turns")
-        self._counters.observe(TURN_NS, time.monotonic_ns() - started_ns)
+        self._counters.observe(TURN_NS, self._clock.steady_ns() - started_ns)
 
     def _publish(self) -> None:
         self._counters.publish(self._journaled.engine.state, {"adapters": self._adapters, "nexus": self._nexus})
@@ -275,7 +284,7 @@ class Gateway:
         """Log when the wall clock was set back. The engine's time never runs back: it stands still until the clock has
         caught up, no deadline falls due meanwhile, and without this line nothing would show why.
         """
-        behind_s = (self._journaled.engine.state.now_ns - time.time_ns()) // NS_PER_S
+        behind_s = (self._journaled.engine.state.now_ns - self._clock.wall_ns()) // NS_PER_S
         if behind_s > 0 and not self._clock_is_behind:
             text = (
                 "the clock was set back: until it has caught up signals are refused as stale and no deadline falls due"
@@ -293,30 +302,21 @@ class Gateway:
     def _choose_contracts(self) -> None:
         state = self._journaled.engine.state
         hellos = self._known_hellos() | self._inbox.adapters
-        for event in self._contracts.step(time.time_ns(), state.contracts, hellos):
+        for event in self._contracts.step(self._clock.wall_ns(), state.contracts, hellos):
             self._apply(event)
         self._contracts_due = True
 
     def _apply_rates(self) -> None:
-        contexts = self._rates.due(self._inbox.adapters, time.time_ns())
+        contexts = self._rates.due(self._inbox.adapters, self._clock.wall_ns())
         if contexts:
             self._apply(MarketMoved(markets=contexts))
 
     def _value_open_legs(self) -> None:
         """Give the engine the newest quotes and rates of open legs; without open legs nothing is journaled."""
-        now_ns = time.time_ns()
         state = self._journaled.engine.state
-        wanted: dict[tuple[str, str], None] = {}
-        for signal_id in state.active:
-            for leg in state.signals[signal_id].legs:
-                if leg.open:
-                    wanted[leg.route, leg.symbol] = None
-        contexts = [
-            self._markets.context(self._inbox.adapters[route], symbol, now_ns)
-            for route, symbol in wanted
-            if route in self._inbox.adapters
-        ]
-        found = tuple(context for context in contexts if context is not None)
+        legs = (leg for signal_id in state.active for leg in state.signals[signal_id].legs)
+        held = dict.fromkeys((leg.route, leg.symbol) for leg in legs if leg.open)
+        found = self._inbox.contexts_at(held, self._clock.wall_ns())
         if found:
             self._apply(MarketMoved(markets=found))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import structs
 
@@ -151,9 +151,13 @@ class Inbox:
 
     def contexts_of_legs(self, signal_id: str, now_ns: int) -> tuple[MarketContext, ...]:
         """Return the markets of a known signal's legs, of those whose adapter is linked."""
+        return self.contexts_at(self._known_legs(signal_id), now_ns)
+
+    def contexts_at(self, places: Iterable[tuple[str, str]], now_ns: int) -> tuple[MarketContext, ...]:
+        """Return the market at each pair of route and symbol, of those whose adapter is linked."""
         contexts = [
             self._markets.context(self.adapters[route], symbol, now_ns)
-            for route, symbol in self._known_legs(signal_id)
+            for route, symbol in places
             if route in self.adapters
         ]
         return tuple(context for context in contexts if context is not None)

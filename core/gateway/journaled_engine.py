@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, JournalError, rebuild
+from ..journal import Journal, JournalError, Rebuilt, rebuild
 from ..logs import Log
 from ..messages import Query
+from ..risk import Limits
 
 
 def engine_settings(config: GatewayConfig) -> EngineSettings:
@@ -38,35 +40,38 @@ class JournaledEngine:
 
     Attributes:
         engine: as of the last event handled; read its state, never change it.
+        settings, limits: of this process, from the configuration.
     """
 
-    def __init__(self, config: GatewayConfig, log: Log, beat: Callable[[], None]) -> None:
-        """Open the journal and rebuild the engine from it.
+    def __init__(
+        self,
+        journal: Journal,
+        read: Callable[[EngineSettings, Limits], Rebuilt],
+        settings: EngineSettings,
+        limits: Limits,
+        checkpoint_events: int,
+        log: Log,
+    ) -> None:
+        """`read`: rebuilds an engine from what `journal` has on disk; `settings` and `limits` are for an empty one, and
+        for the process that starts.
 
         Raises:
-            JournalError: it is damaged, newer than this program, or another gateway has it.
+            JournalError: the journal is damaged.
         """
-        path: Path = config.journal_path
-        os.makedirs(path.parent, mode=0o700, exist_ok=True)
-        self._journal = Journal(path, config.orders.durability)
-        try:
-            beat()
-            rebuilt = rebuild(self._journal.connection, engine_settings(config), config.limits)
-            beat()
-        except BaseException:
-            self._journal.close()
-            raise
+        self._journal = journal
+        self._read = read
+        self.settings = settings
+        self.limits = limits
+        self._checkpoint_events = checkpoint_events
+        self._log = log
+        rebuilt = read(settings, limits)
         self.engine: Engine = rebuilt.engine
         self.engine.drop_changes()
-        self._log = log
-        self._config = config
-        self._checkpoint_events = config.orders.checkpoint_events
         self._since_checkpoint = rebuilt.events
         self._uncommitted: list[Effect] = []
         log.info(
             "journal read",
-            journal=str(path),
-            events=self._journal.last_seq,
+            events=journal.last_seq,
             replayed=rebuilt.events,
             from_checkpoint=rebuilt.from_checkpoint_seq,
         )
@@ -77,6 +82,29 @@ class JournaledEngine:
                 "replaying the journal made other orders than it holds: this program decides otherwise than its writer",
                 events=rebuilt.differing[:20],
             )
+
+    @classmethod
+    def open(cls, config: GatewayConfig, log: Log, beat: Callable[[], None]) -> JournaledEngine:
+        """Open the configured journal file and rebuild the engine from it.
+
+        Raises:
+            ConfigError: the waiting times contradict each other.
+            JournalError: it is damaged, newer than this program, or another gateway has it.
+        """
+        path: Path = config.journal_path
+        settings = engine_settings(config)
+        os.makedirs(path.parent, mode=0o700, exist_ok=True)
+        journal = Journal(path, config.orders.durability)
+        log.info("journal opened", journal=str(path))
+        try:
+            beat()
+            read = partial(rebuild, journal.connection)
+            made = cls(journal, read, settings, config.limits, config.orders.checkpoint_events, log)
+            beat()
+        except BaseException:
+            journal.close()
+            raise
+        return made
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
         """Apply an event to the engine and hold it for the commit. The effects returned are for reading only: they may
@@ -96,8 +124,7 @@ class JournaledEngine:
             self._journal.commit()
             # No `drop_changes` here, as at a start: the reports of this turn were not sent yet. Those of signals that
             # the replay has changed are sent again, which does no harm.
-            settings = engine_settings(self._config)
-            self.engine = rebuild(self._journal.connection, settings, self._config.limits).engine
+            self.engine = self._read(self.settings, self.limits).engine
             raise EngineFaultError(f"the engine raised {type(error).__name__} on {type(event).__name__}") from error
         self._uncommitted += effects
         if isinstance(event, AdminAsked) and isinstance(event.request, Query):

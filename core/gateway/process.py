@@ -24,12 +24,15 @@ from ..transport import (
     server_endpoints,
     start_authenticator,
 )
+from .clock import Clock
 from .counters import COUNTERS, HISTOGRAMS, GatewayCounters
 from .gateway import Gateway
 from .greeting import Greeter
 from .journaled_engine import JournaledEngine
 from .kill_instructions import KillInstructions
 from .markets import Markets
+from .ports import Ports
+from .rolls import LiveContracts
 
 
 def main(context: ProcessContext) -> int:
@@ -47,7 +50,7 @@ def main(context: ProcessContext) -> int:
     boot_id = uuid.uuid4().hex
     # The journal before the ports: its lock shows that no other gateway runs on it. Binding first would take the
     # socket file away from a gateway that does.
-    journaled = JournaledEngine(config, log, context.beat)
+    journaled = JournaledEngine.open(config, log, context.beat)
     authenticator = None if keys is None else start_authenticator(keys)
     ports: list[LinkServer] = []
     try:
@@ -68,7 +71,8 @@ def main(context: ProcessContext) -> int:
                 max_peers=config.orders.max_peers,
             )
             ports.append(_open_port(context, link, port, settings, greeter, keys))
-        gateway = Gateway(context, journaled, markets, ports[0], ports[1], counters, boot_id, kills)
+        contracts = LiveContracts(config, context.run_folder, markets, log)
+        gateway = Gateway(context, Clock(), journaled, markets, contracts, Ports(*ports), kills, counters, boot_id)
         gateway.start()
         log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage, curve=keys is not None)
         while not context.stopping:

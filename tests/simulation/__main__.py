@@ -47,6 +47,10 @@ def main() -> int:
         if outcome.violations:
             failed.append(outcome.seed)
             print(f"seed {outcome.seed} ({outcome.digest}): " + "; ".join(outcome.violations))
+            print(f"  drawn: {outcome.drawn}")
+            print(
+                f"  the same again, event by event: python -m tests.simulation --seeds 1 --first {outcome.seed} --show"
+            )
     seconds = time.perf_counter() - started
     print(
         f"simulation: {options.seeds} seeds from {options.first}, {len(failed)} failed {failed[:10]}, "

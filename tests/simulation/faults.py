@@ -26,6 +26,9 @@ class Faults:
     missing: float = 0.0
     by_hand: float = 0.0
     kill: float = 0.0
+    stall: float = 0.0
+    disk_full: float = 0.0
+    engine_fault: float = 0.0
     lists_ended_orders: bool = True
     seen: dict[str, int] = field(default_factory=dict)
 
@@ -36,6 +39,11 @@ class Faults:
             self.note(kind)
         return hit
 
+    def describe(self) -> str:
+        """The probabilities of the run that are not zero."""
+        drawn = {name: value for name, value in vars(self).items() if name != "seen" and value}
+        return ", ".join(f"{name} {value if value is True else format(value, '.3f')}" for name, value in drawn.items())
+
     def note(self, kind: str) -> None:
         self.seen[kind] = self.seen.get(kind, 0) + 1
 
@@ -44,6 +52,7 @@ class Faults:
         self.lost = self.doubled = self.late = self.incomplete_snapshot = 0.0
         self.reject = self.unsolicited_cancel = self.fill_during_cancel = self.bust = 0.0
         self.link_break = self.crash = self.torn = self.missing = self.by_hand = self.kill = 0.0
+        self.stall = self.disk_full = self.engine_fault = 0.0
 
 
 def draw_faults(rng: Random) -> Faults:
@@ -67,5 +76,8 @@ def draw_faults(rng: Random) -> Faults:
         missing=some(0.15),
         by_hand=some(0.02),
         kill=some(0.04),
+        stall=some(0.01),
+        disk_full=some(0.005) if rng.random() < 0.5 else 0.0,
+        engine_fault=some(0.01) if rng.random() < 0.5 else 0.0,
         lists_ended_orders=rng.random() < 0.7,
     )

@@ -1,88 +1,67 @@
-"""The gateway as a process would run it: engine, journal, crash, recovery. Here it can die between any two effects."""
+"""The gateway's process in the simulation: the production `Gateway`, with a clock, a disk and links of the simulation.
+
+It can die before a commit, after it, and between any two messages that it sends; its disk can be full for seconds; and
+its engine can raise. What the invariants need to know of its life is noted here.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from decimal import Decimal
+from types import SimpleNamespace
 
 import msgspec
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
-from nexus_gateway.core.journal.recovery import decode_event
+from nexus_gateway.core.engine.invariants import check
+from nexus_gateway.core.gateway.gateway import Gateway
+from nexus_gateway.core.gateway.greeting import Greeter
+from nexus_gateway.core.gateway.journaled_engine import EngineFaultError, JournaledEngine
+from nexus_gateway.core.journal import JournalError
 from nexus_gateway.core.journal.store import encode_event
-from nexus_gateway.core.risk import Limits, day_bounds
+from nexus_gateway.core.risk import Limits
 
 from tests.simulation.due_times import scan_due_ns
 from tests.simulation.faults import Faults
-from tests.simulation.platform import OPENING, SYMBOL
+from tests.simulation.journal import MemoryJournal
+from tests.simulation.markets import Contracts, Markets
+from tests.simulation.plants import Plants
+from tests.simulation.ports import Port, Ports
 from tests.simulation.schedule import MS, SECOND, Schedule
+from tests.simulation.sent import SentOrders
+from tests.simulation.surroundings import make_counters, make_kill_file, make_log
 
 _encoder = msgspec.msgpack.Encoder()
 CHECKPOINT_EVERY = 200
+CHECK_EVERY = 20
+"""Events between two looks at the engine's whole state; what an event has touched is checked in the engine itself."""
+MOST_TURNS_A_SECOND = 20_000
+NEXUS, ADMIN = "nexus|sim", "admin|sim"
 
 
-@dataclass
-class Plants:
-    """Bugs planted on purpose, to see that the invariants notice them."""
-
-    skip_journal: bool = False
-    resend_timeout: bool = False
-    forget_executions: bool = False
-    reset_counters: bool = False
-    rebase_equity: bool = False
-    forget_second_half: bool = False
+class StandsStillError(Exception):
+    """The run makes no progress."""
 
 
-@dataclass
-class MemoryJournal:
-    """The journal's contract (append, commit, rebuild) without a disk; a tail can be torn off, or all of it lost."""
-
-    rows: list[tuple[int, bytes]] = field(default_factory=list)
-    held: list[tuple[int, bytes]] = field(default_factory=list)
-    intents: dict[str, int] = field(default_factory=dict)
-    held_intents: list[str] = field(default_factory=list)
-    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
-
-    def append(self, payload: bytes, now_ns: int, effects: list[e.Effect]) -> None:
-        self.held.append((now_ns, payload))
-        for effect in effects:
-            if isinstance(effect, e.SendToPlatform) and not isinstance(effect.message, m.SnapshotRequest):
-                self.held_intents.append(fingerprint(effect.message))
-
-    def commit(self) -> None:
-        self.rows += self.held
-        for intent in self.held_intents:
-            self.intents[intent] = self.intents.get(intent, 0) + 1
-        self.held, self.held_intents = [], []
-
-    def lose_uncommitted(self) -> None:
-        self.held, self.held_intents = [], []
-
-    def tear(self, rows: int) -> None:
-        """The newest rows are gone. What was once journaled stays in `intents`: that is history, not memory."""
-        self.rows = self.rows[: max(len(self.rows) - rows, 0)]
-        self.checkpoints = [c for c in self.checkpoints if c[0] <= len(self.rows)]
-
-    def rebuild(self, settings: e.EngineSettings, limits: Limits, use_checkpoint: bool = True) -> Engine:
-        engine, start = Engine(settings, limits), 0
-        if self.checkpoints and use_checkpoint:
-            start, state = self.checkpoints[-1]
-            engine = Engine.load(state)
-        for number in range(start, len(self.rows)):
-            at_ns, payload = self.rows[number]
-            engine.handle(decode_event(payload, number), at_ns)
-        return engine
+class Crash(BaseException):
+    """The process dies here. No code of the gateway may catch it."""
 
 
-def fingerprint(message: m.Order | m.Cancel | m.Replace) -> str:
-    return hashlib.blake2b(_encoder.encode(message), digest_size=12).hexdigest()
+class WatchedEngine(Engine):
+    """The production engine; in a running process it is watched, and raises where the simulation wants it to."""
+
+    process: SimulatedGateway | None = None
+
+    def handle(self, event: e.Event, now_ns: int) -> list[e.Effect]:
+        effects = super().handle(event, now_ns)
+        return effects if self.process is None else self.process.watch(self, event, effects)
 
 
-class Gateway:
-    """`to_platform` and `to_nexus` are the links; `broken` collects violated invariants as they are seen."""
+class SimulatedGateway:
+    """`to_platform`, `to_nexus`: what it sends; `cut`: an adapter whose link it has cut; `on_start`: it is up (again).
+
+    `broken` collects violated invariants as they are seen.
+    """
 
     def __init__(
         self,
@@ -91,6 +70,7 @@ class Gateway:
         settings: e.EngineSettings,
         limits: Limits,
         plants: Plants,
+        markets: Markets,
         to_platform: Callable[[str, object], None],
         cut: Callable[[str], None],
         to_nexus: Callable[[object], None],
@@ -98,183 +78,260 @@ class Gateway:
         self.schedule, self.faults, self.plants = schedule, faults, plants
         self.settings, self.limits = settings, limits
         self.to_platform, self.cut, self.to_nexus = to_platform, cut, to_nexus
-        self.journal = MemoryJournal()
-        self.engine: Engine | None = None
-        self.committed_digest = ""
-        self.broken: list[str] = []
-        self.orders_sent: dict[str, int] = {}
-        self.first_sent_ns: dict[str, int] = {}
-        self.equity: dict[str, Decimal] = {}
-        self.day_start: dict[str, tuple[int, Decimal]] = {}
-        self.losses = 0
-        self.lost_trades = 0
-        self._trades_before: set[str] = set()
-        self.crashes = 0
-        self.orders = 0
-        self.events = 0
-        self.admin: list[object] = []
+        self.markets = markets
+        self.contracts = Contracts(lambda *_: None, lambda: None)
+        self.journal = MemoryJournal(
+            WatchedEngine, WatchedEngine.load, self._before_commit, self._after_commit, self._watch_it
+        )
+        if plants.skip_journal:
+            self.journal.forgets = e.SignalArrived
         self.on_start: Callable[[], None] = lambda: None
-        self._timer = 0
-        self._last_trades: list[str] = []
+        self.ports: Ports | None = None
+        self.greeter: Greeter | None = None
+        self.broken: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.sent = SentOrders(schedule, limits)
+        self.lost_trades = self.crashes = self.events = 0
+        self.admin: list[object] = []
+        self._gateway: Gateway | None = None
+        self._journaled: JournaledEngine | None = None
+        self._trades_before: set[str] = set()
+        self._committed_digest = ""
+        self._commits = 0
+        self._full_until_ns = 0
+        self._is_turning = False
+        self._next_turn_ns = 0
+        self._free_ns = 0
+        self._turns = (0, 0)
+
+    # Its life.
+
+    @property
+    def engine(self) -> Engine | None:
+        return None if self._journaled is None else self._journaled.engine
 
     def start(self) -> None:
-        before = self.committed_digest
-        self.engine = self.journal.rebuild(self.settings, self.limits)
-        self.engine.drop_changes()
+        before, boot = self._committed_digest, f"g{self.crashes}"
+        log, kills = make_log(), make_kill_file()
+        journaled = JournaledEngine(self.journal, self.journal.read, self.settings, self.limits, CHECKPOINT_EVERY, log)
+        self._look_at_the_rebuilt(journaled.engine, before)
+        self.ports = Ports(Port(self._to_platform, self._cut), Port(self._to_nexus, self._reconnect))
+        platforms = dict.fromkeys(self.settings.expected_platforms)
+        config = SimpleNamespace(platforms=platforms, orders=SimpleNamespace(heartbeat_ms=1_000))
+        self.greeter = Greeter(config, journaled, kills, boot)
+        self._journaled = journaled
+        self._gateway = Gateway(
+            SimpleNamespace(log=log, sleep=self._sleep),
+            SimpleNamespace(wall_ns=lambda: self.schedule.now_ns, steady_ns=lambda: self.schedule.now_ns),
+            journaled,
+            self.markets,
+            self.contracts,
+            self.ports,
+            kills,
+            make_counters(self.counts),
+            boot,
+        )
+        self._free_ns = self.schedule.now_ns
+        if self._run(self._gateway.start):
+            for peer in (NEXUS, ADMIN):
+                self._reconnect(peer)
+            self.on_start()
+
+    def _look_at_the_rebuilt(self, engine: Engine, before: str) -> None:
+        """The next start knows what the one before had on disk. Then the planted bugs do their work."""
         if self._trades_before:
-            self.lost_trades += len(self._trades_before - set(self.engine.state.day.trades))
+            self.lost_trades += len(self._trades_before - set(engine.state.day.trades))
             self._trades_before = set()
         # With a planted bug the other invariants have to notice it.
-        if before and self.engine.digest() != before and not any(vars(self.plants).values()):
+        if before and engine.digest() != before and not self.plants.any:
             self.broken.append("the engine rebuilt from the journal differs from the one that died")
-        if self.plants.reset_counters:
-            self.engine.state.day.trades.clear()
-            self.engine.state.found_keys.clear()
-        if self.plants.rebase_equity:
-            for equity in self.engine.state.day.equity.values():
-                equity.day_start = equity.now
-        if self.plants.forget_executions:
-            for record in self.engine.state.executions.values():
-                record.seen = False
-        if self.plants.forget_second_half:
-            self._forget_second_half()
-        boot = f"g{self.crashes}"
-        self.handle(e.Started(boot_id=boot, settings=self.settings, limits=self.limits))
-        self.on_start()
+        self.plants.spoil(engine)
 
-    def handle(self, event: e.Event) -> None:
-        """One turn: think, write down, then act; each step may be the last."""
-        if self.engine is None:
-            return
-        self.events += 1
-        now_ns = self.schedule.now_ns
-        effects = self.engine.handle(event, now_ns)
-        if self.plants.resend_timeout:
-            effects += self._resend()
-        payload = encode_event(event)
-        self.schedule.trace("event", payload)
-        if not (self.plants.skip_journal and isinstance(event, e.SignalArrived)):
-            self.journal.append(payload, now_ns, effects)
-        if self._crash_now("crash before the commit"):
-            return
-        self.journal.commit()
-        self._note_equity()
-        self.committed_digest = ""
-        if self._crash_now("crash after the commit", committed=True):
-            return
-        for effect in (*effects, *self.engine.pop_reports()):
-            self._carry_out(effect)
-            if self.faults.crash and self._crash_now("crash between two effects", committed=True):
-                return
-        if len(self.journal.rows) % CHECKPOINT_EVERY == 0:
-            self.journal.checkpoints = [(len(self.journal.rows), self.engine.save())]
-        self._set_timer()
-
-    def day_ns(self) -> int:
-        return day_bounds(self.schedule.now_ns, self.limits.day_zone, self.limits.day_starts)[0]
-
-    def _note_equity(self) -> None:
-        """What each day began with, from what is on disk."""
-        assert self.engine is not None
-        for name, route in self.engine.state.routes.items():
-            if route.funds is None:
-                continue
-            if self.day_start.get(name, (0,))[0] != self.day_ns():
-                self.day_start[name] = self.day_ns(), self.equity.get(name, route.funds.equity)
-            self.equity[name] = route.funds.equity
-
-    def _carry_out(self, effect: e.Effect) -> None:
-        if isinstance(effect, e.SendToPlatform):
-            message = effect.message
-            self.schedule.trace("send", _encoder.encode(message))
-            if not isinstance(message, m.SnapshotRequest) and fingerprint(message) not in self.journal.intents:
-                self.broken.append(f"{message.client_order_id} left without a journaled intent")
-            if isinstance(message, m.Order):
-                self.orders += 1
-                name = message.client_order_id
-                self._check_contract(message)
-                self._check_loss(message)
-                self.orders_sent[name] = self.orders_sent.get(name, 0) + 1
-                self.first_sent_ns.setdefault(name, self.schedule.now_ns)
-                if self.orders_sent[name] > 1 + self.losses:
-                    self.broken.append(f"{name} was sent {self.orders_sent[name]} times")
-            self.to_platform(message.platform, message)
-        elif isinstance(effect, e.TellNexus):
-            self.to_nexus(effect.message)
-        elif isinstance(effect, e.AnswerAdmin):
-            self.admin.append(effect.message)
-        elif isinstance(effect, e.CutLink):
-            self.cut(effect.platform)
-
-    def _check_contract(self, order: m.Order) -> None:
-        """Nothing opens in a contract that has been rolled out of; what left in the same turn is cancelled there."""
-        assert self.engine is not None
-        chosen = self.engine.state.contracts.get(SYMBOL)
-        parts = m.find_client_order_id(order.client_order_id)
-        if chosen is None or parts is None or parts.role not in OPENING or not order.contract:
-            return
-        if order.contract != chosen.contract:
-            self.broken.append(f"{order.client_order_id} opens in {order.contract}, {chosen.contract} is in front")
-
-    def _check_loss(self, order: m.Order) -> None:
-        assert self.engine is not None
-        parts = m.find_client_order_id(order.client_order_id)
-        most = self.limits.max_daily_loss_usd
-        assert most is not None
-        loss = sum((start - self.equity[name] for name, (_, start) in self.day_start.items()), Decimal(0))
-        if parts is not None and parts.role is m.OrderRole.ENTRY and loss >= most and not self.losses:
-            self.broken.append(f"{order.client_order_id} was entered after a loss of {loss}, limit {most}")
-
-    def _forget_second_half(self) -> None:
-        """As if what was opened in the new contract had been kept in memory only."""
-        assert self.engine is not None
-        for signal in self.engine.state.signals.values():
-            for leg in signal.legs:
-                if leg.roll_over_ended:
-                    leg.orders.clear()
-                    leg.roll_over_ended = False
-                    leg.roll_over_until_ns = self.schedule.now_ns + 60 * SECOND
-
-    def _resend(self) -> list[e.Effect]:
-        assert self.engine is not None
-        unknown = [o for o in self.engine.state.orders.values() if o.state is m.LegState.UNKNOWN]
-        return [e.SendToPlatform(o.order) for o in unknown]
-
-    def _crash_now(self, where: str, committed: bool = False) -> bool:
-        if not self.faults.strike("crash", self.schedule):
+    def _run(self, step: Callable[[], None]) -> bool:
+        """One turn, or the start. False: the process has died in it."""
+        second = self.schedule.now_ns // SECOND
+        self._turns = (second, self._turns[1] + 1 if self._turns[0] == second else 1)
+        if self._turns[1] > MOST_TURNS_A_SECOND:
+            self.broken.append(f"the gateway turns without end: {self.explain()}")
+            raise StandsStillError(self.broken[-1])
+        self._is_turning = True
+        try:
+            step()
+        except Crash:
+            self._die()
             return False
-        assert self.engine is not None
-        self.faults.note(where)
-        self.crashes += 1
-        self.schedule.trace("crash")
-        self.journal.lose_uncommitted()
-        self.committed_digest = self.engine.digest() if committed else ""
-        self._last_trades = list(self.engine.state.day.trades)
-        self.engine = None
-        if self.faults.strike("missing", self.schedule):
-            self.journal.tear(len(self.journal.rows))
-            self.committed_digest = ""
-            self.losses += 1
-        elif self.faults.strike("torn", self.schedule):
-            self._trades_before = set(self._last_trades)
-            self.journal.tear(self.schedule.rng.randrange(1, 40))
-            self.committed_digest = ""
-            self.losses += 1
-        self.schedule.at(self.schedule.rng.randrange(50, 3_000) * MS, self.start)
+        except (JournalError, EngineFaultError):  # both end a process; its launcher starts the next one
+            self.faults.note("ended")
+            self._committed_digest = ""
+            self._die()
+            return False
+        finally:
+            self._is_turning = False
+        self._plan()
         return True
 
-    def _set_timer(self) -> None:
+    def _die(self) -> None:
         assert self.engine is not None
+        self.crashes += 1
+        self.schedule.trace("crash")
+        self.journal.held = []
+        trades = set(self.engine.state.day.trades)
+        self._journaled = self._gateway = self.ports = self.greeter = None
+        if self.faults.strike("missing", self.schedule):
+            self.journal.tear(len(self.journal.rows))
+            self._committed_digest = ""
+            self.sent.losses += 1
+        elif self.faults.strike("torn", self.schedule):
+            self._trades_before = trades
+            self.journal.tear(self.schedule.rng.randrange(1, 40))
+            self._committed_digest = ""
+            self.sent.losses += 1
+        self.schedule.at(self.schedule.rng.randrange(50, 3_000) * MS, self.start)
+
+    def _crash_now(self, where: str) -> None:
+        if self.faults.strike("crash", self.schedule):
+            self.faults.note(where)
+            assert self.engine is not None
+            self._committed_digest = "" if self.journal.held else self.engine.digest()
+            raise Crash
+
+    # Its turns.
+
+    def wake(self) -> None:
+        """Something has arrived: a turn begins as soon as the last one is over."""
+        self._turn_at(max(self.schedule.now_ns, self._free_ns))
+
+    def _turn_at(self, at_ns: int) -> None:
+        if self._gateway is None or self._is_turning or self.schedule.now_ns < self._next_turn_ns <= at_ns:
+            return
+        self._next_turn_ns = at_ns
+        gateway = self._gateway
+        self.schedule.at(max(at_ns - self.schedule.now_ns, 0), lambda: self._turn(gateway, at_ns))
+
+    def _turn(self, gateway: Gateway, at_ns: int) -> None:
+        if gateway is not self._gateway or at_ns != self._next_turn_ns or self._is_turning:
+            return
+        self._run(gateway.turn)
+
+    def _plan(self) -> None:
+        """The next turn: when the engine is due, at least once a second; the one that is over has taken its time."""
+        assert self.engine is not None
+        assert self.ports is not None
         due_ns = self.engine.next_due_ns()
         if due_ns != (scanned_ns := scan_due_ns(self.engine.state)):
             self.broken.append(f"the engine is due at {due_ns}, a look at everything says {scanned_ns}")
-        if due_ns is None:
-            return
-        self._timer += 1
-        number = self._timer
-        delay_ns = min(max(due_ns - self.schedule.now_ns, 20 * MS), 60 * SECOND)
-        self.schedule.at(delay_ns, lambda: self._tick(number))
+        now_ns, rng = self.schedule.now_ns, self.schedule.rng
+        busy_ns = rng.randrange(MS // 10, 3 * MS)
+        if self.faults.strike("stall", self.schedule):
+            busy_ns = rng.randrange(100, 1_500) * MS
+        self._free_ns = now_ns + busy_ns
+        self._next_turn_ns = 0
+        waiting = self.ports.adapters.has_events or self.ports.nexus.has_events
+        next_ns = now_ns if waiting else min(due_ns or now_ns + SECOND, now_ns + SECOND)
+        self._turn_at(max(next_ns, self._free_ns))
 
-    def _tick(self, number: int) -> None:
-        if number == self._timer and self.engine is not None:
-            self.handle(e.ClockTicked())
+    def _sleep(self, seconds: float) -> bool:
+        """Wait for the disk: the world goes on meanwhile."""
+        self.schedule.run_until(self.schedule.now_ns + int(seconds * SECOND))
+        return False
+
+    # Its disk.
+
+    def _before_commit(self) -> None:
+        if self.schedule.now_ns >= self._full_until_ns and self.faults.strike("disk_full", self.schedule):
+            self._full_until_ns = self.schedule.now_ns + self.schedule.rng.randrange(100, 6_000) * MS
+        if self.schedule.now_ns < self._full_until_ns:
+            raise JournalError("the disk is full")
+        self._crash_now("crash before the commit")
+
+    def _after_commit(self) -> None:
+        assert self.engine is not None
+        self.sent.note_equity(self.engine.state)
+        self._crash_now("crash after the commit")
+
+    # What its engine does, and what it sends.
+
+    def _watch_it(self, engine: Engine) -> None:
+        """From now on: while it was rebuilt it has only repeated what had happened."""
+        assert isinstance(engine, WatchedEngine)
+        engine.process = self
+
+    def watch(self, engine: WatchedEngine, event: e.Event, effects: list[e.Effect]) -> list[e.Effect]:
+        self.events += 1
+        payload = encode_event(event)
+        self.schedule.trace("event", payload)
+        if engine.state.counts.get("invariant_broken") or self.events % CHECK_EVERY == 0:
+            self.broken += [f"after {e.describe_event(event)}: {text}" for text in check(engine.state)]
+        if self.faults.strike("engine_fault", self.schedule):
+            raise RuntimeError("planted")
+        if self.plants.resend_timeout:
+            unknown = [o for o in engine.state.orders.values() if o.state is m.LegState.UNKNOWN]
+            effects = [*effects, *(e.SendToPlatform(order.order) for order in unknown)]
+        if self.plants.send_before_commit:
+            for effect in effects:
+                if isinstance(effect, e.SendToPlatform):
+                    message = effect.message
+                    self._to_platform(f"{message.platform}|{message.account}", message)
+            effects = [effect for effect in effects if not isinstance(effect, e.SendToPlatform)]
+        return effects
+
+    def _to_platform(self, peer: str, message: object) -> None:
+        self.schedule.trace("send", _encoder.encode(message))
+        assert self.engine is not None
+        self.broken += self.sent.check(message, self.engine.state, self.journal)
+        self.to_platform(message.platform, message)
+        if self.faults.crash:
+            self._crash_now("crash between two effects")
+
+    def _to_nexus(self, peer: str, message: object) -> None:
+        if peer == NEXUS:
+            self.to_nexus(message)
+        else:
+            self.admin.append(message)
+        if self.faults.crash:
+            self._crash_now("crash between two effects")
+
+    def _cut(self, peer: str) -> None:
+        self.cut(peer.split("|")[0])
+
+    def _reconnect(self, peer: str) -> None:
+        """NEXUS and the operator connect at the start, and again when they were cut."""
+        role = m.Role.NEXUS if peer == NEXUS else m.Role.ADMIN
+        ports = self.ports
+
+        def connect() -> None:
+            if ports is not None and ports is self.ports and peer not in ports.nexus.sessions:
+                ports.nexus.up(peer, m.Hello(role=role, name="sim", boot_id="1"))
+                self.wake()
+
+        self.schedule.at(self.schedule.rng.randrange(1, 200) * MS, connect)
+
+    def ask(self, peer: str, body: object) -> None:
+        """A message of NEXUS or the operator; lost while the gateway is down, or has no session with it."""
+        if self.ports is not None:
+            self.ports.nexus.said(peer, body)
+            self.wake()
+
+    def explain(self, route: str = "") -> str:
+        """Why there is no progress, as far as it can be seen: of an account, or of the process as a whole."""
+        if self.engine is None or self.ports is None:
+            return "the gateway is down"
+        state, now_ns = self.engine.state, self.schedule.now_ns
+        due_ns = self.engine.next_due_ns()
+        found = [
+            f"due in {'-' if due_ns is None else (due_ns - now_ns) // MS} ms",
+            f"next turn in {(self._next_turn_ns - now_ns) // MS} ms",
+            f"disk full for {max(self._full_until_ns - now_ns, 0) // MS} ms",
+        ]
+        record = state.routes.get(route)
+        if record is not None:
+            asked_ms = (now_ns - record.request_sent_ns) // MS
+            found += [
+                f"session {'open' if route in self.ports.adapters.sessions else 'none'}",
+                f"severed {record.severed}",
+                f"up {record.up}, ready {record.ready}",
+                f"snapshot {record.request_id} was requested {asked_ms} ms ago, pending {record.request_pending}",
+                f"live {[f'{name} {state.orders[name].state}' for name in list(record.live)[:3]]}",
+                f"kill {state.kills[route].text if route in state.kills else '-'}",
+            ]
+        return ", ".join(found)

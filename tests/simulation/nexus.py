@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.risk import MarketContext
 
 from tests.simulation.faults import Faults
 from tests.simulation.platform import BASE, SYMBOL, FakePlatform
@@ -17,10 +15,10 @@ KINDS = list(m.FanOutKind)
 
 
 class Nexus:
-    """`send` gives the gateway an event; lost, doubled and late ones are the link's business."""
+    """`send` gives the gateway a message; lost, doubled and late ones are the link's business."""
 
     def __init__(
-        self, schedule: Schedule, faults: Faults, platforms: list[FakePlatform], send: Callable[[e.Event], None]
+        self, schedule: Schedule, faults: Faults, platforms: list[FakePlatform], send: Callable[[object], None]
     ) -> None:
         self.schedule, self.faults, self.platforms, self.send = schedule, faults, platforms, send
         self.signals: dict[str, m.Signal] = {}
@@ -78,39 +76,15 @@ class Nexus:
         """At least once: the same id again until the gateway has answered."""
         if signal.signal_id in self.reports or tries > 40:
             return
-        self.send(e.SignalArrived(signal=signal, markets=self.markets(), peer="nexus"))
+        self.send(signal)
         self.schedule.at(700 * MS, lambda: self._repeat(signal, tries + 1))
-
-    def markets(self, symbol: str = SYMBOL, is_open: bool = True) -> tuple[MarketContext, ...]:
-        """The market at each platform that knows the symbol, as the gateway would read it: with the contract that the
-        platform presents.
-        """
-        found = []
-        for platform in self.platforms:
-            contract = platform.contract_of(symbol)
-            found.append(
-                MarketContext(
-                    platform=platform.name,
-                    account=platform.account,
-                    symbol=symbol,
-                    contract=contract,
-                    tick_size=Decimal("0.25"),
-                    lot_step=Decimal(1),
-                    point_value=Decimal(2),
-                    bid=BASE[contract] - Decimal("0.25"),
-                    ask=BASE[contract],
-                    quote_ns=self.schedule.now_ns,
-                    session_open=is_open,
-                )
-            )
-        return tuple(found)
 
     def _change(self, signal: m.Signal) -> None:
         rng = self.schedule.rng
         what = rng.random()
         name = signal.signal_id
         if what < 0.25:
-            self.send(e.NexusAsked(request=m.SignalCancel(signal_id=name), peer="nexus"))
+            self.send(m.SignalCancel(signal_id=name))
         elif what < 0.4 and signal.order_type is m.OrderType.LIMIT:
             assert signal.limit_price is not None
             assert signal.quantity is not None
@@ -118,8 +92,8 @@ class Nexus:
             request = m.SignalReplace(
                 signal_id=name, quantity=quantity, limit_price=signal.limit_price + Decimal("0.25")
             )
-            self.send(e.NexusAsked(request=request, peer="nexus", markets=self.markets()))
+            self.send(request)
         elif what < 0.9:
-            self.send(e.NexusAsked(request=m.SignalClose(signal_id=name), peer="nexus"))
+            self.send(m.SignalClose(signal_id=name))
         elif what < 0.95:
-            self.send(e.SignalArrived(signal=signal, markets=self.markets(), peer="nexus"))
+            self.send(signal)

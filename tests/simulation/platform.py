@@ -42,7 +42,8 @@ class Execution:
 @dataclass
 class FakePlatform:
     """`send` hands a message to the link towards the gateway. `front`: the contract that it trades as NQ; the other one
-    goes under its own name. `is_shut`: the market is closed, which shows as a refusal.
+    goes under its own name. `directory`: the contract in front by the symbol directory, which adapters read before each
+    order. `is_shut`: the market is closed, which shows as a refusal.
     """
 
     name: str
@@ -56,6 +57,7 @@ class FakePlatform:
     tickets: dict[str, Decimal] = field(default_factory=dict)
     ticket_contracts: dict[str, str] = field(default_factory=dict)
     front: str = OLD
+    directory: str = OLD
     is_shut: bool = False
     refused: dict[str, m.RejectCode] = field(default_factory=dict)
     largest: Decimal = ZERO
@@ -160,8 +162,11 @@ class FakePlatform:
         if order.contract and order.contract != contract:
             return m.RejectCode.IDENTITY_MISMATCH
         parts = m.find_client_order_id(order.client_order_id)
-        if order.symbol != SYMBOL and parts is not None and parts.role in OPENING:
-            return m.RejectCode.CONTRACT_EXPIRED
+        if parts is not None and parts.role in OPENING:
+            if order.symbol != SYMBOL:
+                return m.RejectCode.CONTRACT_EXPIRED
+            if contract != self.directory:
+                return m.RejectCode.IDENTITY_MISMATCH
         return m.RejectCode.PLATFORM_REJECTED if self.is_shut else m.RejectCode.NONE
 
     def _later(self, within_ms: int, call: object) -> None:

@@ -11,9 +11,11 @@ from nexus_gateway.core.risk import Limits, Stage
 
 from tests.simulation.exchange import Exchange
 from tests.simulation.faults import Faults, draw_faults
-from tests.simulation.gateway import Gateway, Plants
+from tests.simulation.gateway import ADMIN, NEXUS, SimulatedGateway, StandsStillError
 from tests.simulation.invariants import find_violations
+from tests.simulation.markets import Markets
 from tests.simulation.nexus import Nexus
+from tests.simulation.plants import Plants
 from tests.simulation.platform import FakePlatform
 from tests.simulation.schedule import MS, SECOND, START_NS, Schedule
 
@@ -34,6 +36,7 @@ class Outcome:
     fills: int
     counts: dict[str, int]
     faults: dict[str, int]
+    drawn: str
     lines: list[str] | None
 
 
@@ -47,6 +50,7 @@ class World:
         rng = self.schedule.rng
         drawn = draw_faults(rng)
         self.faults = faults if faults is not None else drawn
+        self.drawn = self.faults.describe()
         self.platforms = [self._platform(number) for number in range(rng.randrange(1, 5))]
         self.by_name = {platform.name: platform for platform in self.platforms}
         self.link_up = {platform.name: False for platform in self.platforms}
@@ -56,21 +60,24 @@ class World:
         day_starts = "03:54" if seed % 2 else "17:00"
         loss_usd = 60 if seed % 5 == 0 else 1_000_000  # hit in some runs, which then hardly trade any more
         self.limits = _limits(tuple(self.by_name), trades, lots, day_starts, loss_usd)
-        self.gateway = Gateway(
+        self.markets = Markets(self.schedule, self.platforms)
+        self.gateway = SimulatedGateway(
             self.schedule,
             self.faults,
             e.EngineSettings(expected_platforms=tuple(self.by_name)),
             self.limits,
             plants or Plants(),
+            self.markets,
             self._to_platform,
             self._cut,
             lambda message: self._hop(lambda: self.nexus.receive(message)),
         )
         self.gateway.on_start = self._connect_all
         self.nexus = Nexus(
-            self.schedule, self.faults, self.platforms, lambda event: self._hop(lambda: self.gateway.handle(event))
+            self.schedule, self.faults, self.platforms, lambda body: self._hop(lambda: self.gateway.ask(NEXUS, body))
         )
-        self.exchange = Exchange(self.schedule, self.gateway, self.nexus, self.platforms, self._break_link)
+        self.exchange = Exchange(self.schedule, self.markets, self.platforms, self._break_link)
+        self.gateway.contracts = self.exchange.contracts
 
     def _platform(self, number: int) -> FakePlatform:
         rng = self.schedule.rng
@@ -107,9 +114,16 @@ class World:
 
     def _to_gateway(self, name: str, message) -> None:
         session = self.sessions[name]
-        event = e.AdapterSaid(message=message)
         if self.link_up[name]:
-            self._hop(lambda: self.sessions[name] == session and self.gateway.handle(event))
+            self._hop(lambda: self.sessions[name] == session and self._arrive(name, message))
+
+    def _arrive(self, name: str, message) -> None:
+        if self.gateway.ports is not None:
+            self.gateway.ports.adapters.said(self._peer(name), message)
+            self.gateway.wake()
+
+    def _peer(self, name: str) -> str:
+        return f"{name}|{self.by_name[name].account}"
 
     def _connect_all(self) -> None:
         for platform in self.platforms:
@@ -117,26 +131,33 @@ class World:
 
     def _break_link(self, name: str) -> None:
         """Messages of the old session are lost; a new one begins a little later."""
+        self.link_up[name] = False
+        if self.gateway.ports is not None:
+            self.gateway.ports.adapters.down(self._peer(name), "broken")
+            self.gateway.wake()
+        self._connect_in(name, self.schedule.rng.randrange(10, 2_000) * MS)
+
+    def _connect_in(self, name: str, delay_ns: int) -> None:
         self.sessions[name] += 1
         session = self.sessions[name]
-        if self.link_up[name]:
-            self.link_up[name] = False
-            self.gateway.handle(e.LinkDown(platform=name, account=self.by_name[name].account))
-        self.schedule.at(self.schedule.rng.randrange(10, 2_000) * MS, lambda: self._connect(name, session))
+        self.schedule.at(delay_ns, lambda: self._connect(name, session))
 
     def _connect(self, name: str, session: int) -> None:
-        if self.sessions[name] == session and self.gateway.engine is not None:
-            self.link_up[name] = True
-            self.gateway.handle(e.LinkUp(hello=self.by_name[name].hello()))
+        gateway = self.gateway
+        if self.sessions[name] != session or gateway.ports is None or gateway.greeter is None:
+            return
+        hello = self.by_name[name].hello()
+        if not gateway.greeter.greet(hello).accepted:
+            self._connect_in(name, 3 * SECOND)  # severed: the adapter keeps knocking
+            return
+        self.link_up[name] = True
+        gateway.ports.adapters.up(self._peer(name), hello)
+        gateway.wake()
 
     def _cut(self, name: str) -> None:
-        """The gateway severed the link; the adapter keeps knocking."""
-        self.sessions[name] += 1
-        session = self.sessions[name]
+        """The gateway has cut the link; the adapter connects again."""
         self.link_up[name] = False
-        account = self.by_name[name].account
-        self.schedule.at(MS, lambda: self.gateway.handle(e.LinkDown(platform=name, account=account)))
-        self.schedule.at(3 * SECOND, lambda: self._connect(name, session))
+        self._connect_in(name, self.schedule.rng.randrange(200, 3_000) * MS)
 
     def _kill_or_resume(self) -> None:
         rng = self.schedule.rng
@@ -150,18 +171,19 @@ class World:
                 platform=platform,
                 own_only=rng.random() < 0.3,
             )
-            self.gateway.handle(e.AdminAsked(request=kill, peer="admin"))
+            self.gateway.ask(ADMIN, kill)
         for _ in range(3):
             delay_ns = rng.randrange(3_000, 25_000) * MS
             self.schedule.at(delay_ns, lambda: self._resume(platform))
 
     def _resume(self, platform: str) -> None:
         request = m.Resume(request_id=3, reason="practice over", by="sim", platform=platform)
-        self.gateway.handle(e.AdminAsked(request=request, peer="admin"))
+        self.gateway.ask(ADMIN, request)
 
     def _resume_severed(self) -> None:
         """Else nobody could ever say what is true behind the cut link."""
-        assert self.gateway.engine is not None
+        if self.gateway.engine is None:
+            return
         for name, route in list(self.gateway.engine.state.routes.items()):
             if route.severed:
                 self._resume(name.split("|")[0])
@@ -180,12 +202,20 @@ class World:
                 for symbol, position in route.positions.items():
                     if position.blocked and rng.random() < 0.3:
                         request = m.Acknowledge(request_id=1, platform=name.split("|")[0], symbol=symbol, by="sim")
-                        self.gateway.handle(e.AdminAsked(request=request))
+                        self.gateway.ask(ADMIN, request)
                         break
         if self.schedule.now_ns < START_NS + STORM_NS:
             self.schedule.at(SECOND, self._weather)
 
     def run(self) -> Outcome:
+        try:
+            self._storm()
+            self._calm()
+        except StandsStillError:
+            pass  # it is in `broken`
+        return self._outcome()
+
+    def _storm(self) -> None:
         rng = self.schedule.rng
         self.gateway.start()
         self.exchange.step()
@@ -196,6 +226,8 @@ class World:
             self.schedule.at(at_ns, self.nexus.invent_signal)
             at_ns += rng.randrange(1, 2 * gap_ms) * MS
         self.schedule.run_until(START_NS + STORM_NS)
+
+    def _calm(self) -> None:
         self.faults.calm()
         self.exchange.relapse = 0.0
         if self.gateway.engine is not None:
@@ -206,21 +238,23 @@ class World:
             # patience has run out.
             self.schedule.at(seconds * SECOND, self._resume_severed)
         self.schedule.run_until(START_NS + STORM_NS + CALM_NS)
-        gateway = self.gateway
+
+    def _outcome(self) -> Outcome:
+        gateway, engine = self.gateway, self.gateway.engine
         violations = list(dict.fromkeys(gateway.broken)) + find_violations(gateway, self.nexus, self.platforms)
-        state = gateway.engine.state if gateway.engine is not None else None
-        self.schedule.trace("end", gateway.engine.digest() if gateway.engine is not None else "")
+        self.schedule.trace("end", engine.digest() if engine is not None else "")
         return Outcome(
             seed=0,
             digest=self.schedule.digest(),
             violations=violations,
-            orders=gateway.orders,
+            orders=gateway.sent.orders,
             events=gateway.events,
             crashes=gateway.crashes,
             signals=len(self.nexus.signals),
             fills=sum(len(platform.executions) for platform in self.platforms),
-            counts=dict(state.counts) if state is not None else {},
+            counts=dict(engine.state.counts) if engine is not None else {},
             faults=dict(self.faults.seen),
+            drawn=self.drawn,
             lines=self.schedule.lines,
         )
 

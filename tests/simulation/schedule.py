@@ -28,10 +28,11 @@ class Schedule:
         heapq.heappush(self._queue, (self.now_ns + delay_ns, self._number, call))
 
     def run_until(self, end_ns: int) -> None:
+        """May be called from within an event: the world goes on while that event waits."""
         while self._queue and self._queue[0][0] <= end_ns:
             self.now_ns, _, call = heapq.heappop(self._queue)
             call()
-        self.now_ns = end_ns
+        self.now_ns = max(self.now_ns, end_ns)
 
     def trace(self, what: str, content: bytes | str = b"") -> None:
         data = content if isinstance(content, bytes) else content.encode()

@@ -14,8 +14,9 @@ from nexus_gateway.core.engine.orders import links
 from nexus_gateway.core.engine.signals import fanout
 from nexus_gateway.core.messages import RejectCode
 
+from tests.simulation import gateway
 from tests.simulation.faults import Faults
-from tests.simulation.gateway import Plants
+from tests.simulation.plants import Plants
 from tests.simulation.run import World, run_seed
 from tests.support import torture
 from tests.support.torture import rounds
@@ -46,7 +47,7 @@ def test_the_storm_is_one():
             break
     assert crashes > 20
     assert expected <= seen
-    assert kinds | points == happened
+    assert kinds | points <= happened
 
 
 @pytest.mark.processes
@@ -58,6 +59,34 @@ def test_a_seed_reproduces_byte_for_byte():
         for env in ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"})
     ]
     assert other == [run_seed(7).digest] * 2
+
+
+def test_a_run_that_makes_no_progress_says_why(monkeypatch):
+    monkeypatch.setattr(gateway, "MOST_TURNS_A_SECOND", 20)
+    (first, *_) = run_seed(3, faults=Faults()).violations
+    assert first.startswith("the gateway turns without end: due in ")
+
+
+def test_a_platform_that_is_not_reconciled_is_explained():
+    world = World(3, faults=Faults())
+    for platform in world.platforms:
+        platform.receive = lambda message: None
+    found = [text for text in world.run().violations if "was not reconciled in the calm" in text]
+    assert len(found) == len(world.platforms)
+    assert all("session open" in text and "pending True" in text for text in found)
+
+
+def test_a_full_disk_and_a_fault_of_the_engine_are_lived_through():
+    """Each alone, often: orders leave once, and what the platforms hold is known at the end."""
+    for kind in ("disk_full", "engine_fault", "stall"):
+        seen = 0
+        for seed in range(1, 5):
+            faults = Faults()
+            setattr(faults, kind, 0.03)
+            outcome = run_seed(seed, faults=faults)
+            assert outcome.violations == [], f"{kind}, seed {seed}"
+            seen += outcome.faults[kind]
+        assert seen > 5, kind
 
 
 def seeds_from(first: int, end: int) -> Iterable[int]:
@@ -74,6 +103,7 @@ def seeds_from(first: int, end: int) -> Iterable[int]:
         ("reset_counters", "signals traded, limit", 7),
         ("rebase_equity", "began the day with", 5),
         ("forget_second_half", "lots opened at the roll", 21),
+        ("send_before_commit", "without a journaled intent", 1),
     ],
 )
 def test_planted_bugs_are_caught(bug, symptom, first):

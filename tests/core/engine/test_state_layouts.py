@@ -287,7 +287,7 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over_for_an_older_one_and_sa
     assert reason in told
     config = GatewayConfig(orders=OrdersConfig(journal=str(path)))
     with caplog.at_level(logging.WARNING):
-        JournaledEngine(config, process_log("gateway"), lambda: None).close()
+        JournaledEngine.open(config, process_log("gateway"), lambda: None).close()
     (record,) = caplog.records
     assert record.fields["reasons"] == [told]
 

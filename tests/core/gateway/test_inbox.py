@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.gateway.clock import Clock
 from nexus_gateway.core.gateway.gateway import Gateway
 from nexus_gateway.core.gateway.inbox import Inbox
 from nexus_gateway.core.transport import PeerMessage
@@ -56,6 +57,7 @@ def test_a_clock_that_was_set_back_is_said_once_and_so_is_its_catching_up():
     desk = Desk("a")
     gateway = Gateway.__new__(Gateway)
     gateway._clock_is_behind = False
+    gateway._clock = Clock()
     gateway._journaled = SimpleNamespace(engine=desk.engine)
     gateway._log = SimpleNamespace(
         error=lambda text, **fields: said.append("behind"), warning=lambda text, **fields: said.append("caught up")

@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> GatewayConfig:
 
 @pytest.fixture
 def journaled(config: GatewayConfig) -> Iterator[JournaledEngine]:
-    made = JournaledEngine(config, LOG, lambda: None)
+    made = JournaledEngine.open(config, LOG, lambda: None)
     made.handle(Started(boot_id="b", settings=engine_settings(config), limits=config.limits), time.time_ns())
     yield made
     made.close()
@@ -97,14 +97,14 @@ def test_an_engine_that_raises_is_rebuilt_and_the_event_dropped(
 
 
 def test_a_start_replays_from_the_checkpoint(config: GatewayConfig) -> None:
-    first = JournaledEngine(config, LOG, lambda: None)
+    first = JournaledEngine.open(config, LOG, lambda: None)
     for number in range(120):
         first.handle(LinkUp(hello=adapter_hello(boot_id=f"b{number}")), time.time_ns())
     first.commit()
     first.checkpoint(time.time_ns())
     digest = first.engine.digest()
     first.close()
-    second = JournaledEngine(config, LOG, lambda: None)
+    second = JournaledEngine.open(config, LOG, lambda: None)
     assert second.engine.digest() == digest
     assert second._since_checkpoint == 0
     second.close()
@@ -112,7 +112,7 @@ def test_a_start_replays_from_the_checkpoint(config: GatewayConfig) -> None:
 
 def test_a_second_gateway_on_the_same_journal_is_refused(journaled: JournaledEngine, config: GatewayConfig) -> None:
     with pytest.raises(JournalError, match="another gateway"):
-        JournaledEngine(config, LOG, lambda: None)
+        JournaledEngine.open(config, LOG, lambda: None)
 
 
 def test_a_question_leaves_no_trace_not_even_its_time(journaled: JournaledEngine, config: GatewayConfig) -> None:

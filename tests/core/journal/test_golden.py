@@ -97,7 +97,7 @@ def test_a_gateway_starts_on_it(folder, tmp_path, caplog):
     path = copied(folder, tmp_path)
     config = GatewayConfig(orders=OrdersConfig(journal=str(path)))
     with caplog.at_level(logging.WARNING):
-        journaled = JournaledEngine(config, process_log("gateway"), lambda: None)
+        journaled = JournaledEngine.open(config, process_log("gateway"), lambda: None)
     try:
         assert read_facts(journaled.engine) == told["facts"]
         # What it saves now is of today's layout, and is read before any older one.

@@ -1,0 +1,102 @@
+"""The journal's contract without a disk. Its tail can be torn off, all of it lost, and its disk be full for a while."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+from nexus_gateway.core import engine as e
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine.engine import Engine
+from nexus_gateway.core.journal import JournalError, Rebuilt
+from nexus_gateway.core.journal.recovery import decode_event
+from nexus_gateway.core.journal.store import encode_event
+from nexus_gateway.core.risk import Limits
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def fingerprint(message: m.Order | m.Cancel | m.Replace) -> str:
+    return hashlib.blake2b(_encoder.encode(message), digest_size=12).hexdigest()
+
+
+def intents_of(effects: Iterable[e.Effect]) -> list[str]:
+    return [
+        fingerprint(effect.message)
+        for effect in effects
+        if isinstance(effect, e.SendToPlatform) and not isinstance(effect.message, m.SnapshotRequest)
+    ]
+
+
+@dataclass
+class Row:
+    at_ns: int
+    payload: bytes
+    intents: list[str]
+
+
+@dataclass
+class MemoryJournal:
+    """`before_commit` may raise, as a disk or a death does; `on_read` is given each engine that was rebuilt. `forgets`:
+    events that a planted bug does not write.
+    """
+
+    make_engine: Callable[[e.EngineSettings, Limits], Engine]
+    load_engine: Callable[[bytes], Engine]
+    before_commit: Callable[[], None] = lambda: None
+    after_commit: Callable[[], None] = lambda: None
+    on_read: Callable[[Engine], None] = lambda engine: None
+    forgets: type | None = None
+    rows: list[Row] = field(default_factory=list)
+    held: list[Row] = field(default_factory=list)
+    intents: dict[str, int] = field(default_factory=dict)
+    checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def last_seq(self) -> int:
+        return len(self.rows) + len(self.held)
+
+    def append(self, event: e.Event, now_ns: int, effects: Iterable[e.Effect] = ()) -> int:
+        if self.forgets is None or not isinstance(event, self.forgets):
+            self.held.append(Row(now_ns, encode_event(event), intents_of(effects)))
+        return self.last_seq
+
+    def commit(self) -> None:
+        if not self.held:
+            return
+        self.before_commit()
+        self.rows += self.held
+        for intent in (intent for row in self.held for intent in row.intents):
+            self.intents[intent] = self.intents.get(intent, 0) + 1
+        self.held = []
+        self.after_commit()
+
+    def checkpoint(self, state: bytes, now_ns: int, keep: int = 3) -> None:
+        if self.held:
+            raise JournalError("checkpoint with uncommitted events; commit first")
+        self.checkpoints = [(len(self.rows), state)]
+
+    def close(self) -> None:
+        self.held = []
+
+    def tear(self, rows: int) -> None:
+        """The newest rows are gone. What was once journaled stays in `intents`: that is history, not memory."""
+        self.rows = self.rows[: max(len(self.rows) - rows, 0)]
+        self.checkpoints = [c for c in self.checkpoints if c[0] <= len(self.rows)]
+
+    def read(self, settings: e.EngineSettings, limits: Limits, use_checkpoint: bool = True) -> Rebuilt:
+        engine, start = self.make_engine(settings, limits), 0
+        if self.checkpoints and use_checkpoint:
+            start, state = self.checkpoints[-1]
+            engine = self.load_engine(state)
+        differing, at_ns = [], 0
+        for number in range(start, len(self.rows)):
+            row = self.rows[number]
+            effects = engine.handle(decode_event(row.payload, number), row.at_ns)
+            at_ns = row.at_ns
+            if intents_of(effects) != row.intents:
+                differing.append(number)
+        self.on_read(engine)
+        return Rebuilt(engine, len(self.rows) - start, start, at_ns, differing, [])
