@@ -100,7 +100,7 @@ _LAYERS = {
         "effects settings",
         "state events",
         "turn",
-        "orders admission retention",
+        "orders admission invariants retention",
         "rolls timers",
         "signals",
         "operator",

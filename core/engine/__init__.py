@@ -28,3 +28,4 @@ from .settings import EngineSettings as EngineSettings
 from .state import ContractRecord as ContractRecord
 from .state import EngineState as EngineState
 from .state import route_of as route_of
+from .turn import kill_level as kill_level

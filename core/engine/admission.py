@@ -66,6 +66,9 @@ WAIVED_FOR_ROLL_OVER: Final[Waived] = frozenset(
         RejectCode.RISK_NOT_MEASURABLE,
         RejectCode.RISK_PER_TRADE,
         RejectCode.BRACKET_INVALID,
+        # Its lots and its risk do not grow. A loss limit reached now raises the kill level, and that is not waived.
+        RejectCode.DAILY_LOSS,
+        RejectCode.DRAWDOWN,
         # Market and rate are those of the decision. The lots were just closed at the market, so the contract trades.
         RejectCode.SESSION_CLOSED,
         RejectCode.STALE_QUOTE,
@@ -100,7 +103,7 @@ def admit(turn: Turn, entry: Entry, waived: Waived = NOTHING_WAIVED) -> tuple[Re
         prices=entry.prices,
         stop_loss=None if leg.bracket is None else leg.bracket.stop_loss,
         take_profit=None if leg.bracket is None else leg.bracket.take_profit,
-        position_after=position_after(state, state.routes[leg.route], leg.symbol, entry.added * leg.sign),
+        position_after=position_after(state, state.routes[leg.route], leg.symbol, entry.added, leg.sign),
         ahead=entry.ahead,
     )
     findings = check_entry(proposal, market, state.limits, state.stage, state.day, turn.now_ns, waived)
@@ -263,18 +266,13 @@ def reducible(turn: Turn, leg: LegRecord, without: str = "") -> Decimal:
     """
     route = turn.state.routes[leg.route]
     position = route.positions.get(leg.symbol)
-    net = position.net if position is not None else ZERO
-    working = sum(
-        (
-            order.leaves_qty
-            for order in live_orders(turn.state, route)
-            if order.order.symbol == leg.symbol
-            and order.order.side.sign == leg.sign
-            and order.order.client_order_id != without
-        ),
-        ZERO,
-    )
-    return max(-net * leg.sign - working, ZERO)
+    left = ZERO if position is None else -position.net * leg.sign
+    # Lots that the platform counts as filled and has not reported are in neither the position nor what works.
+    for order_id in dict.fromkeys([*route.live, *route.unreported_orders]):
+        record = turn.state.orders[order_id]
+        if order_id != without and record.order.symbol == leg.symbol and record.order.side.sign == leg.sign:
+            left -= record.leaves_qty + record.unreported_qty
+    return max(left, ZERO)
 
 
 def bound_reduction(turn: Turn, record: SignalRecord, leg: LegRecord) -> None:

@@ -108,8 +108,8 @@ def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderR
     return None
 
 
-def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Decimal) -> Decimal:
-    """Net position, signed lots, if `add` and everything that works on its side filled: the worst case of a limit."""
+def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Decimal, sign: int) -> Decimal:
+    """Net position, signed lots, if `add` and all that works on the side `sign` filled: the worst case of a limit."""
     position = route.positions.get(symbol)
     net = position.net if position is not None else Decimal(0)
     # Lots left on the contract before the roll carry the same risk: without them a roll would double the limit.
@@ -117,14 +117,13 @@ def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Dec
         (route.positions[old].net for old, root in route.retired.items() if root == symbol and old in route.positions),
         Decimal(0),
     )
-    sign = 1 if add > 0 else -1
     for order_id in route.live:
         record = state.orders[order_id]
         if record.order.symbol == symbol and record.order.side.sign == sign:
             net += record.leaves_qty * sign
             if record.unreported_qty:
                 net += record.unreported_qty * sign
-    return net + add
+    return net + add * sign
 
 
 def signals_of_route(state: EngineState, route: str) -> Iterator[SignalRecord]:

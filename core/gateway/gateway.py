@@ -23,16 +23,17 @@ from ..engine import (
     NexusAsked,
     SignalArrived,
     Started,
+    kill_level,
     route_of,
 )
 from ..journal import JournalError
 from ..logs import Log
-from ..messages import AdminResult, Fill, Hello, Reject, RejectCode, Resume, Role
+from ..messages import AdminResult, Fill, Hello, Kill, KillLevel, Reject, RejectCode, Resume, Role
 from ..process import ProcessContext
 from ..transport import LinkEvent, PeerUp
-from .clock import Clock
+from .clock import Clock, ClockWatch
 from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
-from .inbox import Inbox, Refused
+from .inbox import Inbox, PlatformMessage, Refused
 from .journaled_engine import EngineFaultError, JournaledEngine
 from .kill_instructions import KillInstructions
 from .markets import Markets
@@ -75,6 +76,7 @@ class Gateway:
         self._context = context
         self._log: Log = context.log
         self._clock = clock
+        self._clock_watch = ClockWatch(clock, context.log)
         self._journaled = journaled
         self._counters = counters
         self._boot_id = boot_id
@@ -85,7 +87,6 @@ class Gateway:
         self._inbox = Inbox(markets, self._known_hellos, self._known_legs)
         self._outbox = Outbox(ports.adapters, ports.nexus, markets.stand_ins, counters, self._log)
         self._signal_ns = 0
-        self._clock_is_behind = False
         self._contracts, self._contracts_due = contracts, True
         self._rates = RateUpdates(markets, journaled.limits.max_rate_age_ms)
         self._next_check_ns = self._next_refresh_ns = self._next_value_ns = self._next_deadline_ns = 0
@@ -153,8 +154,11 @@ class Gateway:
             self._next_deadline_ns = self._clock.steady_ns() + _AFTER_FAULT_NS
             if isinstance(event, Started):
                 raise  # without it the engine would take links for up, and orders for answered, that are not
-            if isinstance(event, AdapterSaid | LinkUp):
-                self._cut_after_fault(event)
+            if isinstance(event, LinkUp):
+                reason = "the gateway's engine could not take the link up; connect again"
+                self._adapters.cut(route_of(event.hello.platform, event.hello.account), reason, RejectCode.LINK_DOWN)
+            if isinstance(event, AdapterSaid):
+                self._stop_entries(event.message, str(fault))
             if isinstance(event, SignalArrived | NexusAsked | AdminAsked):
                 signal_id = event.signal.signal_id if isinstance(event, SignalArrived) else ""
                 text = f"{fault}; nothing was done, see the gateway's log"
@@ -178,11 +182,17 @@ class Gateway:
             case _:
                 pass
 
-    def _cut_after_fault(self, event: AdapterSaid | LinkUp) -> None:
-        """Cut the link of an adapter whose message was dropped: its next session's snapshot shows what was lost."""
-        source = event.hello if isinstance(event, LinkUp) else event.message
-        reason = "the gateway has dropped a message after a fault of its engine; connect again"
-        self._adapters.cut(route_of(source.platform, source.account), reason, RejectCode.LINK_DOWN)
+    def _stop_entries(self, message: PlatformMessage, fault: str) -> None:
+        """Stop entries on the platform whose message was dropped: it is missing in the books until a snapshot shows it.
+
+        The link stays, since exits need it, and the same message may come again with each new session.
+        """
+        name, state = message.platform, self._journaled.engine.state
+        if kill_level(state, route_of(name, message.account)) >= KillLevel.NO_NEW:
+            return  # each kill requests a snapshot, which may hold what the engine cannot take
+        reason = f"{fault}; a message of {name} was dropped, look at its positions"[:512]
+        kill = Kill(request_id=0, level=KillLevel.NO_NEW, reason=reason, by="gateway", platform=name, own_only=True)
+        self._apply(AdminAsked(request=kill))
 
     def _count_signal(self, event: SignalArrived) -> None:
         record = self._journaled.engine.state.signals.get(event.signal.signal_id)
@@ -197,7 +207,7 @@ class Gateway:
     def _run_due_tasks(self, now_ns: int) -> None:
         if now_ns >= self._next_refresh_ns:
             self._next_refresh_ns = now_ns + _REFRESH_NS
-            self._check_clock()
+            self._clock_watch.check(self._journaled.engine.state.now_ns)
             self._markets.refresh(self._clock.wall_ns())
             self._apply_rates()
             self._choose_contracts()
@@ -279,20 +289,6 @@ class Gateway:
                 continue
             self._log.warning("the journal can be written again")
             return
-
-    def _check_clock(self) -> None:
-        """Log when the wall clock was set back. The engine's time never runs back: it stands still until the clock has
-        caught up, no deadline falls due meanwhile, and without this line nothing would show why.
-        """
-        behind_s = (self._journaled.engine.state.now_ns - self._clock.wall_ns()) // NS_PER_S
-        if behind_s > 0 and not self._clock_is_behind:
-            text = (
-                "the clock was set back: until it has caught up signals are refused as stale and no deadline falls due"
-            )
-            self._log.error(text, seconds=behind_s)
-        elif behind_s <= 0 and self._clock_is_behind:
-            self._log.warning("the clock has caught up")
-        self._clock_is_behind = behind_s > 0
 
     def _check_kill_file(self) -> None:
         for kill in self._kills.pending(lambda: self._journaled.engine.state):

@@ -6,6 +6,7 @@ its engine can raise. What the invariants need to know of its life is noted here
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -34,7 +35,8 @@ from tests.simulation.surroundings import make_counters, make_kill_file, make_lo
 _encoder = msgspec.msgpack.Encoder()
 CHECKPOINT_EVERY = 200
 CHECK_EVERY = 20
-"""Events between two looks at the engine's whole state; what an event has touched is checked in the engine itself."""
+"""Events between two looks at the engine's whole state. What an event has touched is checked after each one, in the
+engine itself; a run in which only the whole shows a breach is repeated with a look after each event."""
 MOST_TURNS_A_SECOND = 20_000
 NEXUS, ADMIN = "nexus|sim", "admin|sim"
 
@@ -53,7 +55,12 @@ class WatchedEngine(Engine):
     process: SimulatedGateway | None = None
 
     def handle(self, event: e.Event, now_ns: int) -> list[e.Effect]:
-        effects = super().handle(event, now_ns)
+        try:
+            effects = super().handle(event, now_ns)
+        except Exception as error:
+            if self.process is not None:
+                self.process.note_exception(event, error)
+            raise
         return effects if self.process is None else self.process.watch(self, event, effects)
 
 
@@ -91,6 +98,7 @@ class SimulatedGateway:
         self.broken: list[str] = []
         self.counts: dict[str, int] = {}
         self.sent = SentOrders(schedule, limits)
+        self.check_every = CHECK_EVERY
         self.lost_trades = self.crashes = self.events = 0
         self.admin: list[object] = []
         self._gateway: Gateway | None = None
@@ -256,11 +264,16 @@ class SimulatedGateway:
         assert isinstance(engine, WatchedEngine)
         engine.process = self
 
+    def note_exception(self, event: e.Event, error: Exception) -> None:
+        """The engine has raised by itself. The gateway lives on; the run has failed."""
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        self.broken.append(f"{e.describe_event(event)} raised {error!r} at {where.filename}:{where.lineno}")
+
     def watch(self, engine: WatchedEngine, event: e.Event, effects: list[e.Effect]) -> list[e.Effect]:
         self.events += 1
         payload = encode_event(event)
         self.schedule.trace("event", payload)
-        if engine.state.counts.get("invariant_broken") or self.events % CHECK_EVERY == 0:
+        if engine.state.counts.get("invariant_broken") or self.events % self.check_every == 0:
             self.broken += [f"after {e.describe_event(event)}: {text}" for text in check(engine.state)]
         if self.faults.strike("engine_fault", self.schedule):
             raise RuntimeError("planted")

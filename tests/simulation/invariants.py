@@ -37,6 +37,9 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
     found += _check_rolls(engine, platforms)
     found += _check_limits(gateway, nexus, platforms)
     found += _check_replay(gateway, engine)
+    faults, planted = gateway.counts.get("engine_faults", 0), gateway.faults.seen.get("engine_fault", 0)
+    if faults > planted:
+        found.append(f"the engine raised {faults} times, {planted} of them as planted")
     return found + check(engine.state)
 
 

@@ -89,9 +89,8 @@ class Nexus:
             assert signal.limit_price is not None
             assert signal.quantity is not None
             quantity = Decimal(rng.randrange(1, int(signal.quantity) + 1))
-            request = m.SignalReplace(
-                signal_id=name, quantity=quantity, limit_price=signal.limit_price + Decimal("0.25")
-            )
+            price = signal.limit_price + Decimal("0.25") if rng.random() < 0.6 else None
+            request = m.SignalReplace(signal_id=name, quantity=quantity, limit_price=price)
             self.send(request)
         elif what < 0.9:
             self.send(m.SignalClose(signal_id=name))

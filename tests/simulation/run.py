@@ -198,6 +198,10 @@ class World:
                 platform.trade_by_hand()
         rng = self.schedule.rng
         if self.gateway.engine is not None:
+            for name, kill in self.gateway.engine.state.kills.items():
+                command = kill.command
+                if command is not None and "was dropped" in command.reason and rng.random() < 0.3:
+                    self._resume(name.split("|")[0])
             for name, route in self.gateway.engine.state.routes.items():
                 for symbol, position in route.positions.items():
                     if position.blocked and rng.random() < 0.3:
@@ -263,6 +267,10 @@ def run_seed(
     seed: int, plants: Plants | None = None, faults: Faults | None = None, keep_lines: bool = False
 ) -> Outcome:
     outcome = World(seed, plants, faults, keep_lines).run()
+    if any(violation.startswith("after ") for violation in outcome.violations) and faults is None:
+        world = World(seed, plants, faults, keep_lines)
+        world.gateway.check_every = 1  # so that the event is named that broke it, and not the next one looked at
+        outcome = world.run()
     outcome.seed = seed
     return outcome
 

@@ -30,8 +30,8 @@ def move(turn: Turn, record: OrderRecord, event: OrderEvent) -> bool:
         return True
     turn.count("illegal_transition")
     text = f"reported as {event} after it was {record.state}: not applied, look at the platform"
-    if record.text != text:  # a platform that lists it so in each snapshot is alerted once
-        record.text = text
+    if text not in record.text:  # a platform that lists it so in each snapshot is alerted once
+        record.text = f"{record.text}; {text}" if record.text else text
         turn.alert(RejectCode.NOT_ALLOWED, f"order {record.order.client_order_id}: {text}", record.order.platform)
         turn.touch(record.signal_id)
     return False

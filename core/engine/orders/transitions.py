@@ -91,12 +91,16 @@ TRANSITIONS: Final[dict[tuple[LegState, OrderEvent], Transition]] = {
     (_CANCELLED, _E.ACKNOWLEDGED): Transition(_CANCELLED, "a status that the cancel has overtaken"),
     (_CANCELLED, _E.ACKNOWLEDGED_PARTIAL): Transition(_CANCELLED, "a status that the cancel has overtaken"),
     (_CANCELLED, _E.CANCELLED): Transition(_CANCELLED, "the same end is reported twice"),
+    (_CANCELLED, _E.REJECTED): Transition(_CANCELLED, "the refusal of its rest is reported twice"),
     (_CANCELLED, _E.EXPIRED): Transition(_CANCELLED, "an end at the close that some platforms report both ways"),
     (_CANCELLED, _E.REAPPEARED): Transition(_WORKING, "it was presumed gone, and the platform has it after all"),
     # Rejected.
     (_REJECTED, _E.EXECUTED): Transition(_CANCELLED, "a time-out was reported as a reject, and it has traded"),
     (_REJECTED, _E.COMPLETED): Transition(_FILLED, "a time-out was reported as a reject, and it has filled"),
     (_REJECTED, _E.ACKNOWLEDGED): Transition(_REJECTED, "a status that the reject has overtaken"),
+    (_REJECTED, _E.ACKNOWLEDGED_PARTIAL): Transition(
+        _REJECTED, "a time-out was reported as a reject; its executions will say what it has traded"
+    ),
     (_REJECTED, _E.CANCELLED): Transition(_REJECTED, "presumed never to have arrived; its end is reported late"),
     (_REJECTED, _E.REJECTED): Transition(_REJECTED, "the same end is reported twice"),
     (_REJECTED, _E.EXPIRED): Transition(_REJECTED, "presumed never to have arrived; its end is reported late"),
@@ -107,6 +111,7 @@ TRANSITIONS: Final[dict[tuple[LegState, OrderEvent], Transition]] = {
     (_EXPIRED, _E.ACKNOWLEDGED): Transition(_EXPIRED, "a status that its end has overtaken"),
     (_EXPIRED, _E.ACKNOWLEDGED_PARTIAL): Transition(_EXPIRED, "a status that its end has overtaken"),
     (_EXPIRED, _E.CANCELLED): Transition(_EXPIRED, "an end at the close that some platforms report both ways"),
+    (_EXPIRED, _E.REJECTED): Transition(_EXPIRED, "an end at the close that some platforms report both ways"),
     (_EXPIRED, _E.EXPIRED): Transition(_EXPIRED, "the same end is reported twice"),
     (_EXPIRED, _E.REAPPEARED): Transition(_WORKING, "the platform lists it in the next session after all"),
 }

@@ -103,6 +103,10 @@ def apply_row(
     elif row.state is LegState.FILLED:
         record.acked_ns = record.acked_ns or turn.now_ns
         record.unknown_since_ns = 0
+        pending = record.replace
+        if pending is not None and record.cum_qty <= row.filled <= max(record.quantity, pending.quantity):
+            # It has filled, so it changes no more: whatever became of the replace, this was its size.
+            record.quantity, record.replace = row.filled, None
         if record.cum_qty >= record.quantity:
             end_order(turn, record, LegState.FILLED)
         else:

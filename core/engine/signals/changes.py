@@ -90,9 +90,10 @@ def _refuse_replace(
     if code is not RejectCode.NONE:
         return code, text
     grown = max((request.quantity or order.quantity) - order.quantity, ZERO)
-    moved = (request.limit_price, request.stop_price) != (None, None)
+    pairs = ((request.limit_price, order.limit_price), (request.stop_price, order.stop_price))
+    moved = any(new is not None and new != old for new, old in pairs)
     if record.signal.reduce_only:
-        room = reducible(turn, leg, without=order.order.client_order_id) + order.max_cum_qty
+        room = reducible(turn, leg, without=order.order.client_order_id) + order.cum_qty
         if grown and order.quantity + grown > room:
             return RejectCode.NOTHING_TO_CLOSE, f"{leg.platform} has {room} lots left that this order could close"
         return RejectCode.NONE, ""
@@ -118,7 +119,8 @@ def _refuse_change(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sign
     quantity = request.quantity or order.quantity
     if quantity != order.quantity and not capabilities.replace_quantity:
         return RejectCode.UNSUPPORTED_REPLACE, f"{leg.platform} cannot change the size of a working order; cancel it"
-    if quantity > leg.quantity:
+    # It may come back to the leg's size, never exceed it. An order that was made larger at the platform may shrink.
+    if quantity > leg.quantity and quantity >= order.quantity:
         return RejectCode.PARENT_EXCEEDED, f"quantity was {quantity}, the leg was sized {leg.quantity}"
     # OrderQty (38) includes what has filled already: at or below it nothing would be left to work.
     if quantity <= order.max_cum_qty:
@@ -134,6 +136,8 @@ def _refuse_change(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sign
     ):
         if new is not None and old is None:
             return RejectCode.UNSUPPORTED_TYPE, f"{name} does not fit a {order.order.order_type} order"
+        if new is not None and not is_multiple(new, leg.market.tick_size):
+            return RejectCode.NOT_ON_TICK, f"{name} was {new}, not a multiple of {leg.market.tick_size}"
     return RejectCode.NONE, ""
 
 

@@ -236,6 +236,59 @@ def test_a_reduce_only_order_grows_no_further_than_there_is_to_close():
     assert [each.quantity for each in desk.sent(m.Replace)] == [2]
 
 
+def test_a_smaller_size_that_restates_the_price_is_no_other_price():
+    desk = Desk("a")
+    desk.signal("a", quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    desk.update(desk.only())
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.NO_NEW, reason="x", by="x"))
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(1), limit_price=D("21000.00")))
+    assert [each.quantity for each in desk.sent(m.Replace)] == [1]
+
+
+def test_an_order_made_larger_at_the_platform_may_shrink_to_more_than_its_leg():
+    desk = Desk("a")
+    desk.signal("a", quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    desk.now_ns += 70 * SECOND
+    desk.link_up("a", answer=False)
+    desk.snapshot(orders=[structs.replace(desk.row(order), quantity=D(5))])
+    for size, sent in ((6, []), (5, []), (4, [4])):
+        desk.ask(m.SignalReplace(signal_id="s1", quantity=D(size)))
+        assert [each.quantity for each in desk.sent(m.Replace)] == sent, size
+
+
+def test_lots_that_are_filled_and_not_reported_yet_are_not_closed_twice():
+    desk = Desk("a")
+    desk.signal("a", quantity=D(5))
+    desk.fill(desk.only())
+    close = {"side": m.Side.SELL, "quantity": D(5), "reduce_only": True, "bracket": None}
+    desk.signal("a", signal_id="s2", **close)
+    desk.update(desk.only(), m.LegState.FILLED, 5)
+    desk.signal("a", signal_id="s3", **close)
+    assert (desk.position(), desk.report("s3").legs[0].code) == (5, RejectCode.NOTHING_TO_CLOSE)
+
+
+def test_a_reduce_only_order_grows_by_what_is_left_and_not_by_what_it_has_closed():
+    desk = Desk("a")
+    desk.signal("a", quantity=D(5))
+    entry = desk.only()
+    desk.fill(entry)
+    close = {"side": m.Side.SELL, "quantity": D(5), "reduce_only": True, "bracket": None}
+    desk.signal("a", signal_id="s2", order_type=m.OrderType.LIMIT, limit_price=D(21010), **close)
+    order = desk.only()
+    desk.update(order)
+    desk.ask(m.SignalReplace(signal_id="s2", quantity=D(3)))
+    desk.update(order, quantity=D(3), replace_revision=desk.sent(m.Replace)[0].revision)
+    desk.update(order, m.LegState.PARTIALLY_FILLED, 2, quantity=D(3))
+    desk.give(e.AdapterSaid(message=desk.make_fill(entry, 2, client_order_id="by hand", side=m.Side.SELL)))
+    for size, sent in ((5, []), (4, [])):  # one lot is left, and two of this order are not booked
+        desk.ask(m.SignalReplace(signal_id="s2", quantity=D(size)))
+        assert [each.quantity for each in desk.sent(m.Replace)] == sent
+    desk.ask(m.SignalReplace(signal_id="s2", limit_price=D("21010.10")))
+    assert desk.told()[0].code is RejectCode.NOT_ON_TICK
+
+
 def test_the_callers_are_these(monkeypatch):
     """Each caller goes through the gate, and waives what it says."""
     seen: list[tuple[str, frozenset[RejectCode], Decimal]] = []

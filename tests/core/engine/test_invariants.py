@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine import engine as engine_module
+from nexus_gateway.core.engine import invariants
 from nexus_gateway.core.engine.invariants import check, check_touched
 from nexus_gateway.core.engine.orders import executions, exits, lifecycle, placement, updates
 from nexus_gateway.core.engine.orders.transitions import TRANSITIONS, OrderEvent, Transition
@@ -16,7 +18,7 @@ from nexus_gateway.core.engine.signals import changes
 from nexus_gateway.core.engine.turn import Turn
 from nexus_gateway.core.messages import KillLevel, LegState, RejectCode
 
-from tests.support.orders import D, Desk
+from tests.support.orders import T0, D, Desk, market
 
 NOTHING = (RejectCode.NONE, "")
 
@@ -178,10 +180,6 @@ def test_a_planted_bug_is_caught_at_its_event(monkeypatch, rule, step, plant):
 
 
 def test_every_rule_has_a_planted_bug():
-    import inspect
-
-    from nexus_gateway.core.engine import invariants
-
     source = inspect.getsource(invariants)
     rules = {line.split('f"', 1)[1].split(":", 1)[0] for line in source.splitlines() if 'f"' in line and ": {" in line}
     assert rules == {rule for rule, _, _ in PLANTS}
@@ -222,3 +220,42 @@ def test_the_cheap_form_sees_what_the_turn_has_touched_only():
     assert [text.split(":")[0] for text in check_touched(turn)] == ["open"]
     assert {text.split(":")[0] for text in check(state)} == {"open", "position"}
     assert structs.replace(state.routes["a|acc"]).holding_signals == {"sa": None}
+
+
+def test_an_order_that_was_found_at_the_platform_is_no_breach():
+    """It has no size of its own: a leg of a tenth of a lot must not look as if it had asked for one."""
+    tenth = {"quantity": D("0.1"), "markets": (market("a", T0, lot_step=D("0.1")),)}
+    lost = Desk("a")
+    lost.signal(**tenth)
+    desk = Desk("a")
+    desk.link_down()
+    desk.signal(**tenth)
+    desk.link_up("a", answer=False)
+    desk.snapshot(orders=[lost.row(lost.only())])
+    assert (desk.engine.state.kill, desk.count("order_recovered")) == (KillLevel.NORMAL, 1)
+
+
+def test_an_order_whose_executions_are_evicted_before_it_is_no_breach():
+    desk = Desk("a")
+    desk.signal()
+    order = desk.only()
+    desk.fill(order)
+    state = desk.engine.state
+    key = next(iter(state.orders[order.client_order_id].executions))
+    state.signals["s1"].legs[0].executions.clear()
+    state.signals["s1"].legs[0].external_qty = D(2)
+    del state.executions[key]
+    assert check(state) == []
+
+
+def test_production_does_not_sum_what_has_very_many_executions(monkeypatch):
+    monkeypatch.setattr(invariants, "MOST_SUMMED", 1)
+    desk = PlainDesk("a")
+    desk.signal(quantity=D(3))
+    desk.fill(desk.only(), 1)
+    desk.fill(desk.only(), 1)
+    leg = desk.engine.state.signals["s1"].legs[0]
+    leg.external_qty += 1
+    desk.fill(desk.only(), 1)
+    assert desk.engine.state.kill is KillLevel.NORMAL
+    assert [text.split(":")[0] for text in check(desk.engine.state)] == ["open"]

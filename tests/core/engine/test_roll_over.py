@@ -11,6 +11,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine import admission
 from nexus_gateway.core.engine.rolls import roll_over
 from nexus_gateway.core.messages import LegState, RejectCode, SignalState
+from nexus_gateway.core.risk.day import Equity
 
 from tests.support.orders import Desk, market, wide_limits
 
@@ -327,6 +328,13 @@ def test_the_second_half_passes_the_gate_and_says_what_it_waives(monkeypatch):
     desk = RollDesk()
     assert rolled(desk).quantity == 2
     assert waived == [admission.WAIVED_FOR_ROLL_OVER]
+
+
+def test_a_drawdown_that_lasts_does_not_end_a_trade_in_the_middle_of_its_roll():
+    desk = RollDesk(max_drawdown_usd=D(100))
+    desk.engine.state.day.equity["a|acc"] = Equity(day_start=D(900), peak=D(1000), now=D(900), usd_rate=D(1))
+    desk.engine.state.day.drawdown_breached = True  # since yesterday, and resumed by the operator
+    assert rolled(desk).quantity == 2
 
 
 def test_lots_are_not_opened_minutes_later():

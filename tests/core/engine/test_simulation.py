@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import chain
 
 import pytest
-from nexus_gateway.core.engine import admission
-from nexus_gateway.core.engine.orders import links
+from nexus_gateway.core import messages as m
+from nexus_gateway.core.engine import admission, engine
+from nexus_gateway.core.engine.orders import executions, links, reconciliation
 from nexus_gateway.core.engine.signals import fanout
 from nexus_gateway.core.messages import RejectCode
 
@@ -87,6 +89,64 @@ def test_a_full_disk_and_a_fault_of_the_engine_are_lived_through():
             assert outcome.violations == [], f"{kind}, seed {seed}"
             seen += outcome.faults[kind]
         assert seen > 5, kind
+
+
+def test_a_breach_that_only_the_whole_shows_is_named_by_its_event(monkeypatch):
+    """Production looks at what an event has touched; here the event breaks something else."""
+    true = engine.link_down
+
+    def link_down(turn, platform, account):
+        true(turn, platform, account)
+        for order in turn.state.orders.values():
+            order.unknown_since_ns = order.unknown_since_ns or 1
+            break
+
+    monkeypatch.setattr(engine, "link_down", link_down)
+    found = [text for text in run_seed(3).violations if "unknown: " in text]
+    assert found[0].startswith("after link_down of ")
+
+
+def test_an_exception_of_the_engine_fails_the_run(monkeypatch):
+    """The gateway lives on after it, and all else may look well."""
+
+    def raises(turn, message):
+        raise KeyError("planted")
+
+    monkeypatch.setattr(engine, "apply_correction", raises)
+    found = [text for seed in (2, 3, 4) for text in run_seed(seed).violations]
+    assert any(text.startswith("correction E") and "raised KeyError('planted') at" in text for text in found)
+
+
+def test_an_execution_on_which_the_engine_always_raises_leaves_exits_possible(monkeypatch):
+    """Its platform gets no more entries; the link stays, since closing and protecting need it."""
+    true, poisoned = executions.apply_fill, {}
+
+    def apply_fill(turn, fill, from_snapshot=False):
+        if len(turn.state.routes[f"{fill.platform}|{fill.account}"].executions) >= 3:
+            poisoned.setdefault(fill.platform, fill.exec_id)
+        if poisoned.get(fill.platform) == fill.exec_id:
+            raise KeyError("planted")
+        return true(turn, fill, from_snapshot)
+
+    for module in (executions, reconciliation, engine):
+        monkeypatch.setattr(module, "apply_fill", apply_fill)
+    roles = Counter()
+    for seed in (2, 3):
+        poisoned.clear()
+        world = World(seed, faults=Faults())
+        send = world.gateway.to_platform
+
+        def spy(name, message, send=send):
+            if isinstance(message, m.Order) and name in poisoned:
+                roles[m.find_client_order_id(message.client_order_id).role] += 1
+            send(name, message)
+
+        world.gateway.to_platform = spy
+        world._resume = lambda platform: None  # no operator who resumes without a look
+        world.run()
+        assert poisoned
+    assert roles[m.OrderRole.EXIT] > 0
+    assert roles[m.OrderRole.ENTRY] <= 2, "what was on its way in the turn of the fault"
 
 
 def seeds_from(first: int, end: int) -> Iterable[int]:

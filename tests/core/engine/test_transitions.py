@@ -79,3 +79,89 @@ def test_a_rejected_order_that_trades_is_no_rejected_one():
     assert (record.state, record.cum_qty, desk.position()) == (LegState.CANCELLED, D(1), D(1))
     desk.fill(order, 1)
     assert (record.state, desk.position()) == (LegState.FILLED, D(2))
+
+
+def test_the_same_end_twice_and_a_late_status_keep_the_reason_of_the_end():
+    desk = Desk("a")
+    desk.signal(quantity=D(2))
+    order = desk.only()
+    desk.update(order)
+    desk.fill(order, 1)
+    for _ in range(2):
+        desk.update(order, LegState.REJECTED, 1, text="the exchange refused the rest")
+    record = desk.engine.state.orders[order.client_order_id]
+    assert (record.state, record.text) == (LegState.CANCELLED, "the exchange refused the rest")
+    desk.signal(signal_id="s2", quantity=D(2))
+    other = desk.only()
+    desk.reject(other)
+    desk.update(other, LegState.PARTIALLY_FILLED, 1)
+    assert desk.engine.state.orders[other.client_order_id].text == "no"
+    assert desk.count("illegal_transition") == 0
+    desk.update(other, LegState.FILLED, 2)
+    desk.update(order, LegState.EXPIRED, 1)
+    assert desk.count("illegal_transition") == 0
+
+
+@pytest.mark.parametrize("status_first", [True, False])
+def test_a_fill_at_the_old_size_while_a_larger_one_is_asked_for(status_first):
+    """The platform says that it has filled: then nothing of the order works, whatever became of the replace."""
+    desk = Desk("a")
+    desk.link_down()
+    desk.link_up("a", executions_history=False)
+    desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(2)))
+    desk.update(order, quantity=D(2), replace_revision=1)
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(3)))
+    record = desk.engine.state.orders[order.client_order_id]
+    if status_first:
+        desk.update(order, LegState.FILLED, 2, quantity=D(2))
+    desk.fill(order, 2)
+    if not status_first:
+        assert (record.state, record.live) == (LegState.PARTIALLY_FILLED, True), "the larger size may be accepted"
+        desk.update(order, LegState.FILLED, 2, quantity=D(2))
+    assert (record.state, record.quantity, record.replace) == (LegState.FILLED, D(2), None)
+    desk.ask(m.SignalClose(signal_id="s1"))
+    assert [each.quantity for each in desk.sent(m.Order)] == [2], "the close leaves at once"
+
+
+def test_a_larger_size_that_is_accepted_behind_the_fill_of_the_old_one_works_on():
+    desk = Desk("a")
+    desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(2)))
+    desk.update(order, quantity=D(2), replace_revision=1)
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(3)))
+    desk.fill(order, 2)
+    desk.update(order, LegState.PARTIALLY_FILLED, 2, quantity=D(3), replace_revision=2)
+    record = desk.engine.state.orders[order.client_order_id]
+    assert (record.live, record.leaves_qty) == (True, D(1))
+    desk.fill(order, 1)
+    assert (record.state, desk.position()) == (LegState.FILLED, D(3))
+
+
+def test_a_larger_size_that_is_refused_behind_the_fill_of_the_old_one_is_filled():
+    desk = Desk("a")
+    desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(2)))
+    desk.update(order, quantity=D(2), replace_revision=1)
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(3)))
+    desk.fill(order, 2)
+    desk.reject(order, RejectCode.REPLACE_REJECTED, replace_revision=2)
+    assert desk.engine.state.orders[order.client_order_id].state is LegState.FILLED
+
+
+def test_a_fill_of_another_symbol_than_its_orders_is_external():
+    desk = Desk("a")
+    desk.signal(quantity=D(2))
+    order = desk.only()
+    desk.fill(order, 1, symbol="ES")
+    assert (desk.position(symbol="ES"), desk.engine.state.signals["s1"].legs[0].open) == (D(1), 0)
+    assert desk.engine.state.routes["a|acc"].positions["ES"].external == 1
+    assert desk.count("fill_of_other_symbol") == 1
+    desk.fill(order)
+    assert desk.position() == 2

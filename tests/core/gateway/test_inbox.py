@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.gateway.clock import Clock
-from nexus_gateway.core.gateway.gateway import Gateway
+from nexus_gateway.core.gateway.clock import ClockWatch
 from nexus_gateway.core.gateway.inbox import Inbox
 from nexus_gateway.core.transport import PeerMessage
 
 from tests.support.links import adapter_hello
-from tests.support.orders import T0, Desk, market
+from tests.support.orders import T0, market
 
 HELLO = adapter_hello("nt8")
 ROUTE = f"{HELLO.platform}|{HELLO.account}"
@@ -54,18 +53,10 @@ def test_a_replace_comes_with_the_markets_of_its_legs_and_a_cancel_without():
 
 def test_a_clock_that_was_set_back_is_said_once_and_so_is_its_catching_up():
     said: list[str] = []
-    desk = Desk("a")
-    gateway = Gateway.__new__(Gateway)
-    gateway._clock_is_behind = False
-    gateway._clock = Clock()
-    gateway._journaled = SimpleNamespace(engine=desk.engine)
-    gateway._log = SimpleNamespace(
+    log = SimpleNamespace(
         error=lambda text, **fields: said.append("behind"), warning=lambda text, **fields: said.append("caught up")
     )
-    gateway._check_clock()
-    desk.engine.state.now_ns = 2**62
-    gateway._check_clock()
-    gateway._check_clock()
-    desk.engine.state.now_ns = T0
-    gateway._check_clock()
+    watch = ClockWatch(SimpleNamespace(wall_ns=lambda: T0 + 1), log)
+    for engine_ns in (T0, 2**62, 2**62, T0):
+        watch.check(engine_ns)
     assert said == ["behind", "caught up"]
