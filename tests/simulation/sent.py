@@ -54,13 +54,15 @@ class SentOrders:
         return found
 
     def _check_contract(self, order: m.Order, state: EngineState) -> list[str]:
-        """Nothing opens in a contract that was rolled out of; what left in the turn of the roll is cancelled."""
+        """Nothing is made for a contract that was rolled out of. What the turn of the roll had made before leaves behind
+        the decision, and is refused by the adapters, which see the contract in front.
+        """
         chosen = state.contracts.get(SYMBOL)
         parts = m.find_client_order_id(order.client_order_id)
         if chosen is None or parts is None or parts.role not in OPENING or order.contract in ("", chosen.contract):
             return []
         record = state.orders.get(order.client_order_id)
-        if record is not None and record.cancel_wanted:
+        if record is not None and record.sent_ns <= chosen.chosen_ns:
             return []
         return [f"{order.client_order_id} opens in {order.contract}, {chosen.contract} is in front"]
 
