@@ -54,8 +54,8 @@ class SentOrders:
         return found
 
     def _check_contract(self, order: m.Order, state: EngineState) -> list[str]:
-        """Nothing is made for a contract that was rolled out of. What the turn of the roll had made before the roll still
-        leaves, and is refused by the adapters, which see the contract in front.
+        """Nothing is made for a contract that was rolled out of. What the turn of the roll made before the roll leaves,
+        and is refused by the adapters, which see the contract in front.
         """
         chosen = state.contracts.get(SYMBOL)
         parts = m.find_client_order_id(order.client_order_id)
