@@ -28,7 +28,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with coverage_parts.children_of(item.path.relative_to(Path(__file__).parent)):
+    with coverage_parts.measured_as(item.path.relative_to(Path(__file__).parent)):
         return (yield)
 
 

@@ -27,6 +27,7 @@ def evict_finished(turn: Turn) -> None:
         state.signals_by_key.pop(record.key, None)
         for leg in record.legs:
             for key in leg.executions:
+                _forget_ticket(state, signal_id, key)
                 _evict_execution(state, key, limit_ns)
             for order_id in leg.orders:
                 state.orders.pop(order_id, None)
@@ -53,6 +54,15 @@ def evict_external(turn: Turn) -> None:
     for order_id, order in list(state.orders.items()):
         if not order.signal_id and not order.unsettled and order.ended_ns <= limit_ns:
             state.orders.pop(order_id)
+
+
+def _forget_ticket(state: EngineState, signal_id: str, key: str) -> None:
+    """Forget whose a position ticket was: a later signal of the same id must not be given its next executions."""
+    execution = state.executions.get(key)
+    if execution is not None and execution.ticket:
+        owners = state.routes[execution.route].ticket_owner
+        if owners.get(execution.ticket, ("", 0))[0] == signal_id:
+            del owners[execution.ticket]
 
 
 def _evict_execution(state: EngineState, key: str, limit_ns: int) -> None:

@@ -24,6 +24,8 @@ PIDS_VARIABLE: Final = "NEXUS_TEST_PIDS"
 _MOST_BROKEN: Final = 0.02
 _CHILDREN_UNMEASURED: Final = ("conformance", "adapters", "bridges", "nexus_link")
 """Folders whose tests start hundreds of processes that run the same lines: measured, each costs a third more CPU."""
+_UNMEASURED: Final = ("core/engine/test_simulation.py", "core/engine/test_histories.py")
+"""Tests that run the same lines of the engine a million times: measured, they take three times as long."""
 _STARTS_COVERAGE: Final = "COVERAGE_PROCESS"
 """Environment: how the names of the variables begin by which a child process is measured."""
 
@@ -44,15 +46,20 @@ def save_part() -> None:
 
 
 @contextmanager
-def children_of(test_file: Path) -> Iterator[None]:
-    """Whether the processes that this file's tests start are measured. `test_file` is relative to the tests' folder."""
+def measured_as(test_file: Path) -> Iterator[None]:
+    """Measure a test, and the processes that it starts, as its file says: its path below the folder of the tests."""
+    running = Coverage.current() if test_file.as_posix() in _UNMEASURED else None
     kept = {name: value for name, value in os.environ.items() if name.startswith(_STARTS_COVERAGE)}
     if test_file.parts[0] in _CHILDREN_UNMEASURED:
         for name in kept:
             del os.environ[name]
+    if running is not None:
+        running.stop()
     try:
         yield
     finally:
+        if running is not None:
+            running.start()
         os.environ.update(kept)
 
 

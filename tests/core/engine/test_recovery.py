@@ -336,6 +336,20 @@ def test_state_survives_save_and_load():
     assert again.digest() == desk.engine.digest()
 
 
+def test_a_ticket_of_an_evicted_signal_is_nobodys():
+    """Else the next execution under it would be booked on a later signal of the same id."""
+    desk = Desk(settings=e.EngineSettings(retention_ms=60_000))
+    desk.link_up("a", mode=m.AccountMode.HEDGING, close_by_ticket=True)
+    desk.signal("a")
+    desk.fill(desk.only(), position_ticket="T1")
+    owners = desk.engine.state.routes["a|acc"].ticket_owner
+    assert owners == {"T1": ("s1", 0)}
+    desk.ask(m.SignalClose(signal_id="s1"))
+    desk.fill(desk.only(role=m.OrderRole.EXIT), position_ticket="T1")
+    desk.wait(120_000)
+    assert (desk.engine.state.signals, owners) == ({}, {})
+
+
 def test_finished_signals_are_forgotten_after_the_retention_and_positions_are_not():
     settings = e.EngineSettings(retention_ms=60_000)
     desk = Desk("a", settings=settings)
