@@ -282,6 +282,11 @@ class LinkServer:
             self.counts["stranger_messages"] += 1
             self._refuse(routing_id, RejectCode.NOT_ALLOWED, "there is no session on this link; say hello first")
             return
+        if envelope.last_seq_received:
+            text = f"last_seq_received was {envelope.last_seq_received} in a hello, must be 0: a session begins with it"
+            self.counts["stranger_messages"] += 1
+            self._refuse(routing_id, RejectCode.MALFORMED, text)
+            return
         welcome = self._check_hello(hello)
         if not welcome.accepted:
             self._refuse(routing_id, welcome.code, welcome.text, welcome)

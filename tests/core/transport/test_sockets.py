@@ -272,6 +272,17 @@ def test_who_has_not_said_hello_is_told_to(ends: Ends) -> None:
     assert not ends.events
 
 
+def test_a_hello_that_says_it_has_received_something_is_refused(ends: Ends) -> None:
+    """It begins a session. An older one of the same peer is not cut for it."""
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    answer = answer_to(ends, encode(Envelope(sender="x", seq=1, last_seq_received=1, body=nexus_hello())))
+    assert isinstance(answer.body, Welcome)
+    assert (answer.body.accepted, answer.body.code) == (False, RejectCode.MALFORMED)
+    assert "last_seq_received was 1 in a hello" in answer.body.text
+    assert client.is_up
+
+
 @pytest.mark.parametrize(
     ("frames", "code", "counter"),
     [
