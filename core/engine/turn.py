@@ -24,7 +24,19 @@ from .state import (
 class Turn:
     """Lives for one event. `effects` are in the order in which they must be carried out."""
 
-    __slots__ = ("awaited", "dirty", "dirty_routes", "effects", "money_moved", "now_ns", "review", "state")
+    __slots__ = (
+        "awaited",
+        "dirty",
+        "dirty_routes",
+        "effects",
+        "money_moved",
+        "now_ns",
+        "positions_before",
+        "review",
+        "shifts",
+        "state",
+        "touched_orders",
+    )
 
     def __init__(self, state: EngineState, now_ns: int) -> None:
         self.state = state
@@ -34,6 +46,11 @@ class Turn:
         self.review: dict[str, None] = {}  # ids of signals to settle before the turn ends
         self.dirty_routes: dict[str, None] = {}  # routes whose kill level takes its next step before the turn ends
         self.awaited: dict[str, None] = {}  # ClOrdIDs of orders whose deadline is new, or earlier than before
+        # For the invariants: orders that may have changed, what each leg has moved by, and the net and external lots of
+        # positions before the turn, by route and symbol.
+        self.touched_orders: dict[str, None] = {}
+        self.shifts: list[tuple[str, LegRecord, Decimal]] = []
+        self.positions_before: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
         self.money_moved = False  # True = the loss limits have to be checked
 
     def count(self, name: str) -> None:
@@ -73,6 +90,7 @@ class Turn:
     def shift_open(self, signal_id: str, leg: LegRecord, lots: Decimal) -> None:
         """Add (signed) lots to what a leg holds: the only place where that changes."""
         leg.open += lots
+        self.shifts.append((signal_id, leg, lots))
         holders = self.state.routes[leg.route].holding_signals
         if any(other.open for other in self.state.signals[signal_id].legs if other.route == leg.route):
             holders[signal_id] = None
@@ -85,6 +103,7 @@ class Turn:
         found = positions.get(symbol)
         if found is None:
             found = positions[symbol] = PositionRecord()
+        self.positions_before.setdefault((route, symbol), (found.net, found.external))
         return found
 
 

@@ -156,6 +156,7 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decima
         tickets[record.ticket] = tickets.get(record.ticket, ZERO) + delta
     order = turn.state.orders.get(record.client_order_id)
     if order is not None:
+        turn.touched_orders[record.client_order_id] = None
         if order.presumed_ended and delta and not record.busted:
             # It was reported as gone, since snapshots missed it, and it trades: the report has to be corrected, and the
             # order watched again, or its next fills would open a position that no leg guards.

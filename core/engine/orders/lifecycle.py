@@ -24,6 +24,7 @@ _ENDS: Final = {
 
 def move(turn: Turn, record: OrderRecord, event: OrderEvent) -> bool:
     """Change an order's state by the table. False: no row allows it, which is alerted, and nothing was changed."""
+    turn.touched_orders[record.order.client_order_id] = None
     row = TRANSITIONS.get((record.state, event))
     if row is not None:
         record.state = row.state

@@ -118,6 +118,7 @@ def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: 
     )
     route = route_of(order.platform, order.account)
     turn.state.orders[order.client_order_id] = record
+    turn.touched_orders[order.client_order_id] = None
     turn.state.routes[route].live[order.client_order_id] = None
     turn.state.day.count_sent(route, turn.now_ns)
     turn.await_answer(order.client_order_id)
@@ -181,6 +182,7 @@ def send_replace(
         stop_price=stop_price,
     )
     record.replace_sent_ns = turn.now_ns
+    turn.touched_orders[order.client_order_id] = None
     turn.state.day.count_sent(route_of(order.platform, order.account), turn.now_ns)
     turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(record.replace))

@@ -71,6 +71,7 @@ def apply_row(
 
     A late row cannot undo an end, except one that was only presumed.
     """
+    turn.touched_orders[record.order.client_order_id] = None
     record.platform_order_id = row.platform_order_id or record.platform_order_id
     if row.filled > record.platform_cum_qty:
         record.platform_cum_qty = row.filled

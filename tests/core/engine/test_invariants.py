@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 
 import pytest
-from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine import engine as engine_module
@@ -68,8 +67,11 @@ def _twice_open(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unlisted_holder(patch: pytest.MonkeyPatch) -> None:
+    true = Turn.shift_open
+
     def shift(turn, signal_id, leg, lots):
-        leg.open += lots
+        true(turn, signal_id, leg, lots)
+        turn.state.routes[leg.route].holding_signals.pop(signal_id)
 
     patch.setattr(Turn, "shift_open", shift)
 
@@ -191,16 +193,17 @@ def test_what_is_open_can_be_closed_after_a_breach_and_entries_wait_for_a_resume
     desk.fill(desk.only())
     desk.engine.state.signals["s1"].legs[0].external_qty = D(1)  # as a fault of the program would leave it
     desk.give(e.MarketMoved(markets=()))
-    assert desk.engine.state.kill is KillLevel.NORMAL, "nothing that this event touched"
     desk.ask(m.SignalClose(signal_id="s1"))
+    assert desk.engine.state.kill is KillLevel.NORMAL, "nothing that these events have moved"
+    assert [order.quantity for order in desk.orders.values()] == [2, 2], "the closing order left"
+    desk.fill(desk.only(role=m.OrderRole.EXIT), 1)
     assert desk.engine.state.kill is KillLevel.NO_NEW
     desk.signal(signal_id="s2")
     assert desk.report("s2").code is RejectCode.KILL_SWITCH
-    assert [order.quantity for order in desk.orders.values()] == [2, 2], "the closing order left"
     desk.ask(m.Resume(request_id=1, reason="looked at it", by="x"))
     desk.signal(signal_id="s3")
     assert desk.report("s3").code is RejectCode.NONE
-    desk.fill(desk.only(role=m.OrderRole.EXIT))
+    desk.fill(desk.only(role=m.OrderRole.EXIT), 1)
     assert (desk.count("invariant_open"), desk.engine.state.kill) == (2, KillLevel.NO_NEW), "met again, stopped again"
 
 
@@ -213,13 +216,13 @@ def test_the_cheap_form_sees_what_the_turn_has_touched_only():
     state.signals["sa"].legs[0].open += 1
     turn = Turn(state, desk.now_ns)
     assert check_touched(turn) == []
-    turn.touch_route("b|acc")
-    turn.touch("sb")
+    turn.shift_open("sb", state.signals["sb"].legs[0], D(1))
+    turn.position("b|acc", "NQ").net += 1
+    state.signals["sb"].legs[0].external_qty += 1
     assert check_touched(turn) == []
-    turn.touch("sa")
+    turn.shift_open("sa", state.signals["sa"].legs[0], D(0))
     assert [text.split(":")[0] for text in check_touched(turn)] == ["open"]
     assert {text.split(":")[0] for text in check(state)} == {"open", "position"}
-    assert structs.replace(state.routes["a|acc"]).holding_signals == {"sa": None}
 
 
 def test_an_order_that_was_found_at_the_platform_is_no_breach():
