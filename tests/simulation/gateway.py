@@ -105,6 +105,7 @@ class SimulatedGateway:
         self._journaled: JournaledEngine | None = None
         self._trades_before: set[str] = set()
         self._committed_digest = ""
+        self._is_spoiled = False  # its engine has raised, and is not rebuilt yet
         self._commits = 0
         self._full_until_ns = 0
         self._is_turning = False
@@ -200,7 +201,8 @@ class SimulatedGateway:
         if self.faults.strike("crash", self.schedule):
             self.faults.note(where)
             assert self.engine is not None
-            self._committed_digest = "" if self.journal.held else self.engine.digest()
+            is_on_disk = not self.journal.held and not self._is_spoiled
+            self._committed_digest = self.engine.digest() if is_on_disk else ""
             raise Crash
 
     # Its turns.
@@ -262,7 +264,7 @@ class SimulatedGateway:
     def _watch_it(self, engine: Engine) -> None:
         """From now on: while it was rebuilt it has only repeated what had happened."""
         assert isinstance(engine, WatchedEngine)
-        engine.process = self
+        engine.process, self._is_spoiled = self, False
 
     def note_exception(self, event: e.Event, error: Exception) -> None:
         """The engine has raised by itself. The gateway lives on; the run has failed."""
@@ -276,6 +278,7 @@ class SimulatedGateway:
         if engine.state.counts.get("invariant_broken") or self.events % self.check_every == 0:
             self.broken += [f"after {e.describe_event(event)}: {text}" for text in check(engine.state)]
         if self.faults.strike("engine_fault", self.schedule):
+            self._is_spoiled = True
             raise RuntimeError("planted")
         if self.plants.resend_timeout:
             unknown = [o for o in engine.state.orders.values() if o.state is m.LegState.UNKNOWN]
