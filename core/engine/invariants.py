@@ -2,8 +2,8 @@
 
 `check` looks at everything: the tests call it after every event. `check_touched` looks at the orders, legs and
 positions that one event has moved, and runs after every event in production, too. Its cost does not grow with what is
-open: a position is compared by what moved it, and what has more than `MOST_SUMMED` executions is not summed. A sentence
-of theirs is a fault of this program. It names what disagrees; who calls it adds the event.
+open: a position is compared by what moved it, and what has more than `MOST_SUMMED` executions is not summed. Each
+sentence that they return means a fault of this program and names what disagrees; the caller adds the event.
 """
 
 from __future__ import annotations

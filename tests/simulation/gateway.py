@@ -106,7 +106,6 @@ class SimulatedGateway:
         self._trades_before: set[str] = set()
         self._committed_digest = ""
         self._is_spoiled = False  # its engine has raised, and is not rebuilt yet
-        self._commits = 0
         self._full_until_ns = 0
         self._is_turning = False
         self._next_turn_ns = 0

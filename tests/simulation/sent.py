@@ -14,7 +14,7 @@ from tests.simulation.schedule import Schedule
 
 
 class SentOrders:
-    """`losses`: how often the journal has lost its tail; whoever loses synced data may send what it has forgotten."""
+    """`losses`: how often the journal has lost its tail; after that an order may be sent again."""
 
     def __init__(self, schedule: Schedule, limits: Limits) -> None:
         self.schedule, self.limits = schedule, limits

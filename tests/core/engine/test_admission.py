@@ -281,7 +281,7 @@ def test_a_reduce_only_order_grows_by_what_is_left_and_not_by_what_it_has_closed
     desk.ask(m.SignalReplace(signal_id="s2", quantity=D(3)))
     desk.update(order, quantity=D(3), replace_revision=desk.sent(m.Replace)[0].revision)
     desk.update(order, m.LegState.PARTIALLY_FILLED, 2, quantity=D(3))
-    desk.give(e.AdapterSaid(message=desk.make_fill(entry, 2, client_order_id="by hand", side=m.Side.SELL)))
+    desk.give(e.AdapterSaid(message=desk.make_fill(entry, 2, client_order_id="external", side=m.Side.SELL)))
     for size, sent in ((5, []), (4, [])):  # one lot is left, and two of this order are not booked
         desk.ask(m.SignalReplace(signal_id="s2", quantity=D(size)))
         assert [each.quantity for each in desk.sent(m.Replace)] == sent

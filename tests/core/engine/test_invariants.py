@@ -34,8 +34,8 @@ def _steps(desk: Desk) -> dict[str, Callable[[], object]]:
     def order() -> m.Order:
         return desk.only()
 
-    def by_hand() -> None:
-        fill = desk.make_fill(order(), 1, client_order_id="by hand", side=m.Side.SELL)
+    def external() -> None:
+        fill = desk.make_fill(order(), 1, client_order_id="external", side=m.Side.SELL)
         desk.give(e.AdapterSaid(message=fill))
 
     def replace() -> None:
@@ -54,7 +54,7 @@ def _steps(desk: Desk) -> dict[str, Callable[[], object]]:
         "counted": lambda: desk.update(order(), filled=1, state=LegState.PARTIALLY_FILLED),
         "first fill": lambda: desk.fill(order(), 1),
         "second fill": lambda: desk.fill(order(), 1),
-        "by hand": by_hand,
+        "external": external,
         "cancelled": lambda: desk.update(order(), LegState.CANCELLED, 2),
         "close": lambda: desk.ask(m.SignalClose(signal_id="s1")),
         "closed": closed,
@@ -139,7 +139,7 @@ def _taken_for_over(patch: pytest.MonkeyPatch) -> None:
 PLANTS = [
     ("open", "first fill", _twice_open),
     ("holders", "first fill", _unlisted_holder),
-    ("position", "by hand", _external_kept),
+    ("position", "external", _external_kept),
     ("cum_qty", "first fill", _uncounted),
     ("live", "cancelled", _still_live),
     ("filled", "first fill", _row(LegState.WORKING, OrderEvent.EXECUTED, LegState.FILLED)),

@@ -167,11 +167,8 @@ def seeds_from(first: int, end: int) -> Iterable[int]:
     ],
 )
 def test_planted_bugs_are_caught(bug, symptom, first):
-    for seed in seeds_from(first, 60):
-        violations = run_seed(seed, Plants(**{bug: True})).violations
-        if any(symptom in violation for violation in violations):
-            return
-    pytest.fail(f"{bug} went unnoticed")
+    outcomes = (run_seed(seed, Plants(**{bug: True})) for seed in seeds_from(first, 60))
+    assert any(symptom in text for outcome in outcomes for text in outcome.violations), f"{bug} went unnoticed"
 
 
 @pytest.mark.parametrize(
@@ -183,10 +180,8 @@ def test_planted_bugs_are_caught(bug, symptom, first):
 )
 def test_rules_that_are_broken_are_noticed(monkeypatch, place, name, wrong, symptom, first):
     monkeypatch.setattr(place, name, wrong)
-    for seed in seeds_from(first, 120):
-        if any(symptom in violation for violation in run_seed(seed).violations):
-            return
-    pytest.fail(f"nothing noticed that {name} is wrong")
+    outcomes = (run_seed(seed) for seed in seeds_from(first, 120))
+    assert any(symptom in text for outcome in outcomes for text in outcome.violations), f"{name} went unnoticed"
 
 
 def _refused_stops() -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The table of an order's states: what it allows is applied, what it does not is told and changes nothing."""
+"""The table of an order's states: what it allows is applied, anything else is alerted and changes nothing."""
 
 from __future__ import annotations
 
