@@ -11,7 +11,6 @@ from ...core.messages import (
     Reject,
     RejectCode,
     Replace,
-    client_order_id,
     find_client_order_id,
 )
 from ..base import Command
@@ -24,8 +23,7 @@ def make_place(order: Order, clock: ClockOffset) -> Place:
     parts = find_client_order_id(order.client_order_id)
     children = {OrderRole.STOP_LOSS: order.stop_loss, OrderRole.TAKE_PROFIT: order.take_profit}
     stop_loss_id, take_profit_id = (
-        client_order_id(parts.key, parts.leg, role, parts.attempt) if parts is not None and price is not None else ""
-        for role, price in children.items()
+        parts.id_of(role) if parts is not None and price is not None else "" for role, price in children.items()
     )
     not_after_ns = clock.latest_at_bridge(order.not_after_ns)
     return Place(

@@ -15,7 +15,6 @@ from ...core.messages import (
     OrderType,
     Side,
     TimeInForce,
-    client_order_id,
     find_client_order_id,
 )
 from ...shm.durations import NS_PER_MS
@@ -202,7 +201,7 @@ def _child_id(entry: PaperOrder, role: OrderRole) -> str:
     parts = find_client_order_id(entry.client_order_id)
     if parts is None:
         return f"{entry.client_order_id}-{role.value}"[:64]
-    return client_order_id(parts.key, parts.leg, role, parts.attempt)
+    return parts.id_of(role)
 
 
 def _at_price(fill: Fill, price: Decimal) -> Fill:

@@ -28,10 +28,10 @@ from .fields import (
     check_quantity,
     check_signed_quantity,
 )
-from .order_id import LENGTH
+from .order_id import LENGTH, OLD_LENGTH
 from .terms import CorrectionKind, LegState, OrderType, Side, TimeInForce
 
-OwnOrderId = Annotated[str, Meta(min_length=LENGTH, max_length=LENGTH)]
+OwnOrderId = Annotated[str, Meta(min_length=OLD_LENGTH, max_length=LENGTH)]
 
 
 class Order(Struct, tag="order", frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,27 +10,40 @@ from typing import Any
 
 from .constants import REASON_SL, REASON_SO, REASON_TP
 
-_OWN_ID = re.compile(r"NXG([A-Z2-7]{16})([A-Z2-7]{2})")
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_OWN_ID = re.compile(r"(?=NXG([A-Z2-7]{18,19}))")
+_OLD_BODY = 16
+"""Characters between `NXG` and the check in ids of 21 characters, those of earlier gateways; now there are 17."""
 ROLE_AT = 16
 STOP_LOSS, TAKE_PROFIT = "S", "T"
 OPENING_ROLES = ("E", "H", "R")
 """Entry, hedge, and the order by which a roll opens the position in the new contract."""
 
 
-def _check_characters(body: str) -> str:
+def _hash_characters(body: str) -> str:
     return base64.b32encode(hashlib.blake2b(body.encode(), digest_size=10).digest())[:2].decode()
 
 
+def _check_characters(body: str) -> str:
+    check = _hash_characters(body)
+    # So an id of 22 characters that was cut never passes for one of 21, which is another order's.
+    if len(body) > _OLD_BODY and body[_OLD_BODY:] + check[0] == _hash_characters(body[:_OLD_BODY]):
+        check = _ALPHABET[(_ALPHABET.index(check[0]) + 1) % 32] + check[1]
+    return check
+
+
 def find_order_id(text: str) -> str:
-    """The gateway's order id in a comment, empty when there is none. Its last two characters are a checksum."""
+    """The gateway's order id, of 22 or 21 characters, in a comment; empty when there is none. The last two check it."""
     for found in _OWN_ID.finditer(text):
-        if _check_characters(found.group(1)) == found.group(2):
-            return found.group()
+        rest = found.group(1)
+        for end in (_OLD_BODY + 1, _OLD_BODY):
+            if _check_characters(rest[:end]) == rest[end : end + 2]:
+                return f"NXG{rest[: end + 2]}"
     return ""
 
 
 def child_id(entry_id: str, role: str) -> str:
-    """The order id of an entry's stop loss or take profit: the entry's id with another role."""
+    """The order id of an entry's stop loss or take profit: the entry's id with another role, in the same form."""
     body = f"{entry_id[3:ROLE_AT]}{role}{entry_id[ROLE_AT + 1 : -2]}"
     return f"NXG{body}{_check_characters(body)}"
 

@@ -11,6 +11,7 @@ from nexus_gateway.adapters.bridge.orders import make_place
 from nexus_gateway.adapters.bridge.session import BridgeSession, BridgeTiming, ClockOffset, prove
 from nexus_gateway.adapters.bridge.snapshots import check_snapshot, make_incomplete_snapshot
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.messages.order_id import LENGTH, OLD_LENGTH
 from nexus_gateway.shm.durations import NS_PER_MS
 
 from tests.reference_bridge import vectors, wire
@@ -246,11 +247,12 @@ def test_clock_offset_is_that_of_the_shortest_round_trip():
     assert clock.latest_at_bridge(0) == 0, "no limit stays no limit"
 
 
-def test_an_order_carries_its_limit_by_the_bridges_clock_and_names_for_its_children():
+@pytest.mark.parametrize("length", [LENGTH, OLD_LENGTH])
+def test_an_order_carries_its_limit_by_the_bridges_clock_and_names_for_its_children(length):
     clock = ClockOffset()
     clock.add(1000, 6000, 6100, 1300)
     entry = m.Order(
-        client_order_id=m.client_order_id(m.signal_key("s"), 2, m.OrderRole.ENTRY, 5),
+        client_order_id=m.client_order_id(m.signal_key("s"), 2, m.OrderRole.ENTRY, 5, length),
         platform="nt8",
         account="Sim101",
         symbol="NQ",
@@ -263,7 +265,7 @@ def test_an_order_carries_its_limit_by_the_bridges_clock_and_names_for_its_child
     )
     made = make_place(entry, clock)
     assert made.order.not_after_ns == 14_800
-    assert made.stop_loss_id == m.client_order_id(m.signal_key("s"), 2, m.OrderRole.STOP_LOSS, 5)
+    assert made.stop_loss_id == m.client_order_id(m.signal_key("s"), 2, m.OrderRole.STOP_LOSS, 5, length)
     assert made.take_profit_id == ""
 
 

@@ -73,7 +73,9 @@ def test_a_bracket_follows_its_entry_and_goes_with_the_position():
     assert [(child.quantity, child.order_type) for child in children] == [(1, STOP), (1, LIMIT)]
     roles = [m.find_client_order_id(child.client_order_id) for child in children]
     assert [parts.role for parts in roles] == [m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT]
-    assert {parts.key for parts in roles} == {m.find_client_order_id(entry.client_order_id).key}
+    assert [child.client_order_id for child in children] == [
+        m.find_client_order_id(entry.client_order_id).id_of(parts.role) for parts in roles
+    ]
     desk.quote(100, 100.25, 10, 10)
     assert [child.quantity for child in children] == [2, 2]
     desk.place(2, SELL, close_ticket=desk.of(m.Fill, entry)[0].position_ticket, role=m.OrderRole.EXIT)

@@ -36,7 +36,7 @@ def hedging(tmp_path):
 
 def child_of(entry: m.Order, role: m.OrderRole) -> str:
     parts = m.find_client_order_id(entry.client_order_id)
-    return m.client_order_id(parts.key, parts.leg, role, parts.attempt)
+    return parts.id_of(role)
 
 
 def rows_of(snapshot: m.Snapshot, order: m.Order | str) -> list[m.WorkingOrder]:

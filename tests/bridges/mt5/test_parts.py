@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from nexus_gateway.adapters.bridge.frames import HEADER_BYTES
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.state import OPENING
+from nexus_gateway.core.messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_LENGTH, OLD_MAX_ATTEMPTS
 from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag
 
 from tests.mt5_terminal.module.MetaTrader5 import constants
@@ -32,6 +33,7 @@ VECTORS = vectors.make_vectors()
 UTC = datetime.UTC
 AT_UTC = mt5.ServerClock({"utc_offset_minutes": 0, "dst": "none", "mode": "configured"})
 ENTRY_ID = m.client_order_id(m.signal_key("some signal"), 3, m.OrderRole.ENTRY, 40)
+OLD_ENTRY_ID = m.client_order_id(m.signal_key("some signal"), 3, m.OrderRole.ENTRY, 40, OLD_LENGTH)
 
 
 def ms_of(*when: int, zone: datetime.tzinfo = UTC) -> int:
@@ -380,6 +382,16 @@ def test_noise_of_floats_is_no_price():
     assert mt5.write(mt5.exact(0.1 + 0.2)) == "0.3"
     assert mt5.write(mt5.exact(100.0)) == "100"
     assert mt5.write_or_none(0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [("1E+1", "10"), ("1E+2", "100"), ("1.8E+4", "18000"), ("1E-7", "0.0000001")]
+)
+def test_decimals_leave_in_plain_notation(number, text):
+    assert mt5.write(Decimal(number)) == text
+    assert mt5.write(mt5.exact(float(number))) == text
+    assert mt5.write_or_none(float(number)) == text
+    assert mt5.write(-mt5.exact(float(number))) == f"-{text}"
     with pytest.raises(ValueError, match="nan"):
         mt5.exact(math.nan)
 
@@ -430,19 +442,30 @@ def test_without_a_tick_value_a_future_is_not_synchronised_yet():
 
 
 def test_ids_are_those_of_the_gateway():
-    parts = m.find_client_order_id(ENTRY_ID)
-    assert mt5.find_order_id(f"x{ENTRY_ID}#1") == ENTRY_ID
-    assert mt5.find_order_id(ENTRY_ID[:-1]) == ""
-    assert mt5.find_order_id(ENTRY_ID[:-1] + "7") in ("", ENTRY_ID)
-    assert mt5.magic_number(ENTRY_ID) == m.magic_number(ENTRY_ID)
-    for role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT):
-        assert mt5.child_id(ENTRY_ID, role.value) == m.client_order_id(parts.key, parts.leg, role, parts.attempt)
+    for entry_id in (ENTRY_ID, OLD_ENTRY_ID):
+        parts = m.find_client_order_id(entry_id)
+        assert mt5.find_order_id(f"x{entry_id}#1") == entry_id
+        assert mt5.find_order_id(f"NXG{entry_id}") == entry_id
+        assert mt5.find_order_id(entry_id[:-1]) == ""
+        assert mt5.find_order_id(entry_id[:-1] + "7") in ("", entry_id)
+        assert mt5.magic_number(entry_id) == m.magic_number(entry_id)
+        for role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT):
+            assert mt5.child_id(entry_id, role.value) == parts.id_of(role)
 
 
 @pytest.mark.parametrize("role", list(m.OrderRole))
-def test_an_id_of_every_role_is_found(role):
-    order_id = m.client_order_id(m.signal_key("some signal"), 31, role, 1023)
+@pytest.mark.parametrize(("length", "attempts"), [(LENGTH, MAX_ATTEMPTS), (OLD_LENGTH, OLD_MAX_ATTEMPTS)])
+def test_an_id_of_every_role_is_found(role, length, attempts):
+    order_id = m.client_order_id(m.signal_key("some signal"), 31, role, attempts - 1, length)
     assert mt5.find_order_id(f"[{order_id}]") == order_id
+
+
+def test_every_id_is_checked_as_the_gateway_does_it_and_none_that_was_cut():
+    for attempt in range(8_000):  # among them some whose check characters give way to the old form
+        order_id = m.client_order_id("ABCDEFGHIJKL", 3, m.OrderRole.ENTRY, attempt)
+        assert mt5.find_order_id(order_id) == order_id
+        assert mt5.find_order_id(order_id[:-1]) == ""
+        assert mt5.child_id(order_id, "S") == m.find_client_order_id(order_id).id_of(m.OrderRole.STOP_LOSS)
 
 
 def test_the_roles_that_open_a_position_are_those_of_the_engine():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.messages import RejectCode
+from nexus_gateway.core.messages.order_id import LENGTH, OLD_LENGTH
 
 from tests.golden.examples import EXAMPLES, envelope, kind
 
@@ -85,6 +86,16 @@ def test_too_large_is_refused_before_parsing():
 )
 def test_bad_fields_are_refused(name, changes):
     assert refused(plain(name, **changes)).code is RejectCode.MALFORMED
+
+
+@pytest.mark.parametrize("name", ["order", "replace"])
+def test_an_order_has_an_id_of_either_form(name):
+    for length in (LENGTH, OLD_LENGTH):
+        order_id = m.client_order_id(m.signal_key("s"), 0, m.OrderRole.ENTRY, 0, length)
+        built = plain(name, client_order_id=order_id)
+        assert m.decode(msgspec.msgpack.encode(built)).body.client_order_id == order_id
+    for order_id in ("N" * (OLD_LENGTH - 1), "N" * (LENGTH + 1)):
+        assert "client_order_id" in str(refused(plain(name, client_order_id=order_id)))
 
 
 def test_the_constructor_refuses_what_the_decoder_refuses():
