@@ -25,6 +25,7 @@ from ...core.messages import (
     Snapshot,
     SnapshotRequest,
 )
+from ...core.messages.decimals import encode_plain
 from ...core.messages.fields import (
     AccountName,
     ClientOrderId,
@@ -253,8 +254,8 @@ _to_bridge = msgspec.json.Decoder(AdapterEnvelope)
 
 
 def encode_message(envelope: BridgeEnvelope | AdapterEnvelope) -> bytes:
-    """UTF-8 JSON; the payload of one frame."""
-    return _encoder.encode(envelope)
+    """UTF-8 JSON, decimals in plain notation; the payload of one frame."""
+    return encode_plain(_encoder, envelope)
 
 
 def decode_from_bridge(payload: bytes) -> BridgeEnvelope:

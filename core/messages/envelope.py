@@ -13,6 +13,7 @@ from ..errors import GatewayError
 from .account import Account, Executions, Positions, Snapshot, SnapshotRequest, WorkingOrders
 from .admin import Acknowledge, AdminResult, Kill, Query, Resume, StageChange
 from .codes import RejectCode
+from .decimals import encode_plain
 from .fields import Name, Sequence, TimeNs
 from .orders import Cancel, Correction, Fill, Order, OrderUpdate, Reject, Replace
 from .session import Heartbeat, Hello, Welcome
@@ -91,13 +92,13 @@ _json_version_decoder = msgspec.json.Decoder(_Version)
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Encode for the wire. Returns a new bytes object; safe from any process and thread."""
-    return _encoder.encode(envelope)
+    """Encode for the wire, decimals in plain notation. Returns a new bytes object; safe from any process and thread."""
+    return encode_plain(_encoder, envelope)
 
 
 def encode_json(envelope: Envelope) -> bytes:
     """Encode for people and log files, as UTF-8 JSON on one line."""
-    return _json_encoder.encode(envelope)
+    return encode_plain(_json_encoder, envelope)
 
 
 def decode(data: bytes | bytearray | memoryview) -> Envelope:

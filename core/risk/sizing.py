@@ -6,13 +6,18 @@ from decimal import ROUND_FLOOR, Context, Decimal
 
 from .market import MarketContext
 
+_PLACES = Decimal(0)
+"""Added to a decimal it changes nothing but an exponent above zero, which becomes zero."""
 _WIDE = Context(prec=80)
 """The usual 28 digits do not hold the quotient of the largest quantity and the smallest step: that would raise."""
 
 
 def floor_to_lot(quantity: Decimal, lot_step: Decimal) -> Decimal:
-    """The largest multiple of `lot_step` that is not above `quantity` (zero when below one step)."""
-    return (quantity / lot_step).to_integral_value(ROUND_FLOOR) * lot_step
+    """The largest multiple of `lot_step` that is not above `quantity` (zero when below one step).
+
+    Never with an exponent above zero: a quotient of 10 may be 1E+1, and an order of that size would be written so.
+    """
+    return (quantity / lot_step).to_integral_value(ROUND_FLOOR) * lot_step + _PLACES
 
 
 def is_multiple(value: Decimal, step: Decimal) -> bool:

@@ -12,6 +12,7 @@ from nexus_gateway.adapters.paper.exchange import PaperExchange, new_book
 from nexus_gateway.adapters.paper.matching import make_quote
 from nexus_gateway.adapters.paper.settings import PaperSettings
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.messages.decimals import to_plain_builtins
 
 from tests.reference_bridge import wire
 from tests.reference_bridge.server import Body, BridgeServer
@@ -64,7 +65,7 @@ class PaperPlatform:
         }
         return {
             "accounts": [account],
-            "capabilities": msgspec.to_builtins(self._settings.capabilities(self.key)),
+            "capabilities": to_plain_builtins(self._settings.capabilities(self.key)),
             "data_up": self.data_up,
             "orders_up": self.orders_up,
         }
@@ -87,7 +88,7 @@ class PaperPlatform:
                     {
                         "symbol_id": each["symbol_id"],
                         "accepted": True,
-                        "instrument": msgspec.to_builtins(described),
+                        "instrument": to_plain_builtins(described),
                         "tradable": True,
                     }
                 )
@@ -126,7 +127,7 @@ class PaperPlatform:
         wanted = msgspec.convert(request, m.SnapshotRequest)
         with self._lock:
             self._settle()
-            return msgspec.to_builtins(self._exchange.snapshot(wanted, time.time_ns()))
+            return to_plain_builtins(self._exchange.snapshot(wanted, time.time_ns()))
 
     def forget(self) -> None:
         with self._lock:
@@ -193,7 +194,7 @@ class PaperPlatform:
 
     def _tell(self, event: m.Message) -> None:
         if self.server is not None:
-            self.server.send(msgspec.to_builtins(event))
+            self.server.send(to_plain_builtins(event))
 
     def _run(self) -> None:
         while not self._over:

@@ -25,6 +25,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag
 
 from tests.reference_bridge import vectors, wire
+from tests.support.decimal_variants import variants
 
 ROOT = Path(__file__).resolve().parents[3]
 VECTORS = vectors.make_vectors()
@@ -71,6 +72,15 @@ def test_the_adapter_reads_and_writes_each_message(vector):
     payload = bm.encode_message(envelope)
     assert json.loads(payload) == vector.content, "nothing is lost or added on the way"
     assert pack_frame(MESSAGE, payload) == vector.data, "byte for byte"
+
+
+@pytest.mark.parametrize("vector", GOOD, ids=lambda each: each.name)
+def test_every_decimal_leaves_in_plain_notation_and_comes_back_equal(vector):
+    (envelope,) = decode(vector.data, vector.sender)
+    for changed, plain in variants(envelope):
+        payload = bm.encode_message(changed)
+        assert payload == msgspec.json.encode(plain)
+        assert decode(pack_frame(MESSAGE, payload), vector.sender) == [changed]
 
 
 @pytest.mark.parametrize("vector", BAD, ids=lambda each: each.name)

@@ -107,3 +107,13 @@ def test_sizing_without_a_rate_or_a_distance_has_no_answer():
 def test_floor_to_lot():
     assert floor_to_lot(D("1.29"), D("0.1")) == D("1.2")
     assert floor_to_lot(D("0.9"), D(1)) == 0
+    for found in (floor_to_lot(D("1E+1"), D(1)), floor_to_lot(D("19"), D("1E+1")), floor_to_lot(D("10.00"), D("1.00"))):
+        assert found == 10
+        assert found.as_tuple().exponent <= 0
+
+
+def test_a_size_from_risk_has_no_exponent():
+    # 500 / 50.00 is 1E+1: an exact quotient takes the exponent nearest to that of its terms.
+    assert str(D(500) / D("50.00")) == "1E+1"
+    found = lots_for_risk(D(500), D("25.00"), market("a", T0))  # a point is worth 2
+    assert str(found) == "10"
