@@ -13,7 +13,8 @@ import numpy as np
 from ...core.errors import GatewayError
 from ...shm.layout import TICK_BYTES
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""2: client order ids of 22 characters, decimals in plain notation, completeness by part."""
 TICKS: Final = 1
 MESSAGE: Final = 2
 HEADER_BYTES: Final = 8

@@ -19,8 +19,9 @@ from .orders import Cancel, Correction, Fill, Order, OrderUpdate, Reject, Replac
 from .session import Heartbeat, Hello, Welcome
 from .signals import Report, Signal, SignalCancel, SignalClose, SignalReplace
 
-PROTOCOL_VERSION = 2
-"""2: brackets by distance and by target, the contract in a leg's report."""
+PROTOCOL_VERSION = 3
+"""2: brackets by distance and by target, the contract in a leg's report.
+3: decimals in plain notation, client order ids of 22 characters, contradictions, completeness by part."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """A full snapshot of `MAX_ROWS` orders and executions stays below this."""
 

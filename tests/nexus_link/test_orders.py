@@ -325,7 +325,7 @@ def test_a_gateway_of_another_version_is_said(folder):
             gateway.greeting,
             accepted=False,
             code=RejectCode.WRONG_VERSION,
-            text="protocol version was 1, this side speaks 2; update the older side",
+            text="protocol version was 2, this side speaks 3; update the older side",
         )
         nexus = Nexus(folder)
         try:

@@ -17,9 +17,11 @@ T0 = 1_760_000_000_000_000_000
 TOKEN = "a token of the golden vectors"
 BRIDGE_NONCE = "00112233445566778899aabbccddeeff"
 ADAPTER_NONCE = "ffeeddccbbaa99887766554433221100"
-ORDER_ID = "NXGABCDEFGHIJKLAEAABR"
-STOP_ID = "NXGABCDEFGHIJKLASAAOW"
-TARGET_ID = "NXGABCDEFGHIJKLATAA2C"
+ORDER_ID = "NXGABCDEFGHIJKLAEAAALX"
+STOP_ID = "NXGABCDEFGHIJKLASAAA7X"
+TARGET_ID = "NXGABCDEFGHIJKLATAAAPO"
+OLD_ORDER_ID = "NXGABCDEFGHIJKLAEAABR"
+"""As gateways before version 2 made it."""
 WHERE = {"platform": "nt8", "account": "Sim101"}
 
 
@@ -322,6 +324,51 @@ FROM_ADAPTER: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     ("last word", {"type": "error", "code": "mute", "text": "nothing heard for 5000 ms"}),
 )
+MORE_FROM_BRIDGE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "fill_ten",
+        "ten lots traded at 18000: decimals have no exponent",
+        {**FILL, "exec_id": "E-992", "quantity": "10", "price": "18000", "fee": "20"},
+    ),
+    (
+        "fill_tiny",
+        "a price of 0.0000001: decimals have no exponent",
+        {**FILL, "exec_id": "E-993", "quantity": "100", "price": "0.0000001", "fee": "0"},
+    ),
+)
+MORE_FROM_ADAPTER: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "place_ten",
+        "ten lots at 18000: decimals have no exponent",
+        {
+            "type": "place",
+            "order": {**ORDER, "quantity": "10", "limit_price": "18000", "stop_loss": None, "take_profit": None},
+            "stop_loss_id": "",
+            "take_profit_id": "",
+        },
+    ),
+    (
+        "place_hundred",
+        "a hundred lots at 18000, a stop at 17900 and a target at 20000",
+        {
+            "type": "place",
+            "order": {
+                **ORDER,
+                "quantity": "100",
+                "limit_price": "18000",
+                "stop_loss": "17900",
+                "take_profit": "20000",
+            },
+            "stop_loss_id": STOP_ID,
+            "take_profit_id": TARGET_ID,
+        },
+    ),
+    (
+        "cancel_old",
+        "cancel an order of an earlier gateway, whose id has 21 characters",
+        {"type": "cancel", "client_order_id": OLD_ORDER_ID, **WHERE, "symbol": "NQ", "platform_order_id": "O-3"},
+    ),
+)
 TICKS = (
     wire.Tick(3, T0, wire.BID | wire.ASK | wire.SNAPSHOT, 18000.0, 18000.25, bid_size=12, ask_size=7),
     wire.Tick(3, T0 + 1, wire.TRADE | wire.BUYER, 18000.0, 18000.25, 18000.25, 12, 7, 2),
@@ -336,22 +383,15 @@ def _describe(tick: wire.Tick) -> dict[str, Any]:
 
 def make_vectors() -> list[Vector]:
     """All of them, good ones first."""
-    vectors = [
-        Vector(
-            f"bridge_{body['type']}", "bridge", meaning, wire.pack_message(number, body), {"seq": number, "body": body}
-        )
-        for number, (meaning, body) in enumerate(FROM_BRIDGE, start=1)
-    ]
-    vectors += [
-        Vector(
-            f"adapter_{body['type']}",
-            "adapter",
-            meaning,
-            wire.pack_message(number, body),
-            {"seq": number, "body": body},
-        )
-        for number, (meaning, body) in enumerate(FROM_ADAPTER, start=1)
-    ]
+    vectors = []
+    for sender, messages, more in (
+        ("bridge", FROM_BRIDGE, MORE_FROM_BRIDGE),
+        ("adapter", FROM_ADAPTER, MORE_FROM_ADAPTER),
+    ):
+        named = [(body["type"], meaning, body) for meaning, body in messages]
+        for number, (name, meaning, body) in enumerate([*named, *more], start=1):
+            content = {"seq": number, "body": body}
+            vectors.append(Vector(f"{sender}_{name}", sender, meaning, wire.pack_message(number, body), content))
     records = [wire.pack_tick(tick) for tick in TICKS]
     good = wire.pack_message(1, FROM_BRIDGE[0][1])
     vectors += [
@@ -363,14 +403,18 @@ def make_vectors() -> list[Vector]:
             wire.pack_ticks(records),
             [_describe(tick) for tick in TICKS],
         ),
-        _bad("version", "version 2", good[:6] + b"\2\0" + good[8:]),
+        _bad("version", "version 1", good[:6] + b"\1\0" + good[8:]),
         _bad("flags", "flags 1", good[:5] + b"\1" + good[6:]),
         _bad("type", "frame type 9", good[:4] + b"\x09" + good[5:]),
-        _bad("empty", "a message of no bytes", wire.HEADER.pack(0, wire.MESSAGE, 0, 1)),
-        _bad("too_long", "a message of 4 MiB and one byte", wire.HEADER.pack(4 * 1024 * 1024 + 1, wire.MESSAGE, 0, 1)),
-        _bad("tick_length", "ticks of 65 bytes", wire.HEADER.pack(65, wire.TICKS, 0, 1) + bytes(65)),
-        _bad("no_ticks", "a frame of no ticks", wire.HEADER.pack(0, wire.TICKS, 0, 1)),
-        _bad("too_many_ticks", "4097 records", wire.HEADER.pack(4097 * 64, wire.TICKS, 0, 1)),
+        _bad("empty", "a message of no bytes", wire.HEADER.pack(0, wire.MESSAGE, 0, wire.VERSION)),
+        _bad(
+            "too_long",
+            "a message of 4 MiB and one byte",
+            wire.HEADER.pack(4 * 1024 * 1024 + 1, wire.MESSAGE, 0, wire.VERSION),
+        ),
+        _bad("tick_length", "ticks of 65 bytes", wire.HEADER.pack(65, wire.TICKS, 0, wire.VERSION) + bytes(65)),
+        _bad("no_ticks", "a frame of no ticks", wire.HEADER.pack(0, wire.TICKS, 0, wire.VERSION)),
+        _bad("too_many_ticks", "4097 records", wire.HEADER.pack(4097 * 64, wire.TICKS, 0, wire.VERSION)),
         _bad("json", "no JSON", _frame(b'{"seq":1,"body":')),
         _bad("utf8", "no UTF-8", _frame(b'{"seq":1,"body":{"type":"notice","level":"info","text":"\xff"}}')),
         _bad("key", "an unknown key", _frame(b'{"seq":1,"body":{"type":"notice","level":"info","text":"","color":1}}')),

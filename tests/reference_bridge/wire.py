@@ -9,7 +9,7 @@ import math
 import struct
 from typing import Any, NamedTuple
 
-VERSION = 1
+VERSION = 2
 TICKS = 1
 MESSAGE = 2
 HEADER = struct.Struct("<IBBH")

@@ -26,8 +26,11 @@ def variants(message: Any) -> Iterator[tuple[Any, Any]]:
 
     At least one value fits each decimal.
     """
-    built = msgspec.to_builtins(message, builtin_types=(Decimal,))
-    for path in _decimal_paths(built):
+    built = written = msgspec.to_builtins(message, builtin_types=(Decimal,))
+    paths = list(_decimal_paths(built))
+    for path in paths:
+        written = _with(written, path, format(_at(built, path), "f"))
+    for path in paths:
         taken = 0
         for number, plain in VALUES.items():
             try:
@@ -35,7 +38,7 @@ def variants(message: Any) -> Iterator[tuple[Any, Any]]:
             except msgspec.ValidationError:  # a quantity is above zero, ...
                 continue
             taken += 1
-            yield changed, _with(built, path, plain)
+            yield changed, _with(written, path, plain)
         assert taken, f"no value fits {path}"
 
 
@@ -48,6 +51,10 @@ def _decimal_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any
     elif isinstance(value, (list, tuple)):
         for number, each in enumerate(value):
             yield from _decimal_paths(each, (*path, number))
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    return _at(value[path[0]], path[1:]) if path else value
 
 
 def _with(value: Any, path: tuple[Any, ...], new: object) -> Any:

@@ -19,7 +19,7 @@ MS_PER_S = 1_000
 DAY_S = 86_400
 
 # The protocol.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 TICKS = 1
 MESSAGE = 2
 HEADER = struct.Struct("<IBBH")

@@ -83,7 +83,7 @@ LIES = {
     **{name: (send(bad(name)), ".") for name in ("no_ticks", "too_many_ticks")},
     "garbage": (send(random.Random(1).randbytes(5000)), "."),
     "zeros": (send(bytes(100_000)), "version was 0"),
-    "no json": (send(wire.HEADER.pack(3, 2, 0, 1) + b"{{{"), "none"),
+    "no json": (send(wire.HEADER.pack(3, 2, 0, wire.VERSION) + b"{{{"), "none"),
     "silence": (stay_silent, "nothing heard|not taken in"),  # both are true of it; which is told first is chance
     "half a frame": (cut_in_half, "closed the connection"),
     "a gap": (skip_a_number, "lost or repeated"),
@@ -114,7 +114,10 @@ GREETING_LIES = {
     "nothing": (stay_silent, "gave no hello within"),
     "closes": (lambda liar, connection: connection.close(), "."),
     "ticks at once": (send(tick_frame(1.0)), "ticks came before hello"),
-    "a long message at once": (send(wire.HEADER.pack(70_000, 2, 0, 1) + bytes(70_000)), "must be 1 to 65536"),
+    "a long message at once": (
+        send(wire.HEADER.pack(70_000, 2, 0, wire.VERSION) + bytes(70_000)),
+        "must be 1 to 65536",
+    ),
     "an order at once": (say("fill"), "fill came before challenge"),
     "another platform": (say("challenge", platform="mt5"), "must be for 'nt8'"),
     "http": (send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "version was"),

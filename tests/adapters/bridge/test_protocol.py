@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -81,6 +82,26 @@ def test_every_decimal_leaves_in_plain_notation_and_comes_back_equal(vector):
         payload = bm.encode_message(changed)
         assert payload == msgspec.json.encode(plain)
         assert decode(pack_frame(MESSAGE, payload), vector.sender) == [changed]
+
+
+@pytest.mark.parametrize(
+    ("name", "decimals"),
+    [
+        ("adapter_place_ten", {"quantity": "1E+1", "limit_price": "1.8E+4"}),
+        ("adapter_place_hundred", {"quantity": "1E+2", "limit_price": "1.8E+4", "take_profit": "2E+4"}),
+        ("bridge_fill_ten", {"quantity": "1E+1", "price": "1.8E+4", "fee": "2E+1"}),
+        ("bridge_fill_tiny", {"quantity": "1E+2", "price": "1E-7", "fee": "0E+3"}),
+    ],
+)
+def test_decimals_with_an_exponent_make_the_vectors_without_one(name, decimals):
+    (vector,) = (each for each in GOOD if each.name == name)
+    (envelope,) = decode(vector.data, vector.sender)
+    body, values = envelope.body, {key: Decimal(text) for key, text in decimals.items()}
+    if isinstance(body, bm.Place):
+        body = msgspec.structs.replace(body, order=msgspec.structs.replace(body.order, **values))
+    else:
+        body = msgspec.structs.replace(body, **values)
+    assert pack_frame(MESSAGE, bm.encode_message(msgspec.structs.replace(envelope, body=body))) == vector.data
 
 
 @pytest.mark.parametrize("vector", BAD, ids=lambda each: each.name)

@@ -103,11 +103,20 @@ def test_odd_but_true(changes):
 def test_what_follows_is_left_for_python():
     notice = wire.pack_message(1, {"type": "notice", "level": "info", "text": ""})
     ticks = frame(quote(bid=1.0)) + frame(quote(bid=2.0), quote(bid=3.0))
-    for rest in (notice, ticks[:5], ticks[:71], b"\0" * 8, wire.HEADER.pack(64, wire.TICKS, 1, 1) + bytes(64)):
+    for rest in (
+        notice,
+        ticks[:5],
+        ticks[:71],
+        b"\0" * 8,
+        wire.HEADER.pack(64, wire.TICKS, 1, wire.VERSION) + bytes(64),
+    ):
         used, sound = take(make_intake(), ticks + rest)
         assert used == len(ticks)
         assert list(sound["bid"]) == [1.0, 2.0, 3.0]
-    for bad in (wire.HEADER.pack(64, wire.TICKS, 0, 2), wire.HEADER.pack(4097 * 64, wire.TICKS, 0, 1)):
+    for bad in (
+        wire.HEADER.pack(64, wire.TICKS, 0, wire.VERSION + 1),
+        wire.HEADER.pack(4097 * 64, wire.TICKS, 0, wire.VERSION),
+    ):
         assert take(make_intake(), bad + bytes(64))[0] == 0
 
 
@@ -192,7 +201,7 @@ def test_random_bytes_never_get_past_the_kernel_as_ticks_of_others():
     intake = make_intake(7)
     for _ in range(300):
         payload = chance.randbytes(64 * chance.randint(1, 20))
-        _, sound = take(intake, wire.HEADER.pack(len(payload), wire.TICKS, 0, 1) + payload)
+        _, sound = take(intake, wire.HEADER.pack(len(payload), wire.TICKS, 0, wire.VERSION) + payload)
         assert all(record["symbol"] == 7 for record in sound)
 
 

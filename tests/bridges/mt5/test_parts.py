@@ -237,7 +237,7 @@ def test_deep_nesting_is_a_breach(depth):
 
 def test_a_large_greeting_is_not_kept():
     frames = mt5.FrameReader()
-    frames.feed(mt5.HEADER.pack(70_000, mt5.MESSAGE, 0, 1))
+    frames.feed(mt5.HEADER.pack(70_000, mt5.MESSAGE, 0, mt5.PROTOCOL_VERSION))
     with pytest.raises(mt5.Breach, match="length 70000"):
         frames.take()
 

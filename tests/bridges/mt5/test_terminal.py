@@ -299,13 +299,13 @@ def read_to_the_end(connection: socket.socket, frames: wire.FrameReader) -> list
     ("data", "code"),
     [
         (b"GET / HTTP/1.1\r\n\r\n" * 3, "wrong_version"),
-        (wire.HEADER.pack(5, wire.MESSAGE, 0, 2) + b"hello", "wrong_version"),
-        (wire.HEADER.pack(1 << 30, wire.MESSAGE, 0, 1), "malformed"),
-        (wire.HEADER.pack(64, wire.TICKS, 0, 1) + bytes(64), "malformed"),
+        (wire.HEADER.pack(5, wire.MESSAGE, 0, wire.VERSION - 1) + b"hello", "wrong_version"),
+        (wire.HEADER.pack(1 << 30, wire.MESSAGE, 0, wire.VERSION), "malformed"),
+        (wire.HEADER.pack(64, wire.TICKS, 0, wire.VERSION) + bytes(64), "malformed"),
         (wire.pack_message(1, {"type": "place"}), "malformed"),
         (wire.pack_message(7, {"type": "login"}), "malformed"),
         (wire.pack_message(1, {"type": "subscribe", "symbols": []}), "malformed"),
-        (wire.HEADER.pack(26, wire.MESSAGE, 0, 1) + b'{"seq":"\\ud800","body":{}}', "malformed"),
+        (wire.HEADER.pack(26, wire.MESSAGE, 0, wire.VERSION) + b'{"seq":"\\ud800","body":{}}', "malformed"),
     ],
     ids=["http", "version", "too long", "ticks", "fields missing", "gap", "before login", "no text"],
 )

@@ -26,9 +26,10 @@ def test_bytes_are_those_of_the_file(example):
 
 
 @pytest.mark.parametrize("name", ["signal", "hello", "report"])
-def test_messages_of_version_1_are_refused_and_both_versions_named(name):
-    golden = bytes.fromhex((FOLDER.parent / "version_1" / f"{name}.hex").read_text())
-    with pytest.raises(m.MessageError, match="version was 1, this side speaks 2") as refused:
+@pytest.mark.parametrize("version", range(1, m.PROTOCOL_VERSION))
+def test_messages_of_former_versions_are_refused_and_both_versions_named(version, name):
+    golden = bytes.fromhex((FOLDER.parent / f"version_{version}" / f"{name}.hex").read_text())
+    with pytest.raises(m.MessageError, match=f"version was {version}, this side speaks 3") as refused:
         m.decode(golden)
     assert refused.value.code is m.RejectCode.WRONG_VERSION
 
