@@ -30,7 +30,7 @@ Contract = Annotated[str, Meta(max_length=64)]
 AccountName = Annotated[str, Meta(max_length=64)]
 SignalId = Annotated[str, Meta(pattern=_ID, max_length=64)]
 ClientOrderId = Annotated[str, Meta(max_length=64)]
-"""Ours has `order_id.LENGTH` characters; the tag of an external order may be longer."""
+"""Ours has `order_id.LENGTH` characters, or `OLD_LENGTH`; the tag of an external order may be longer."""
 PlatformOrderId = Annotated[str, Meta(max_length=64)]
 ExecutionId = Annotated[str, Meta(pattern=_ID, max_length=128)]
 Ticket = Annotated[str, Meta(max_length=32)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import random
 import re
@@ -18,11 +20,13 @@ from nexus_gateway.adapters.bridge.frames import (
     MAX_GREETING_BYTES,
     MAX_MESSAGE_BYTES,
     MESSAGE,
+    VERSION,
     FrameBuffer,
     FrameError,
     pack_frame,
 )
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.messages.order_id import LENGTH, OLD_LENGTH
 from nexus_gateway.shm.tick import TICK_DTYPE, TickFlag
 
 from tests.reference_bridge import vectors, wire
@@ -198,6 +202,80 @@ def test_the_page_lists_the_fields_of_the_code(name):
         else:
             shown = json.dumps(msgspec.to_builtins(field.default))
         assert default == shown, field.name
+
+
+def derive_as_the_page_says(entry: str, role: str) -> str:
+    """The id of a stop or target by the words of the page alone, as a foreign bridge makes it."""
+
+    def check(body: str) -> str:
+        return base64.b32encode(hashlib.blake2b(body.encode("ascii"), digest_size=10).digest()).decode()[:2]
+
+    body = entry[3:16] + role + entry[17:-2]
+    found = check(body)
+    if len(entry) == 22 and body[16] + found[0] == check(body[:16]):
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567A"
+        found = letters[letters.index(found[0]) + 1] + found[1]
+    return f"NXG{body}{found}"
+
+
+def test_the_pages_example_ids_are_those_of_the_code():
+    rows = re.findall(r"^\| `(NXG\w+)` \| `(NXG\w+)` \| `(NXG\w+)` \| (.*) ?\|$", PROTOCOL, re.MULTILINE)
+    assert [len(row[0]) for row in rows] == [LENGTH] * 5 + [OLD_LENGTH]
+    steps = []
+    for entry, stop, target, _ in rows:
+        parts = m.find_client_order_id(entry)
+        assert parts.client_order_id == entry
+        assert (stop, target) == (parts.id_of(m.OrderRole.STOP_LOSS), parts.id_of(m.OrderRole.TAKE_PROFIT))
+        for order_id in (entry, stop, target):
+            assert derive_as_the_page_says(order_id, order_id[16]) == order_id
+            by_step_1 = base64.b32encode(hashlib.blake2b(order_id[3:-2].encode(), digest_size=10).digest())[:2]
+            steps.append(by_step_1.decode() != order_id[-2:])
+    wanted = [f"step 2 changes the {name}'s" for name in ("entry", "stop", "target")]
+    assert [row[3].strip() for row in rows][2:5] == wanted
+    assert [number for number, changed in enumerate(steps) if changed] == [6, 10, 14]
+    body, digest = re.search(r"The hash of `(\w+)`, the first entry's, is `(\w+)`", PROTOCOL).groups()
+    assert body == rows[0][0][3:-2]
+    assert hashlib.blake2b(body.encode(), digest_size=10).hexdigest() == digest
+
+
+def test_every_id_on_the_page_proves_itself():
+    found = set(re.findall(r"NXG[A-Z2-7]{10,}", PROTOCOL))
+    assert vectors.ORDER_ID in found
+    assert all(m.find_client_order_id(each).client_order_id == each for each in found)
+    assert f"ours have {LENGTH} ({OLD_LENGTH} before" in PROTOCOL
+    assert f"which must hold {LENGTH} characters" in PROTOCOL
+
+
+def test_the_vectors_ids_are_those_of_the_code():
+    parts = m.find_client_order_id(vectors.ORDER_ID)
+    assert parts.id_of(m.OrderRole.STOP_LOSS) == vectors.STOP_ID
+    assert parts.id_of(m.OrderRole.TAKE_PROFIT) == vectors.TARGET_ID
+    old = m.client_order_id(parts.key, parts.leg, parts.role, parts.attempt, OLD_LENGTH)
+    assert old == vectors.OLD_ORDER_ID
+
+
+def test_the_page_and_the_peers_name_one_version():
+    assert PROTOCOL.startswith(f"# Bridge protocol, version {VERSION}\n")
+    assert f"| 6 | 2 | version | {VERSION} |" in PROTOCOL
+    assert wire.VERSION == VERSION
+    index = json.loads((vectors.FOLDER / "index.json").read_text(encoding="utf-8"))
+    assert index["protocol_version"] == VERSION
+
+
+def test_the_pages_examples_are_messages():
+    """In the page's words, spread over lines."""
+    texts = re.findall(r"^    (\{\"seq\".*(?:\n     .*)*)$", PROTOCOL, re.MULTILINE)
+    assert len(texts) == 4
+    for text in texts:
+        payload = "".join(line.strip() for line in text.splitlines()).encode()
+        assert any(_is_message(payload, read) for read in (bm.decode_from_bridge, bm.decode_from_adapter)), text
+
+
+def _is_message(payload: bytes, read: object) -> bool:
+    try:
+        return read(payload) is not None
+    except FrameError:
+        return False
 
 
 def test_the_page_names_the_limits_and_the_codes_of_the_code():
