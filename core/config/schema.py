@@ -138,10 +138,11 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     that is unresponsive for this long is cut. `queue_messages`: limit of each peer's queue; a full one cuts the link.
     `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
     for each run folder. `durability` process: a power cut may lose the last orders. `send_within_ms`, `ack_ms`,
-    `settle_ms`, `proof_ms`: see `EngineSettings`. `usd_rates`: USD for one unit of a currency, used when no other rate
-    is fresh. `rates_file`: daily reference rates, used when no live rate is fresh and the newest row is at most
-    `rates_file_age_h` old. `instruments_file`, `hours_file`: your own instruments and trading hours. The three files
-    are described in docs/instruments.md.
+    `settle_ms`, `proof_ms`: see `EngineSettings`. `overfills`: whether lots that a platform has filled
+    beyond an order's size, confirmed by two snapshots, are closed at the market or kept. `usd_rates`: USD for one unit
+    of a currency, used when no other rate is fresh. `rates_file`: daily reference rates, used when no live rate is
+    fresh and the newest row is at most `rates_file_age_h` old. `instruments_file`, `hours_file`: your own instruments
+    and trading hours. The three files are described in docs/instruments.md.
     """
 
     enabled: bool = True
@@ -161,6 +162,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ack_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
     proof_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
+    overfills: Literal["close", "keep"] = "close"
     usd_rates: dict[str, Decimal] = {}
     rates_file: str | None = None
     rates_file_age_h: Annotated[float, Meta(gt=0, le=8_784)] = 120.0

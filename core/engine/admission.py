@@ -20,6 +20,7 @@ from msgspec import Struct
 from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection, RejectCode, Side
 from ..risk import Finding, MarketContext, Proposal, check_entry, first_failure, is_multiple
 from .effects import RiskChecked
+from .orders.contradictions import bar_of
 from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord
 from .turn import Turn, kill_level, live_orders, position_after, unknown_order
 
@@ -140,8 +141,27 @@ def link_fault(turn: Turn, leg: LegRecord) -> str:
     return "" if route.up and route.ready else f"{leg.platform} is not connected and reconciled"
 
 
+def bar_fault(turn: Turn, leg: LegRecord) -> str:
+    """Return why nothing may be sent for a leg's symbol on its account although it is linked; empty = it may."""
+    why = bar_of(turn.state, leg.route, leg.symbol)
+    return why and f"{why}; see `nexus-gateway orders`"
+
+
 def _link(turn: Turn, entry: Entry) -> str:
     return link_fault(turn, entry.leg)
+
+
+def _overdue(turn: Turn, entry: Entry) -> str:
+    since_ns = turn.state.routes[entry.leg.route].overdue_since_ns
+    if not since_ns:
+        return ""
+    return f"{entry.leg.platform} owes a complete snapshot: what it may have done meanwhile is unknown"
+
+
+def _contradiction(turn: Turn, entry: Entry) -> str:
+    route, symbol = turn.state.routes[entry.leg.route], entry.leg.symbol
+    stands = any(symbol in each.symbols for each in route.contradictions.values())
+    return bar_fault(turn, entry.leg) if stands else ""
 
 
 def _unknown_order(turn: Turn, entry: Entry) -> str:
@@ -174,6 +194,11 @@ def _position(turn: Turn, entry: Entry) -> str:
     if position is None or not (position.blocked or position.mismatch_snapshots):
         return ""
     return f"position of {leg.symbol} on {leg.platform} differed from the platform's; acknowledge it first"
+
+
+def _unsettled_position(turn: Turn, entry: Entry) -> str:
+    """A reduction is measured against the position: not while a second snapshot has to say which figure holds."""
+    return bar_fault(turn, entry.leg)
 
 
 def _reduction_on_hedging(turn: Turn, entry: Entry) -> str:
@@ -240,6 +265,8 @@ _ABILITIES: Final[tuple[Rule, ...]] = (
 ACCOUNT_RULES: Final[tuple[Rule, ...]] = (
     (RejectCode.KILL_SWITCH, _kill_switch),
     (RejectCode.PLATFORM_NOT_READY, _link),
+    (RejectCode.PLATFORM_NOT_READY, _overdue),
+    (RejectCode.CONTRADICTION, _contradiction),
     (RejectCode.OUTCOME_UNKNOWN, _unknown_order),
     (RejectCode.IDENTITY_MISMATCH, _contract_in_front),
     (RejectCode.CONTRACT_EXPIRED, _rolled_out),
@@ -252,6 +279,8 @@ order itself and the market are `risk.check_entry`."""
 _REDUCTION_RULES: Final[tuple[Rule, ...]] = (
     (RejectCode.KILL_SWITCH, _kill_switch),
     (RejectCode.PLATFORM_NOT_READY, _link),
+    (RejectCode.CONTRADICTION, _contradiction),
+    (RejectCode.POSITION_MISMATCH, _unsettled_position),
     (RejectCode.OUTCOME_UNKNOWN, _unknown_order),
     (RejectCode.IDENTITY_MISMATCH, _contract_in_front),
     (RejectCode.UNSUPPORTED_TYPE, _reduction_on_hedging),

@@ -6,9 +6,11 @@ from msgspec import Struct
 
 from ..messages import (
     Account,
+    AccountState,
     AdminResult,
     Cancel,
     Executions,
+    Flatten,
     Order,
     Positions,
     Reject,
@@ -26,7 +28,7 @@ class SendToPlatform(Struct, tag="send", frozen=True):
     deadline for every answer, and never makes the same order twice.
     """
 
-    message: Order | Cancel | Replace | SnapshotRequest
+    message: Order | Cancel | Replace | Flatten | SnapshotRequest
 
 
 class TellNexus(Struct, tag="tell", frozen=True):
@@ -39,7 +41,7 @@ class TellNexus(Struct, tag="tell", frozen=True):
 class AnswerAdmin(Struct, tag="answer", frozen=True):
     """Send this to the peer that asked."""
 
-    message: AdminResult | Positions | WorkingOrders | Executions | Account | Report
+    message: AdminResult | AccountState | Positions | WorkingOrders | Executions | Account | Report
     peer: str
 
 

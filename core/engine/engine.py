@@ -39,12 +39,14 @@ from .events import (
     describe_event,
 )
 from .invariants import check_touched
-from .operator.admin import apply_acknowledge, apply_resume, apply_stage, stop_for_breach, watch_limits
+from .operator.acknowledge import apply_acknowledge
+from .operator.admin import apply_resume, apply_stage, stop_for_breach, watch_limits
 from .operator.kill import apply_kill, cancel_orphans, drive_kill
 from .operator.queries import apply_query
 from .orders.executions import apply_correction, apply_fill
 from .orders.lifecycle import mark_unknown
 from .orders.links import apply_account, link_down, link_up, price_account
+from .orders.overfills import drive_overfills
 from .orders.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
 from .retention import evict_external, evict_finished
@@ -178,6 +180,7 @@ class Engine:
         for name in list(turn.dirty_routes):
             drive_kill(turn, name)
             cancel_orphans(turn, name)
+            drive_overfills(turn, name)
         for signal_id in list(turn.review):
             settle(turn, state.signals[signal_id])
         for signal_id in list(turn.dirty):

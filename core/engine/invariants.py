@@ -11,7 +11,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from ..messages import LegState, OrderRole
+from ..messages import AccountMode, Cancel, LegState, Order, OrderRole, Replace
+from .effects import SendToPlatform
 from .state import ZERO, EngineState, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
 from .turn import Turn
 
@@ -51,6 +52,7 @@ def check_touched(turn: Turn) -> list[str]:
             _check_entries(state, order.signal_id, order.leg, leg, found)
         if order.live and order.signal_id not in state.active:
             found.append(f"active: {order.signal_id} has {order_id}, which may trade, and is taken for over")
+    _check_sent(turn, found)
     moved: dict[tuple[str, str], Decimal] = {}
     for signal_id, leg, lots in turn.shifts:
         key = leg.route, leg.symbol
@@ -63,6 +65,54 @@ def check_touched(turn: Turn) -> list[str]:
     for key in dict.fromkeys([*turn.positions_before, *moved]):
         _check_move(turn, key, moved.get(key, ZERO), found)
     return list(dict.fromkeys(found))
+
+
+def _check_sent(turn: Turn, found: list[str]) -> None:
+    """Nothing leaves for a symbol about which its platform contradicts itself, but for the one command of a person."""
+    for effect in turn.effects:
+        if not isinstance(effect, SendToPlatform) or not isinstance(effect.message, Order | Cancel | Replace):
+            continue
+        message = effect.message
+        name = route_of(message.platform, message.account)
+        standing = turn.state.routes[name].contradictions.values()
+        older = [each for each in standing if message.symbol in each.symbols and each.since_ns < turn.now_ns]
+        if older and name != turn.unproven:
+            found.append(
+                f"barred: {message.client_order_id} leaves while {older[0].kind} stands about {message.symbol}"
+            )
+        if isinstance(message, Order) and message.not_after_ns:
+            _check_close(turn, name, message, found)
+
+
+def _check_close(turn: Turn, name: str, sent: Order, found: list[str]) -> None:
+    """A leg's closing orders close no more than its other orders may have filled, and all closing orders of a netting
+    account no more than it holds; lots that opposed legs hold there count as held.
+    """
+    record = turn.state.orders.get(sent.client_order_id)
+    if record is None or record.role is not OrderRole.EXIT:
+        return
+    side = sent.side.sign
+    leg = turn.leg(record.signal_id, record.leg)
+    if leg is not None:
+        orders = [turn.state.orders[order_id] for order_id in leg.orders]
+        entered = sum((each.max_cum_qty for each in orders if each.order.side.sign != side), ZERO)
+        closed = sum((each.max_cum_qty + each.leaves_qty for each in orders if each.order.side.sign == side), ZERO)
+        if closed > entered:
+            found.append(f"over-close: {sent.client_order_id} of {sent.quantity} makes {closed} closed of {entered}")
+    route = turn.state.routes[name]
+    if route.hello.account_mode is not AccountMode.NETTING or name == turn.unproven:
+        return
+    position = route.positions.get(sent.symbol)
+    held = ZERO if position is None else -position.net * side
+    for signal_id in route.holding_signals:
+        for other in turn.state.signals[signal_id].legs:
+            if (other.route, other.symbol) == (name, sent.symbol) and other.open * side > 0:
+                held += abs(other.open)
+    live = [turn.state.orders[order_id] for order_id in route.live]
+    closing = [each for each in live if each.role is OrderRole.EXIT and each.order.side.sign == side]
+    lots = sum((each.leaves_qty for each in closing if each.order.symbol == sent.symbol), ZERO)
+    if lots > held:
+        found.append(f"over-close: {sent.client_order_id} of {sent.quantity} makes {lots} closing, {held} are held")
 
 
 def _check_move(turn: Turn, key: tuple[str, str], legs: Decimal, found: list[str]) -> None:

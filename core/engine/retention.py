@@ -51,6 +51,10 @@ def evict_external(turn: Turn) -> None:
             order = state.orders.get(execution.client_order_id)
             if order is None or not order.live:
                 _evict_execution(state, key, limit_ns)
+    for route in state.routes.values():
+        for key, ended in list(route.ended_contradictions.items()):
+            if ended.ended_ns <= limit_ns:
+                del route.ended_contradictions[key]
     for order_id, order in list(state.orders.items()):
         if not order.signal_id and not order.unsettled and order.ended_ns <= limit_ns:
             state.orders.pop(order_id)

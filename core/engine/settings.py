@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -30,6 +30,10 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """With a journal that is new (or was lost), nothing opens before a snapshot of each of these has been reconciled:
     then only they know what was traded today."""
     max_exit_attempts: Annotated[int, Meta(ge=1, le=500)] = 20  # closing orders of a leg before it waits for a command
+    client_order_id_chars: Literal[21, 22] = 21
+    """Length of the ClOrdIDs of new orders. 21 is that of journals of 0.1, whose `Started` does not name it: their
+    replay must make the same ids again."""
+    close_overfills: bool = False  # close lots of a confirmed overfill at the market; False = only show them
     cancel_orphans: bool = True  # cancel orphaned entries; False = only show them
 
     def __post_init__(self) -> None:

@@ -6,8 +6,10 @@ import heapq
 
 from ...shm.durations import NS_PER_MS
 from ..messages import LegState
+from .orders.contradictions import bar_of
 from .orders.lifecycle import mark_unknown
-from .orders.links import request_snapshot, schedule_snapshot
+from .orders.links import note_overdue, overdue_ns, request_snapshot, schedule_snapshot
+from .orders.overfills import overfill_due_ns
 from .orders.placement import send_cancel
 from .state import EngineState, RouteRecord, route_of
 from .turn import Turn, live_orders
@@ -79,13 +81,16 @@ def _signal_due_ns(state: EngineState, signal_id: str) -> int | None:
 def _order_due_ns(state: EngineState, order_id: str) -> int | None:
     """Return when an answer about an order is due, UTC ns; None while none is, or while its link is down."""
     order = state.orders.get(order_id)
-    if order is None or not order.live or not state.routes[route_of(order.order.platform, order.order.account)].up:
+    if order is None or not order.live:
+        return None
+    name = route_of(order.order.platform, order.order.account)
+    if not state.routes[name].up:
         return None
     wait_ns = state.settings.ack_ms * NS_PER_MS
     times = []
     if order.state is LegState.SENT:
         times.append(order.sent_ns + wait_ns)
-    if order.cancel_wanted:
+    if order.cancel_wanted and not bar_of(state, name, order.order.symbol):
         times.append(order.cancel_sent_ns + wait_ns)
     if order.replace is not None:
         times.append(order.replace_sent_ns + wait_ns)
@@ -104,7 +109,10 @@ def _route_due(state: EngineState, name: str, route: RouteRecord) -> list[int]:
         due.append(route.request_sent_ns + settings.snapshot_ms * NS_PER_MS)
     else:
         due.append(route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * NS_PER_MS)
-    return due
+    overdue = overdue_ns(state, route)
+    if overdue is not None:
+        due.append(overdue)
+    return due + overfill_due_ns(route, state.now_ns)
 
 
 def run_timers(turn: Turn) -> None:
@@ -115,6 +123,9 @@ def run_timers(turn: Turn) -> None:
         if route.up:
             _time_out_orders(turn, route)
             _request_due_snapshot(turn, route)
+            overdue = overdue_ns(state, route)
+            if overdue is not None and turn.now_ns >= overdue:
+                note_overdue(turn, name)
         turn.touch_route(name)
     for signal_id in state.active:
         turn.mark_for_settle(signal_id)

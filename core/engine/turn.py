@@ -36,6 +36,7 @@ class Turn:
         "shifts",
         "state",
         "touched_orders",
+        "unproven",
     )
 
     def __init__(self, state: EngineState, now_ns: int) -> None:
@@ -51,6 +52,7 @@ class Turn:
         self.touched_orders: dict[str, None] = {}
         self.shifts: list[tuple[str, LegRecord, Decimal]] = []
         self.positions_before: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+        self.unproven = ""  # route whose positions are being closed unproven, a person's command: no bar holds there
         self.money_moved = False  # True = the loss limits have to be checked
 
     def count(self, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from ...shm.counters import Counter, CountersPage
 from ...shm.histogram import observe_value
 from ..engine import EngineState
-from ..messages import LegState, RejectCode
+from ..messages import ContradictionKind, LegState, RejectCode
 from ..transport import LinkServer
 from ..transport.server import COUNTERS as LINK_COUNTERS
 
@@ -27,6 +27,7 @@ _EVENTS: Final = (
     "orders_sent",
     "cancels_sent",
     "replaces_sent",
+    "flattens_sent",
     "fills",
     "messages_of_wrong_route",
     "messages_not_allowed",
@@ -43,6 +44,9 @@ _GAUGES: Final = (
     "working",
     "unknown",
     "orphans",
+    "contradictions",
+    "routes_overdue",
+    "positions_unsettled",
 )
 _ENGINE: Final = (
     "duplicate_fill",
@@ -55,7 +59,12 @@ _ENGINE: Final = (
     "position_adopted",
     "snapshot_timeout",
     "fills_never_delivered",
-    "fill_of_other_symbol",
+    "contradiction",
+    "contradiction_ended",
+    "contradiction_repeated",
+    *(f"contradiction_{kind}" for kind in ContradictionKind),
+    "overfill_confirmed",
+    "snapshot_overdue",
     "illegal_transition",
     "invariant_broken",
     "bust_inferred",
@@ -114,6 +123,10 @@ class GatewayCounters:
         cells["working"].set(len(live))
         cells["unknown"].set(sum(order.state is LegState.UNKNOWN for order in live))
         cells["orphans"].set(len(state.orphans))
+        cells["contradictions"].set(sum(len(route.contradictions) for route in state.routes.values()))
+        cells["routes_overdue"].set(sum(bool(route.overdue_since_ns) for route in state.routes.values()))
+        positions = [each for route in state.routes.values() for each in route.positions.values()]
+        cells["positions_unsettled"].set(sum(bool(each.blocked or each.mismatch_snapshots) for each in positions))
         for name in _ENGINE:
             cells[f"engine_{name}"].set(state.counts.get(name, 0))
         for link, server in links.items():

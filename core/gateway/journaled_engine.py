@@ -25,6 +25,8 @@ def engine_settings(config: GatewayConfig) -> EngineSettings:
             ack_ms=orders.ack_ms,
             settle_ms=orders.settle_ms,
             proof_ms=orders.proof_ms,
+            client_order_id_chars=22,
+            close_overfills=orders.overfills == "close",
             expected_platforms=tuple(name for name, each in config.platforms.items() if each.enabled),
         )
     except ValueError as error:

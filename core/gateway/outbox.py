@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus, route_of
 from ..logs import Log
-from ..messages import Cancel, Message, Order, Reject, RejectCode, Replace
+from ..messages import Cancel, Flatten, Message, Order, Reject, RejectCode, Replace
 from ..risk import first_failure
 from ..transport import MAX_ENVELOPES_PER_MESSAGE, LinkServer
 from .counters import GatewayCounters
 from .stand_ins import StandIns
 
-_SENT = {Order: "orders_sent", Cancel: "cancels_sent", Replace: "replaces_sent"}
+_SENT = {Order: "orders_sent", Cancel: "cancels_sent", Replace: "replaces_sent", Flatten: "flattens_sent"}
 
 
 class Outbox:

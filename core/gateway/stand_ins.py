@@ -10,10 +10,22 @@ from __future__ import annotations
 from msgspec import structs
 
 from ..config import GatewayConfig
-from ..messages import Account, Cancel, Correction, Fill, Order, OrderUpdate, Reject, Replace, Snapshot, SnapshotRequest
+from ..messages import (
+    Account,
+    Cancel,
+    Correction,
+    Fill,
+    Flatten,
+    Order,
+    OrderUpdate,
+    Reject,
+    Replace,
+    Snapshot,
+    SnapshotRequest,
+)
 
 _FromAdapter = OrderUpdate | Fill | Correction | Reject | Snapshot | Account
-_ToAdapter = Order | Cancel | Replace | SnapshotRequest
+_ToAdapter = Order | Cancel | Replace | Flatten | SnapshotRequest
 
 
 class StandIns:
@@ -39,7 +51,7 @@ class StandIns:
 
     def outward(self, message: _ToAdapter) -> _ToAdapter:
         """Return a command with the platform's instrument in place of the universal symbol."""
-        if isinstance(message, SnapshotRequest):
+        if isinstance(message, SnapshotRequest | Flatten):
             return message
         instrument = self.traded(message.platform, message.symbol)
         return message if instrument == message.symbol else structs.replace(message, symbol=instrument)

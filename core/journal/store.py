@@ -16,7 +16,7 @@ from typing import Literal, Self
 import msgspec
 
 from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform
-from ..messages import SnapshotRequest
+from ..messages import Flatten, SnapshotRequest
 from .schema import JournalError, migrate
 
 Durability = Literal["power", "process"]
@@ -80,7 +80,8 @@ class Journal:
                 message = effect.message
                 if isinstance(message, SnapshotRequest):
                     continue  # it asks only, and is sent again after a restart
-                kind, name = str(message.__struct_config__.tag), message.client_order_id
+                kind = str(message.__struct_config__.tag)
+                name = "" if isinstance(message, Flatten) else message.client_order_id
                 self._intents.append((seq, ordinal, kind, message.platform, name, _encoder.encode(message)))
             elif isinstance(effect, RiskChecked | Alert):
                 self._notes.append((seq, ordinal, str(effect.__struct_config__.tag), _encoder.encode(effect)))

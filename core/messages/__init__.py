@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from .account import (
     Account as Account,
+    AccountState as AccountState,
+    Contradiction as Contradiction,
     Executions as Executions,
     Position as Position,
+    PositionState as PositionState,
     Positions as Positions,
     Snapshot as Snapshot,
     SnapshotRequest as SnapshotRequest,
@@ -50,6 +53,7 @@ from .orders import (
     Cancel as Cancel,
     Correction as Correction,
     Fill as Fill,
+    Flatten as Flatten,
     Order as Order,
     OrderUpdate as OrderUpdate,
     Reject as Reject,
@@ -76,6 +80,7 @@ from .signals import (
 from .terms import (
     AccountMode as AccountMode,
     Allocation as Allocation,
+    ContradictionKind as ContradictionKind,
     CorrectionKind as CorrectionKind,
     FanOutKind as FanOutKind,
     KillLevel as KillLevel,

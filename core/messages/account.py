@@ -17,6 +17,7 @@ from .fields import (
     PlatformOrderId,
     Sequence,
     Symbol,
+    Text,
     Ticket,
     TimeNs,
     check_money,
@@ -25,7 +26,7 @@ from .fields import (
     check_signed_quantity,
 )
 from .orders import Fill
-from .terms import LegState, OrderType, Side
+from .terms import ContradictionKind, LegState, OrderType, Side
 
 
 class Position(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +75,7 @@ class Positions(Struct, tag="positions", frozen=True, kw_only=True, forbid_unkno
     account: AccountName
     rows: Annotated[tuple[Position, ...], Meta(max_length=MAX_ROWS)]
     as_of_ns: TimeNs = 0
+    complete: bool = True
 
 
 class WorkingOrders(Struct, tag="working_orders", frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +85,7 @@ class WorkingOrders(Struct, tag="working_orders", frozen=True, kw_only=True, for
     account: AccountName
     rows: Annotated[tuple[WorkingOrder, ...], Meta(max_length=MAX_ROWS)]
     as_of_ns: TimeNs = 0
+    complete: bool = True
 
 
 class Executions(Struct, tag="executions", frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +96,62 @@ class Executions(Struct, tag="executions", frozen=True, kw_only=True, forbid_unk
     rows: Annotated[tuple[Fill, ...], Meta(max_length=MAX_ROWS)]
     from_ns: TimeNs = 0
     as_of_ns: TimeNs = 0
+    complete: bool = True
+
+
+class Contradiction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that a platform has said and that cannot be true, as it stands. Texts are for people.
+
+    `said`: what it said. `expected`: what would be possible. `barred`: what the gateway does not do meanwhile. `ends`:
+    what ends it. `exec_id`, `client_order_id`: of the execution or order concerned, empty when it is about none.
+    """
+
+    kind: ContradictionKind
+    platform: Platform
+    account: AccountName
+    symbol: Symbol
+    said: Text
+    expected: Text
+    barred: Text
+    ends: Text
+    exec_id: Annotated[str, Meta(max_length=128)] = ""
+    client_order_id: ClientOrderId = ""
+    since_ns: TimeNs = 0
+
+
+class PositionState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One position, as the gateway has booked it and as the platform says. Lots are signed, prices in quote units.
+
+    `reported`: the platform's figure as of `reported_ns`, UTC ns; None = it has never reported one. `agrees`: both are
+    the same, or differ by executions that are younger than the platform's figure. `acknowledged` False: the platform's
+    figure was taken, and entries wait for `acknowledge`.
+    """
+
+    symbol: Symbol
+    quantity: Decimal
+    reported: Decimal | None
+    agrees: bool
+    acknowledged: bool
+    avg_price: Decimal | None = None
+    contract: Contract = ""
+    reported_ns: TimeNs = 0
+
+
+class AccountState(Struct, tag="account_state", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the gateway knows of one account, and how well. The answer to a query.
+
+    `linked`: its adapter's link is up. `ready`: reconciled since. `overdue_since_ns`: it has owed a complete snapshot
+    for too long, since then, UTC ns; 0 = it does not. `reconciled_ns`: its last complete snapshot; 0 = never.
+    """
+
+    platform: Platform
+    account: AccountName
+    linked: bool
+    ready: bool
+    overdue_since_ns: TimeNs
+    reconciled_ns: TimeNs
+    positions: Annotated[tuple[PositionState, ...], Meta(max_length=MAX_ROWS)]
+    contradictions: Annotated[tuple[Contradiction, ...], Meta(max_length=MAX_ROWS)]
 
 
 class Account(Struct, tag="account", frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,8 +189,8 @@ class SnapshotRequest(Struct, tag="snapshot_request", frozen=True, kw_only=True,
 class Snapshot(Struct, tag="snapshot", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """State of one platform and account, all parts read at one moment; the engine reconciles with it.
 
-    `complete` is False when a part could not be read. What such a snapshot lists is true, but what it does not list may
-    exist all the same.
+    Each part has its own `complete`: False = it could not be read whole. What such a part lists is true, but what it
+    does not list may exist all the same. `complete` False = none of the parts is complete.
     """
 
     request_id: Sequence

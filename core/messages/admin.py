@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from .codes import RejectCode
-from .fields import Name, OptionalPlatform, Sequence, Text
+from .fields import AccountName, Name, OptionalPlatform, Sequence, Text, check_signed_quantity
 from .terms import KillLevel, QueryKind
 
 
@@ -15,7 +16,8 @@ class Kill(Struct, tag="kill", frozen=True, kw_only=True, forbid_unknown_fields=
     """Raise the kill level to `level`, on one platform or (empty) on all. Never lowers it; `Resume` does.
 
     `FLATTEN` closes every position of the account, those of other programs or people included, unless `own_only` is
-    set.
+    set. `unproven`, with `FLATTEN` and one platform: once, close there what the platform itself has last reported,
+    although what it says contradicts itself.
     """
 
     request_id: Sequence
@@ -24,6 +26,11 @@ class Kill(Struct, tag="kill", frozen=True, kw_only=True, forbid_unknown_fields=
     by: Name
     platform: OptionalPlatform = ""
     own_only: bool = False
+    unproven: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unproven and (self.level is not KillLevel.FLATTEN or not self.platform or self.own_only):
+            raise ValueError("unproven goes with level flatten and one platform, and closes the whole account")
 
 
 class Resume(Struct, tag="resume", frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,14 +43,22 @@ class Resume(Struct, tag="resume", frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Acknowledge(Struct, tag="acknowledge", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The operator has checked at the platform: accept its figure of a position that differed from ours, and treat
-    orders that it does not list, whose end is unknown, as ended.
+    """The operator has checked at the platform: accept its figure of a position that differed from ours, end what
+    contradicts itself there, and treat orders that it does not list, whose end is unknown, as ended.
+
+    `quantity`: signed lots that the operator has seen there. None only in journals of 0.1.
     """
 
     request_id: Sequence
     platform: OptionalPlatform
     symbol: Annotated[str, Meta(max_length=32)]
     by: Name
+    quantity: Decimal | None = None
+    account: AccountName = ""
+
+    def __post_init__(self) -> None:
+        if self.quantity is not None:
+            check_signed_quantity("quantity", self.quantity)
 
 
 class StageChange(Struct, tag="stage_change", frozen=True, kw_only=True, forbid_unknown_fields=True):

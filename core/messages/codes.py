@@ -36,6 +36,7 @@ class RejectCode(enum.StrEnum):
     PLATFORM_UNKNOWN = "platform_unknown"
     PLATFORM_NOT_READY = "platform_not_ready"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    CONTRADICTION = "contradiction"
     POSITION_MISMATCH = "position_mismatch"
     OPPOSED_POSITION = "opposed_position"
     IDENTITY_MISMATCH = "identity_mismatch"

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import GatewayError
-from .account import Account, Executions, Positions, Snapshot, SnapshotRequest, WorkingOrders
+from .account import Account, AccountState, Executions, Positions, Snapshot, SnapshotRequest, WorkingOrders
 from .admin import Acknowledge, AdminResult, Kill, Query, Resume, StageChange
 from .codes import RejectCode
 from .decimals import encode_plain
 from .fields import Name, Sequence, TimeNs
-from .orders import Cancel, Correction, Fill, Order, OrderUpdate, Reject, Replace
+from .orders import Cancel, Correction, Fill, Flatten, Order, OrderUpdate, Reject, Replace
 from .session import Heartbeat, Hello, Welcome
 from .signals import Report, Signal, SignalCancel, SignalClose, SignalReplace
 
@@ -34,6 +34,7 @@ Message = (
     | Order
     | Cancel
     | Replace
+    | Flatten
     | OrderUpdate
     | Fill
     | Correction
@@ -42,6 +43,7 @@ Message = (
     | WorkingOrders
     | Executions
     | Account
+    | AccountState
     | SnapshotRequest
     | Snapshot
     | Hello

@@ -17,6 +17,7 @@ from .fields import (
     OptionalCurrency,
     Platform,
     PlatformOrderId,
+    Sequence,
     Symbol,
     Text,
     Ticket,
@@ -101,6 +102,18 @@ class Replace(Struct, tag="replace", frozen=True, kw_only=True, forbid_unknown_f
         check_quantity("quantity", self.quantity)
         check_price("limit_price", self.limit_price)
         check_price("stop_price", self.stop_price)
+
+
+class Flatten(Struct, tag="flatten", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cancel all orders and close all positions of an account by the platform's own command for it.
+
+    Only for adapters whose capabilities have `flatten`. `not_after_ns`: as in `Order`.
+    """
+
+    request_id: Sequence
+    platform: Platform
+    account: AccountName
+    not_after_ns: TimeNs = 0
 
 
 class OrderUpdate(Struct, tag="order_update", frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,8 +27,9 @@ class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Capabilities of a platform. An order that needs a missing one is refused with a code, never converted.
 
     `replace`: changes a working order in place; without `replace_quantity` only its prices. `brackets`: keeps stop loss
-    and take profit with the entry. `oco`: cancels the sibling itself. `executions_history`: its snapshots list past
-    executions; without them a missing execution proves nothing.
+    and take profit with the entry. `oco`: cancels the sibling itself. `lists_positions`, `lists_orders`,
+    `executions_history`: its snapshots list positions, working orders and past executions; what it cannot list proves
+    nothing by being absent. `flatten`: closes all positions of an account itself (`Flatten`).
     """
 
     order_types: tuple[OrderType, ...]
@@ -40,6 +41,9 @@ class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reduce_only: bool = False
     close_by_ticket: bool = False
     executions_history: bool = True
+    lists_positions: bool = True
+    lists_orders: bool = True
+    flatten: bool = False
 
 
 class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
+from .account import Contradiction
 from .codes import RejectCode
 from .fields import (
     AccountName,
@@ -218,7 +219,8 @@ class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fie
     `avg_price` weights the entry fills of all legs by quantity, `avg_price_usd` by point value in USD: points of
     different instruments cannot be averaged. `residual_quantity`: signed sum of the legs' open positions;
     `residual_usd`: its value. Money is None when a currency rate is missing, never converted 1:1. `stale_rates`: number
-    of legs converted at a rate too old for risk.
+    of legs converted at a rate too old for risk. `contradictions`: what platforms have said about these legs and cannot
+    be true; such a leg is `unknown`.
     """
 
     signal_id: SignalId
@@ -242,6 +244,7 @@ class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fie
     received_ns: TimeNs = 0
     changed_ns: TimeNs = 0
     stale_rates: Count = 0
+    contradictions: Annotated[tuple[Contradiction, ...], Meta(max_length=100)] = ()
 
     def has_same_content(self, other: Report) -> bool:
         """Whether two reports of one signal differ at most in `revision`, `changed_ns` and `duplicate`."""

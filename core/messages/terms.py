@@ -115,6 +115,18 @@ class CorrectionKind(enum.StrEnum):
     CORRECT = "correct"
 
 
+class ContradictionKind(enum.StrEnum):
+    """How something that a platform has said cannot be true."""
+
+    WRONG_SIDE = "wrong_side"  # an execution on the other side than its order
+    WRONG_SYMBOL = "wrong_symbol"  # an execution of another symbol than its order
+    OVERFILL = "overfill"  # executions add up to more than their order's quantity
+    REUSED_ID = "reused_id"  # one execution id with another order, symbol, side, price, quantity or day
+    IMPOSSIBLE_PRICE = "impossible_price"  # a price that the instrument cannot have
+    WRONG_ORDER = "wrong_order"  # an order status of another symbol, side or size than the order
+    POSITION = "position"  # a position that the executions do not add up to
+
+
 class KillLevel(enum.IntEnum):
     """Kill levels; each includes those below it."""
 
@@ -143,3 +155,4 @@ class QueryKind(enum.StrEnum):
     ACCOUNT = "account"
     REPORT = "report"
     STATUS = "status"
+    ACCOUNT_STATE = "account_state"

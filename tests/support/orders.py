@@ -56,7 +56,7 @@ class Desk:
     checks = True
 
     def __init__(self, *platforms: str, limits: Limits | None = None, settings: e.EngineSettings | None = None):
-        self.settings = settings or e.EngineSettings()
+        self.settings = settings or e.EngineSettings(client_order_id_chars=22)
         self.limits = limits or wide_limits()
         self.engine = e.Engine(self.settings, self.limits)
         self.now_ns = T0

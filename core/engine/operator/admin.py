@@ -1,13 +1,11 @@
-"""The operator's other commands: resume, acknowledge, change of stage; and the automatic step down on a breach."""
+"""The operator's other commands: resume and change of stage; and the automatic step down on a breach."""
 
 from __future__ import annotations
 
-from ...messages import Acknowledge, AdminResult, Kill, KillLevel, LegState, RejectCode, Resume, StageChange
+from ...messages import AdminResult, Kill, KillLevel, RejectCode, Resume, StageChange
 from ..effects import AnswerAdmin
-from ..orders.lifecycle import end_order
-from ..orders.reconciliation import STRIKES
 from ..state import KillRecord, RouteRecord
-from ..turn import Turn, live_orders
+from ..turn import Turn
 from .kill import apply_kill, blocking_orders
 
 
@@ -32,6 +30,11 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
             lines.append(f"{name}: {len(unknown)} orders with an unknown outcome")
         if not (route.up and route.ready):
             lines.append(f"{name}: not connected and reconciled")
+        if route.overdue_since_ns:
+            lines.append(f"{name}: owes a complete snapshot")
+        for standing in route.contradictions.values():
+            subject = standing.exec_id or standing.client_order_id or standing.symbols[0]
+            lines.append(f"{name}: contradicts itself, {standing.kind} of {subject}; see `nexus-gateway orders`")
         for symbol, position in route.positions.items():
             if position.blocked or position.mismatch_snapshots:
                 lines.append(f"{name}: position of {symbol} differed from the platform's; acknowledge it first")
@@ -63,40 +66,6 @@ def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
     expected = turn.state.settings.expected_platforms
     replaced = any(each.up and each.platform == route.platform for each in turn.state.routes.values())
     return replaced or (bool(expected) and route.platform not in expected)
-
-
-def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
-    """Unblock a mismatched position, and end orders that the platform does not list and has no history of.
-
-    The operator has checked both at the platform.
-    """
-    found = []
-    for name, route in turn.state.routes.items():
-        if command.platform not in ("", route.platform):
-            continue
-        position = route.positions.get(command.symbol)
-        if position is not None and position.blocked:
-            position.blocked = False
-            found.append(f"{name}: {command.symbol} holds {position.net}")
-        for order in live_orders(turn.state, route):
-            # Only an order that enough snapshots have missed: a slow answer arrives by itself, and may be a fill.
-            if (
-                order.order.symbol == command.symbol
-                and order.state is LegState.UNKNOWN
-                and order.missed_snapshots >= STRIKES
-            ):
-                text = f"not at the platform, acknowledged by {command.by}"
-                end_order(turn, order, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, text, presumed=True)
-                found.append(f"{name}: order {order.order.client_order_id} is presumed ended")
-    if found:
-        turn.alert(RejectCode.NONE, f"acknowledged by {command.by}: {'; '.join(found[:5])}", command.platform)
-    code = RejectCode.NONE if found else RejectCode.NOT_ALLOWED
-    text = (
-        ""
-        if found
-        else f"no blocked position of {command.symbol}, nor an unknown order that the platform has twice not listed"
-    )
-    _answer(turn, peer, command.request_id, code, text, found)
 
 
 def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:

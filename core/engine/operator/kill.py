@@ -16,22 +16,17 @@ from ...messages import (
     Kill,
     KillLevel,
     LegState,
-    Order,
     OrderRole,
-    OrderType,
     RejectCode,
-    Side,
-    client_order_id,
-    signal_key,
 )
-from ...messages.fields import MAX_QUANTITY
-from ...messages.order_id import MAX_ATTEMPTS
 from ..effects import AnswerAdmin, CutLink, SendToPlatform
-from ..orders.exits import attempts_used_up, close_leg, retry_exit
+from ..orders.contradictions import bar_of
+from ..orders.exits import close_leg, retry_exit
 from ..orders.links import request_snapshot, schedule_snapshot
-from ..orders.placement import send_order, want_cancel
+from ..orders.placement import want_cancel
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
 from ..turn import Turn, kill_level, live_orders, signals_of_route
+from .close_account import close_account, close_unproven
 
 
 def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
@@ -48,7 +43,10 @@ def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
     for name, route in state.routes.items():
         if command.platform in ("", route.platform):
             _raise_level(turn, name, route, command, peer)
-            lines.append(f"{name}: {command.level.name.lower()} asked" + ("" if route.up else ", link is down"))
+            done = "" if route.up else ", link is down"
+            if command.unproven:
+                done = f"; {close_unproven(turn, name, route, state.kills[name])}"
+            lines.append(f"{name}: {command.level.name.lower()} asked{done}")
     # No account of these has ever connected: a platform that is yet to start, or a misspelt name. Not `done`.
     known = {route.platform for route in state.routes.values()}
     wanted = (command.platform,) if command.platform else state.settings.expected_platforms
@@ -122,9 +120,15 @@ def drive_kill(turn: Turn, name: str) -> None:
         # By the platform's own figures, so only after a snapshot that was requested after the last step: with older
         # figures lots would be closed a second time, and the opposite position opened.
         if record.level >= KillLevel.FLATTEN and not record.own_only and not record.verifying_request_id:
-            _close_account(turn, name, route, record)
+            close_account(turn, name, route, record)
         record.verifying_request_id = route.request_id + 1
         schedule_snapshot(turn, route, turn.state.settings.retry_ms)
+
+
+def symbols_of(route: RouteRecord) -> list[str]:
+    """All symbols of a route that something is known or said about."""
+    said = [symbol for each in route.contradictions.values() for symbol in each.symbols]
+    return list(dict.fromkeys([*said, *route.positions]))
 
 
 def _set_verified(turn: Turn, name: str, record: KillRecord, text: str) -> None:
@@ -149,6 +153,8 @@ def _cancel_orders(turn: Turn, name: str, route: RouteRecord, record: KillRecord
         return
     record.external_cancelled_ns = turn.now_ns
     for row in route.external_orders:
+        if bar_of(turn.state, name, row.symbol):
+            continue
         cancel = Cancel(
             client_order_id=row.client_order_id,
             platform=route.platform,
@@ -161,6 +167,10 @@ def _cancel_orders(turn: Turn, name: str, route: RouteRecord, record: KillRecord
 
 def _lacking(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> str:
     """Return what the kill level still lacks, as text; empty when a snapshot shows that it holds."""
+    if record.level >= KillLevel.REDUCE_ONLY:
+        bars = [bar for symbol in symbols_of(route) if (bar := bar_of(turn.state, name, symbol))]
+        if bars:
+            return f"{bars[0]}: nothing is sent there; see `nexus-gateway orders`"
     orders = live_orders(turn.state, route)
     if record.level is KillLevel.NO_NEW:
         unanswered = [o for o in orders if o.state in (LegState.SENT, LegState.UNKNOWN)]
@@ -204,63 +214,6 @@ def _held(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> dict
     return held
 
 
-def _close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> None:
-    """Close lots that no leg of ours holds or could close, by the platform's own figures."""
-    patience_ns = turn.state.settings.sever_patience_ms * NS_PER_MS
-    # While an order may still fill, what is held is not certain. An order that stays unknown is waited for only as long
-    # as patience lasts: otherwise one lost order would keep the account from being closed.
-    for order in live_orders(turn.state, route):
-        if order.state is not LegState.UNKNOWN or turn.now_ns - order.unknown_since_ns < patience_ns:
-            return
-    # Legs that still close themselves come first: both at once would close their lots twice.
-    for signal in signals_of_route(turn.state, name):
-        for leg in signal.legs:
-            if leg.route == name and leg.open and not attempts_used_up(turn, leg):
-                return
-    if any(position.mismatch_snapshots for position in route.positions.values()):
-        return  # the platform's figure differs from ours: the next snapshot decides which one holds
-    hedging = route.hello.account_mode is AccountMode.HEDGING
-    for symbol, position in list(route.positions.items()):
-        if hedging:
-            for ticket, lots in route.tickets.get(symbol, {}).items():
-                if lots:
-                    _close_lots(turn, name, route, record, symbol, lots, ticket)
-        elif position.net:
-            _close_lots(turn, name, route, record, symbol, position.net, "")
-
-
-def _close_lots(
-    turn: Turn, name: str, route: RouteRecord, record: KillRecord, symbol: str, lots: Decimal, ticket: str
-) -> None:
-    # By time and not by a counter: with a lost journal a counter starts again, and would repeat an older ClOrdID.
-    key = signal_key(f"kill/{record.requested_ns}/{name}")
-    most = min(MAX_ATTEMPTS, turn.state.settings.max_exit_attempts * 10)
-    while record.attempts < most:
-        order_id = client_order_id(key, 0, OrderRole.EXIT, record.attempts)
-        if order_id not in turn.state.orders and order_id not in turn.state.orphans:
-            break
-        record.attempts += 1  # used by an order that a torn journal has lost
-    else:
-        return
-    capabilities = route.hello.capabilities
-    order = Order(
-        client_order_id=order_id,
-        platform=route.platform,
-        account=route.account,
-        symbol=symbol,
-        contract=route.positions[symbol].contract,
-        side=Side.SELL if lots > 0 else Side.BUY,
-        quantity=min(abs(lots), MAX_QUANTITY),
-        order_type=OrderType.MARKET,
-        reduce_only=capabilities is not None and capabilities.reduce_only,
-        close_ticket=ticket,
-        not_after_ns=turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS,
-    )
-    attempt = record.attempts
-    record.attempts += 1
-    send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
-
-
 def cancel_orphans(turn: Turn, name: str) -> None:
     """Cancel orphaned entries: no signal owns them. Orphaned stops stay, since they may protect a position."""
     route = turn.state.routes[name]
@@ -271,7 +224,7 @@ def cancel_orphans(turn: Turn, name: str) -> None:
         if orphan.route != name or row is None or row.state.final or not route.up:
             continue
         wanted = everything or (orphan.role in OPENING and turn.state.settings.cancel_orphans)
-        if not wanted or turn.now_ns - orphan.cancel_sent_ns < retry_ns:
+        if not wanted or bar_of(turn.state, name, row.symbol) or turn.now_ns - orphan.cancel_sent_ns < retry_ns:
             continue
         orphan.cancel_sent_ns = turn.now_ns
         cancel = Cancel(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ...messages import (
+    AccountState,
     AdminResult,
     Executions,
     Fill,
     Position,
     Positions,
+    PositionState,
     Query,
     QueryKind,
     RejectCode,
@@ -16,6 +18,7 @@ from ...messages import (
     WorkingOrders,
 )
 from ..effects import AnswerAdmin
+from ..orders.contradictions import describe
 from ..signals.reports import make_report
 from ..state import RouteRecord
 from ..turn import Turn, kill_level, live_orders
@@ -39,7 +42,7 @@ def apply_query(turn: Turn, query: Query, peer: str) -> None:
         else:
             turn.effects.append(AnswerAdmin(make_report(turn, record), peer))
         return
-    for route in turn.state.routes.values():
+    for name, route in turn.state.routes.items():
         if query.platform not in ("", route.platform):
             continue
         if query.what is QueryKind.POSITIONS:
@@ -48,16 +51,44 @@ def apply_query(turn: Turn, query: Query, peer: str) -> None:
             turn.effects.append(AnswerAdmin(_working(turn, route), peer))
         elif query.what is QueryKind.EXECUTIONS:
             turn.effects.append(AnswerAdmin(_executions(turn, route), peer))
+        elif query.what is QueryKind.ACCOUNT_STATE:
+            turn.effects.append(AnswerAdmin(_account_state(turn, name, route), peer))
         elif route.funds is not None:
             turn.effects.append(AnswerAdmin(route.funds, peer))
 
 
 def _positions(turn: Turn, route: RouteRecord) -> Positions:
     rows = tuple(
-        Position(symbol=symbol, quantity=position.net, contract=position.contract)
+        Position(symbol=symbol, quantity=position.net, avg_price=position.avg_price, contract=position.contract)
         for symbol, position in route.positions.items()
     )
     return Positions(platform=route.platform, account=route.account, rows=rows, as_of_ns=route.last_reconciled_ns)
+
+
+def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
+    positions = tuple(
+        PositionState(
+            symbol=symbol,
+            quantity=position.net,
+            reported=position.reported,
+            agrees=not position.mismatch_snapshots and not position.blocked,
+            acknowledged=not position.blocked,
+            avg_price=position.avg_price,
+            contract=position.contract,
+            reported_ns=position.reported_ns,
+        )
+        for symbol, position in route.positions.items()
+    )
+    return AccountState(
+        platform=route.platform,
+        account=route.account,
+        linked=route.up,
+        ready=route.ready and not route.overdue_since_ns,
+        overdue_since_ns=route.overdue_since_ns,
+        reconciled_ns=route.last_reconciled_ns,
+        positions=positions[:_MAX_ROWS],
+        contradictions=tuple(describe(route, each) for each in route.contradictions.values())[:_MAX_ROWS],
+    )
 
 
 def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
@@ -124,6 +155,16 @@ def _status(turn: Turn, query: Query) -> AdminResult:
             f"{name}: link {link}, {'reconciled' if route.ready else 'not reconciled'}, "
             f"{kill_level(state, name).name.lower()}, {len(orders)} working, {unknown} unknown"
         )
+        if route.overdue_since_ns:
+            lines.append(f"{name}: owes a complete snapshot, what it holds and works is unknown")
+        for each in route.contradictions.values():
+            told = describe(route, each)
+            text = f"{name}: {told.kind} of {told.exec_id or told.client_order_id or told.symbol}: said {told.said}"
+            lines.append(f"{text}; expected {told.expected}; {told.barred}; ends when {told.ends}"[:512])
+        for symbol, position in route.positions.items():
+            if position.mismatch_snapshots or position.blocked:
+                wait = "entries wait for `acknowledge`" if position.blocked else "a second snapshot decides"
+                lines.append(f"{name}: {symbol} booked {position.net}, platform {position.reported}; {wait}"[:512])
     for order_id, orphan in state.orphans.items():
         lines.append(f"orphan {order_id} on {orphan.route}")
     return AdminResult(request_id=query.request_id, accepted=True, done=True, lines=tuple(lines[:500]))

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ...messages import Correction, CorrectionKind, Fill, LegState, RejectCode
-from ..state import ZERO, ExecutionRecord, LegRecord, route_of
+from msgspec import structs
+
+from ...messages import ContradictionKind, Correction, CorrectionKind, Fill, LegState, RejectCode, Side
+from ..state import ZERO, ContradictionRecord, ExecutionRecord, LegRecord, OrderRecord, route_of
 from ..turn import Turn
-from .exits import absorb_external
+from .contradictions import (
+    Doubt,
+    doubt_fill,
+    doubt_repetition,
+    end_for_execution,
+    legs_of,
+    open_contradiction,
+)
+from .exits import absorb_external, add_external
 from .lifecycle import end_if_complete, refresh_order, revive_order
 from .money import is_stale, leg_realized_usd, newest_rate
+from .overfills import closed_overfill
 from .recognition import find_own_id, recognise
 
 
@@ -22,60 +33,183 @@ def execution_key(platform: str, account: str, exec_id: str) -> str:
     return f"{route_of(platform, account)}|{exec_id}"
 
 
-def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False) -> None:
-    """Book an execution once. A duplicate only raises a counter; a snapshot may also correct what was booked."""
+def booked_key(turn: Turn, fill: Fill) -> str:
+    """Return the key of an execution: that of its id, or its own if it was confirmed as the second one of this id."""
+    key = execution_key(fill.platform, fill.account, fill.exec_id)
+    second = f"{key}@{fill.ts_event_ns}/{fill.client_order_id}"
+    return second if second in turn.state.executions else key
+
+
+def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False, listed_once: bool = False) -> None:
+    """Book an execution once, if it agrees with its order and with what its id stands for; else it is a contradiction.
+
+    A duplicate only raises a counter; a snapshot may also correct what was booked. `listed_once`: no other row of the
+    snapshot has this id, so what it lists of an external execution holds, and not what was first reported.
+    """
     name = route_of(fill.platform, fill.account)
     route = turn.state.routes.get(name)
     if route is None:
         turn.count("fill_from_unknown_route")
         return
-    key = execution_key(fill.platform, fill.account, fill.exec_id)
+    key = booked_key(turn, fill)
     record = turn.state.executions.get(key)
     if record is None and from_snapshot and fill.ts_event_ns <= route.evicted_until_ns:
         # Booked long ago and evicted since: it is in `net` already, and would be added a second time.
         turn.count("evicted_fill")
         return
+    parts = find_own_id(turn, name, fill.client_order_id)
+    order_id = "" if parts is None else parts.client_order_id
+    if record is not None and record.seen:
+        doubt = doubt_repetition(record, fill, order_id, from_snapshot)
+        if doubt is None:
+            _apply_repetition(turn, key, record, fill, from_snapshot)
+            return
+        if not listed_once or record.client_order_id:
+            order = None if parts is None else recognise(turn, route, parts, fill)
+            symbols = [fill.symbol, record.symbol]
+            _refuse_fill(turn, name, doubt, fill, symbols, order_id, legs_of(order, record))
+            return
+        _take_out(turn, key, record)
+    order = None if parts is None else recognise(turn, route, parts, fill)
+    # A correction that has overtaken its fill says what holds; a bust, that nothing does.
+    held = fill if record is None or record.busted else structs.replace(fill, **_corrected(record))
+    doubt = doubt_fill(turn, order, held)
+    if doubt is not None and not (record is not None and record.busted):
+        assert order is not None
+        symbols = [order.order.symbol, fill.symbol]
+        _refuse_fill(turn, name, doubt, fill, symbols, order_id, legs_of(order))
+        return
     if record is None:
         record = turn.state.executions[key] = ExecutionRecord(route=name)
         route.executions[key] = None
     record.missed_snapshots = 0
-    if record.seen:
-        if from_snapshot:
-            _apply_snapshot_row(turn, key, record, fill)
-        else:
-            turn.count("duplicate_fill")
-        return
-    _apply_first_report(turn, key, record, fill)
+    end_for_execution(turn, name, fill.exec_id, "the platform now reports it as its order is")
+    _apply_first_report(turn, key, record, fill, order, order_id)
+
+
+def _take_out(turn: Turn, key: str, record: ExecutionRecord) -> None:
+    """Take an external execution out of position and money again, before it is booked as the snapshot lists it."""
+    before = record.signed
+    record.busted = True
+    _rebook(turn, key, record, before)
+    record.busted = record.presumed_busted = record.seen = False
+    record.revision = 0
+    turn.count("execution_changed_at_platform")
+
+
+def _corrected(record: ExecutionRecord) -> dict[str, Decimal]:
+    return {"quantity": record.quantity, "price": record.price} if record.revision and record.quantity else {}
+
+
+def _refuse_fill(
+    turn: Turn, name: str, doubt: Doubt, fill: Fill, symbols: list[str], order_id: str, legs: list[tuple[str, int]]
+) -> None:
+    open_contradiction(turn, name, doubt, symbols, exec_id=fill.exec_id, client_order_id=order_id, fill=fill, legs=legs)
+
+
+def _apply_repetition(turn: Turn, key: str, record: ExecutionRecord, fill: Fill, from_snapshot: bool) -> None:
+    record.missed_snapshots = 0
+    if from_snapshot:
+        _apply_snapshot_row(turn, key, record, fill)
+    else:
+        turn.count("duplicate_fill")
 
 
 def apply_correction(turn: Turn, correction: Correction) -> None:
     """Bust or correct an execution, also one that has not arrived yet. An older revision only raises a counter."""
-    route = route_of(correction.platform, correction.account)
-    if route not in turn.state.routes:
+    name = route_of(correction.platform, correction.account)
+    if name not in turn.state.routes:
         turn.count("fill_from_unknown_route")
         return
     key = execution_key(correction.platform, correction.account, correction.exec_id)
     record = turn.state.executions.get(key)
+    quantity, price = correction.quantity, correction.price
+    is_newer = record is not None and record.seen and correction.revision > record.revision
+    if record is not None and is_newer and quantity is not None and price is not None:
+        possible = _may_restate(turn, name, key, record, quantity, price)
+        if not possible:
+            return
     if record is None:
-        record = turn.state.executions[key] = ExecutionRecord(route=route)
-        turn.state.routes[route].executions[key] = None
+        record = turn.state.executions[key] = ExecutionRecord(route=name)
+        turn.state.routes[name].executions[key] = None
     if correction.revision <= record.revision:
         turn.count("duplicate_correction")
         return
     before = record.signed
     record.revision = correction.revision
+    record.restated = True
     record.presumed_busted = False
     if correction.kind is CorrectionKind.BUST:
         record.busted = True
     else:
-        assert correction.quantity is not None
-        assert correction.price is not None
+        assert quantity is not None
+        assert price is not None
         record.busted = False
-        record.quantity = correction.quantity
-        record.price = correction.price
+        record.quantity, record.price = quantity, price
     turn.count("correction")
     turn.alert(RejectCode.NONE, f"execution {correction.exec_id}: {correction.kind}", correction.platform)
+    waiting = [each for each in _refused_fills(turn, name, correction.exec_id) if not record.seen]
+    if record.busted:
+        end_for_execution(turn, name, correction.exec_id, "the platform has taken it back")
     _rebook(turn, key, record, before)
+    if waiting and not record.busted:
+        apply_fill(turn, waiting[0])  # it was not booked as it was first reported: as corrected it may be possible
+
+
+def _refused_fills(turn: Turn, name: str, exec_id: str) -> list[Fill]:
+    contradictions = turn.state.routes[name].contradictions.values()
+    return [each.fill for each in contradictions if each.exec_id == exec_id and each.fill is not None]
+
+
+def _may_restate(turn: Turn, name: str, key: str, record: ExecutionRecord, quantity: Decimal, price: Decimal) -> bool:
+    """Whether an execution may be changed to this quantity and price; False: it is a contradiction."""
+    order = turn.state.orders.get(record.client_order_id)
+    if order is None:
+        return True
+    exec_id = key.split("|", 2)[2]
+    stated = Fill(
+        platform=order.order.platform,
+        account=order.order.account,
+        exec_id=exec_id,
+        client_order_id=record.client_order_id,
+        symbol=record.symbol,
+        side=Side.BUY if record.sign > 0 else Side.SELL,
+        quantity=quantity,
+        price=price,
+        ts_event_ns=record.ts_event_ns,
+    )
+    doubt = doubt_fill(turn, order, stated, counted=record.quantity if record.counts else ZERO)
+    if doubt is None:
+        return True
+    doubt = structs.replace(doubt, said=f"corrected to {doubt.said}")
+    open_contradiction(
+        turn,
+        name,
+        doubt,
+        [record.symbol, order.order.symbol],
+        exec_id=exec_id,
+        client_order_id=record.client_order_id,
+        legs=legs_of(order, record),
+    )
+    return False
+
+
+def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> None:
+    """Book an execution that was refused, now that snapshots have confirmed it.
+
+    Lots beyond their order's size belong to the account and to no leg. A second execution of an id is booked on its own
+    order, under a key of its own.
+    """
+    fill = record.fill
+    assert fill is not None
+    key = execution_key(fill.platform, fill.account, fill.exec_id)
+    order = None
+    if record.kind is ContradictionKind.REUSED_ID:
+        key = f"{key}@{fill.ts_event_ns}/{fill.client_order_id}"
+        order = turn.state.orders.get(record.client_order_id)
+    execution = turn.state.executions.setdefault(key, ExecutionRecord(route=name))
+    turn.state.routes[name].executions[key] = None
+    _apply_first_report(turn, key, execution, fill, order, "" if order is None else record.client_order_id)
 
 
 def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
@@ -90,15 +224,24 @@ def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
 
 def _apply_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
     changed = record.quantity != fill.quantity or record.price != fill.price
-    if record.presumed_busted or (changed and record.revision == 0):
-        before = record.signed
-        record.busted = record.presumed_busted = False
-        record.quantity, record.price = fill.quantity, fill.price
-        turn.count("execution_changed_at_platform")
-        _rebook(turn, key, record, before)
+    if not record.presumed_busted and not (changed and record.revision == 0):
+        end_for_execution(turn, record.route, fill.exec_id, "the snapshot lists it as it is booked")
+        return
+    if changed and not _may_restate(turn, record.route, key, record, fill.quantity, fill.price):
+        return
+    end_for_execution(turn, record.route, fill.exec_id, "the snapshot lists it as its order is")
+    before = record.signed
+    record.busted = record.presumed_busted = False
+    record.restated = True
+    record.quantity, record.price = fill.quantity, fill.price
+    turn.count("execution_changed_at_platform")
+    _rebook(turn, key, record, before)
 
 
-def _apply_first_report(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
+def _apply_first_report(
+    turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order: OrderRecord | None, order_id: str
+) -> None:
+    """Book an execution for the first time. `order_id`: ClOrdID of ours that it carries; empty = none."""
     before = record.signed
     record.seen = True
     record.symbol = fill.symbol
@@ -109,32 +252,23 @@ def _apply_first_report(turn: Turn, key: str, record: ExecutionRecord, fill: Fil
     record.ts_event_ns = fill.ts_event_ns
     if record.revision == 0 or not record.quantity:
         record.quantity, record.price = fill.quantity, fill.price
-    _attribute(turn, key, record, fill)
+    record.client_order_id = order_id
+    _attribute(turn, key, record, fill, order)
     _rebook(turn, key, record, before)
 
 
-def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
-    """Find the order and leg of an execution: by ClOrdID, else by position ticket (a stop kept by the platform)."""
+def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order: OrderRecord | None) -> None:
+    """Find the leg of an execution: by its order, else by position ticket (a stop kept by the platform)."""
     route = turn.state.routes[record.route]
-    parts = find_own_id(turn, record.route, fill.client_order_id)
     owner: tuple[str, int] | None = None
-    if parts is not None:
-        order = recognise(turn, route, parts, fill)
-        if order is not None and order.order.symbol != fill.symbol:
-            turn.count("fill_of_other_symbol")
-            text = f"execution {fill.exec_id} was of {fill.symbol}, its order {parts.client_order_id} is of "
-            text += f"{order.order.symbol}: its lots count as external, look at the platform"
-            turn.alert(RejectCode.IDENTITY_MISMATCH, text, route.platform)
-            return
-        record.client_order_id = parts.client_order_id
-        if order is not None:
-            order.executions[key] = None
-            owner = (order.signal_id, order.leg) if order.signal_id else None
-            order.first_fill_ns = order.first_fill_ns or fill.ts_event_ns
-            order.last_fill_ns = max(order.last_fill_ns, fill.ts_event_ns)
-            if owner is not None and fill.position_ticket:
-                route.ticket_owner.setdefault(fill.position_ticket, owner)
-    elif fill.position_ticket:
+    if order is not None:
+        order.executions[key] = None
+        owner = (order.signal_id, order.leg) if order.signal_id else None
+        order.first_fill_ns = order.first_fill_ns or fill.ts_event_ns
+        order.last_fill_ns = max(order.last_fill_ns, fill.ts_event_ns)
+        if owner is not None and fill.position_ticket:
+            route.ticket_owner.setdefault(fill.position_ticket, owner)
+    elif fill.position_ticket and not record.client_order_id:
         owner = route.ticket_owner.get(fill.position_ticket)
     if owner is not None:
         leg = turn.leg(*owner)
@@ -163,10 +297,17 @@ def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decima
             revive_order(turn, order)
         refresh_order(turn, order)
     leg = turn.leg(record.signal_id, record.leg)
-    if leg is None or turn.state.signals[record.signal_id].signal.reduce_only:
-        # It belongs to no leg, or to a reduce-only signal: it closes what other legs hold. Without taking it off them,
-        # closing such a leg later would trade lots that are gone, and open the opposite position. A bust takes nothing
-        # off other legs and gives nothing back: its lots stay in `external`.
+    if leg is None:
+        # It belongs to no leg. A bust takes nothing off our legs and gives nothing back: its lots stay in `external`.
+        if order is not None and not order.signal_id:
+            closed_overfill(position, delta)
+        if record.busted:
+            position.external += delta
+        else:
+            add_external(turn, record.route, record.symbol, delta)
+    elif turn.state.signals[record.signal_id].signal.reduce_only:
+        # It closes what other legs hold. Without taking it off them, closing such a leg later would trade lots that are
+        # gone, and open the opposite position.
         position.external += delta
         if not record.busted:
             absorb_external(turn, record.route, record.symbol, delta)

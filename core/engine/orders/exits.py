@@ -15,7 +15,8 @@ from typing import Final
 from ....shm.durations import NS_PER_MS
 from ...messages import AccountMode, OrderRole, RejectCode, Side
 from ..state import ZERO, LegRecord, SignalRecord
-from ..turn import Turn, leg_orders
+from ..turn import Turn, leg_orders, live_orders
+from .contradictions import bar_of
 from .placement import OrderTerms, place_for_leg, want_cancel
 
 SHUT_PAUSE_MS: Final = 300_000
@@ -39,6 +40,8 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
     route = turn.state.routes.get(leg.route)
     if route is None or busy or not leg.open or not route.up or not route.ready or turn.now_ns < leg.retry_ns:
         return
+    if bar_of(turn.state, leg.route, leg.symbol):
+        return  # what is held is not known: a closing order could make the position larger
     # On a hedging account an opposite order without a ticket opens a second position and closes nothing.
     hedging = route.hello.account_mode is AccountMode.HEDGING
     tickets = leg_tickets(turn, leg) if hedging else {}
@@ -49,6 +52,13 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         absorb_lost_tickets(turn, signal.signal.signal_id, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
     if not leg.open:
         return  # its tickets were closed at the platform
+    bound = _most_to_close(turn, signal, leg_number)
+    if bound <= 0 and _closing_lots(turn, leg):
+        return  # closing orders of others are on their way: what is left is known when they have ended
+    if bound <= 0:
+        text = f"{leg.open:+f} is booked, and the account or the entries do not cover it; look at the platform"
+        _stop_exit(turn, signal, leg, text)
+        return
     if attempts_used_up(turn, leg):
         text = (
             f"still open after {leg.exit_attempts} closing orders; send signal_close again, or close it at the platform"
@@ -64,16 +74,60 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         net = turn.position(leg.route, leg.symbol).net
         # Two signals may hold opposite sides of one account. Closing one of them then adds to the account's position,
         # and the platform would refuse it as reduce-only.
-        reduces = net * leg.open > 0 and abs(net) >= abs(leg.open)
-        terms = OrderTerms(side=side, quantity=abs(leg.open), reduce_only=reduces)
+        lots = min(abs(leg.open), bound)
+        reduces = net * leg.open > 0 and abs(net) >= lots
+        terms = OrderTerms(side=side, quantity=lots, reduce_only=reduces)
         if place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms) is None:
             _stop_exit(turn, signal, leg, "all ClOrdIDs of closing orders are used up; close it at the platform")
         return
-    for ticket, lots in tickets.items():
-        terms = OrderTerms(
-            side=Side.SELL if lots > 0 else Side.BUY, quantity=abs(lots), reduce_only=True, close_ticket=ticket
-        )
+    for ticket, held in tickets.items():
+        lots = min(abs(held), bound)
+        if lots <= 0:
+            return
+        bound -= lots
+        side = Side.SELL if held > 0 else Side.BUY
+        terms = OrderTerms(side=side, quantity=lots, reduce_only=True, close_ticket=ticket)
         place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms)
+
+
+def _most_to_close(turn: Turn, signal: SignalRecord, leg_number: int) -> Decimal:
+    """Lots that may be closed of a leg, whatever is booked on it: what its orders of the other side may have filled,
+    less what this side has closed or may still close; and what the account holds in that direction.
+
+    On a netting account the lots that opposed legs hold there count as held: both are one position at the platform.
+    """
+    leg = signal.legs[leg_number]
+    side = 1 if leg.open > 0 else -1
+    entered = closed = ZERO
+    for record in leg_orders(turn.state, leg):
+        if record.order.side.sign == side:
+            entered += min(record.max_cum_qty, record.most_qty)
+        else:
+            closed += record.max_cum_qty + record.leaves_qty
+    bound = entered - closed
+    route = turn.state.routes[leg.route]
+    if route.hello.account_mode is AccountMode.HEDGING:
+        return bound  # each order is bounded by its ticket
+    held = turn.position(leg.route, leg.symbol).net * side
+    for signal_id in route.holding_signals:
+        for other in turn.state.signals[signal_id].legs:
+            if other.route == leg.route and other.symbol == leg.symbol and other.open * side < 0:
+                held += abs(other.open)
+    return min(bound, held - _closing_lots(turn, leg))
+
+
+def _closing_lots(turn: Turn, leg: LegRecord) -> Decimal:
+    """Lots that closing orders of anyone on the leg's account may still take off the side that it holds."""
+    return sum(
+        (
+            record.leaves_qty
+            for record in live_orders(turn.state, turn.state.routes[leg.route])
+            if record.role is OrderRole.EXIT
+            and record.order.symbol == leg.symbol
+            and record.order.side.sign * leg.open < 0
+        ),
+        ZERO,
+    )
 
 
 def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
@@ -86,7 +140,10 @@ def leg_tickets(turn: Turn, leg: LegRecord) -> dict[str, Decimal]:
         execution = turn.state.executions[key]
         if execution.ticket:
             lots[execution.ticket] = lots.get(execution.ticket, ZERO) + execution.signed
-    held = turn.state.routes[leg.route].tickets.get(leg.symbol, {})
+    route = turn.state.routes[leg.route]
+    held = dict(route.tickets.get(leg.symbol, {}))
+    for record in live_orders(turn.state, route):
+        held.pop(record.order.close_ticket, None)  # a closing order of the kill switch is on its way for it
     return {
         ticket: min(abs(open_lots), abs(held[ticket])).copy_sign(open_lots)
         for ticket, open_lots in lots.items()
@@ -127,6 +184,18 @@ def close_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         leg.exit_attempts = 0
         leg.retry_ns = 0
     turn.touch(signal.signal.signal_id)
+
+
+def add_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:
+    """Book lots (signed) that no leg of ours has traded: they close external lots of the other side, then ours."""
+    position = turn.position(route, symbol)
+    before = position.external
+    position.external += lots
+    beyond = lots
+    if before * lots < 0:
+        left = abs(lots) - abs(before)
+        beyond = left.copy_sign(lots) if left > 0 else ZERO
+    absorb_external(turn, route, symbol, beyond)
 
 
 def absorb_external(turn: Turn, route: str, symbol: str, lots: Decimal) -> None:

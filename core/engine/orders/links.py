@@ -5,14 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from ....shm.durations import NS_PER_MS
-from ...messages import Account, Hello, KillLevel, LegState, SnapshotRequest
+from ....shm.durations import NS_PER_MS, NS_PER_S
+from ...messages import Account, Hello, KillLevel, LegState, RejectCode, SnapshotRequest
 from ..effects import CutLink, SendToPlatform
-from ..state import KillRecord, RouteRecord, route_of
+from ..state import EngineState, KillRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .lifecycle import mark_unknown
 from .renaming import rename_rolled
 
+_OWED_PERIODS: Final = 3
+"""A complete snapshot that was requested this many `snapshot_ms` ago, and has not come since, is overdue."""
 _BUSTS_WITHIN_MS: Final = 3_600_000
 """Exchanges bust trades within minutes. A bust later than this shows only as a position mismatch."""
 
@@ -55,6 +57,7 @@ def link_down(turn: Turn, platform: str, account: str) -> None:
     route.up = False
     route.ready = False
     route.request_pending = False
+    route.owes_since_ns = route.overdue_since_ns = 0
     for record in live_orders(turn.state, route):
         if record.state is LegState.SENT:
             mark_unknown(turn, record, "the link went down before an answer")
@@ -69,6 +72,7 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
     route.request_sent_ns = turn.now_ns
     route.request_pending = True
     route.snapshot_due_ns = 0
+    route.owes_since_ns = route.owes_since_ns or turn.now_ns
     turn.effects.append(
         SendToPlatform(
             SnapshotRequest(
@@ -79,6 +83,47 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
             )
         )
     )
+
+
+def overdue_ns(state: EngineState, route: RouteRecord) -> int | None:
+    """Return when a snapshot that this route owes becomes overdue, UTC ns; None while it owes none, or is overdue."""
+    if not route.up or not route.owes_since_ns or route.overdue_since_ns:
+        return None
+    return route.owes_since_ns + _OWED_PERIODS * state.settings.snapshot_ms * NS_PER_MS
+
+
+def note_overdue(turn: Turn, name: str) -> None:
+    """Stop entries on a route that has owed a complete snapshot for too long. What it may have done is unknown.
+
+    Silence proves nothing: no order or lot becomes another one because of it. Exits and stops go on.
+    """
+    route = turn.state.routes[name]
+    route.overdue_since_ns = turn.now_ns
+    turn.count("snapshot_overdue")
+    seconds = (turn.now_ns - route.owes_since_ns) // NS_PER_S
+    turn.alert(
+        RejectCode.PLATFORM_NOT_READY,
+        f"{name}: no complete snapshot for {seconds} s; what it holds and works is unknown, nothing opens there until "
+        "one has come: look at the platform and its adapter's log",
+        route.platform,
+    )
+    _touch_holders(turn, name)
+
+
+def pay_snapshot(turn: Turn, name: str) -> None:
+    """Note that a complete snapshot has come: the route owes none any more."""
+    route = turn.state.routes[name]
+    if route.overdue_since_ns:
+        turn.alert(RejectCode.NONE, f"{name}: a complete snapshot has come, it trades again", route.platform)
+        _touch_holders(turn, name)
+    route.owes_since_ns = route.overdue_since_ns = 0
+
+
+def _touch_holders(turn: Turn, name: str) -> None:
+    """Make new reports of the signals that have something on a route."""
+    for signal_id in turn.state.active:
+        if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
+            turn.touch(signal_id)
 
 
 def executions_from_ns(turn: Turn, route: RouteRecord) -> int:

@@ -23,10 +23,11 @@ from ...messages import (
     client_order_id,
 )
 from ...messages.fields import MAX_QUANTITY
-from ...messages.order_id import MAX_ATTEMPTS
+from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..effects import SendToPlatform
 from ..state import LegRecord, OrderRecord, SignalRecord, route_of
 from ..turn import Turn
+from .contradictions import bar_of
 
 
 class OrderTerms(Struct, kw_only=True, frozen=True):
@@ -51,11 +52,12 @@ class OrderTerms(Struct, kw_only=True, frozen=True):
 
 def next_order_id(turn: Turn, key: str, leg: LegRecord, role: OrderRole) -> tuple[str, int] | None:
     """Return ClOrdID and number of a leg's next order of this role, or None when all numbers are used up."""
-    while (attempt := leg.attempts.get(role, 0)) < MAX_ATTEMPTS:
+    most = MAX_ATTEMPTS if turn.state.settings.client_order_id_chars == LENGTH else OLD_MAX_ATTEMPTS
+    while (attempt := leg.attempts.get(role, 0)) < most:
         leg.attempts[role] = attempt + 1
         # By target and not by leg: after a torn journal a leg that a roll-over added may have another index, and its
         # orders would be booked on a wrong leg.
-        order_id = client_order_id(key, leg.target, role, attempt)
+        order_id = client_order_id(key, leg.target, role, attempt, turn.state.settings.client_order_id_chars)
         # The number may be in use by the leg that this one rolls over from, or by an order found at the platform.
         if order_id not in turn.state.orders and order_id not in turn.state.orphans:
             return order_id, attempt
@@ -113,6 +115,7 @@ def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: 
         state=LegState.SENT,
         sent_ns=turn.now_ns,
         quantity=order.quantity,
+        most_qty=order.quantity,
         limit_price=order.limit_price,
         stop_price=order.stop_price,
     )
@@ -136,11 +139,16 @@ def want_cancel(turn: Turn, record: OrderRecord) -> None:
 
 
 def send_cancel(turn: Turn, record: OrderRecord) -> None:
-    """Send the cancel of an order with `cancel_wanted`, unless the last one is younger than `ack_ms`."""
+    """Send the cancel of an order with `cancel_wanted`, unless the last one is younger than `ack_ms`.
+
+    Not while a contradiction stands there: it leaves when that has ended.
+    """
     order = record.order
     route = turn.state.routes[route_of(order.platform, order.account)]
     fresh = turn.now_ns - record.cancel_sent_ns < turn.state.settings.ack_ms * NS_PER_MS
-    if not route.up or (record.cancels_sent and fresh):
+    name = route_of(order.platform, order.account)
+    is_barred = turn.unproven != name and bar_of(turn.state, name, order.symbol)
+    if not route.up or is_barred or (record.cancels_sent and fresh):
         return
     record.cancel_sent_ns = turn.now_ns
     record.cancels_sent += 1
@@ -182,6 +190,7 @@ def send_replace(
         stop_price=stop_price,
     )
     record.replace_sent_ns = turn.now_ns
+    record.most_qty = max(record.most_qty, quantity)
     turn.touched_orders[order.client_order_id] = None
     turn.state.day.count_sent(route_of(order.platform, order.account), turn.now_ns)
     turn.await_answer(order.client_order_id)

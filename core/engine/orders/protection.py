@@ -10,9 +10,10 @@ from __future__ import annotations
 from decimal import Decimal
 
 from ....shm.durations import NS_PER_MS
-from ...messages import LegState, OrderRole, OrderType, Side, TimeInForce
-from ..state import ZERO, LegRecord, OrderRecord, SignalRecord
+from ...messages import LegState, OrderRole, OrderType, RejectCode, Side, TimeInForce
+from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, leg_orders
+from .contradictions import bar_of
 from .exits import SHUT_PAUSE_MS, close_leg
 from .placement import OrderTerms, place_for_leg, send_replace, want_cancel
 
@@ -33,7 +34,7 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         return
     route = turn.state.routes[leg.route]
     bracket = leg.bracket
-    if bracket is None or not route.up or not route.ready:
+    if bracket is None or not route.up or not route.ready or bar_of(turn.state, leg.route, leg.symbol):
         return
     protective = [order for order in leg_orders(turn.state, leg) if order.role in _ROLES]
     if any(order.unreported_qty for order in protective):
@@ -42,6 +43,31 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         if price is not None:
             mine = [order for order in protective if order.role is role and order.live]
             _balance(turn, signal, leg_number, role, price, mine)
+
+
+def follow_bust(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Cancel or shrink stops and targets kept by the platform when a bust has taken lots of their entry.
+
+    The platform does not do it: the order that triggered would open a position that no signal asked for.
+    """
+    leg = signal.legs[leg_number]
+    route = turn.state.routes[leg.route]
+    taken_back = any(turn.state.executions[key].busted for key in leg.executions)
+    if not taken_back or leg.closing or not route.up or not route.ready or bar_of(turn.state, leg.route, leg.symbol):
+        return
+    orders = list(leg_orders(turn.state, leg))
+    if any(order.unsettled for order in orders if order.role in OPENING):
+        return  # the lots may come back with its next fill
+    for order in orders:
+        if order.role not in _ROLES or not order.live or _in_flux(order):
+            continue
+        excess = order.leaves_qty - abs(leg.open)
+        if excess > 0:
+            turn.count("stop_after_bust")
+            text = f"{signal.signal.signal_id} {leg.platform}: after a bust {leg.open} lots are held, its "
+            text += f"{order.role.name.lower()} of {order.leaves_qty} is {'cancelled' if not leg.open else 'reduced'}"
+            turn.alert(RejectCode.NONE, text, leg.platform)
+            _reduce(turn, leg, order, excess)
 
 
 def _balance(

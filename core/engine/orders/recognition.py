@@ -20,10 +20,11 @@ from ...messages import (
     OrderType,
     Protection,
     RejectCode,
+    Side,
     WorkingOrder,
     find_client_order_id,
 )
-from ..state import LegRecord, OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
+from ..state import OPENING, LegRecord, OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
 from ..turn import Turn
 from .lifecycle import refresh_order
 
@@ -68,6 +69,9 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: Wor
     if not kept_there:
         turn.count("order_recovered")
     order = _order_from(route, parts, reported)
+    if parts.role in OPENING:
+        # Its leg says which side it opens, whatever was said of it.
+        order = structs.replace(order, side=Side.BUY if leg.sign > 0 else Side.SELL)
     record = OrderRecord(
         order=order,
         signal_id=signal_id,
@@ -77,14 +81,13 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: Wor
         state=LegState.UNKNOWN,
         sent_ns=turn.now_ns,
         unknown_since_ns=turn.now_ns,
-        quantity=Decimal(1),
+        quantity=leg.quantity,  # an execution does not name the order's size; a row does
+        most_qty=leg.quantity,
         limit_price=order.limit_price,
         stop_price=order.stop_price,
         platform_order_id=reported.platform_order_id,
         text="kept by the platform" if kept_there else "recovered from the platform: the journal had lost it",
     )
-    # An execution does not name the order's size. Until a row does, it must not look filled or exceed its leg.
-    record.quantity = leg.quantity
     signal = turn.state.signals[signal_id]
     if signal.decision == "rejected":
         # The journal had lost that it was traded, so it was refused when it came again. What it holds is shown now, and

@@ -6,21 +6,37 @@ long enough after the event (`settle_ms`), and a second one does not list it eit
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
+from msgspec import Struct
+
 from ....shm.durations import NS_PER_MS
-from ...messages import LegState, RejectCode, Snapshot, WorkingOrder
+from ...messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
 from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
-from .executions import apply_fill, execution_key, presume_bust
-from .exits import absorb_external
+from .executions import apply_fill, booked_key, presume_bust
+from .exits import add_external
 from .lifecycle import end_order, mark_unknown, record_unreported
-from .links import apply_account, schedule_snapshot
+from .links import apply_account, pay_snapshot, schedule_snapshot
 from .recognition import find_own_id, recognise
-from .updates import apply_row
+from .settlement import (
+    STRIKES,
+    note_unstable_position,
+    settle_contradictions,
+    settle_position,
+    stands_about_orders,
+)
+from .updates import accept_row, apply_row
 
-STRIKES = 2
-"""Snapshots that must miss something, or differ by the same figure, before they are accepted."""
+
+class Parts(Struct, frozen=True):
+    """Which parts of a snapshot prove absence: those that the platform can list, and that were read whole."""
+
+    positions: bool
+    orders: bool
+    executions: bool
+    whole: bool  # every part that the platform can list was read whole
 
 
 def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
@@ -31,22 +47,34 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
         turn.count("stale_snapshot")
         return
     route.request_pending = False
+    parts = _parts_of(route, snapshot)
     # What happened later than this may still be on its way at the platform, and be missing in the snapshot rightly.
     settled_ns = route.request_sent_ns - turn.state.settings.settle_ms * NS_PER_MS
+    said_before = {key: record.repeated for key, record in route.contradictions.items()}
+    _note_sizes(turn, snapshot)
     # Executions first: orders and positions are compared with sums that already hold them. The other way round, a fill
     # that only the snapshot shows would look like a position mismatch.
-    doubts = _apply_executions(turn, route, snapshot, settled_ns)
-    doubts += _apply_orders(turn, route, snapshot, settled_ns)
-    doubts += _apply_positions(turn, route, snapshot)
+    doubts = _apply_executions(turn, route, snapshot, settled_ns, parts)
+    doubts += _apply_orders(turn, route, snapshot, settled_ns, parts)
+    _note_positions(turn, name, snapshot)
+    if route.contradictions:
+        gaps = _find_gaps(turn, route, snapshot) if parts.positions else None
+        listed = snapshot.executions if parts.executions else None
+        doubts += settle_contradictions(turn, name, said_before, gaps, listed)
+    if parts.positions:
+        doubts += _apply_positions(turn, route, snapshot)
     if snapshot.funds is not None:
         apply_account(turn, snapshot.funds)
-    if snapshot.complete:
+    if parts.whole:
         # Only now may entries leave. An incomplete snapshot proves nothing about what it does not list.
         route.ready = True
         route.reconciled_before = True
         route.last_reconciled_ns = turn.now_ns
         turn.state.awaited_platforms.pop(route.platform, None)
         _accept_verification(turn, name, route.request_id)
+        pay_snapshot(turn, name)
+        if route.flatten_sent_ns <= settled_ns:
+            route.flatten_sent_ns = 0
     else:
         turn.count("incomplete_snapshot")
         doubts += 1
@@ -59,19 +87,46 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
             turn.mark_for_settle(signal_id)
 
 
+def _parts_of(route: RouteRecord, snapshot: Snapshot) -> Parts:
+    able = route.hello.capabilities
+    assert able is not None
+    positions, orders, executions = (
+        snapshot.complete and part.complete
+        for part in (snapshot.positions, snapshot.working_orders, snapshot.executions)
+    )
+    return Parts(
+        positions=positions and able.lists_positions,
+        orders=orders and able.lists_orders,
+        executions=executions and able.executions_history,
+        whole=snapshot.complete
+        and (positions or not able.lists_positions)
+        and (orders or not able.lists_orders)
+        and (executions or not able.executions_history),
+    )
+
+
+def _note_sizes(turn: Turn, snapshot: Snapshot) -> None:
+    """Note the sizes of our orders as listed before executions are judged by them: a person may have enlarged one."""
+    for row in snapshot.working_orders.rows:
+        parts = find_client_order_id(row.client_order_id)
+        record = None if parts is None else turn.state.orders.get(parts.client_order_id)
+        if record is not None and (row.symbol, row.side) == (record.order.symbol, record.order.side):
+            record.most_qty = max(record.most_qty, row.quantity)
+
+
 def _accept_verification(turn: Turn, name: str, request_id: int) -> None:
     kill = turn.state.kills.get(name)
     if kill is not None and not kill.verified and request_id >= kill.verifying_request_id:
         kill.verifying_request_id = 0
 
 
-def _apply_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
+def _apply_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int, parts: Parts) -> int:
+    times = Counter(fill.exec_id for fill in snapshot.executions.rows)
     for fill in snapshot.executions.rows:
-        apply_fill(turn, fill, from_snapshot=True)
-    capabilities = route.hello.capabilities
-    if not snapshot.complete or capabilities is None or not capabilities.executions_history:
+        apply_fill(turn, fill, from_snapshot=True, listed_once=times[fill.exec_id] == 1)
+    if not parts.executions:
         return 0  # a platform without history lists no past executions: nothing follows from their absence
-    listed = {execution_key(f.platform, f.account, f.exec_id) for f in snapshot.executions.rows}
+    listed = {booked_key(turn, fill) for fill in snapshot.executions.rows}
     doubts = 0
     for key in route.executions:
         record = turn.state.executions[key]
@@ -86,20 +141,22 @@ def _apply_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settle
     return doubts
 
 
-def _apply_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
+def _apply_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int, parts: Parts) -> int:
     listed: set[str] = set()
     external: list[WorkingOrder] = []
     doubts = 0
     for row in snapshot.working_orders.rows:
-        parts = find_own_id(turn, route_of(route.platform, route.account), row.client_order_id)
-        if parts is None:
+        own = find_own_id(turn, route_of(route.platform, route.account), row.client_order_id)
+        if own is None:
             if not row.state.final:
                 external.append(row)
             continue
-        listed.add(parts.client_order_id)
-        record = recognise(turn, route, parts, row)
+        listed.add(own.client_order_id)
+        record = recognise(turn, route, own, row)
         if record is None:
-            turn.state.orphans[parts.client_order_id].row = row
+            turn.state.orphans[own.client_order_id].row = row
+            continue
+        if not accept_row(turn, record, row):
             continue
         if record.replace is not None and record.replace_sent_ns <= settled_ns:
             turn.count("replace_resolved_by_snapshot")
@@ -111,18 +168,21 @@ def _apply_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns
         apply_row(turn, record, row, in_snapshot=True, settled_ns=settled_ns)
         if record.cancel_wanted and record.live and record.cancel_sent_ns <= settled_ns:
             record.cancels_sent = 0  # still there after its cancel: the timers send another at once
-        if record.unreported_qty and snapshot.complete:
-            doubts += _settle_unreported(turn, record, row.filled, ended=row.state.final)
+        if record.unreported_qty and parts.whole and not stands_about_orders(route, record.order.symbol):
+            doubts += _settle_unreported(turn, record, min(row.filled, record.most_qty), ended=row.state.final)
+    if not parts.orders:
+        return doubts  # what it does not list may work all the same, and nothing becomes unknown that was known
     route.external_orders = external
     for order_id, orphan in turn.state.orphans.items():
         if orphan.route == route_of(route.platform, route.account) and order_id not in listed:
             orphan.row = None
     for record in live_orders(turn.state, route):
         if record.order.client_order_id not in listed:
-            doubts += _check_unlisted(turn, route, record, snapshot, settled_ns)
+            doubts += _check_unlisted(turn, route, record, snapshot, settled_ns, parts)
     for order_id in list(route.unreported_orders):
-        if order_id not in listed and snapshot.complete:
-            doubts += _settle_unreported(turn, turn.state.orders[order_id], ZERO, ended=True)
+        record = turn.state.orders[order_id]
+        if order_id not in listed and parts.whole and not stands_about_orders(route, record.order.symbol):
+            doubts += _settle_unreported(turn, record, ZERO, ended=True)
     return doubts
 
 
@@ -165,19 +225,18 @@ def _settle_unreported(turn: Turn, record: OrderRecord, row_filled: Decimal, end
     return 0
 
 
-def _check_unlisted(turn: Turn, route: RouteRecord, record: OrderRecord, snapshot: Snapshot, settled_ns: int) -> int:
+def _check_unlisted(
+    turn: Turn, route: RouteRecord, record: OrderRecord, snapshot: Snapshot, settled_ns: int, parts: Parts
+) -> int:
     """Decide about a live order that the platform does not list. Returns 1 while in doubt."""
     touched_ns = max(record.sent_ns, record.acked_ns, record.last_fill_ns)
     if touched_ns > settled_ns:
         return 1  # sent, acknowledged or filled too recently: it may be on its way
-    if snapshot.complete:
-        record.missed_snapshots += 1
+    record.missed_snapshots += 1
     if record.missed_snapshots < STRIKES:
         mark_unknown(turn, record, "the platform does not list it")
         return 1
-    capabilities = route.hello.capabilities
-    history = capabilities is not None and capabilities.executions_history
-    if not snapshot.complete or not history or snapshot.executions.from_ns > record.sent_ns:
+    if not parts.executions or snapshot.executions.from_ns > record.sent_ns:
         # It may have filled, and the execution is not in this snapshot. Ending it would forget lots that are held;
         # `acknowledge` ends it.
         mark_unknown(turn, record, "the platform does not list it, and its executions do not reach back far enough")
@@ -191,38 +250,67 @@ def _check_unlisted(turn: Turn, route: RouteRecord, record: OrderRecord, snapsho
     return 0
 
 
-def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
-    """Compare net positions with the platform's. The first snapshot is adopted; a later difference blocks entries."""
+def _note_positions(turn: Turn, name: str, snapshot: Snapshot) -> None:
+    """Note what the platform reports, complete or not: it is shown, and closed by `kill --unproven`."""
+    route = turn.state.routes[name]
+    reported: dict[str, Decimal] = {}
+    for row in snapshot.positions.rows:
+        reported[row.symbol] = reported.get(row.symbol, ZERO) + row.quantity
+        position = turn.position(name, row.symbol)
+        position.contract = row.contract
+        position.avg_price = row.avg_price
+    is_whole = snapshot.complete and snapshot.positions.complete
+    for symbol in dict.fromkeys([*route.positions, *reported]) if is_whole else reported:
+        position = turn.position(name, symbol)
+        position.reported, position.reported_ns = reported.get(symbol, ZERO), turn.now_ns
+        if not position.reported:
+            position.avg_price = None
+
+
+def _find_gaps(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, Decimal]:
+    """Platform's lots less ours, per symbol; executions that the snapshot cannot hold yet are left out of ours."""
     theirs: dict[str, Decimal] = {}
-    tickets: dict[str, dict[str, Decimal]] = {}
     for row in snapshot.positions.rows:
         theirs[row.symbol] = theirs.get(row.symbol, ZERO) + row.quantity
-        turn.position(route_of(route.platform, route.account), row.symbol).contract = row.contract
-        if row.ticket:
-            tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
-    if not snapshot.complete:
-        return 0
     newer = _newer_than(turn, route, snapshot)
-    if not newer:
+    return {
+        symbol: theirs.get(symbol, ZERO)
+        - (turn.position(route_of(route.platform, route.account), symbol).net - newer.get(symbol, ZERO))
+        for symbol in dict.fromkeys([*route.positions, *theirs])
+    }
+
+
+def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
+    """Compare net positions with the platform's. The first snapshot is adopted; a later difference blocks entries."""
+    name = route_of(route.platform, route.account)
+    if not _newer_than(turn, route, snapshot):
+        tickets: dict[str, dict[str, Decimal]] = {}
+        for row in snapshot.positions.rows:
+            if row.ticket:
+                tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
         route.tickets = tickets
     doubts = 0
-    for symbol in dict.fromkeys([*route.positions, *theirs]):
-        position = turn.position(route_of(route.platform, route.account), symbol)
-        gap = theirs.get(symbol, ZERO) - (position.net - newer.get(symbol, ZERO))
+    for symbol, gap in _find_gaps(turn, route, snapshot).items():
+        position = turn.position(name, symbol)
         if not gap:
             position.mismatch, position.mismatch_snapshots = ZERO, 0
+            settle_position(turn, name, symbol, "the position agrees with the executions")
             continue
         if not route.reconciled_before:
             # Nothing is known of this account yet: what it holds was there before us.
             turn.count("position_adopted")
-            _adopt(turn, route, symbol, gap, block=False)
+            adopt_position(turn, route, symbol, gap, block=False)
             continue
+        doubts += 1
+        if position.mismatch_snapshots and gap != position.mismatch:
+            note_unstable_position(turn, name, symbol, position, gap)
         position.mismatch_snapshots = position.mismatch_snapshots + 1 if gap == position.mismatch else 1
         position.mismatch = gap
-        doubts += 1
-        if position.mismatch_snapshots >= STRIKES:
+        # While an execution there cannot be true, the figure alone does not say which legs hold what.
+        if position.mismatch_snapshots >= STRIKES and not stands_about_orders(route, symbol):
             turn.count("position_drift")
-            _adopt(turn, route, symbol, gap, block=True)
+            adopt_position(turn, route, symbol, gap, block=True)
+            settle_position(turn, name, symbol, "two snapshots show the same position")
     return doubts
 
 
@@ -231,7 +319,7 @@ def _newer_than(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str,
     capabilities = route.hello.capabilities
     if capabilities is None or not capabilities.executions_history:
         return {}
-    listed = {execution_key(f.platform, f.account, f.exec_id) for f in snapshot.executions.rows}
+    listed = {booked_key(turn, fill) for fill in snapshot.executions.rows}
     newer: dict[str, Decimal] = {}
     for key in route.executions:
         record = turn.state.executions[key]
@@ -240,14 +328,14 @@ def _newer_than(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str,
     return {symbol: lots for symbol, lots in newer.items() if lots}
 
 
-def _adopt(turn: Turn, route: RouteRecord, symbol: str, gap: Decimal, block: bool) -> None:
+def adopt_position(turn: Turn, route: RouteRecord, symbol: str, gap: Decimal, block: bool) -> None:
+    """Take the platform's figure, or the operator's, for a position: it is `gap` lots more than booked."""
     position = turn.position(route_of(route.platform, route.account), symbol)
     # The difference is external: no leg of ours explains it. What it took off our legs is subtracted from them.
     position.net += gap
-    position.external += gap
     position.mismatch, position.mismatch_snapshots = ZERO, 0
     position.blocked = position.blocked or block
-    absorb_external(turn, route_of(route.platform, route.account), symbol, gap)
+    add_external(turn, route_of(route.platform, route.account), symbol, gap)
     turn.alert(
         RejectCode.POSITION_MISMATCH,
         f"{symbol}: platform holds {position.net}, {gap:+} more than booked; its figure is adopted"

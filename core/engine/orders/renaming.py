@@ -34,6 +34,10 @@ def _rename(turn: Turn, name: str, route: RouteRecord, old: str, new: str, *, co
         kept.net += position.net
         kept.external += position.external
         kept.blocked = kept.blocked or position.blocked
+        kept.reported, kept.reported_ns, kept.avg_price = position.reported, position.reported_ns, position.avg_price
+        kept.overfilled += position.overfilled
+        kept.overfilled_ns = kept.overfilled_ns or position.overfilled_ns
+        kept.overfill_orders = max(kept.overfill_orders, position.overfill_orders)
         kept.contract = contract
     if old in route.tickets:
         route.tickets.setdefault(new, {}).update(route.tickets.pop(old))
@@ -51,6 +55,10 @@ def _rename(turn: Turn, name: str, route: RouteRecord, old: str, new: str, *, co
         if orphan.route == name and orphan.symbol == old:
             orphan.symbol = new
             orphan.row = None if orphan.row is None else _renamed(orphan.row, old, new)
+    for standing in (*route.contradictions.values(), *route.ended_contradictions.values()):
+        standing.symbols = [new if symbol == old else symbol for symbol in standing.symbols]
+        if standing.fill is not None and standing.fill.symbol == old:
+            standing.fill = structs.replace(standing.fill, symbol=new)
     route.external_orders = [_renamed(row, old, new) for row in route.external_orders]
     for signal in state.signals.values():
         for leg in signal.legs:

@@ -5,9 +5,12 @@ They may arrive in any order, twice, or not at all.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from ...messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
 from ..state import OPENING, OrderRecord, RouteRecord, route_of
 from ..turn import Turn
+from .contradictions import doubt_row, legs_of, open_contradiction
 from .lifecycle import (
     check_late_status,
     confirm_working,
@@ -52,9 +55,33 @@ def apply_update(turn: Turn, update: OrderUpdate) -> None:
         turn.state.orphans[parts.client_order_id].row = row
         turn.touch_route(name)
         return
+    if not accept_row(turn, record, row):
+        return
     if update.replace_revision and update.state not in _ENDS and record.live:
         _finish_replace(turn, record, update)
     apply_row(turn, record, row, update.code, update.text, in_snapshot=False)
+
+
+def accept_row(turn: Turn, record: OrderRecord, row: WorkingOrder) -> bool:
+    """Judge an order status before it is applied. False: it is of another symbol or side, a contradiction, not applied.
+
+    One that counts more lots as filled than the order has is a contradiction as well; the rest of it is applied.
+    """
+    found_here = not record.order.not_after_ns and not record.executions and record.role not in OPENING
+    if found_here and row.symbol == record.order.symbol:
+        record.order = structs.replace(record.order, side=row.side)  # it was known by an execution alone
+    doubt = doubt_row(record, row)
+    if doubt is None:
+        return True
+    open_contradiction(
+        turn,
+        route_of(record.order.platform, record.order.account),
+        doubt,
+        [record.order.symbol, row.symbol],
+        client_order_id=record.order.client_order_id,
+        legs=legs_of(record),
+    )
+    return (row.symbol, row.side) == (record.order.symbol, record.order.side)
 
 
 def apply_row(
@@ -73,8 +100,10 @@ def apply_row(
     """
     turn.touched_orders[record.order.client_order_id] = None
     record.platform_order_id = row.platform_order_id or record.platform_order_id
-    if row.filled > record.platform_cum_qty:
-        record.platform_cum_qty = row.filled
+    # Lots beyond the order's size are for a snapshot to settle: they are no lots of this order.
+    filled = min(row.filled, record.most_qty)
+    if filled > record.platform_cum_qty:
+        record.platform_cum_qty = filled
         record.qty_mismatch_snapshots = 0
         record_unreported(turn, record)
         turn.touch(record.signal_id)
@@ -105,9 +134,9 @@ def apply_row(
         record.acked_ns = record.acked_ns or turn.now_ns
         record.unknown_since_ns = 0
         pending = record.replace
-        if pending is not None and record.cum_qty <= row.filled <= max(record.quantity, pending.quantity):
+        if pending is not None and record.cum_qty <= filled <= max(record.quantity, pending.quantity):
             # It has filled, so it changes no more: whatever became of the replace, this was its size.
-            record.quantity, record.replace = row.filled, None
+            record.quantity, record.replace = filled, None
         if record.cum_qty >= record.quantity:
             end_order(turn, record, LegState.FILLED)
         else:
@@ -171,6 +200,7 @@ def _finish_replace(turn: Turn, record: OrderRecord, update: OrderUpdate) -> Non
         return
     record.replaced_revision = update.replace_revision
     record.quantity = update.quantity
+    record.most_qty = max(record.most_qty, update.quantity)
     record.limit_price = update.limit_price
     record.stop_price = update.stop_price
     if record.replace is not None and record.replace.revision <= update.replace_revision:

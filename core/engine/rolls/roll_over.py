@@ -20,13 +20,21 @@ from ....shm.durations import NS_PER_MS
 from ...messages import Bracket, OrderRole, OrderType, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
 from ..admission import WAIVED_FOR_ROLL_OVER, Entry, admit
+from ..orders.contradictions import bar_of
 from ..orders.exits import attempts_used_up, close_leg
 from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
 from ..turn import Turn, leg_orders
 
 _MAX_ATTEMPTS: Final = 3
-_MAY_PASS: Final = frozenset({RejectCode.PLATFORM_NOT_READY, RejectCode.OUTCOME_UNKNOWN, RejectCode.POSITION_MISMATCH})
+_MAY_PASS: Final = frozenset(
+    {
+        RejectCode.PLATFORM_NOT_READY,
+        RejectCode.OUTCOME_UNKNOWN,
+        RejectCode.POSITION_MISMATCH,
+        RejectCode.CONTRADICTION,
+    }
+)
 """Refusals that end by themselves, or by the operator: until the deadline the second half waits for that."""
 
 
@@ -45,6 +53,8 @@ def drive_roll_out(turn: Turn, signal: SignalRecord, number: int) -> None:
         return
     if plan.roll_over and not _presents(route, leg, plan):
         return
+    if bar_of(turn.state, leg.route, leg.symbol):
+        return  # what it holds is not known
     if plan.roll_over:
         _add_successor(turn, signal, number, leg, plan)
     close_leg(turn, signal, number)

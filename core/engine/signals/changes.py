@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...messages import KillLevel, OrderRole, Reject, RejectCode, SignalCancel, SignalClose, SignalReplace
 from ...risk import MarketContext, is_multiple
-from ..admission import WAIVED_FOR_REPLACE, Entry, admit, link_fault, reducible
+from ..admission import WAIVED_FOR_REPLACE, Entry, admit, bar_fault, link_fault, reducible
 from ..effects import TellNexus
 from ..orders.exits import close_leg, retry_exit
 from ..orders.placement import send_replace, want_cancel
@@ -113,6 +113,9 @@ def _refuse_change(turn: Turn, leg: LegRecord, order: OrderRecord, request: Sign
     fault = link_fault(turn, leg)
     if fault:
         return RejectCode.PLATFORM_NOT_READY, fault
+    barred = bar_fault(turn, leg)
+    if barred:
+        return RejectCode.CONTRADICTION, barred
     # Two replaces in flight could be applied in either order: size and prices of the order would not be known.
     if order.replace is not None or order.cancel_wanted or not order.acked_ns:
         return RejectCode.OUTCOME_UNKNOWN, "an answer about this order is still due; wait for it"

@@ -19,9 +19,10 @@ from ...messages import (
     RejectCode,
     Side,
 )
+from ..orders.contradictions import bar_of
 from ..orders.exits import close_leg, drive_exit
 from ..orders.placement import OrderTerms, market_tif, place_for_leg, want_cancel
-from ..orders.protection import guard_leg
+from ..orders.protection import follow_bust, guard_leg
 from ..rolls.decision import is_rolled_out
 from ..rolls.roll_over import drive_roll_out, drive_roll_over
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
@@ -128,6 +129,8 @@ def settle(turn: Turn, record: SignalRecord) -> None:
         guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
         if leg.orders and guarded:
             guard_leg(turn, record, number)
+        elif leg.protection is Protection.PLATFORM and level < KillLevel.CANCEL_ALL:
+            follow_bust(turn, record, number)
         # Last, since each of the steps above may have started to close the leg. A leg that is closing, was rolled or
         # rolls another one over is not hedged with: its size follows its exit or its older leg.
         if leg.closing:
@@ -226,7 +229,7 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
         turn.touch(record.signal.signal_id)
         return
     route = turn.state.routes[leg.route]
-    if not route.up or not route.ready:
+    if not route.up or not route.ready or bar_of(turn.state, leg.route, leg.symbol):
         return
     lots = min(needed, leg.quantity - _hedge_lots(turn, leg))
     if lots <= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Context, Decimal
 
 from ...messages import (
+    Contradiction,
     FanOutKind,
     LegReport,
     LegState,
@@ -16,6 +17,7 @@ from ...messages import (
     SignalState,
 )
 from ...messages import RejectCode as Code
+from ..orders.contradictions import describe, is_contradicted
 from ..orders.money import is_stale, leg_fees_usd, leg_sums, newest_rate, rate_to_usd
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, leg_orders
@@ -55,7 +57,32 @@ def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Re
         legs=legs,
         received_ns=record.received_ns,
         changed_ns=turn.now_ns,
+        contradictions=_contradictions(turn, record),
     )
+
+
+def _contradictions(turn: Turn, record: SignalRecord) -> tuple[Contradiction, ...]:
+    signal_id = record.signal.signal_id
+    found = [
+        describe(route, each)
+        for name in dict.fromkeys(leg.route for leg in record.legs)
+        if (route := turn.state.routes.get(name)) is not None
+        for each in route.contradictions.values()
+        if any(leg[0] == signal_id for leg in each.legs)
+    ]
+    return tuple(found[:100])
+
+
+def _is_unknown(turn: Turn, record: SignalRecord, number: int) -> bool:
+    """Whether what a leg holds or works is unknown: its platform contradicts itself, or its snapshot is overdue."""
+    leg = record.legs[number]
+    route = turn.state.routes.get(leg.route)
+    if route is None:
+        return False
+    if is_contradicted(turn.state, record.signal.signal_id, number):
+        return True
+    busy = leg.open or any(order.unsettled for order in leg_orders(turn.state, leg))
+    return bool(route.overdue_since_ns and busy)
 
 
 def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
@@ -64,7 +91,8 @@ def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
         return SignalState.REJECTED
     orders = [order for leg in record.legs for order in leg_orders(turn.state, leg)]
     # One unknown order makes everything below a guess: NEXUS must not trade on it.
-    if any(order.state is LegState.UNKNOWN for order in orders):
+    unknown = any(order.state is LegState.UNKNOWN for order in orders)
+    if unknown or any(_is_unknown(turn, record, number) for number in range(len(record.legs))):
         return SignalState.UNKNOWN
     busy = any(order.unsettled for order in orders)
     held = any(leg.open for leg in record.legs)
@@ -114,7 +142,7 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         contract=leg.market.contract if leg.market is not None else "",
         client_order_id=first.order.client_order_id if first is not None else "",
         side=Side.BUY if leg.sign > 0 else Side.SELL,
-        state=_leg_state(leg, orders, opening),
+        state=LegState.UNKNOWN if _is_unknown(turn, record, number) else _leg_state(leg, orders, opening),
         quantity=leg.quantity,
         filled=filled,
         open_quantity=leg.open,
@@ -236,7 +264,9 @@ def is_done(turn: Turn, record: SignalRecord) -> bool:
     """Whether nothing of the signal can change any more, except by a late answer."""
     if record.decision == "rejected":
         return True
-    for leg in record.legs:
+    for number, leg in enumerate(record.legs):
+        if is_contradicted(turn.state, record.signal.signal_id, number):
+            return False
         if leg.roll_over_pending or leg.open or any(order.unsettled for order in leg_orders(turn.state, leg)):
             return False
     if record.signal.policy.kind is FanOutKind.PRIMARY_THEN_HEDGE:

@@ -6,6 +6,7 @@ depend on hashing, or the same journal would not give the same bytes.
 
 from __future__ import annotations
 
+from .contradictions import ContradictionRecord as ContradictionRecord
 from .orders import OPENING as OPENING
 from .orders import ZERO as ZERO
 from .orders import ExecutionRecord as ExecutionRecord

@@ -8,6 +8,7 @@ It renames, moves and fills in; it never decides what to trade. Once its layout 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -98,7 +99,30 @@ def _rename(record: StateDict, names: dict[str, str]) -> None:
     record.update((names.get(key, key), value) for key, value in items)
 
 
-CONVERTERS: Final[dict[int, Converter]] = {4: _from_4}
+def _from_5(state: StateDict) -> StateDict:
+    """Layout 6: contradictions, snapshots that are owed, what platforms report, overfills, the size of ClOrdIDs."""
+    state["settings"] |= {"client_order_id_chars": 21, "close_overfills": False}
+    for execution in state["executions"].values():
+        execution["restated"] = bool(execution["revision"])
+    for order in state["orders"].values():
+        replace = order["replace"] or order
+        sizes = order["order"]["quantity"], order["quantity"], replace["quantity"]
+        order["most_qty"] = max(sizes, key=Decimal)
+    for route in state["routes"].values():
+        route |= {"owes_since_ns": 0, "overdue_since_ns": 0, "contradictions": {}, "ended_contradictions": {}}
+        route["flatten_sent_ns"] = 0
+        if route["hello"]["capabilities"] is not None:
+            route["hello"]["capabilities"] |= {"lists_positions": True, "lists_orders": True, "flatten": False}
+        for position in route["positions"].values():
+            position |= {"reported": None, "reported_ns": 0, "avg_price": None}
+            position |= {"overfilled": "0", "overfilled_ns": 0, "overfill_orders": 0, "overfill_retry_ns": 0}
+    for kill in state["kills"].values():
+        if kill["command"] is not None:
+            kill["command"]["unproven"] = False
+    return state
+
+
+CONVERTERS: Final[dict[int, Converter]] = {4: _from_4, 5: _from_5}
 """Former layout -> converter to the next layout. `layout` itself is set by `read_state`."""
 
 

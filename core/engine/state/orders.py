@@ -33,6 +33,7 @@ class ExecutionRecord(Struct, kw_only=True):
     revision: int = 0  # number of the newest correction or bust applied; 0 = as first reported
     seen: bool = False  # the fill itself has arrived; False while only a correction of it came
     busted: bool = False  # taken back by the platform (trade bust), or presumed so
+    restated: bool = False  # quantity or price were changed since it was first reported
     missed_snapshots: int = 0  # snapshots that should list it and do not, since it was last reported
     presumed_busted: bool = False  # busted because snapshots miss it, not by a message; undone when it is listed again
 
@@ -58,6 +59,7 @@ class OrderRecord(Struct, kw_only=True):
     state: LegState  # OrdStatus (39); UNKNOWN = sent, and the platform has not said what became of it
     sent_ns: int  # when it was sent, UTC ns; of a recovered order: when it was found at the platform
     quantity: Decimal  # OrderQty (38), lots, as the platform last confirmed it
+    most_qty: Decimal  # the largest size that it may have had: sent, replaced to, or listed; executions exceed none
     limit_price: Decimal | None  # Price (44), quote units, as the platform last confirmed it
     stop_price: Decimal | None  # StopPx (99), quote units, as the platform last confirmed it
     cum_qty: Decimal = ZERO  # CumQty (14) by its executions: the sum of those that count, lots

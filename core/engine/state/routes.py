@@ -7,6 +7,7 @@ from decimal import Decimal
 from msgspec import Struct, field
 
 from ...messages import Account, Hello, Kill, KillLevel, WorkingOrder
+from .contradictions import ContradictionRecord
 from .orders import ZERO
 
 
@@ -24,6 +25,13 @@ class PositionRecord(Struct, kw_only=True):
     mismatch_snapshots: int = 0  # complete snapshots in a row with this same `mismatch`
     blocked: bool = False  # a mismatch was adopted: no entries until the operator acknowledges it
     contract: str = ""  # contract that the platform last named for it; empty = none named
+    reported: Decimal | None = None  # platform's lots as last reported, complete or not; None = never reported
+    reported_ns: int = 0  # when that report came, UTC ns
+    avg_price: Decimal | None = None  # AvgPx as last reported, quote units; None = not reported, or flat
+    overfilled: Decimal = ZERO  # part of `external` by confirmed overfills that is to be closed, signed lots
+    overfilled_ns: int = 0  # since when lots are overfilled, UTC ns; part of the ClOrdIDs that close them
+    overfill_orders: int = 0  # closing orders sent for overfills; part of their ClOrdID
+    overfill_retry_ns: int = 0  # no next closing order for them before this time, UTC ns
 
 
 class RouteRecord(Struct, kw_only=True):
@@ -51,6 +59,11 @@ class RouteRecord(Struct, kw_only=True):
     severed: bool = False  # link cut by the kill level SEVER: refused until the operator resumes
     retired: dict[str, str] = field(default_factory=dict)  # contract that was rolled -> root that named it before
     holding_signals: dict[str, None] = field(default_factory=dict)  # signals with an open leg here, in order of opening
+    owes_since_ns: int = 0  # since when it owes a complete snapshot that was requested, UTC ns; 0 = it owes none
+    overdue_since_ns: int = 0  # since when it has owed one for too long: no entries, UTC ns; 0 = it does not
+    flatten_sent_ns: int = 0  # when the platform's own flatten was sent, UTC ns; 0 = a snapshot has shown what it did
+    contradictions: dict[str, ContradictionRecord] = field(default_factory=dict)  # what stands, by what was said
+    ended_contradictions: dict[str, ContradictionRecord] = field(default_factory=dict)  # what has ended, the same keys
     evicted_until_ns: int = 0  # TransactTime of the newest execution evicted from memory here, UTC ns; 0 = none
 
 

@@ -85,6 +85,8 @@ def _loss(case: Case, limit: str) -> None:
 BREAKS: list[tuple[RejectCode, Callable[[Case], object]]] = [
     (RejectCode.KILL_SWITCH, lambda c: setattr(c.state, "kill", m.KillLevel.NO_NEW)),
     (RejectCode.PLATFORM_NOT_READY, lambda c: c.desk.link_down()),
+    (RejectCode.PLATFORM_NOT_READY, lambda c: setattr(c.route, "overdue_since_ns", 1)),
+    (RejectCode.CONTRADICTION, lambda c: c.desk.update(c.desk.only(), side=m.Side.SELL)),
     (RejectCode.OUTCOME_UNKNOWN, _unknown),
     (RejectCode.IDENTITY_MISMATCH, lambda c: c.market.update(identity_error="tick was 1, catalog says 0.25")),
     (RejectCode.IDENTITY_MISMATCH, lambda c: (c.state.contracts.update(NQ=e.ContractRecord(contract="NQM25")),

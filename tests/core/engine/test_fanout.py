@@ -486,6 +486,7 @@ def test_closing_in_a_shut_market_waits_for_it_to_open_and_does_not_give_up():
     for _ in range(10):
         desk.reject(desk.only(role=OrderRole.EXIT))
         desk.wait(301_000)
+        desk.snapshot(positions=[("NQ", 2)], from_ns=desk.now_ns)
     assert desk.report().state is SignalState.FLATTENING
     assert len(desk.orders) == 12  # rarely, but the calendar may be wrong
     desk.reject(desk.only(role=OrderRole.EXIT))
@@ -609,6 +610,7 @@ def test_a_stop_that_ends_with_the_session_is_placed_again_when_the_market_opens
     for _ in range(6):
         refuse_all()  # the platform takes none in the night
         desk.wait(301_000)
+        desk.snapshot(positions=[("NQ", 2)], from_ns=desk.now_ns)
     refuse_all()
     assert desk.report().state is SignalState.FILLED
     tried = len(desk.orders)

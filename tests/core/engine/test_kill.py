@@ -356,6 +356,7 @@ def test_a_drawdown_that_lasts_is_one_breach_and_not_one_a_day():
     assert (desk.engine.state.stage, desk.engine.state.kill) == (2, KillLevel.REDUCE_ONLY)
     for _ in range(3):
         desk.wait(86_400_000)
+        desk.snapshot(positions=[])
         equity(18_500)
     assert desk.engine.state.stage == 2
     desk.engine.state.kill = KillLevel.NORMAL

@@ -130,10 +130,14 @@ def test_same_execution_id_on_two_platforms_is_two_executions():
     assert (desk.position("a"), desk.position("b")) == (D(2), D(2))
 
 
-def test_overfill_is_counted_in_full_and_alerted():
+def test_what_crosses_a_replace_to_a_smaller_size_is_booked_on_the_order():
+    """The order may have had its first size when it filled: these lots agree with it, and are alerted."""
     desk = Desk("a")
-    desk.signal()
+    desk.signal(quantity=D(3), order_type=m.OrderType.LIMIT, limit_price=D(21000))
     order = desk.only()
+    desk.update(order)
+    desk.ask(m.SignalReplace(signal_id="s1", quantity=D(2)))
+    desk.update(order, quantity=D(2), replace_revision=1)
     desk.fill(order, 2)
     desk.fill(order, 1)
     assert (desk.position(), desk.report().filled, desk.count("overfill")) == (D(3), D(3), 1)

@@ -49,7 +49,7 @@ class JournaledDesk(Desk):
         """Buy one contract, sell it again."""
         instrument = load_catalog()[root]
         told = market(
-            "a", self.now_ns, symbol=root, contract=f"{root}G18", tick_size=instrument.tick, currency="BRL",
+            "a", self.now_ns, symbol=root, contract=f"{root}G18", tick_size=D("0.001"), currency="BRL",
             point_value=instrument.point_value, usd_rate=RATE, usd_rate_ns=self.now_ns, bid=opened, ask=opened,
         )  # fmt: skip
         bracket = m.Bracket(stop_loss=(opened // instrument.tick - 20) * instrument.tick)

@@ -152,7 +152,7 @@ def test_a_bracket_of_the_gateways_own_is_placed_anew_for_what_is_open():
     desk.switch(tuple(msgspec.structs.replace(row, symbol=OLD) for row in rows))
     assert desk.roles() == "EST"  # its stop goes first, and only then it is closed
     for role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT):
-        desk.update(desk.only(role=role), LegState.CANCELLED)
+        desk.update(desk.only(role=role), LegState.CANCELLED, symbol=OLD)
     desk.trade(desk.only(role=m.OrderRole.EXIT))
     opening = desk.only(role=m.OrderRole.ROLL)
     assert (opening.stop_loss, opening.take_profit) == (None, None)
@@ -255,7 +255,7 @@ def test_lots_that_the_stop_closed_are_not_brought_back():
     desk.switch(tuple(msgspec.structs.replace(row, symbol=OLD) for row in rows))
     desk.trade(msgspec.structs.replace(stop, symbol=OLD), 1)  # while its cancel is on its way
     desk.update(msgspec.structs.replace(stop, symbol=OLD), LegState.CANCELLED, filled=1)
-    desk.update(desk.only(role=m.OrderRole.TAKE_PROFIT), LegState.CANCELLED)
+    desk.update(desk.only(role=m.OrderRole.TAKE_PROFIT), LegState.CANCELLED, symbol=OLD)
     desk.trade(desk.only(role=m.OrderRole.EXIT))
     assert desk.only(role=m.OrderRole.ROLL).quantity == 1
 
@@ -463,7 +463,7 @@ def test_a_roll_goes_on_from_the_journal_at_every_event():
     rows = tuple(desk.row(desk.only(role=role)) for role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT))
     desk.switch(tuple(msgspec.structs.replace(row, symbol=OLD) for row in rows))
     for role in (m.OrderRole.STOP_LOSS, m.OrderRole.TAKE_PROFIT):
-        desk.update(desk.only(role=role), LegState.CANCELLED)
+        desk.update(desk.only(role=role), LegState.CANCELLED, symbol=OLD)
     desk.trade(desk.only(role=m.OrderRole.EXIT))
     desk.trade(desk.only(role=m.OrderRole.ROLL))
     for cut in range(1, len(desk.events)):

@@ -153,15 +153,3 @@ def test_a_larger_size_that_is_refused_behind_the_fill_of_the_old_one_is_filled(
     desk.fill(order, 2)
     desk.reject(order, RejectCode.REPLACE_REJECTED, replace_revision=2)
     assert desk.engine.state.orders[order.client_order_id].state is LegState.FILLED
-
-
-def test_a_fill_of_another_symbol_than_its_orders_is_external():
-    desk = Desk("a")
-    desk.signal(quantity=D(2))
-    order = desk.only()
-    desk.fill(order, 1, symbol="ES")
-    assert (desk.position(symbol="ES"), desk.engine.state.signals["s1"].legs[0].open) == (D(1), 0)
-    assert desk.engine.state.routes["a|acc"].positions["ES"].external == 1
-    assert desk.count("fill_of_other_symbol") == 1
-    desk.fill(order)
-    assert desk.position() == 2

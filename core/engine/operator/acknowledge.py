@@ -1,0 +1,133 @@
+"""The command `acknowledge`: the operator has seen at the platform what it holds, and types the figure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ...messages import Acknowledge, AdminResult, ContradictionKind, LegState, RejectCode
+from ..effects import AnswerAdmin
+from ..orders.contradictions import ACKNOWLEDGED, end_contradiction, is_confirmable
+from ..orders.executions import book_confirmed
+from ..orders.lifecycle import end_order
+from ..orders.overfills import note_overfill
+from ..orders.reconciliation import adopt_position
+from ..orders.settlement import STRIKES, signed_lots
+from ..state import ZERO, ContradictionRecord, OrderRecord, PositionRecord, RouteRecord
+from ..turn import Turn, live_orders
+
+
+def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
+    """Take the operator's figure of a position, end what contradicts itself there, unblock it, and end orders that the
+    platform does not list.
+
+    The figure must be the platform's own where it reports one: a slip of the finger must not become a position. Without
+    a figure (journals of 0.1) only what a snapshot has settled already is unblocked, and unknown orders are ended.
+    """
+    symbol = command.symbol
+    waiting = [
+        name
+        for name, route in turn.state.routes.items()
+        if command.platform in ("", route.platform)
+        and command.account in ("", route.account)
+        and _waits(turn, route, symbol, command.quantity is not None)
+    ]
+    refusal = ""
+    if not waiting:
+        refusal = f"nothing of {symbol} waits for you: no position that differs, no contradiction, no unknown order"
+        refusal += " that the platform has twice not listed"
+    elif command.quantity is not None and len(waiting) > 1:
+        refusal = f"{symbol} waits on {', '.join(waiting)}: name one with --platform, and --account"
+    elif command.quantity is not None:
+        refusal = _refuse_figure(turn.state.routes[waiting[0]], symbol, command.quantity)
+    found: list[str] = []
+    for name in [] if refusal else waiting:
+        route = turn.state.routes[name]
+        if command.quantity is not None:
+            found += _take_figure(turn, name, route, symbol, command.quantity, command.by)
+        position = route.positions.get(symbol)
+        if position is not None and position.blocked:
+            position.blocked = False
+            found.append(f"{name}: {symbol} holds {position.net}")
+        for order in _unlisted_orders(turn, route, symbol):
+            text = f"not at the platform, acknowledged by {command.by}"
+            end_order(turn, order, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, text, presumed=True)
+            found.append(f"{name}: order {order.order.client_order_id} is presumed ended")
+    if found:
+        turn.alert(RejectCode.NONE, f"acknowledged by {command.by}: {'; '.join(found[:5])}"[:1_000], command.platform)
+        for signal_id in turn.state.active:
+            turn.mark_for_settle(signal_id)  # what waited for this goes on
+    result = AdminResult(
+        request_id=command.request_id,
+        accepted=not refusal,
+        done=not refusal,
+        code=RejectCode.NOT_ALLOWED if refusal else RejectCode.NONE,
+        text=refusal[:512],
+        lines=tuple(found[:500]),
+    )
+    turn.effects.append(AnswerAdmin(result, peer))
+
+
+def _waits(turn: Turn, route: RouteRecord, symbol: str, has_figure: bool) -> bool:
+    position = route.positions.get(symbol)
+    if position is not None and (position.blocked or (has_figure and position.mismatch_snapshots)):
+        return True
+    contradicted = any(symbol in each.symbols for each in route.contradictions.values())
+    return (has_figure and contradicted) or bool(_unlisted_orders(turn, route, symbol))
+
+
+def _unlisted_orders(turn: Turn, route: RouteRecord, symbol: str) -> list[OrderRecord]:
+    """Unknown orders that enough snapshots have missed, or that the platform cannot list: a slow answer to any other
+    arrives by itself, and may be a fill.
+    """
+    able = route.hello.capabilities
+    lists_orders = able is None or able.lists_orders
+    return [
+        order
+        for order in live_orders(turn.state, route)
+        if order.order.symbol == symbol
+        and order.state is LegState.UNKNOWN
+        and (order.missed_snapshots >= STRIKES or not lists_orders)
+    ]
+
+
+def _refuse_figure(route: RouteRecord, symbol: str, figure: Decimal) -> str:
+    """Return why the typed figure is not taken; empty when it is."""
+    position = route.positions.get(symbol, PositionRecord())
+    able = route.hello.capabilities
+    reports = route.up and not route.overdue_since_ns and able is not None and able.lists_positions
+    if not reports or position.reported is None or figure == position.reported:
+        return ""
+    contradicted = any(symbol in each.symbols for each in route.contradictions.values())
+    if figure == position.net and not contradicted and not position.mismatch_snapshots:
+        return ""  # fills since the last snapshot
+    return (
+        f"the platform itself last reported {position.reported} {symbol}, you typed {figure}; look at the platform "
+        "again, and type what it shows once a snapshot shows the same"
+    )
+
+
+def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure: Decimal, by: str) -> list[str]:
+    position = turn.position(name, symbol)
+    standing = {key: each for key, each in route.contradictions.items() if symbol in each.symbols}
+    if not standing and not position.mismatch_snapshots:
+        return []
+    # An id that was used twice, or lots beyond an order's size, are booked as executions where they explain the figure.
+    lots = [each for each in standing.values() if _explains(turn, each, symbol)]
+    if figure - position.net == sum((signed_lots(each) for each in lots), ZERO):
+        for each in lots:
+            book_confirmed(turn, name, each)
+            if each.kind is ContradictionKind.OVERFILL:
+                note_overfill(turn, name, each)
+    if figure != position.net:
+        adopt_position(turn, route, symbol, figure - position.net, block=False)
+    position.mismatch, position.mismatch_snapshots = ZERO, 0
+    for key, each in standing.items():
+        each.symbols.remove(symbol)
+        if not each.symbols:
+            each.symbols.append(symbol)
+            end_contradiction(turn, name, key, f"{ACKNOWLEDGED} by {by}: {symbol} holds {figure}")
+    return [f"{name}: {symbol} holds {figure}"]
+
+
+def _explains(turn: Turn, record: ContradictionRecord, symbol: str) -> bool:
+    return record.fill is not None and record.fill.symbol == symbol and is_confirmable(turn, record)

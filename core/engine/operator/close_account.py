@@ -1,0 +1,127 @@
+"""Close what an account holds by the platform's own figures: the last step of `flatten`, and `flatten --unproven`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ....shm.durations import NS_PER_MS
+from ...messages import (
+    AccountMode,
+    Cancel,
+    Flatten,
+    LegState,
+    Order,
+    OrderRole,
+    OrderType,
+    Side,
+    client_order_id,
+    signal_key,
+)
+from ...messages.fields import MAX_QUANTITY
+from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
+from ..effects import SendToPlatform
+from ..orders.contradictions import bar_of
+from ..orders.exits import attempts_used_up
+from ..orders.placement import send_order, want_cancel
+from ..state import ZERO, KillRecord, RouteRecord
+from ..turn import Turn, live_orders, signals_of_route
+
+
+def close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> None:
+    """Close lots that no leg of ours holds or could close, by the platform's own figures."""
+    patience_ns = turn.state.settings.sever_patience_ms * NS_PER_MS
+    # While an order may still fill, what is held is not certain. An order that stays unknown is waited for only as long
+    # as patience lasts: otherwise one lost order would keep the account from being closed.
+    for order in live_orders(turn.state, route):
+        if order.state is not LegState.UNKNOWN or turn.now_ns - order.unknown_since_ns < patience_ns:
+            return
+    # Legs that still close themselves come first: both at once would close their lots twice.
+    for signal in signals_of_route(turn.state, name):
+        for leg in signal.legs:
+            closes = leg.route == name and leg.open and not attempts_used_up(turn, leg)
+            if closes and not bar_of(turn.state, name, leg.symbol):
+                return
+    for symbol, position in list(route.positions.items()):
+        if bar_of(turn.state, name, symbol):
+            continue  # what is held is not known: a snapshot decides, or the operator
+        if route.hello.account_mode is AccountMode.HEDGING:
+            for ticket, lots in route.tickets.get(symbol, {}).items():
+                if lots:
+                    _close_lots(turn, name, route, record, symbol, lots, ticket)
+        elif position.net:
+            _close_lots(turn, name, route, record, symbol, position.net, "")
+
+
+def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> str:
+    """Close once what the platform has last reported, although what it says contradicts itself: a person's command.
+
+    By the platform's own flatten where it has one, else by one closing order a position, and the cancel of everything
+    that works. Returns what was done, for the operator.
+    """
+    if not route.up:
+        return "its link is down, so nothing was sent; flatten at the platform itself"
+    turn.unproven = name
+    capabilities = route.hello.capabilities
+    not_after_ns = turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS
+    if capabilities is not None and capabilities.flatten:
+        command = Flatten(
+            request_id=route.request_id + 1, platform=route.platform, account=route.account, not_after_ns=not_after_ns
+        )
+        route.flatten_sent_ns = turn.now_ns
+        turn.effects.append(SendToPlatform(command))
+        return "its own flatten was sent, once; the next snapshots show what it has done"
+    for order in live_orders(turn.state, route):
+        want_cancel(turn, order)
+    for row in route.external_orders:
+        cancel = Cancel(
+            client_order_id=row.client_order_id,
+            platform=route.platform,
+            account=route.account,
+            symbol=row.symbol,
+            platform_order_id=row.platform_order_id,
+        )
+        turn.effects.append(SendToPlatform(cancel))
+    sent = []
+    for symbol, position in list(route.positions.items()):
+        tickets = route.tickets.get(symbol, {}) if route.hello.account_mode is AccountMode.HEDGING else {}
+        lots_of = tickets or {"": position.reported or ZERO}
+        for ticket, lots in lots_of.items():
+            if lots:
+                _close_lots(turn, name, route, record, symbol, lots, ticket)
+                sent.append(f"{-lots:+f} {symbol}")
+    done = f"sent once: {', '.join(sent)}" if sent else "it has reported no position, so nothing was closed"
+    return f"{done}; the next snapshots show what came of it"
+
+
+def _close_lots(
+    turn: Turn, name: str, route: RouteRecord, record: KillRecord, symbol: str, lots: Decimal, ticket: str
+) -> None:
+    # By time and not by a counter: with a lost journal a counter starts again, and would repeat an older ClOrdID.
+    key = signal_key(f"kill/{record.requested_ns}/{name}")
+    settings = turn.state.settings
+    chars = settings.client_order_id_chars
+    most = min(MAX_ATTEMPTS if chars == LENGTH else OLD_MAX_ATTEMPTS, settings.max_exit_attempts * 10)
+    while record.attempts < most:
+        order_id = client_order_id(key, 0, OrderRole.EXIT, record.attempts, chars)
+        if order_id not in turn.state.orders and order_id not in turn.state.orphans:
+            break
+        record.attempts += 1  # used by an order that a torn journal has lost
+    else:
+        return
+    capabilities = route.hello.capabilities
+    order = Order(
+        client_order_id=order_id,
+        platform=route.platform,
+        account=route.account,
+        symbol=symbol,
+        contract=route.positions[symbol].contract,
+        side=Side.SELL if lots > 0 else Side.BUY,
+        quantity=min(abs(lots), MAX_QUANTITY),
+        order_type=OrderType.MARKET,
+        reduce_only=capabilities is not None and capabilities.reduce_only,
+        close_ticket=ticket,
+        not_after_ns=turn.now_ns + settings.send_within_ms * NS_PER_MS,
+    )
+    attempt = record.attempts
+    record.attempts += 1
+    send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
