@@ -160,7 +160,7 @@ def _overdue(turn: Turn, entry: Entry) -> str:
 
 def _contradiction(turn: Turn, entry: Entry) -> str:
     route, symbol = turn.state.routes[entry.leg.route], entry.leg.symbol
-    stands = any(symbol in each.symbols for each in route.contradictions.values())
+    stands = any(symbol in each.barred for each in route.contradictions.values())
     return bar_fault(turn, entry.leg) if stands else ""
 
 

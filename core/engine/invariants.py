@@ -75,7 +75,7 @@ def _check_sent(turn: Turn, found: list[str]) -> None:
         message = effect.message
         name = route_of(message.platform, message.account)
         standing = turn.state.routes[name].contradictions.values()
-        older = [each for each in standing if message.symbol in each.symbols and each.since_ns < turn.now_ns]
+        older = [each for each in standing if message.symbol in each.barred and each.since_ns < turn.now_ns]
         if older and name != turn.unproven:
             found.append(
                 f"barred: {message.client_order_id} leaves while {older[0].kind} stands about {message.symbol}"
@@ -96,6 +96,7 @@ def _check_close(turn: Turn, name: str, sent: Order, found: list[str]) -> None:
     if leg is not None:
         orders = [turn.state.orders[order_id] for order_id in leg.orders]
         entered = sum((each.max_cum_qty for each in orders if each.order.side.sign != side), ZERO)
+        entered += max(-leg.external_qty * side, ZERO)  # lots of others that left the leg on the other side
         closed = sum((each.max_cum_qty + each.leaves_qty for each in orders if each.order.side.sign == side), ZERO)
         if closed > entered:
             found.append(f"over-close: {sent.client_order_id} of {sent.quantity} makes {closed} closed of {entered}")

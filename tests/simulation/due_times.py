@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nexus_gateway.core.engine.orders.contradictions import bar_of
 from nexus_gateway.core.engine.state import EngineState, OrderRecord, RouteRecord
 from nexus_gateway.core.messages import LegState
 
@@ -32,16 +33,21 @@ def _of_route(state: EngineState, name: str, route: RouteRecord) -> list[int]:
         due.append(route.request_sent_ns + settings.snapshot_ms * MS)
     else:
         due.append(route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * MS)
+    if route.owes_since_ns and not route.overdue_since_ns:
+        due.append(route.owes_since_ns + 3 * settings.snapshot_ms * MS)
+    overfilled = [each for each in route.positions.values() if each.overfilled]
+    due += [each.overfill_retry_ns for each in overfilled if each.overfill_retry_ns > state.now_ns]
     for order_id in route.live:
-        due += _of_order(state.orders[order_id], settings.ack_ms * MS)
+        order = state.orders[order_id]
+        due += _of_order(order, settings.ack_ms * MS, is_barred=bool(bar_of(state, name, order.order.symbol)))
     return due
 
 
-def _of_order(order: OrderRecord, wait_ns: int) -> list[int]:
+def _of_order(order: OrderRecord, wait_ns: int, is_barred: bool) -> list[int]:
     due = []
     if order.state is LegState.SENT:
         due.append(order.sent_ns + wait_ns)
-    if order.cancel_wanted:
+    if order.cancel_wanted and not is_barred:
         due.append(order.cancel_sent_ns + wait_ns)
     if order.replace is not None:
         due.append(order.replace_sent_ns + wait_ns)

@@ -64,7 +64,9 @@ class World:
         self.gateway = SimulatedGateway(
             self.schedule,
             self.faults,
-            e.EngineSettings(expected_platforms=tuple(self.by_name)),
+            e.EngineSettings(
+                expected_platforms=tuple(self.by_name), client_order_id_chars=22, close_overfills=seed % 3 > 0
+            ),
             self.limits,
             plants or Plants(),
             self.markets,

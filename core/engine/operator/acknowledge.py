@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from ...messages import Acknowledge, AdminResult, ContradictionKind, LegState, RejectCode
 from ..effects import AnswerAdmin
-from ..orders.contradictions import ACKNOWLEDGED, end_contradiction, is_confirmable
+from ..orders.contradictions import ACKNOWLEDGED, await_cancels, end_contradiction, is_confirmable
 from ..orders.executions import book_confirmed
 from ..orders.lifecycle import end_order
 from ..orders.overfills import note_overfill
@@ -71,7 +71,7 @@ def _waits(turn: Turn, route: RouteRecord, symbol: str, has_figure: bool) -> boo
     position = route.positions.get(symbol)
     if position is not None and (position.blocked or (has_figure and position.mismatch_snapshots)):
         return True
-    contradicted = any(symbol in each.symbols for each in route.contradictions.values())
+    contradicted = any(symbol in each.barred for each in route.contradictions.values())
     return (has_figure and contradicted) or bool(_unlisted_orders(turn, route, symbol))
 
 
@@ -97,7 +97,7 @@ def _refuse_figure(route: RouteRecord, symbol: str, figure: Decimal) -> str:
     reports = route.up and not route.overdue_since_ns and able is not None and able.lists_positions
     if not reports or position.reported is None or figure == position.reported:
         return ""
-    contradicted = any(symbol in each.symbols for each in route.contradictions.values())
+    contradicted = any(symbol in each.barred for each in route.contradictions.values())
     if figure == position.net and not contradicted and not position.mismatch_snapshots:
         return ""  # fills since the last snapshot
     return (
@@ -108,23 +108,27 @@ def _refuse_figure(route: RouteRecord, symbol: str, figure: Decimal) -> str:
 
 def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure: Decimal, by: str) -> list[str]:
     position = turn.position(name, symbol)
-    standing = {key: each for key, each in route.contradictions.items() if symbol in each.symbols}
+    standing = {key: each for key, each in route.contradictions.items() if symbol in each.barred}
     if not standing and not position.mismatch_snapshots:
         return []
+    # By the report that the figure repeats: fills that were booked since are not in it.
+    is_report = figure == position.reported and position.compared_ns == position.reported_ns
+    gap = position.mismatch if is_report else figure - position.net
     # An id that was used twice, or lots beyond an order's size, are booked as executions where they explain the figure.
     lots = [each for each in standing.values() if _explains(turn, each, symbol)]
-    if figure - position.net == sum((signed_lots(each) for each in lots), ZERO):
+    if gap == sum((signed_lots(each) for each in lots), ZERO):
+        gap = ZERO
         for each in lots:
             book_confirmed(turn, name, each)
             if each.kind is ContradictionKind.OVERFILL:
                 note_overfill(turn, name, each)
-    if figure != position.net:
-        adopt_position(turn, route, symbol, figure - position.net, block=False)
+    if gap:
+        adopt_position(turn, route, symbol, gap, block=False)
     position.mismatch, position.mismatch_snapshots = ZERO, 0
+    await_cancels(turn, route)
     for key, each in standing.items():
-        each.symbols.remove(symbol)
-        if not each.symbols:
-            each.symbols.append(symbol)
+        each.barred.remove(symbol)
+        if not each.barred:
             end_contradiction(turn, name, key, f"{ACKNOWLEDGED} by {by}: {symbol} holds {figure}")
     return [f"{name}: {symbol} holds {figure}"]
 

@@ -127,7 +127,7 @@ def drive_kill(turn: Turn, name: str) -> None:
 
 def symbols_of(route: RouteRecord) -> list[str]:
     """All symbols of a route that something is known or said about."""
-    said = [symbol for each in route.contradictions.values() for symbol in each.symbols]
+    said = [symbol for each in route.contradictions.values() for symbol in each.barred]
     return list(dict.fromkeys([*said, *route.positions]))
 
 

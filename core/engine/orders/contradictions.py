@@ -134,6 +134,7 @@ def open_contradiction(
     record = route.contradictions[key] = ContradictionRecord(
         kind=doubt.kind,
         symbols=list(dict.fromkeys(symbols)),
+        barred=list(dict.fromkeys(symbols)),
         said=doubt.said[:400],
         expected=doubt.expected[:400],
         exec_id=exec_id,
@@ -171,6 +172,16 @@ def end_contradiction(turn: Turn, name: str, key: str, end: str) -> None:
     _touch(turn, route, record)
 
 
+def acknowledged_as(route: RouteRecord, exec_id: str, symbol: str) -> bool:
+    """Whether an operator has ended a contradiction about this execution by typing what the symbol holds. Once only."""
+    for key, record in list(route.ended_contradictions.items()):
+        about = record.exec_id == exec_id and symbol in record.symbols and record.fill is not None
+        if about and record.end.startswith(ACKNOWLEDGED):
+            del route.ended_contradictions[key]
+            return True
+    return False
+
+
 def end_for_execution(turn: Turn, name: str, exec_id: str, end: str) -> None:
     """End what stands about an execution, since the platform has said something possible of it.
 
@@ -185,11 +196,16 @@ def end_for_execution(turn: Turn, name: str, exec_id: str, end: str) -> None:
 def _touch(turn: Turn, route: RouteRecord, record: ContradictionRecord) -> None:
     for signal_id, _ in record.legs:
         turn.touch(signal_id)
-    for order_id in route.live:
-        turn.await_answer(order_id)  # cancels that wait have a deadline again, or none any more
+    await_cancels(turn, route)
     turn.touch_route(f"{route.platform}|{route.account}")
     for signal_id in turn.state.active:
         turn.mark_for_settle(signal_id)
+
+
+def await_cancels(turn: Turn, route: RouteRecord) -> None:
+    """Give cancels that a bar has held up a deadline again: it has ended."""
+    for order_id in route.live:
+        turn.await_answer(order_id)
 
 
 def bar_of(state: EngineState, name: str, symbol: str) -> str:
@@ -199,7 +215,7 @@ def bar_of(state: EngineState, name: str, symbol: str) -> str:
     """
     route = state.routes[name]
     for record in route.contradictions.values():
-        if symbol in record.symbols:
+        if symbol in record.barred:
             subject = record.exec_id or record.client_order_id or symbol
             return f"{route.platform} contradicts itself about {symbol}: {record.kind} of {subject}"
     if route.flatten_sent_ns:
@@ -223,10 +239,10 @@ def describe(route: RouteRecord, record: ContradictionRecord) -> Contradiction:
         kind=record.kind,
         platform=route.platform,
         account=route.account,
-        symbol=record.symbols[0],
+        symbol=record.barred[0],
         said=record.said,
         expected=record.expected,
-        barred=f"nothing is sent for {', '.join(record.symbols)} on this account, stops and closing orders included",
+        barred=f"nothing is sent for {', '.join(record.barred)} on this account, stops and closing orders included",
         ends=_what_ends(route, record),
         exec_id=record.exec_id,
         client_order_id=record.client_order_id,
@@ -236,7 +252,7 @@ def describe(route: RouteRecord, record: ContradictionRecord) -> Contradiction:
 
 def _what_ends(route: RouteRecord, record: ContradictionRecord) -> str:
     by_hand = (
-        f"`acknowledge {record.symbols[0]} --holds LOTS --platform {route.platform}`, or `kill --level flatten "
+        f"`acknowledge {record.barred[0]} --holds LOTS --platform {route.platform}`, or `kill --level flatten "
         f"--unproven {route.platform}`"
     )
     if record.kind is ContradictionKind.POSITION:

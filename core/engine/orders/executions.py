@@ -15,6 +15,7 @@ from ..state import ZERO, ContradictionRecord, ExecutionRecord, LegRecord, Order
 from ..turn import Turn
 from .contradictions import (
     Doubt,
+    acknowledged_as,
     doubt_fill,
     doubt_repetition,
     end_for_execution,
@@ -84,7 +85,13 @@ def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False, listed_once:
         route.executions[key] = None
     record.missed_snapshots = 0
     end_for_execution(turn, name, fill.exec_id, "the platform now reports it as its order is")
+    was_acknowledged = acknowledged_as(route, fill.exec_id, fill.symbol)
     _apply_first_report(turn, key, record, fill, order, order_id)
+    if was_acknowledged and record.signed:
+        # The operator's figure has counted these lots already, as external ones: they are the leg's from now on.
+        position = turn.position(name, fill.symbol)
+        position.net -= record.signed
+        position.external -= record.signed
 
 
 def _take_out(turn: Turn, key: str, record: ExecutionRecord) -> None:

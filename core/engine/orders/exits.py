@@ -50,8 +50,10 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         return
     if hedging:
         absorb_lost_tickets(turn, signal.signal.signal_id, leg, sum((abs(lots) for lots in tickets.values()), ZERO))
+    else:
+        _net_with_external(turn, signal.signal.signal_id, leg)
     if not leg.open:
-        return  # its tickets were closed at the platform
+        return  # its tickets were closed at the platform, or its lots have closed external ones
     bound = _most_to_close(turn, signal, leg_number)
     if bound <= 0 and _closing_lots(turn, leg):
         return  # closing orders of others are on their way: what is left is known when they have ended
@@ -98,7 +100,8 @@ def _most_to_close(turn: Turn, signal: SignalRecord, leg_number: int) -> Decimal
     """
     leg = signal.legs[leg_number]
     side = 1 if leg.open > 0 else -1
-    entered = closed = ZERO
+    # Somebody else's lots that closed ours, while our own closing order did the same, have left the leg on this side.
+    entered, closed = max(leg.external_qty * side, ZERO), ZERO
     for record in leg_orders(turn.state, leg):
         if record.order.side.sign == side:
             entered += min(record.max_cum_qty, record.most_qty)
@@ -108,12 +111,30 @@ def _most_to_close(turn: Turn, signal: SignalRecord, leg_number: int) -> Decimal
     route = turn.state.routes[leg.route]
     if route.hello.account_mode is AccountMode.HEDGING:
         return bound  # each order is bounded by its ticket
+    return min(bound, _held_with(turn, leg) - _closing_lots(turn, leg))
+
+
+def _held_with(turn: Turn, leg: LegRecord) -> Decimal:
+    """Lots that a netting account holds in the direction of a leg, those that opposed legs hold against it included."""
+    side = 1 if leg.open > 0 else -1
     held = turn.position(leg.route, leg.symbol).net * side
-    for signal_id in route.holding_signals:
+    for signal_id in turn.state.routes[leg.route].holding_signals:
         for other in turn.state.signals[signal_id].legs:
             if other.route == leg.route and other.symbol == leg.symbol and other.open * side < 0:
                 held += abs(other.open)
-    return min(bound, held - _closing_lots(turn, leg))
+    return held
+
+
+def _net_with_external(turn: Turn, signal_id: str, leg: LegRecord) -> None:
+    """Let lots of a leg that its netting account does not hold close external lots on the other side.
+
+    An order of ours that closed too much has traded against them: the account holds the difference, and a closing order
+    for these lots would make its position larger.
+    """
+    external = turn.position(leg.route, leg.symbol).external
+    lots = min(abs(leg.open) - _held_with(turn, leg), abs(external))
+    if lots > 0 and external * leg.open < 0:
+        _reduce_leg(turn, signal_id, leg, lots.copy_sign(-leg.open))
 
 
 def _closing_lots(turn: Turn, leg: LegRecord) -> Decimal:

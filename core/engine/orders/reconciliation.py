@@ -15,6 +15,7 @@ from ....shm.durations import NS_PER_MS
 from ...messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
 from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
+from .contradictions import await_cancels
 from .executions import apply_fill, booked_key, presume_bust
 from .exits import add_external
 from .lifecycle import end_order, mark_unknown, record_unreported
@@ -290,8 +291,10 @@ def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
                 tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
         route.tickets = tickets
     doubts = 0
+    await_cancels(turn, route)
     for symbol, gap in _find_gaps(turn, route, snapshot).items():
         position = turn.position(name, symbol)
+        position.compared_ns = turn.now_ns
         if not gap:
             position.mismatch, position.mismatch_snapshots = ZERO, 0
             settle_position(turn, name, symbol, "the position agrees with the executions")

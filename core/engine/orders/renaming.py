@@ -56,6 +56,7 @@ def _rename(turn: Turn, name: str, route: RouteRecord, old: str, new: str, *, co
             orphan.symbol = new
             orphan.row = None if orphan.row is None else _renamed(orphan.row, old, new)
     for standing in (*route.contradictions.values(), *route.ended_contradictions.values()):
+        standing.barred = [new if symbol == old else symbol for symbol in standing.barred]
         standing.symbols = [new if symbol == old else symbol for symbol in standing.symbols]
         if standing.fill is not None and standing.fill.symbol == old:
             standing.fill = structs.replace(standing.fill, symbol=new)

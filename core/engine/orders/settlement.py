@@ -25,7 +25,7 @@ STRIKES: Final = 2
 def stands_about_orders(route: RouteRecord, symbol: str) -> bool:
     """Whether a contradiction about executions or orders of a symbol stands: then no figure alone settles its lots."""
     return any(
-        symbol in each.symbols and each.kind is not ContradictionKind.POSITION for each in route.contradictions.values()
+        symbol in each.barred and each.kind is not ContradictionKind.POSITION for each in route.contradictions.values()
     )
 
 

@@ -10,11 +10,12 @@ from ...messages import ContradictionKind, Fill
 class ContradictionRecord(Struct, kw_only=True):
     """One contradiction; its key in `RouteRecord.contradictions` says what was said, so a repetition has the same one.
 
-    While it stands nothing is sent for `symbols` on its account, and `legs` are unknown.
+    While it stands nothing is sent for `barred` on its account, and `legs` are unknown.
     """
 
     kind: ContradictionKind  # how it cannot be true
-    symbols: list[str]  # universal names that are barred on the account
+    symbols: list[str]  # universal names concerned
+    barred: list[str]  # those of them that are barred on the account still
     said: str  # what the platform said, for people
     expected: str  # what would be possible, for people
     exec_id: str = ""  # ExecID (17) of the execution concerned; empty = about none

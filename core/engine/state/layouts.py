@@ -114,7 +114,7 @@ def _from_5(state: StateDict) -> StateDict:
         if route["hello"]["capabilities"] is not None:
             route["hello"]["capabilities"] |= {"lists_positions": True, "lists_orders": True, "flatten": False}
         for position in route["positions"].values():
-            position |= {"reported": None, "reported_ns": 0, "avg_price": None}
+            position |= {"reported": None, "reported_ns": 0, "compared_ns": 0, "avg_price": None}
             position |= {"overfilled": "0", "overfilled_ns": 0, "overfill_orders": 0, "overfill_retry_ns": 0}
     for kill in state["kills"].values():
         if kill["command"] is not None:

@@ -27,6 +27,7 @@ class PositionRecord(Struct, kw_only=True):
     contract: str = ""  # contract that the platform last named for it; empty = none named
     reported: Decimal | None = None  # platform's lots as last reported, complete or not; None = never reported
     reported_ns: int = 0  # when that report came, UTC ns
+    compared_ns: int = 0  # when `mismatch` was last measured, UTC ns; `reported_ns` = it is of that report
     avg_price: Decimal | None = None  # AvgPx as last reported, quote units; None = not reported, or flat
     overfilled: Decimal = ZERO  # part of `external` by confirmed overfills that is to be closed, signed lots
     overfilled_ns: int = 0  # since when lots are overfilled, UTC ns; part of the ClOrdIDs that close them
