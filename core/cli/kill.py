@@ -34,6 +34,7 @@ from .command import (
     print_json,
     send_command,
 )
+from .unproven import check_unproven, confirm_unproven
 
 VERIFIED_SUFFIXES: Final = ("verified", "severed and flat")
 """A platform's line ends with one of these when the kill level holds there; any other line says what is missing."""
@@ -52,6 +53,16 @@ def kill(
     own_only: Annotated[
         bool, typer.Option("--own-only", help="Leave external orders and positions alone (other programs', manual).")
     ] = False,
+    unproven: Annotated[
+        str,
+        typer.Option(
+            "--unproven",
+            metavar="PLATFORM",
+            help="With level flatten: close there, once, what the platform itself has last reported, although it "
+            "contradicts itself. Asks for the platform's name once more.",
+        ),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="With --unproven: do not ask.")] = False,
     reason: Annotated[str, typer.Option(help="For the journal.")] = "none given",
     timeout: Timeout = 30.0,
     config: ConfigFolder = None,
@@ -66,7 +77,11 @@ def kill(
     with explained():
         if level not in _LEVELS:
             raise ConfigError(f"level was {level!r}, must be one of {', '.join(_LEVELS)}; correct it")
+        check_unproven(unproven, _LEVELS[level], platform, own_only=own_only, is_confirmed=yes, as_json=as_json)
+        platform = unproven or platform
         chosen = load(config, run_folder, platform)
+        if unproven and not yes:
+            confirm_unproven(unproven)
         path = kill_file_path(chosen.run_path)
         entry = KillEntry(
             level=_LEVELS[level],
@@ -80,7 +95,7 @@ def kill(
         # it says flatten until the gateway has flattened and cut the links itself, or its time is up.
         _write_kill_file(path, msgspec.structs.replace(entry, level=min(entry.level, KillLevel.FLATTEN)))
         try:
-            result = _ask_gateway(chosen, entry, timeout)
+            result = _ask_gateway(chosen, entry, timeout, is_unproven=bool(unproven))
         finally:
             # Also after an error or Ctrl-C: the operator asked for sever, and without this it would stay at flatten.
             if entry.level is KillLevel.SEVER:
@@ -106,15 +121,28 @@ def _write_kill_file(path: Path, entry: KillEntry) -> None:
         typer.echo(f"warning: {path} cannot be written: {error}", err=True)
 
 
-def _ask_gateway(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict[str, Any]:
+def _ask_gateway(
+    config: GatewayConfig, entry: KillEntry, timeout_s: float, *, is_unproven: bool = False
+) -> dict[str, Any]:
     """Send the kill to the gateway, again and again until it answers or the time is up.
 
-    The launcher restarts a gateway that hangs meanwhile, and the new one obeys.
+    The launcher restarts a gateway that hangs meanwhile, and the new one obeys. What closes unproven figures is sent
+    once: a second one would close the same lots again. After it an ordinary flatten asks whether the level holds.
+
+    Returns:
+        As `_send_kill`, and `unproven`; `sent`: the first line of each account, which says what was sent there; and
+        `was_sent`: whether the unproven kill has left, or may have.
     """
     deadline_s = time.monotonic() + timeout_s
-    announced = False
+    announced = was_sent = False
+    sent: dict[str, str] = {}
     while True:
-        result = _send_kill(config, entry, max(0.1, deadline_s - time.monotonic()))
+        asks_unproven = is_unproven and not was_sent
+        result = _send_kill(config, entry, max(0.1, deadline_s - time.monotonic()), is_unproven=asks_unproven)
+        asked, has_left = result.pop("asked"), result.pop("has_left")
+        if asks_unproven:
+            sent, was_sent = asked, has_left
+        result |= {"unproven": is_unproven, "sent": sent, "was_sent": was_sent}
         left_s = deadline_s - time.monotonic()
         # Without a token file no gateway has ever run here, so none will be restarted.
         if not result.pop("is_silent") or left_s <= 0 or not config.token_path.exists():
@@ -129,23 +157,28 @@ def _ask_gateway(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> d
         time.sleep(min(0.2, left_s))
 
 
-def _send_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dict[str, Any]:
+def _send_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float, *, is_unproven: bool) -> dict[str, Any]:
     """Send the kill once, over one link, and wait for the platforms.
 
     Returns:
         `verified`: at least one platform was asked, and each one's own line says that the level holds there.
-        `platforms`: the newest line of each. `is_silent`: the gateway did not answer, or not to the end, so it is worth
-        asking again.
+        `platforms`: the newest line of each; `asked`: the first one. `is_silent`: the gateway did not answer, or not to
+        the end, so it is worth asking again. `has_left`: the kill was sent, or may have been.
     """
     began_s = time.monotonic()
     asked: dict[str, str] = {}
     confirmed: dict[str, str] = {}
+    has_left = False
 
     def all_confirmed(received: list[Message]) -> bool:
+        is_first = not asked
         for body in received:
             if isinstance(body, AdminResult) and body.request_id == REQUEST:
                 into = confirmed if body.done else asked
                 into.update({line.partition(": ")[0]: line.partition(": ")[2] for line in body.lines})
+        if is_unproven and is_first:
+            for route, line in asked.items():  # at once: that it holds may take a person
+                typer.echo(f"{route}: {line}", err=True)
         return any(isinstance(body, AdminResult) for body in received) and asked.keys() <= confirmed.keys()
 
     request = Kill(
@@ -155,11 +188,13 @@ def _send_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dic
         by=entry.by,
         platform=entry.platform,
         own_only=entry.own_only,
+        unproven=is_unproven,
     )
     answered, verified, is_silent, text = False, False, False, ""
     try:
         with open_link(config, timeout_s) as link:
             try:
+                has_left = True
                 link.ask(request, all_confirmed, max(0.1, timeout_s - (time.monotonic() - began_s)))
                 # `all` of nothing is true: with no platform linked it would be called verified.
                 verified = bool(confirmed) and all(line.endswith(VERIFIED_SUFFIXES) for line in confirmed.values())
@@ -181,6 +216,8 @@ def _send_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float) -> dic
         "platforms": asked | confirmed,
         "text": text,
         "is_silent": is_silent,
+        "asked": asked,
+        "has_left": has_left,
     }
 
 
@@ -213,19 +250,37 @@ def _print_kill(result: dict[str, Any]) -> None:
     if result["verified"]:
         typer.echo(f"{level}: verified")
     elif answered:
-        typer.echo(f"{level}: accepted, NOT verified: {result['text']}; the gateway goes on: repeat this command")
+        cure = "the gateway goes on" + ("" if result["unproven"] else ": repeat this command")
+        typer.echo(f"{level}: accepted, NOT verified: {result['text']}; {cure}")
     else:
         typer.echo(f"{level}: THE GATEWAY DOES NOT ANSWER. {result['text']}")
         typer.echo(f"{result['kill_file']} is in force: adapters obey it now, the gateway before its next order")
-    for route, line in result["platforms"].items():
+    for route, line in result["sent"].items():
         typer.echo(f"  {route}: {line}")
+    for route, line in result["platforms"].items():
+        if line != result["sent"].get(route):
+            typer.echo(f"  {route}: {line}")
     for name, row in result["adapters"].items():
         if row["in_answer"]:
             continue
         state = "linked to the gateway" if row["order_link_up"] else "not linked to the gateway"
         typer.echo(f"  {name}: adapter {'alive' if row['alive'] else 'dead'}, {state}")
-    if not result["verified"]:
+    if result["unproven"]:
+        _print_unproven(result)
+    elif not result["verified"]:
         typer.echo("  check your positions at the platforms themselves")
+
+
+def _print_unproven(result: dict[str, Any]) -> None:
+    platform = result["platform"]
+    if not result["was_sent"]:
+        typer.echo(f"  nothing was closed unproven: no gateway answered; flatten at {platform} itself")
+        return
+    if not result["sent"]:
+        typer.echo(f"  it is NOT KNOWN whether anything was closed at {platform}: the gateway had the command")
+    typer.echo(f"  look at {platform} itself; --unproven given again closes again what it has last reported")
+    if not result["verified"]:
+        typer.echo(f"  when it is flat: nexus-gateway acknowledge SYMBOL --holds 0 --platform {platform}")
 
 
 def resume(

@@ -18,6 +18,7 @@ from ...shm import layout, run_folder
 from ...shm.counters import CountersPage
 from ...shm.segment import Segment, SegmentError
 from ...shm.tick import Platform
+from ..config import GATEWAY_NAME
 
 UNRESPONSIVE_AFTER_S: Final = 2.0
 """Every process writes its heartbeat several times a second. A heartbeat this far in the future counts as silence too:
@@ -98,17 +99,47 @@ class ProcessStatus(msgspec.Struct, frozen=True):
         return abs(self.heartbeat_age_s) > UNRESPONSIVE_AFTER_S
 
 
+class OrdersStatus(msgspec.Struct, frozen=True):
+    """The order side, from the counters of the gateway and the adapters.
+
+    Attributes:
+        state: of the gateway's process, as in `ProcessStatus`. When it is not live, what stood at its end stands still.
+        linked: accounts whose order link is up. ready: those that were reconciled since.
+        expected: platforms that run; one with `orders: none` counts.
+        unlinked: adapters without an order link.
+        contradictions: what platforms have said that cannot be true, and that stands.
+        routes_overdue: accounts that have owed a complete snapshot for too long.
+        positions_unsettled: positions that differ from the platform's, or wait for `acknowledge`.
+    """
+
+    state: str
+    linked: int
+    ready: int
+    expected: int
+    unlinked: list[str]
+    contradictions: int
+    routes_overdue: int
+    positions_unsettled: int
+
+    @property
+    def has_trouble(self) -> bool:
+        """Whether something is barred until a snapshot or a person settles it."""
+        return bool(self.contradictions or self.routes_overdue or self.positions_unsettled)
+
+
 class Snapshot(msgspec.Struct, frozen=True):
-    """All rings and processes of a run folder at `utc_ns`."""
+    """All rings and processes of a run folder at `utc_ns`. `orders`: None without a gateway process."""
 
     run_folder: str
     utc_ns: int
     rings: list[RingStatus]
     processes: list[ProcessStatus]
+    orders: OrdersStatus | None = None
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all configured processes run and respond, all rings are live and all links up.
+        """Whether all configured processes run and respond, all rings are live and all data links up, and nothing that
+        a platform said waits to be settled.
 
         A process that ended cleanly (NEXUS, a `record`) does not count: one that should run is missing from the
         launcher's `children_running`.
@@ -116,6 +147,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         processes = [process for process in self.processes if process.state != "closed"]
         return (
             bool(self.rings)
+            and not (self.orders is not None and self.orders.has_trouble)
             and all(ring.state == "live" and ring.link_up and not ring.unresponsive for ring in self.rings)
             and all(process.state == "live" and not process.unresponsive for process in processes)
             and all(
@@ -155,7 +187,7 @@ class Monitor:
             except SegmentError:
                 continue
         processes = [_describe_process(name, page) for name, page in pages.items()]
-        return Snapshot(str(self.folder), time.time_ns(), rings, processes)
+        return Snapshot(str(self.folder), time.time_ns(), rings, processes, _describe_orders(rings, processes))
 
     def _attach_pages(self) -> dict[str, CountersPage]:
         pages = {}
@@ -219,6 +251,29 @@ def _describe_process(name: str, page: CountersPage) -> ProcessStatus:
         segment.heartbeat_age_ns() / 1e9,
         page.values(),
         {histogram: describe_latency(page, histogram) for histogram in page.histogram_names()},
+    )
+
+
+def _describe_orders(rings: list[RingStatus], processes: list[ProcessStatus]) -> OrdersStatus | None:
+    gateway = next((process for process in processes if process.name == GATEWAY_NAME), None)
+    if gateway is None:
+        return None
+    counters = gateway.counters
+    # Its links have ended with it, whatever its gauges say still.
+    linked, ready = (counters.get(name, 0) if gateway.state == "live" else 0 for name in ("routes_up", "routes_ready"))
+    return OrdersStatus(
+        state=gateway.state,
+        linked=linked,
+        ready=ready,
+        expected=max(len(rings), linked),  # one platform may have several accounts, or an adapter of the user's own
+        unlinked=[
+            each.name
+            for each in processes
+            if "order_link_up" in each.counters and not (each.state == "live" and each.counters["order_link_up"])
+        ],
+        contradictions=counters.get("contradictions", 0),
+        routes_overdue=counters.get("routes_overdue", 0),
+        positions_unsettled=counters.get("positions_unsettled", 0),
     )
 
 

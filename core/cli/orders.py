@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
-from pathlib import Path
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Final
 
-import msgspec
 import typer
 
-from ..messages import Acknowledge, Message, Positions, QueryKind, WorkingOrders, find_client_order_id
+from ..errors import ConfigError
+from ..messages import AccountState, Acknowledge, QueryKind, WorkingOrders
+from ..messages.decimals import to_plain_builtins
+from ..messages.fields import check_signed_quantity
+from .account_view import (
+    ORDER_COLUMNS,
+    POSITION_COLUMNS,
+    Row,
+    account_rows,
+    describe_account,
+    describe_contradiction,
+    order_rows,
+    position_rows,
+    table_lines,
+)
 from .command import (
     REQUEST,
     ConfigFolder,
@@ -19,12 +33,15 @@ from .command import (
     Timeout,
     explained,
     load,
-    load_or_exit,
     open_link,
     operator_name,
     print_json,
     send_command,
 )
+
+_LOTS: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_SHOWN_CHARS: Final = 40
+"""Of a value that was refused."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -42,23 +59,14 @@ def orders(
 ) -> None:
     """List working orders, ours and external ones, and orders whose outcome is unknown.
 
-    Each account is shown with the time since it was last reconciled with its platform.
+    Below them each account: linked, ready, reconciled how long ago; and everything a platform has said that cannot be
+    true, with what is barred meanwhile and what ends it.
     """
-    answers = _query(config, run_folder, QueryKind.WORKING_ORDERS, platform, timeout)
-    rows = [
-        {
-            "platform": part.platform,
-            "account": part.account,
-            "role": _role_of(row.client_order_id),
-            **msgspec.to_builtins(row),
-        }
-        for part in answers
-        if isinstance(part, WorkingOrders)
-        for row in part.rows
-    ]
-    columns = ("platform", "symbol", "role", "side", "quantity", "filled", "order_type", "limit_price", "stop_price",
-               "state", "client_order_id")  # fmt: skip
-    _print_rows("orders", rows, columns, _accounts(answers), as_json)
+    with explained(), open_link(load(config, run_folder, platform), timeout) as link:
+        working = link.query(QueryKind.WORKING_ORDERS, platform, timeout)
+        states = link.query(QueryKind.ACCOUNT_STATE, platform, timeout)
+    rows = order_rows(part for part in working if isinstance(part, WorkingOrders))
+    _print_rows("orders", rows, ORDER_COLUMNS, [part for part in states if isinstance(part, AccountState)], as_json)
 
 
 def positions(
@@ -68,93 +76,84 @@ def positions(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the positions in the gateway's books.
+    """List positions: the gateway's figure, the platform's own (`reported`), and whether they agree.
 
-    Each account is shown with the time since it was last reconciled with its platform.
+    Below them the accounts and contradictions, as in `orders`.
     """
-    answers = _query(config, run_folder, QueryKind.POSITIONS, platform, timeout)
-    accounts = _accounts(answers)
-    rows = [
-        {
-            "platform": part.platform,
-            "account": part.account,
-            "reconciled_age_s": accounts[part.platform, part.account],
-            **msgspec.to_builtins(row),
-        }
-        for part in answers
-        if isinstance(part, Positions)
-        for row in part.rows
-        if row.quantity
-    ]
-    columns = ("platform", "account", "symbol", "quantity", "contract", "reconciled_age_s")
-    _print_rows("positions", rows, columns, accounts, as_json)
-
-
-def _query(
-    config: Path | None, run_folder: Path | None, what: QueryKind, platform: str, timeout_s: float
-) -> list[Message]:
-    with explained(), open_link(load(config, run_folder, platform), timeout_s) as link:
-        return link.query(what, platform, timeout_s)
-
-
-def _role_of(client_order_id: str) -> str:
-    """The role of an order by its client order id; `external` for one that this gateway did not send."""
-    parts = find_client_order_id(client_order_id)
-    return "external" if parts is None else parts.role.name.lower()
-
-
-Accounts = dict[tuple[str, str], float | None]
-"""Platform and account -> seconds since it was last reconciled; None = never."""
-
-
-def _accounts(answers: list[Message]) -> Accounts:
-    """Every account in the answers. One without rows is listed too: nothing there is not the same as nothing known."""
-    now_ns = time.time_ns()
-    return {
-        (part.platform, part.account): round((now_ns - part.as_of_ns) / 1e9, 1) if part.as_of_ns else None
-        for part in answers
-        if isinstance(part, Positions | WorkingOrders)
-    }
+    with explained(), open_link(load(config, run_folder, platform), timeout) as link:
+        answers = link.query(QueryKind.ACCOUNT_STATE, platform, timeout)
+    states = [part for part in answers if isinstance(part, AccountState)]
+    _print_rows("positions", position_rows(states, time.time_ns()), POSITION_COLUMNS, states, as_json)
 
 
 def _print_rows(
-    name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], accounts: Accounts, as_json: bool
+    name: str, rows: list[Row], columns: tuple[str, ...], states: list[AccountState], as_json: bool
 ) -> None:
+    now_ns = time.time_ns()
+    accounts = account_rows(states, now_ns)
+    contradictions = [each for state in states for each in state.contradictions]
     if as_json:
-        listed = [
-            {"platform": platform, "account": account, "reconciled_age_s": age_s}
-            for (platform, account), age_s in accounts.items()
-        ]
-        print_json({name: rows, "accounts": listed})
+        print_json({name: rows, "accounts": accounts, "contradictions": to_plain_builtins(contradictions)})
         return
     if not accounts:
         typer.echo(f"no {name} are known: no such platform has ever linked to this gateway")
         return
-    if rows:
-        # Plain text and no rich table: that cuts ids and prices off at the terminal's width, 80 columns in a pipe.
-        cells = [columns, *(["" if row.get(each) is None else str(row[each]) for each in columns] for row in rows)]
-        widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-        for line in cells:
-            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    else:
-        typer.echo(f"no {name}")
-    for (platform, account), age_s in accounts.items():
-        reconciled = "NEVER reconciled" if age_s is None else f"reconciled {age_s} s ago"
-        typer.echo(f"  {platform}, account {account}: {reconciled}")
+    for line in table_lines(rows, columns) if rows else [f"no {name}"]:
+        typer.echo(line)
+    for account in accounts:
+        typer.echo(f"  {describe_account(account)}")
+    for contradiction in contradictions:
+        typer.echo("")
+        for line in describe_contradiction(contradiction, now_ns):
+            typer.echo(line)
 
 
 def acknowledge(
     symbol: str,
+    holds: Annotated[
+        str,
+        typer.Option(
+            "--holds",
+            metavar="LOTS",
+            help="What the platform ITSELF shows for the symbol, signed: 2, -1.5, 0 = flat. Look there; a figure of "
+            "the gateway proves nothing.",
+        ),
+    ],
     platform: PlatformName = "",
+    account: Annotated[str, typer.Option("--account", help="One account; none = the only one that waits.")] = "",
     timeout: Timeout = 10.0,
     config: ConfigFolder = None,
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Accept the platform's position of a symbol where it differs from the gateway's, so that it trades again.
+    """Tell the gateway what a platform holds of a symbol, where that differed or the platform contradicts itself.
 
-    Also ends orders of the symbol whose outcome is unknown and which two snapshots of the platform did not list.
-    Check the position and the orders at the platform first.
+    Look at the platform first, and type the figure that it shows itself. The symbol trades again; orders of it whose
+    outcome is unknown, and which two snapshots of the platform did not list, are ended.
     """
-    request = Acknowledge(request_id=REQUEST, platform=platform, symbol=symbol, by=operator_name())
-    send_command(load_or_exit(config, run_folder, platform), request, timeout, as_json)
+    with explained():
+        chosen, lots = load(config, run_folder, platform), read_lots(holds)
+    request = Acknowledge(
+        request_id=REQUEST, platform=platform, symbol=symbol, by=operator_name(), quantity=lots, account=account
+    )
+    send_command(chosen, request, timeout, as_json)
+
+
+def read_lots(text: str) -> Decimal:
+    """Read signed lots as a person types them.
+
+    Raises:
+        ConfigError: NaN, infinity, an exponent, a comma or any other text that is no plain decimal; or out of range.
+    """
+    # Decimal itself would also take "1_000", "1e3" and digits of other scripts: slips of the finger, here.
+    cure = "type what the platform itself shows, such as 2, -1.5 or 0"
+    shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+    if not _LOTS.fullmatch(text):
+        raise ConfigError(f"holds was {shown!r}, must be a plain decimal number of lots with its sign; {cure}")
+    lots = Decimal(text)
+    try:
+        check_signed_quantity("holds", lots)
+    except ValueError as error:
+        limit = str(error).partition(", was ")[0]
+        raise ConfigError(f"holds was {shown!r}: {limit}; {cure}") from None
+    return lots

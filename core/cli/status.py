@@ -26,7 +26,10 @@ def status(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show market data, latencies and processes of a run folder. Exit code 0: everything is live."""
+    """Show market data, order links, latencies and processes of a run folder, from shared memory alone.
+
+    Exit code 0: everything is live, and nothing that a platform said waits to be settled.
+    """
     from .monitor import Monitor
 
     with explained():

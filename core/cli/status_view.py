@@ -7,17 +7,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .monitor import LatencyStatus, ProcessStatus, RingStatus, Snapshot
+from .monitor import LatencyStatus, OrdersStatus, ProcessStatus, RingStatus, Snapshot
 
 
 def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:
     """Tables of platforms, latencies and processes; with six platforms they fit a terminal of 80 x 24.
 
-    A platform's process has a line of its own only when it is not live, is unresponsive or was restarted.
+    Above them the order links, and what waits to be settled. A platform's process has a line of its own only when it is
+    not live, is unresponsive or was restarted.
     """
     parts: list[RenderableType] = []
     if title:
         parts.append(Text(title, style="bold"))
+    if snapshot.orders is not None:
+        if snapshot.orders.has_trouble:
+            parts.append(Text(describe_trouble(snapshot.orders), style="bold red"))
+        parts.append(Text(describe_order_links(snapshot.orders)))
     parts.append(_render_rings(snapshot.rings))
     latencies = [
         (f"{process.name}: {name.removesuffix('_ns')}", latency)
@@ -37,6 +42,31 @@ def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:
     return Group(*parts)
 
 
+def describe_trouble(orders: OrdersStatus) -> str:
+    """Return what waits to be settled, and what to type, in plain words."""
+    found = [
+        _count(orders.contradictions, "contradiction of a platform", "contradictions of platforms"),
+        _count(orders.routes_overdue, "account owes a snapshot", "accounts owe a snapshot"),
+        _count(orders.positions_unsettled, "position is not settled", "positions are not settled"),
+    ]
+    since = "" if orders.state == "live" else f" (the gateway's last figures: it is {orders.state})"
+    return f"TROUBLE: {', '.join(filter(None, found))}{since}; type: nexus-gateway orders"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return "" if not number else f"{number} {one if number == 1 else many}"
+
+
+def describe_order_links(orders: OrdersStatus) -> str:
+    """Return how many accounts are linked for orders and ready; market data has links of its own."""
+    line = f"orders: {orders.linked} of {orders.expected} linked, {orders.ready} ready"
+    if orders.state != "live":
+        return f"{line} (gateway: {orders.state})"
+    if orders.linked < orders.expected and orders.unlinked:
+        line += f"; without an order link: {', '.join(orders.unlinked)}"
+    return line
+
+
 def _make_table(title: str, left: tuple[str, ...], headings: tuple[str, ...]) -> Table:
     """An empty table without a frame; columns named in `left` hold text, the others numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
@@ -46,8 +76,9 @@ def _make_table(title: str, left: tuple[str, ...], headings: tuple[str, ...]) ->
 
 
 def _render_rings(rings: list[RingStatus]) -> Table:
-    headings = ("platform", "link", "ticks", "ticks/s", "age", "gaps", "readers", "lost")
-    table = _make_table("market data", ("platform", "link", "readers"), headings)
+    # Not "link": order links are others, and are counted above the tables.
+    headings = ("platform", "data link", "ticks", "ticks/s", "age", "gaps", "readers", "lost")
+    table = _make_table("market data", ("platform", "data link", "readers"), headings)
     for ring in rings:
         readers = ", ".join(f"{reader.name} -{reader.lag}" for reader in ring.readers) or "none"
         table.add_row(
@@ -64,7 +95,7 @@ def _render_rings(rings: list[RingStatus]) -> Table:
 
 
 def _link_text(ring: RingStatus) -> Text:
-    """The link's state. Text as well as colour: logs and some eyes have no colours."""
+    """State of the market data link. Text as well as colour: logs and some eyes have no colours."""
     if ring.state != "live":
         return Text(ring.state, style="red")
     if ring.unresponsive:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from ..messages import AccountMode, Cancel, LegState, Order, OrderRole, Replace
+from ..messages import Cancel, LegState, Order, OrderRole, Replace
 from .effects import SendToPlatform
 from .state import ZERO, EngineState, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
 from .turn import Turn
@@ -85,13 +85,25 @@ def _check_sent(turn: Turn, found: list[str]) -> None:
 
 
 def _check_close(turn: Turn, name: str, sent: Order, found: list[str]) -> None:
-    """A leg's closing orders close no more than its other orders may have filled, and all closing orders of a netting
-    account no more than it holds; lots that opposed legs hold there count as held.
+    """On a netting account a leg's closing orders close no more than its other orders may have filled, and all of them
+    no more than the account holds, lots that opposed legs hold there included. On a hedging account those of a ticket
+    close no more than the ticket holds.
     """
     record = turn.state.orders.get(sent.client_order_id)
     if record is None or record.role is not OrderRole.EXIT:
         return
-    side = sent.side.sign
+    side, route = sent.side.sign, turn.state.routes[name]
+    live = [turn.state.orders[order_id] for order_id in route.live]
+    closing = [each for each in live if each.role is OrderRole.EXIT and each.order.side.sign == side]
+    lots = sum((each.leaves_qty for each in closing if each.order.symbol == sent.symbol), ZERO)
+    if sent.close_ticket:
+        lots = sum((each.leaves_qty for each in closing if each.order.close_ticket == sent.close_ticket), ZERO)
+        held = abs(route.tickets.get(sent.symbol, {}).get(sent.close_ticket, ZERO))
+        if lots > held:
+            found.append(
+                f"over-close: {sent.client_order_id} makes {lots} closing of the {held} of {sent.close_ticket}"
+            )
+        return
     leg = turn.leg(record.signal_id, record.leg)
     if leg is not None:
         orders = [turn.state.orders[order_id] for order_id in leg.orders]
@@ -100,8 +112,7 @@ def _check_close(turn: Turn, name: str, sent: Order, found: list[str]) -> None:
         closed = sum((each.max_cum_qty + each.leaves_qty for each in orders if each.order.side.sign == side), ZERO)
         if closed > entered:
             found.append(f"over-close: {sent.client_order_id} of {sent.quantity} makes {closed} closed of {entered}")
-    route = turn.state.routes[name]
-    if route.hello.account_mode is not AccountMode.NETTING or name == turn.unproven:
+    if name == turn.unproven:
         return
     position = route.positions.get(sent.symbol)
     held = ZERO if position is None else -position.net * side
@@ -109,9 +120,6 @@ def _check_close(turn: Turn, name: str, sent: Order, found: list[str]) -> None:
         for other in turn.state.signals[signal_id].legs:
             if (other.route, other.symbol) == (name, sent.symbol) and other.open * side > 0:
                 held += abs(other.open)
-    live = [turn.state.orders[order_id] for order_id in route.live]
-    closing = [each for each in live if each.role is OrderRole.EXIT and each.order.side.sign == side]
-    lots = sum((each.leaves_qty for each in closing if each.order.symbol == sent.symbol), ZERO)
     if lots > held:
         found.append(f"over-close: {sent.client_order_id} of {sent.quantity} makes {lots} closing, {held} are held")
 

@@ -29,6 +29,13 @@ class Faults:
     stall: float = 0.0
     disk_full: float = 0.0
     engine_fault: float = 0.0
+    lie: float = 0.0
+    lie_about_order: float = 0.0
+    lie_about_position: float = 0.0
+    overfill: float = 0.0
+    reused_id: float = 0.0
+    incomplete_part: float = 0.0
+    swallowed_snapshot: float = 0.0
     lists_ended_orders: bool = True
     seen: dict[str, int] = field(default_factory=dict)
 
@@ -53,6 +60,8 @@ class Faults:
         self.reject = self.unsolicited_cancel = self.fill_during_cancel = self.bust = 0.0
         self.link_break = self.crash = self.torn = self.missing = self.by_hand = self.kill = 0.0
         self.stall = self.disk_full = self.engine_fault = 0.0
+        self.lie = self.lie_about_order = self.lie_about_position = self.overfill = self.reused_id = 0.0
+        self.incomplete_part = self.swallowed_snapshot = 0.0
 
 
 def draw_faults(rng: Random) -> Faults:
@@ -80,4 +89,21 @@ def draw_faults(rng: Random) -> Faults:
         disk_full=some(0.005) if rng.random() < 0.5 else 0.0,
         engine_fault=some(0.01) if rng.random() < 0.5 else 0.0,
         lists_ended_orders=rng.random() < 0.7,
+        **_draw_lies(rng),
     )
+
+
+def _draw_lies(rng: Random) -> dict[str, float]:
+    """In two runs of three all platforms are honest: what a lie bars would hide what the other faults do."""
+    if rng.random() < 2 / 3:
+        return {}
+    most = {
+        "lie": 0.06,
+        "lie_about_order": 0.03,
+        "lie_about_position": 0.1,
+        "overfill": 0.05,
+        "reused_id": 0.05,
+        "incomplete_part": 0.1,
+        "swallowed_snapshot": 0.15,
+    }
+    return {name: rng.uniform(0, value) if rng.random() < 0.6 else 0.0 for name, value in most.items()}

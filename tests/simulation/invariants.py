@@ -17,6 +17,8 @@ from tests.simulation.nexus import Nexus
 from tests.simulation.platform import LIVE, NEW, OLD, FakePlatform
 
 ZERO = Decimal(0)
+Lots = tuple[Decimal, Decimal]
+"""Quantity and price of an execution."""
 LotKey = tuple[str, int, int]
 """Signal key, target, side."""
 
@@ -30,6 +32,8 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
         found += _check_position(engine, platform, gateway)
         found += _check_executions(engine, platform)
         found += _check_orders(engine, platform, gateway)
+        found += _check_contradictions(engine, platform)
+        found += _check_close_sizes(nexus, platform)
     found += _check_kill(engine, platforms)
     found += _check_parents(gateway, nexus, platforms)
     found += _check_unknown(engine)
@@ -40,7 +44,38 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
     faults, planted = gateway.counts.get("engine_faults", 0), gateway.faults.seen.get("engine_fault", 0)
     if faults > planted:
         found.append(f"the engine raised {faults} times, {planted} of them as planted")
+    broken = engine.state.counts.get("invariant_broken", 0)
+    if broken:
+        rules = [name for name in engine.state.counts if name.startswith("invariant_")]
+        found.append(f"the engine noticed {broken} breaches: {', '.join(rules)}")
     return found + check(engine.state)
+
+
+def _check_contradictions(engine: Engine, platform: FakePlatform) -> list[str]:
+    """The platform has said nothing but the truth for minutes, and the operator has typed what it holds."""
+    standing = _route(engine, platform).contradictions.values()
+    return [
+        f"{platform.name} {each.kind} stands in the calm: said {each.said}, barred {each.barred}" for each in standing
+    ]
+
+
+def _check_close_sizes(nexus: Nexus, platform: FakePlatform) -> list[str]:
+    """No closing order of a leg is larger than what its orders of the other side were for, by the platform's books."""
+    keys = {m.signal_key(signal_id) for signal_id in nexus.signals}
+    sizes: dict[tuple[str, int, int], Decimal] = {}
+    for held in platform.orders.values():
+        parts = m.find_client_order_id(held.order.client_order_id)
+        if parts is not None:
+            key = parts.key, parts.leg, held.order.side.sign
+            sizes[key] = sizes.get(key, ZERO) + max(held.quantity, held.order.quantity) + held.overfilled
+    found = []
+    for name, held in platform.orders.items():
+        parts = m.find_client_order_id(name)
+        if parts is not None and parts.role is m.OrderRole.EXIT and parts.key in keys:
+            size = sizes.get((parts.key, parts.leg, -held.order.side.sign))
+            if size is not None and held.order.quantity > size:
+                found.append(f"{platform.name} {name} closes {held.order.quantity} of {size}")
+    return found[:3]
 
 
 def _name(platform: FakePlatform) -> str:
@@ -91,16 +126,23 @@ def _check_kill(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
 
 
 def _check_executions(engine: Engine, platform: FakePlatform) -> list[str]:
-    counted = {
-        key.rsplit("|", 1)[1]: (record.quantity, record.price)
-        for key, record in engine.state.executions.items()
-        if record.counts and key.startswith(f"{platform.name}|")
-    }
-    true = {exec_id: (x.fill.quantity, x.fill.price) for exec_id, x in platform.executions.items() if not x.busted}
+    counted: dict[str, list[Lots]] = {}
+    for key, record in engine.state.executions.items():
+        if record.counts and key.startswith(f"{platform.name}|"):
+            exec_id = key.rsplit("|", 1)[1].split("@")[0]
+            counted.setdefault(exec_id, []).append((record.quantity, record.price))
+    true: dict[str, list[Lots]] = {}
+    for execution in platform.executions.values():
+        if not execution.busted:
+            fill = execution.fill
+            true.setdefault(fill.exec_id, []).append((fill.quantity, fill.price))
+    # What the operator's figure has settled is held as external lots, whatever is said of the execution.
+    ended = _route(engine, platform).ended_contradictions.values()
+    by_figure = {each.exec_id for each in ended if each.end.startswith("acknowledged")}
     found = [
         f"{platform.name} execution {exec_id}: counted {counted.get(exec_id)}, true {true.get(exec_id)}"
         for exec_id in sorted(counted.keys() | true.keys())
-        if counted.get(exec_id) != true.get(exec_id)
+        if sorted(counted.get(exec_id, [])) != sorted(true.get(exec_id, [])) and exec_id not in by_figure
     ]
     return found[:3]
 
@@ -159,7 +201,7 @@ def _check_hedges(nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
         for platform in platforms:
             for execution in platform.executions.values():
                 parts = m.find_client_order_id(execution.fill.client_order_id)
-                counts = parts is not None and parts.key == key and parts.role in traded
+                counts = parts is not None and parts.key == key and parts.role in traded and not execution.is_extra
                 if parts is not None and counts and (parts.role is m.OrderRole.ENTRY or not execution.busted):
                     traded[parts.role] += execution.fill.quantity
         if traded[m.OrderRole.HEDGE] > traded[m.OrderRole.ENTRY]:
@@ -228,6 +270,8 @@ def _check_rolls(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
         executed: dict[str, Decimal] = {}
         for execution in platform.executions.values():
             name = execution.fill.client_order_id
+            if execution.is_extra:
+                continue
             executed[name] = executed.get(name, ZERO) + execution.fill.quantity
         for name, held in platform.orders.items():
             parts = m.find_client_order_id(name)

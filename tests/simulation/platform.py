@@ -29,14 +29,18 @@ class HeldOrder:
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     filled: Decimal = ZERO
+    overfilled: Decimal = ZERO
 
 
 @dataclass
 class Execution:
+    """`is_extra`: lots beyond its order's size."""
+
     fill: m.Fill
     contract: str
     revision: int = 0
     busted: bool = False
+    is_extra: bool = False
 
 
 @dataclass
@@ -222,8 +226,29 @@ class FakePlatform:
             self.send(message)
         if not full:
             self._plan_fill(held)
+        elif (
+            not held.order.reduce_only and not held.order.close_ticket and self.faults.strike("overfill", self.schedule)
+        ):
+            self._overfill(held, ticket)
+        key = self._newest
         if self.faults.strike("bust", self.schedule):
-            self._later(6_000, lambda: self._correct(fill.exec_id))
+            self._later(6_000, lambda: self._correct(key))
+
+    def _overfill(self, held: HeldOrder, ticket: str) -> None:
+        """One lot more than was ordered, and really held."""
+        if ticket:
+            self.tickets[ticket] += held.order.side.sign
+        held.overfilled += 1
+        client, price = held.order.client_order_id, self._price(held)
+        fill = self._execution(Decimal(1), held.order.side, client, held.platform_id, ticket, price, held.contract)
+        self.executions[self._newest].is_extra = True
+        self.send(fill)
+        self.send(self._update(held))
+
+    @property
+    def _newest(self) -> str:
+        """The key of the newest execution: its id, but for one that has the id of an earlier one."""
+        return next(reversed(self.executions))
 
     def _book_ticket(self, held: HeldOrder, lots: Decimal) -> str | None:
         """On a hedging account: the position opened or reduced; None when the ticket has been closed meanwhile."""
@@ -246,10 +271,14 @@ class FakePlatform:
         self, lots: Decimal, side: m.Side, client: str, platform_id: str, ticket: str, price: Decimal, contract: str
     ) -> m.Fill:
         self.number += 1
+        key = exec_id = f"E{self.number}"
+        others = [e.fill.exec_id for e in self.executions.values() if e.fill.client_order_id != client and not e.busted]
+        if others and self.faults.strike("reused_id", self.schedule):
+            exec_id = self.schedule.rng.choice(others)
         fill = m.Fill(
             platform=self.name,
             account=self.account,
-            exec_id=f"E{self.number}",
+            exec_id=exec_id,
             client_order_id=client,
             symbol=self.symbol_of(contract),
             side=side,
@@ -261,13 +290,14 @@ class FakePlatform:
             fee=Decimal("0.35"),
             fee_currency="USD",
         )
-        self.executions[fill.exec_id] = Execution(fill, contract)
+        self.executions[key] = Execution(fill, contract)
         return fill
 
-    def _correct(self, exec_id: str) -> None:
-        execution = self.executions[exec_id]
+    def _correct(self, key: str) -> None:
+        execution = self.executions[key]
+        exec_id = execution.fill.exec_id
         held = self.orders[execution.fill.client_order_id]
-        if execution.busted:
+        if execution.busted or sum(e.fill.exec_id == exec_id for e in self.executions.values()) > 1:
             return
         execution.revision += 1
         if self.schedule.chance(0.5) and self.mode is m.AccountMode.NETTING:
@@ -362,7 +392,7 @@ class FakePlatform:
             side=held.order.side,
             state=held.state,
             quantity=held.quantity,
-            filled=held.filled,
+            filled=held.filled + held.overfilled,
             platform_order_id=held.platform_id,
             order_type=held.order.order_type,
             limit_price=held.limit_price,
@@ -380,7 +410,7 @@ class FakePlatform:
                 side=held.order.side,
                 state=held.state,
                 quantity=held.quantity,
-                filled=held.filled,
+                filled=held.filled + held.overfilled,
                 platform_order_id=held.platform_id,
                 order_type=held.order.order_type,
                 limit_price=held.limit_price,

@@ -13,8 +13,10 @@ from tests.simulation.exchange import Exchange
 from tests.simulation.faults import Faults, draw_faults
 from tests.simulation.gateway import ADMIN, NEXUS, SimulatedGateway, StandsStillError
 from tests.simulation.invariants import find_violations
+from tests.simulation.lies import Liar
 from tests.simulation.markets import Markets
 from tests.simulation.nexus import Nexus
+from tests.simulation.operator import Operator
 from tests.simulation.plants import Plants
 from tests.simulation.platform import FakePlatform
 from tests.simulation.schedule import MS, SECOND, START_NS, Schedule
@@ -80,6 +82,7 @@ class World:
         )
         self.exchange = Exchange(self.schedule, self.markets, self.platforms, self._break_link)
         self.gateway.contracts = self.exchange.contracts
+        self.operator = Operator(self.schedule, self.faults, self.gateway, self.by_name)
 
     def _platform(self, number: int) -> FakePlatform:
         rng = self.schedule.rng
@@ -94,9 +97,14 @@ class World:
         )
         mode = m.AccountMode.HEDGING if hedging else m.AccountMode.NETTING
         name = f"p{number}"
+        liar = Liar(self.schedule, self.faults)
         return FakePlatform(
-            name, mode, capabilities, self.schedule, self.faults, lambda message: self._to_gateway(name, message)
+            name, mode, capabilities, self.schedule, self.faults, lambda message: self._tell(name, liar.tell(message))
         )
+
+    def _tell(self, name: str, message: object | None) -> None:
+        if message is not None:
+            self._to_gateway(name, message)
 
     def _hop(self, arrive) -> None:
         """A message on its way: lost, doubled, late, and so out of order."""
@@ -204,12 +212,6 @@ class World:
                 command = kill.command
                 if command is not None and "was dropped" in command.reason and rng.random() < 0.3:
                     self._resume(name.split("|")[0])
-            for name, route in self.gateway.engine.state.routes.items():
-                for symbol, position in route.positions.items():
-                    if position.blocked and rng.random() < 0.3:
-                        request = m.Acknowledge(request_id=1, platform=name.split("|")[0], symbol=symbol, by="sim")
-                        self.gateway.ask(ADMIN, request)
-                        break
         if self.schedule.now_ns < START_NS + STORM_NS:
             self.schedule.at(SECOND, self._weather)
 
@@ -225,6 +227,7 @@ class World:
         rng = self.schedule.rng
         self.gateway.start()
         self.exchange.step()
+        self.operator.step()
         self._weather()
         gap_ms = rng.choice([300, 1_000, 3_000])
         at_ns = 2_500 * MS

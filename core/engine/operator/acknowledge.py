@@ -8,7 +8,7 @@ from ...messages import Acknowledge, AdminResult, ContradictionKind, LegState, R
 from ..effects import AnswerAdmin
 from ..orders.contradictions import ACKNOWLEDGED, await_cancels, end_contradiction, is_confirmable
 from ..orders.executions import book_confirmed
-from ..orders.lifecycle import end_order
+from ..orders.lifecycle import end_order, record_unreported
 from ..orders.overfills import note_overfill
 from ..orders.reconciliation import adopt_position
 from ..orders.settlement import STRIKES, signed_lots
@@ -127,6 +127,12 @@ def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure:
     position.mismatch, position.mismatch_snapshots = ZERO, 0
     await_cancels(turn, route)
     for key, each in standing.items():
+        order = turn.state.orders.get(each.client_order_id)
+        if order is not None and order.order.symbol == symbol and order.unreported_qty:
+            # The figure holds them, as external lots: no execution will come, and nothing waits for one any more.
+            order.written_off_qty += order.unreported_qty
+            order.platform_cum_qty = order.cum_qty
+            record_unreported(turn, order)
         each.barred.remove(symbol)
         if not each.barred:
             end_contradiction(turn, name, key, f"{ACKNOWLEDGED} by {by}: {symbol} holds {figure}")

@@ -71,20 +71,21 @@ def _doubt_price(turn: Turn, order: OrderRecord, price: Decimal) -> str:
     return "" if low <= price <= high else f"a price between {low} and {high}, by the newest quote"
 
 
-def doubt_repetition(record: ExecutionRecord, fill: Fill, client_order_id: str, in_snapshot: bool) -> Doubt | None:
+def doubt_repetition(record: ExecutionRecord, fill: Fill, client_order_id: str, rows: int) -> Doubt | None:
     """Return why a fill with a known execution id cannot be the same execution; None when it can.
 
-    A snapshot lists corrections as they hold now, so there another price or quantity of the same order is no doubt.
+    `rows`: how many of the snapshot have this id; 0 = it comes from no snapshot. A snapshot lists corrections as they
+    hold now: in the only row of an id another price or quantity is no doubt. A repeated live report may be older.
     """
     said = f"{fill.side} {fill.quantity} {fill.symbol} at {fill.price}, order {client_order_id or 'of none of ours'}"
     booked = (
         f"id {fill.exec_id} is booked as {'buy' if record.sign > 0 else 'sell'} {record.quantity} {record.symbol} at "
         f"{record.price}, order {record.client_order_id or 'of none of ours'}"
     )
-    other_order = client_order_id and record.client_order_id and client_order_id != record.client_order_id
+    other_order = client_order_id and client_order_id != record.client_order_id  # without one it says nothing of it
     other_day = fill.ts_event_ns and record.ts_event_ns and abs(fill.ts_event_ns - record.ts_event_ns) > _ANOTHER_DAY_NS
     other_terms = (fill.symbol, fill.side.sign) != (record.symbol, record.sign)
-    restated = in_snapshot or record.restated or record.revision or record.presumed_busted
+    restated = rows == 1 or (not rows and (record.restated or record.revision or record.presumed_busted))
     other_size = not restated and (fill.quantity, fill.price) != (record.quantity, record.price)
     if other_order or other_terms or other_size or other_day:
         return Doubt(ContradictionKind.REUSED_ID, said, f"{booked}{'; on another day' if other_day else ''}")
@@ -172,10 +173,11 @@ def end_contradiction(turn: Turn, name: str, key: str, end: str) -> None:
     _touch(turn, route, record)
 
 
-def acknowledged_as(route: RouteRecord, exec_id: str, symbol: str) -> bool:
+def acknowledged_as(route: RouteRecord, exec_id: str, client_order_id: str, symbol: str) -> bool:
     """Whether an operator has ended a contradiction about this execution by typing what the symbol holds. Once only."""
     for key, record in list(route.ended_contradictions.items()):
-        about = record.exec_id == exec_id and symbol in record.symbols and record.fill is not None
+        same = (record.exec_id, record.client_order_id) == (exec_id, client_order_id)
+        about = same and symbol in record.symbols and record.fill is not None
         if about and record.end.startswith(ACKNOWLEDGED):
             del route.ended_contradictions[key]
             return True

@@ -41,11 +41,12 @@ def booked_key(turn: Turn, fill: Fill) -> str:
     return second if second in turn.state.executions else key
 
 
-def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False, listed_once: bool = False) -> None:
+def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None:
     """Book an execution once, if it agrees with its order and with what its id stands for; else it is a contradiction.
 
-    A duplicate only raises a counter; a snapshot may also correct what was booked. `listed_once`: no other row of the
-    snapshot has this id, so what it lists of an external execution holds, and not what was first reported.
+    `rows`: how many rows of a snapshot, which reaches back to `since_ns`, have this id; 0 = a live report. A duplicate
+    only raises a counter. A snapshot may correct what was booked: the only row of an id holds for an external execution
+    whatever was first reported.
     """
     name = route_of(fill.platform, fill.account)
     route = turn.state.routes.get(name)
@@ -54,18 +55,18 @@ def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False, listed_once:
         return
     key = booked_key(turn, fill)
     record = turn.state.executions.get(key)
-    if record is None and from_snapshot and fill.ts_event_ns <= route.evicted_until_ns:
+    if record is None and rows and fill.ts_event_ns <= route.evicted_until_ns:
         # Booked long ago and evicted since: it is in `net` already, and would be added a second time.
         turn.count("evicted_fill")
         return
     parts = find_own_id(turn, name, fill.client_order_id)
     order_id = "" if parts is None else parts.client_order_id
     if record is not None and record.seen:
-        doubt = doubt_repetition(record, fill, order_id, from_snapshot)
+        doubt = doubt_repetition(record, fill, order_id, rows)
         if doubt is None:
-            _apply_repetition(turn, key, record, fill, from_snapshot)
+            _apply_repetition(turn, key, record, fill, rows > 0)
             return
-        if not listed_once or record.client_order_id:
+        if rows != 1 or record.ts_event_ns < since_ns or record.client_order_id:
             order = None if parts is None else recognise(turn, route, parts, fill)
             symbols = [fill.symbol, record.symbol]
             _refuse_fill(turn, name, doubt, fill, symbols, order_id, legs_of(order, record))
@@ -85,13 +86,15 @@ def apply_fill(turn: Turn, fill: Fill, from_snapshot: bool = False, listed_once:
         route.executions[key] = None
     record.missed_snapshots = 0
     end_for_execution(turn, name, fill.exec_id, "the platform now reports it as its order is")
-    was_acknowledged = acknowledged_as(route, fill.exec_id, fill.symbol)
+    was_acknowledged = acknowledged_as(route, fill.exec_id, order_id, fill.symbol)
     _apply_first_report(turn, key, record, fill, order, order_id)
     if was_acknowledged and record.signed:
         # The operator's figure has counted these lots already, as external ones: they are the leg's from now on.
         position = turn.position(name, fill.symbol)
         position.net -= record.signed
         position.external -= record.signed
+        if order is not None:
+            order.written_off_qty = max(order.written_off_qty - record.quantity, ZERO)
 
 
 def _take_out(turn: Turn, key: str, record: ExecutionRecord) -> None:
@@ -216,7 +219,7 @@ def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> None:
         order = turn.state.orders.get(record.client_order_id)
     execution = turn.state.executions.setdefault(key, ExecutionRecord(route=name))
     turn.state.routes[name].executions[key] = None
-    _apply_first_report(turn, key, execution, fill, order, "" if order is None else record.client_order_id)
+    _apply_first_report(turn, key, execution, fill, order, record.client_order_id)
 
 
 def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
@@ -275,7 +278,7 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order:
         order.last_fill_ns = max(order.last_fill_ns, fill.ts_event_ns)
         if owner is not None and fill.position_ticket:
             route.ticket_owner.setdefault(fill.position_ticket, owner)
-    elif fill.position_ticket and not record.client_order_id:
+    elif fill.position_ticket and (not record.client_order_id or record.client_order_id in turn.state.orders):
         owner = route.ticket_owner.get(fill.position_ticket)
     if owner is not None:
         leg = turn.leg(*owner)

@@ -54,7 +54,8 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         _net_with_external(turn, signal.signal.signal_id, leg)
     if not leg.open:
         return  # its tickets were closed at the platform, or its lots have closed external ones
-    bound = _most_to_close(turn, signal, leg_number)
+    # On a hedging account each order is bounded by what the platform lists of its ticket.
+    bound = abs(leg.open) if hedging else _most_to_close(turn, leg)
     if bound <= 0 and _closing_lots(turn, leg):
         return  # closing orders of others are on their way: what is left is known when they have ended
     if bound <= 0:
@@ -92,13 +93,12 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms)
 
 
-def _most_to_close(turn: Turn, signal: SignalRecord, leg_number: int) -> Decimal:
-    """Lots that may be closed of a leg, whatever is booked on it: what its orders of the other side may have filled,
-    less what this side has closed or may still close; and what the account holds in that direction.
+def _most_to_close(turn: Turn, leg: LegRecord) -> Decimal:
+    """Lots that may be closed of a leg on a netting account, whatever is booked on it: what its orders of the other
+    side may have filled, less what this side has closed or may still close; and what the account holds that way.
 
-    On a netting account the lots that opposed legs hold there count as held: both are one position at the platform.
+    The lots that opposed legs hold there count as held: both are one position at the platform.
     """
-    leg = signal.legs[leg_number]
     side = 1 if leg.open > 0 else -1
     # Somebody else's lots that closed ours, while our own closing order did the same, have left the leg on this side.
     entered, closed = max(leg.external_qty * side, ZERO), ZERO
@@ -108,9 +108,6 @@ def _most_to_close(turn: Turn, signal: SignalRecord, leg_number: int) -> Decimal
         else:
             closed += record.max_cum_qty + record.leaves_qty
     bound = entered - closed
-    route = turn.state.routes[leg.route]
-    if route.hello.account_mode is AccountMode.HEDGING:
-        return bound  # each order is bounded by its ticket
     return min(bound, _held_with(turn, leg) - _closing_lots(turn, leg))
 
 
@@ -132,7 +129,7 @@ def _net_with_external(turn: Turn, signal_id: str, leg: LegRecord) -> None:
     for these lots would make its position larger.
     """
     external = turn.position(leg.route, leg.symbol).external
-    lots = min(abs(leg.open) - _held_with(turn, leg), abs(external))
+    lots = min(abs(leg.open), abs(leg.open) - _held_with(turn, leg), abs(external))
     if lots > 0 and external * leg.open < 0:
         _reduce_leg(turn, signal_id, leg, lots.copy_sign(-leg.open))
 

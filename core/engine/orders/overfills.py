@@ -27,6 +27,9 @@ def note_overfill(turn: Turn, name: str, record: ContradictionRecord) -> None:
     assert fill is not None
     route = turn.state.routes[name]
     turn.count("overfill_confirmed")
+    order = turn.state.orders.get(record.client_order_id)
+    if order is not None:
+        order.written_off_qty += fill.quantity
     closes = turn.state.settings.close_overfills and route.hello.account_mode is AccountMode.NETTING
     if closes:
         position = turn.position(name, fill.symbol)

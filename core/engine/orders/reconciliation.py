@@ -28,7 +28,7 @@ from .settlement import (
     settle_position,
     stands_about_orders,
 )
-from .updates import accept_row, apply_row
+from .updates import accept_row, apply_row, reported_filled
 
 
 class Parts(Struct, frozen=True):
@@ -124,7 +124,7 @@ def _accept_verification(turn: Turn, name: str, request_id: int) -> None:
 def _apply_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int, parts: Parts) -> int:
     times = Counter(fill.exec_id for fill in snapshot.executions.rows)
     for fill in snapshot.executions.rows:
-        apply_fill(turn, fill, from_snapshot=True, listed_once=times[fill.exec_id] == 1)
+        apply_fill(turn, fill, times[fill.exec_id], snapshot.executions.from_ns)
     if not parts.executions:
         return 0  # a platform without history lists no past executions: nothing follows from their absence
     listed = {booked_key(turn, fill) for fill in snapshot.executions.rows}
@@ -170,7 +170,7 @@ def _apply_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns
         if record.cancel_wanted and record.live and record.cancel_sent_ns <= settled_ns:
             record.cancels_sent = 0  # still there after its cancel: the timers send another at once
         if record.unreported_qty and parts.whole and not stands_about_orders(route, record.order.symbol):
-            doubts += _settle_unreported(turn, record, min(row.filled, record.most_qty), ended=row.state.final)
+            doubts += _settle_unreported(turn, record, reported_filled(record, row), ended=row.state.final)
     if not parts.orders:
         return doubts  # what it does not list may work all the same, and nothing becomes unknown that was known
     route.external_orders = external

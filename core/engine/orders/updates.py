@@ -5,10 +5,12 @@ They may arrive in any order, twice, or not at all.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from msgspec import structs
 
 from ...messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
-from ..state import OPENING, OrderRecord, RouteRecord, route_of
+from ..state import OPENING, ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn
 from .contradictions import doubt_row, legs_of, open_contradiction
 from .lifecycle import (
@@ -84,6 +86,11 @@ def accept_row(turn: Turn, record: OrderRecord, row: WorkingOrder) -> bool:
     return (row.symbol, row.side) == (record.order.symbol, record.order.side)
 
 
+def reported_filled(record: OrderRecord, row: WorkingOrder) -> Decimal:
+    """Return the lots of a row that are this order's: within its size, and without those that are external by now."""
+    return max(min(row.filled - record.written_off_qty, record.most_qty), ZERO)
+
+
 def apply_row(
     turn: Turn,
     record: OrderRecord,
@@ -101,7 +108,7 @@ def apply_row(
     turn.touched_orders[record.order.client_order_id] = None
     record.platform_order_id = row.platform_order_id or record.platform_order_id
     # Lots beyond the order's size are for a snapshot to settle: they are no lots of this order.
-    filled = min(row.filled, record.most_qty)
+    filled = reported_filled(record, row)
     if filled > record.platform_cum_qty:
         record.platform_cum_qty = filled
         record.qty_mismatch_snapshots = 0
@@ -139,6 +146,9 @@ def apply_row(
             record.quantity, record.replace = filled, None
         if record.cum_qty >= record.quantity:
             end_order(turn, record, LegState.FILLED)
+        elif record.written_off_qty and record.cum_qty + record.written_off_qty >= record.quantity:
+            text = f"filled; {record.written_off_qty} of its lots are external, confirmed or acknowledged"
+            end_order(turn, record, LegState.CANCELLED, text=text)
         else:
             # Filled at the platform, and executions are still on their way: it ends when the last of them is booked.
             turn.touch(record.signal_id)

@@ -126,6 +126,11 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
         leg.quantity = lots
         leg.text = f"{lots} lots of {old.symbol} are closed, to be opened again"
         turn.touch(signal.signal.signal_id)
+    written_off = sum((each.written_off_qty for each in leg_orders(state, old)), ZERO)
+    if left <= 0 and written_off:
+        text = f"{lots} lots rolled over from {old.symbol}; {written_off} more were settled by an operator's figure"
+        _end(turn, signal, leg, RejectCode.CONTRADICTION, f"{text} and are not opened again")
+        return
     if left <= 0:
         _end(turn, signal, leg, RejectCode.NONE, f"{lots} lots rolled over from {old.symbol}" if lots > 0 else "")
         return

@@ -107,6 +107,7 @@ def _from_5(state: StateDict) -> StateDict:
     for order in state["orders"].values():
         replace = order["replace"] or order
         sizes = order["order"]["quantity"], order["quantity"], replace["quantity"]
+        order["written_off_qty"] = "0"
         order["most_qty"] = max(sizes, key=Decimal)
     for route in state["routes"].values():
         route |= {"owes_since_ns": 0, "overdue_since_ns": 0, "contradictions": {}, "ended_contradictions": {}}
