@@ -14,7 +14,7 @@ from tests.support.scripted_gateway import ScriptedGateway, short_folder, until
 def test_every_snippet_runs(monkeypatch, capsys):
     text = (REPOSITORY / "docs" / "nexus.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 7
+    assert len(snippets) == 8
     with short_folder() as folder:
         monkeypatch.setattr(host, "default_run_folder", lambda: folder)
         monkeypatch.setenv("XDG_DATA_HOME", str(folder))

@@ -6,50 +6,20 @@ import csv
 import io
 import json
 import os
+import re
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nexus_gateway.core.kill_file import kill_file_path, read_kill_file
 from nexus_gateway.core.messages import KillLevel, Order, RejectCode, Side, SignalClose, SignalState
 
+from tests.support.operator_commands import run
 from tests.support.trading_floor import FakeNexus, FakePlatform, Floor, make_signal, open_floor
 
 D = Decimal
-
-
-class Answer:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        (line,) = self.out.splitlines()
-        return json.loads(line)
-
-
-def run(floor: Floor, *words: str, stdin: str = "", meanwhile: Callable[[], object] | None = None) -> Answer:
-    """Run a command in its own process while platforms and NEXUS go on; `meanwhile`: after its first line on stderr."""
-    command = [sys.executable, "-P", "-m", "nexus_gateway.core.cli", *words, "--config", str(floor.write_config())]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(stdin)
-        process.stdin.close()
-        process.stdin = None
-        if meanwhile is not None:
-            assert process.stderr is not None
-            said = process.stderr.readline()
-            meanwhile()
-        floor.until(lambda: process.poll() is not None, patience_s=60)
-        out, err = process.communicate()
-    return Answer(process.returncode, out, said + err if meanwhile is not None else err)
 
 
 Trading = tuple[Floor, FakePlatform, FakeNexus]
@@ -84,14 +54,16 @@ def test_orders_and_positions(trading: Trading) -> None:
     assert (position["symbol"], position["quantity"]) == ("NQ", "1")
     assert (account["platform"], account["account"]) == ("nt8", "SIM1")
     assert position["reconciled_age_s"] == account["reconciled_age_s"] >= 0
+    assert (account["linked"], account["ready"], account["overdue_s"]) == (True, True, None)
+    assert page["contradictions"] == []
     shown = run(floor, "positions")
     assert shown.code == 0
-    assert "nt8, account SIM1: reconciled" in shown.out
+    assert "nt8, account SIM1: linked, ready, reconciled" in shown.out
 
 
 def test_nothing_there_and_nothing_known_are_told_apart() -> None:
     with open_floor(("nt8", "work")) as (floor, _, _):
-        assert "no positions\n  nt8, account SIM1: reconciled" in run(floor, "positions").out
+        assert "no positions\n  nt8, account SIM1: linked, ready, reconciled" in run(floor, "positions").out
     floor = Floor(("nt8",))
     try:
         floor.start()
@@ -101,12 +73,14 @@ def test_nothing_there_and_nothing_known_are_told_apart() -> None:
         floor.until(lambda: platform.client.is_up)
         platform.hung = True  # it is linked, and does not answer the request for a snapshot
         floor.until(lambda: floor.counters()["routes_up"] == 1)
-        shown = run(floor, "positions")
-        assert shown.out == "no positions\n  nt8, account SIM1: NEVER reconciled\n"
-        assert run(floor, "orders", "--json").json == {
-            "orders": [],
-            "accounts": [{"platform": "nt8", "account": "SIM1", "reconciled_age_s": None}],
-        }
+        assert re.match(
+            r"no positions\n  nt8, account SIM1: (not )?linked, not ready, NEVER reconciled",
+            run(floor, "positions").out,
+        )
+        page = run(floor, "orders", "--json").json
+        (account,) = page["accounts"]
+        assert (page["orders"], page["contradictions"]) == ([], [])
+        assert (account["account"], account["ready"], account["reconciled_age_s"]) == ("SIM1", False, None)
     finally:
         floor.close()
 
@@ -116,7 +90,7 @@ def test_a_platform_that_is_not_there_is_refused_and_nobody_looks_stopped(tradin
     for words in (
         ("kill", "--level", "flatten"),
         ("resume", "--reason", "x"),
-        ("acknowledge", "NQ"),
+        ("acknowledge", "NQ", "--holds", "0"),
         ("orders",),
         ("positions",),
     ):
@@ -348,34 +322,3 @@ def test_without_a_gateway_each_command_says_so() -> None:
         assert "'explode'" in wrong.err
     finally:
         floor.close()
-
-
-def test_a_path_that_cannot_be_used_is_named_without_a_traceback() -> None:
-    floor = Floor(("nt8",))
-    try:
-        floor.start()
-        floor.until(lambda: floor.counters())
-        for words, path in (
-            (("journal", "export", "-o", str(floor.root)), str(floor.root)),
-            (("journal", "backup", str(floor.root / "nowhere" / "copy")), "nowhere"),
-            (("journal", "verify", str(floor.root)), str(floor.root)),
-        ):
-            answer = run(floor, *words)
-            assert answer.code in (1, 2), words
-            assert answer.err.startswith("error: "), answer.err
-            assert path in answer.err
-            assert "Traceback" not in answer.err
-        floor.kill()
-        Path(floor.config.journal_path).parent.chmod(0o755)
-        answer = run(floor, "journal", "restore", str(floor.root / "copy"))
-        assert answer.code == 2
-        assert "has mode 0o755, allowed is 0o700" in answer.err
-    finally:
-        floor.close()
-
-
-def test_keys_are_made(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "nexus_gateway.core.cli", "keys", str(tmp_path), "nexus", "--json"]
-    made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert Path(made["secret"]).stat().st_mode & 0o777 == 0o600
-    assert Path(made["public"]).exists()
