@@ -20,9 +20,8 @@ from msgspec import Struct
 from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection, RejectCode, Side
 from ..risk import Finding, MarketContext, Proposal, check_entry, first_failure, is_multiple
 from .effects import RiskChecked
-from .orders.contradictions import bar_of
 from .state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord
-from .turn import Turn, kill_level, live_orders, position_after, unknown_order
+from .turn import Turn, bar_of, kill_level, live_orders, position_after, unknown_order
 
 
 class Entry(Struct, frozen=True, kw_only=True):

@@ -6,13 +6,12 @@ import heapq
 
 from ...shm.durations import NS_PER_MS
 from ..messages import LegState
-from .orders.contradictions import bar_of
 from .orders.lifecycle import mark_unknown
 from .orders.links import note_overdue, overdue_ns, request_snapshot, schedule_snapshot
 from .orders.overfills import overfill_due_ns
 from .orders.placement import send_cancel
 from .state import EngineState, RouteRecord, route_of
-from .turn import Turn, live_orders
+from .turn import Turn, bar_of, live_orders
 
 
 class DueTimes:

@@ -129,6 +129,24 @@ def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderR
     return None
 
 
+def bar_of(state: EngineState, name: str, symbol: str) -> str:
+    """Return why nothing of ours may be sent for a symbol of an account now; empty when it may.
+
+    A position that differs bars from the first snapshot that shows it until a second one, or the operator, settles it.
+    """
+    route = state.routes[name]
+    for record in route.contradictions.values():
+        if symbol in record.barred:
+            subject = record.exec_id or record.client_order_id or symbol
+            return f"{route.platform} contradicts itself about {symbol}: {record.kind} of {subject}"
+    if route.flatten_sent_ns:
+        return f"{route.platform} flattens the account itself, a snapshot shows when it has"
+    position = route.positions.get(symbol)
+    if position is not None and position.mismatch_snapshots:
+        return f"position of {symbol} on {route.platform} differed from the platform's, a second snapshot decides"
+    return ""
+
+
 def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Decimal, sign: int) -> Decimal:
     """Net position, signed lots, if `add` and all that works on the side `sign` filled: the worst case of a limit."""
     position = route.positions.get(symbol)

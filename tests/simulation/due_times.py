@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nexus_gateway.core.engine.orders.contradictions import bar_of
 from nexus_gateway.core.engine.state import EngineState, OrderRecord, RouteRecord
+from nexus_gateway.core.engine.turn import bar_of
 from nexus_gateway.core.messages import LegState
 
 from tests.simulation.schedule import MS

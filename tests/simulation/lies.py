@@ -46,7 +46,7 @@ class Liar:
         other = {
             "side": fill.side.opposite,
             "symbol": ELSEWHERE,
-            "quantity": fill.quantity + rng.randrange(1, 8),
+            "quantity": fill.quantity + rng.randrange(4, 9),  # more than any order has left: else nobody could know
             "price": fill.price * 3 if rng.random() < 0.5 else fill.price + Decimal("0.1"),
         }
         name = rng.choice(list(other))

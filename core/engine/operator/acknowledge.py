@@ -95,13 +95,16 @@ def _refuse_figure(route: RouteRecord, symbol: str, figure: Decimal) -> str:
     position = route.positions.get(symbol, PositionRecord())
     able = route.hello.capabilities
     reports = route.up and not route.overdue_since_ns and able is not None and able.lists_positions
-    if not reports or position.reported is None or figure == position.reported:
+    reported = position.reported
+    if reported is None and route.ready:
+        reported = ZERO  # a complete snapshot did not list it
+    if not reports or reported is None or figure == reported:
         return ""
     contradicted = any(symbol in each.barred for each in route.contradictions.values())
     if figure == position.net and not contradicted and not position.mismatch_snapshots:
         return ""  # fills since the last snapshot
     return (
-        f"the platform itself last reported {position.reported} {symbol}, you typed {figure}; look at the platform "
+        f"the platform itself last reported {reported} {symbol}, you typed {figure}; look at the platform "
         "again, and type what it shows once a snapshot shows the same"
     )
 
@@ -126,17 +129,28 @@ def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure:
         adopt_position(turn, route, symbol, gap, block=False)
     position.mismatch, position.mismatch_snapshots = ZERO, 0
     await_cancels(turn, route)
+    for order_id in dict.fromkeys(each.client_order_id for each in standing.values()):
+        order = turn.state.orders.get(order_id)
+        if order is not None and order.order.symbol == symbol:
+            _write_off(turn, order, [each for each in standing.values() if each.client_order_id == order_id])
     for key, each in standing.items():
-        order = turn.state.orders.get(each.client_order_id)
-        if order is not None and order.order.symbol == symbol and order.unreported_qty:
-            # The figure holds them, as external lots: no execution will come, and nothing waits for one any more.
-            order.written_off_qty += order.unreported_qty
-            order.platform_cum_qty = order.cum_qty
-            record_unreported(turn, order)
         each.barred.remove(symbol)
         if not each.barred:
             end_contradiction(turn, name, key, f"{ACKNOWLEDGED} by {by}: {symbol} holds {figure}")
     return [f"{name}: {symbol} holds {figure}"]
+
+
+def _write_off(turn: Turn, order: OrderRecord, standing: list[ContradictionRecord]) -> None:
+    """Let nothing wait for executions of an order that the figure holds as external lots."""
+    refused = [each.fill for each in standing if each.fill is not None and each.exec_id not in _booked_ids(turn, order)]
+    lots = sum((min(fill.quantity, order.most_qty) for fill in refused), ZERO)
+    order.written_off_qty += max(lots, order.unreported_qty)
+    order.platform_cum_qty = order.cum_qty
+    record_unreported(turn, order)
+
+
+def _booked_ids(turn: Turn, order: OrderRecord) -> list[str]:
+    return [key.rsplit("|", 1)[1].split("@")[0] for key in order.executions if turn.state.executions[key].counts]
 
 
 def _explains(turn: Turn, record: ContradictionRecord, symbol: str) -> bool:

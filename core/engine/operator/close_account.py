@@ -20,11 +20,10 @@ from ...messages import (
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..effects import SendToPlatform
-from ..orders.contradictions import bar_of
 from ..orders.exits import attempts_used_up
 from ..orders.placement import send_order, want_cancel
 from ..state import ZERO, KillRecord, RouteRecord
-from ..turn import Turn, live_orders, signals_of_route
+from ..turn import Turn, bar_of, live_orders, signals_of_route
 
 
 def close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> None:
@@ -82,15 +81,47 @@ def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord
         )
         turn.effects.append(SendToPlatform(cancel))
     sent = []
-    for symbol, position in list(route.positions.items()):
-        tickets = route.tickets.get(symbol, {}) if route.hello.account_mode is AccountMode.HEDGING else {}
-        lots_of = tickets or {"": position.reported or ZERO}
-        for ticket, lots in lots_of.items():
+    for symbol in symbols_of(route):
+        for ticket, lots in _last_reported(turn, name, route, symbol).items():
             if lots:
                 _close_lots(turn, name, route, record, symbol, lots, ticket)
                 sent.append(f"{-lots:+f} {symbol}")
-    done = f"sent once: {', '.join(sent)}" if sent else "it has reported no position, so nothing was closed"
+    done = f"sent once: {', '.join(sent)}" if sent else "no position is left to close unproven"
     return f"{done}; the next snapshots show what came of it"
+
+
+def symbols_of(route: RouteRecord) -> list[str]:
+    """All symbols of a route that something is known or said about."""
+    said = [symbol for each in route.contradictions.values() for symbol in each.barred]
+    return list(dict.fromkeys([*said, *route.positions]))
+
+
+def _last_reported(turn: Turn, name: str, route: RouteRecord, symbol: str) -> dict[str, Decimal]:
+    """Lots to close unproven, signed, by position ticket ("" on a netting account).
+
+    What the platform has last reported, moved by fills since, less the closing orders that are on their way. Where
+    nothing is said against a symbol its legs close themselves, and the ordinary flatten closes the rest once a snapshot
+    shows it; of a platform that owes its snapshots the rest is closed here.
+    """
+    position = turn.position(name, symbol)
+    hedging = route.hello.account_mode is AccountMode.HEDGING
+    if not bar_of(turn.state, name, symbol) and (hedging or not route.overdue_since_ns):
+        return {}
+    closing: dict[str, Decimal] = {}
+    for order in live_orders(turn.state, route):
+        if order.role is OrderRole.EXIT and order.order.symbol == symbol:
+            ticket = order.order.close_ticket
+            closing[ticket] = closing.get(ticket, ZERO) + order.leaves_qty * order.order.side.sign
+    if not bar_of(turn.state, name, symbol):
+        reported = {"": position.external}
+    elif hedging:
+        reported = dict(route.tickets.get(symbol, {}))
+    elif position.compared_ns == position.reported_ns:
+        reported = {"": position.net + position.mismatch}
+    else:
+        reported = {"": position.reported or ZERO}
+    left = {ticket: lots + closing.get(ticket, ZERO) for ticket, lots in reported.items()}
+    return {ticket: lots for ticket, lots in left.items() if lots * reported[ticket] > 0}
 
 
 def _close_lots(

@@ -20,13 +20,12 @@ from ...messages import (
     RejectCode,
 )
 from ..effects import AnswerAdmin, CutLink, SendToPlatform
-from ..orders.contradictions import bar_of
 from ..orders.exits import close_leg, retry_exit
 from ..orders.links import request_snapshot, schedule_snapshot
 from ..orders.placement import want_cancel
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
-from ..turn import Turn, kill_level, live_orders, signals_of_route
-from .close_account import close_account, close_unproven
+from ..turn import Turn, bar_of, kill_level, live_orders, signals_of_route
+from .close_account import close_account, close_unproven, symbols_of
 
 
 def apply_kill(turn: Turn, command: Kill, peer: str) -> None:
@@ -123,12 +122,6 @@ def drive_kill(turn: Turn, name: str) -> None:
             close_account(turn, name, route, record)
         record.verifying_request_id = route.request_id + 1
         schedule_snapshot(turn, route, turn.state.settings.retry_ms)
-
-
-def symbols_of(route: RouteRecord) -> list[str]:
-    """All symbols of a route that something is known or said about."""
-    said = [symbol for each in route.contradictions.values() for symbol in each.barred]
-    return list(dict.fromkeys([*said, *route.positions]))
 
 
 def _set_verified(turn: Turn, name: str, record: KillRecord, text: str) -> None:

@@ -98,7 +98,7 @@ def doubt_row(record: OrderRecord, row: WorkingOrder) -> Doubt | None:
     said = f"{row.side} {row.quantity} {row.symbol}, {row.state}, {row.filled} filled"
     if row.symbol != terms.symbol or row.side is not terms.side:
         return Doubt(ContradictionKind.WRONG_ORDER, said, f"{terms.side} {terms.symbol}, as it was sent")
-    most = max(record.most_qty, row.quantity)
+    most = max(record.most_qty, row.quantity) + record.written_off_qty
     if row.filled > most:
         return Doubt(ContradictionKind.WRONG_ORDER, said, f"at most {most} filled, which is its size")
     return None
@@ -208,24 +208,6 @@ def await_cancels(turn: Turn, route: RouteRecord) -> None:
     """Give cancels that a bar has held up a deadline again: it has ended."""
     for order_id in route.live:
         turn.await_answer(order_id)
-
-
-def bar_of(state: EngineState, name: str, symbol: str) -> str:
-    """Return why nothing of ours may be sent for a symbol of an account now; empty when it may.
-
-    A position that differs bars from the first snapshot that shows it until a second one, or the operator, settles it.
-    """
-    route = state.routes[name]
-    for record in route.contradictions.values():
-        if symbol in record.barred:
-            subject = record.exec_id or record.client_order_id or symbol
-            return f"{route.platform} contradicts itself about {symbol}: {record.kind} of {subject}"
-    if route.flatten_sent_ns:
-        return f"{route.platform} flattens the account itself, a snapshot shows when it has"
-    position = route.positions.get(symbol)
-    if position is not None and position.mismatch_snapshots:
-        return f"position of {symbol} on {route.platform} differed from the platform's, a second snapshot decides"
-    return ""
 
 
 def is_contradicted(state: EngineState, signal_id: str, number: int) -> bool:

@@ -15,8 +15,7 @@ from typing import Final
 from ....shm.durations import NS_PER_MS
 from ...messages import AccountMode, OrderRole, RejectCode, Side
 from ..state import ZERO, LegRecord, SignalRecord
-from ..turn import Turn, leg_orders, live_orders
-from .contradictions import bar_of
+from ..turn import Turn, bar_of, leg_orders, live_orders
 from .placement import OrderTerms, place_for_leg, want_cancel
 
 SHUT_PAUSE_MS: Final = 300_000
@@ -42,6 +41,9 @@ def drive_exit(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
         return
     if bar_of(turn.state, leg.route, leg.symbol):
         return  # what is held is not known: a closing order could make the position larger
+    live = live_orders(turn.state, route)
+    if any(not record.signal_id and record.order.symbol == leg.symbol for record in live):
+        return  # an order of the kill switch closes the account's position: what is left is known when it has ended
     # On a hedging account an opposite order without a ticket opens a second position and closes nothing.
     hedging = route.hello.account_mode is AccountMode.HEDGING
     tickets = leg_tickets(turn, leg) if hedging else {}

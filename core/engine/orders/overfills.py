@@ -10,8 +10,7 @@ from ...messages import AccountMode, Order, OrderRole, OrderType, RejectCode, Si
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..state import ZERO, ContradictionRecord, PositionRecord, RouteRecord
-from ..turn import Turn, live_orders
-from .contradictions import bar_of
+from ..turn import Turn, bar_of, live_orders
 from .placement import send_order
 
 _LONGEST_PAUSE_MS: Final = 60_000

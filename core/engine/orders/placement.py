@@ -26,8 +26,7 @@ from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..effects import SendToPlatform
 from ..state import LegRecord, OrderRecord, SignalRecord, route_of
-from ..turn import Turn
-from .contradictions import bar_of
+from ..turn import Turn, bar_of
 
 
 class OrderTerms(Struct, kw_only=True, frozen=True):

@@ -12,8 +12,7 @@ from decimal import Decimal
 from ....shm.durations import NS_PER_MS
 from ...messages import LegState, OrderRole, OrderType, RejectCode, Side, TimeInForce
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
-from ..turn import Turn, leg_orders
-from .contradictions import bar_of
+from ..turn import Turn, bar_of, leg_orders
 from .exits import SHUT_PAUSE_MS, close_leg
 from .placement import OrderTerms, place_for_leg, send_replace, want_cancel
 

@@ -206,7 +206,8 @@ def _settle_unreported(turn: Turn, record: OrderRecord, row_filled: Decimal, end
     """Resolve lots that the platform counts and has no execution for. Returns 1 while in doubt.
 
     Count and executions of one snapshot were read at one moment. When they differ twice, the executions are right:
-    waiting for the rest would keep the order open, and its leg from being closed, for ever.
+    waiting for the rest would keep the order open, and its leg from being closed, for ever. The count may stay as it is
+    (a platform that does not lower it after a bust), so these lots are written off, and alerted once.
     """
     record.qty_mismatch_snapshots += 1
     if record.qty_mismatch_snapshots < STRIKES:
@@ -219,8 +220,10 @@ def _settle_unreported(turn: Turn, record: OrderRecord, row_filled: Decimal, end
             f"{record.cum_qty}",
             record.order.platform,
         )
-    record.platform_cum_qty = max(row_filled, record.cum_qty)
+        record.written_off_qty += row_filled - record.cum_qty
+    record.platform_cum_qty = record.cum_qty
     record_unreported(turn, record)
+    turn.touch(record.signal_id)
     if record.live and ended:
         end_order(turn, record, LegState.CANCELLED, text="ended with fewer executions than first reported")
     return 0

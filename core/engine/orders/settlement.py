@@ -75,7 +75,7 @@ def _confirm(
         record.confirmed_snapshots += 1
         if record.confirmed_snapshots >= STRIKES:
             book_confirmed(turn, name, record)
-            gaps[symbol] -= signed_lots(record)
+            gaps[symbol] = gaps.get(symbol, ZERO) - signed_lots(record)
             if record.kind is ContradictionKind.OVERFILL:
                 note_overfill(turn, name, record)
             end_contradiction(turn, name, key, "two snapshots list it, and the position holds it")

@@ -147,7 +147,7 @@ def apply_row(
         if record.cum_qty >= record.quantity:
             end_order(turn, record, LegState.FILLED)
         elif record.written_off_qty and record.cum_qty + record.written_off_qty >= record.quantity:
-            text = f"filled; {record.written_off_qty} of its lots are external, confirmed or acknowledged"
+            text = f"filled by the platform's count; {record.written_off_qty} of these lots are none of its leg"
             end_order(turn, record, LegState.CANCELLED, text=text)
         else:
             # Filled at the platform, and executions are still on their way: it ends when the last of them is booked.

@@ -20,11 +20,10 @@ from ....shm.durations import NS_PER_MS
 from ...messages import Bracket, OrderRole, OrderType, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
 from ..admission import WAIVED_FOR_ROLL_OVER, Entry, admit
-from ..orders.contradictions import bar_of
 from ..orders.exits import attempts_used_up, close_leg
 from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
-from ..turn import Turn, leg_orders
+from ..turn import Turn, bar_of, leg_orders
 
 _MAX_ATTEMPTS: Final = 3
 _MAY_PASS: Final = frozenset(

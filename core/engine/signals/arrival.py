@@ -271,7 +271,8 @@ def release_unused(turn: Turn, record: SignalRecord) -> None:
 
 
 def _certainly_unused(order: OrderRecord) -> bool:
-    return order.state.final and not (order.max_cum_qty or order.presumed_ended or order.executions)
+    traded = order.max_cum_qty or order.executions or order.written_off_qty
+    return order.state.final and not (traded or order.presumed_ended)
 
 
 def set_bracket(signal: Signal, leg: LegRecord, market: MarketContext) -> None:

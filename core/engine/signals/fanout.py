@@ -19,14 +19,13 @@ from ...messages import (
     RejectCode,
     Side,
 )
-from ..orders.contradictions import bar_of
 from ..orders.exits import close_leg, drive_exit
 from ..orders.placement import OrderTerms, market_tif, place_for_leg, want_cancel
 from ..orders.protection import follow_bust, guard_leg
 from ..rolls.decision import is_rolled_out
 from ..rolls.roll_over import drive_roll_out, drive_roll_over
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
-from ..turn import Turn, kill_level, leg_orders
+from ..turn import Turn, bar_of, kill_level, leg_orders
 
 
 def not_enough_legs(record: SignalRecord) -> tuple[RejectCode, str]:

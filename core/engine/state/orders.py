@@ -64,7 +64,7 @@ class OrderRecord(Struct, kw_only=True):
     stop_price: Decimal | None  # StopPx (99), quote units, as the platform last confirmed it
     cum_qty: Decimal = ZERO  # CumQty (14) by its executions: the sum of those that count, lots
     platform_cum_qty: Decimal = ZERO  # CumQty (14) by order status: the highest stated, until snapshots disprove it
-    written_off_qty: Decimal = ZERO  # filled lots that are external: confirmed overfills, or by a figure
+    written_off_qty: Decimal = ZERO  # lots of CumQty by order status that are none of its leg: overfills, never listed
     executions: dict[str, None] = field(default_factory=dict)  # keys of its executions, in order of arrival
     platform_order_id: str = ""  # OrderID (37), the platform's own
     acked_ns: int = 0  # when the platform first confirmed it, UTC ns; 0 = not yet
