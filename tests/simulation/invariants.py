@@ -201,8 +201,9 @@ def _check_hedges(nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
         for platform in platforms:
             for execution in platform.executions.values():
                 parts = m.find_client_order_id(execution.fill.client_order_id)
-                counts = parts is not None and parts.key == key and parts.role in traded and not execution.is_extra
-                if parts is not None and counts and (parts.role is m.OrderRole.ENTRY or not execution.busted):
+                counts = parts is not None and parts.key == key and parts.role in traded
+                hedges = not execution.busted and not execution.is_extra
+                if parts is not None and counts and (parts.role is m.OrderRole.ENTRY or hedges):
                     traded[parts.role] += execution.fill.quantity
         if traded[m.OrderRole.HEDGE] > traded[m.OrderRole.ENTRY]:
             found.append(f"signal {signal.signal_id} hedged {traded[m.OrderRole.HEDGE]} of {traded[m.OrderRole.ENTRY]}")

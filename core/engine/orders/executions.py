@@ -102,6 +102,10 @@ def _take_out(turn: Turn, key: str, record: ExecutionRecord) -> None:
     before = record.signed
     record.busted = True
     _rebook(turn, key, record, before)
+    leg = turn.leg(record.signal_id, record.leg)
+    if leg is not None:
+        leg.executions.pop(key, None)  # it was the leg's by its position ticket
+    record.signal_id, record.leg = "", -1
     record.busted = record.presumed_busted = record.seen = False
     record.revision = 0
     turn.count("execution_changed_at_platform")

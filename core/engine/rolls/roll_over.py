@@ -118,17 +118,16 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
         return
     lots = min(_closed_lots(turn, old), old.quantity)
     # By the higher CumQty: lots that the platform counts and has not reported yet must not be opened twice.
-    left = lots - sum((order.max_cum_qty for order in attempts), ZERO)
+    left = lots - sum((order.max_cum_qty + order.written_off_qty for order in attempts), ZERO)
     if lots > 0 and not leg.roll_over_until_ns:
         # The deadline starts when the lots are closed, not at the decision: the market may have been shut for long.
         leg.roll_over_until_ns = turn.now_ns + state.settings.carry_within_ms * NS_PER_MS
         leg.quantity = lots
         leg.text = f"{lots} lots of {old.symbol} are closed, to be opened again"
         turn.touch(signal.signal.signal_id)
-    written_off = sum((each.written_off_qty for each in leg_orders(state, old)), ZERO)
-    if left <= 0 and written_off:
-        text = f"{lots} lots rolled over from {old.symbol}; {written_off} more were settled by an operator's figure"
-        _end(turn, signal, leg, RejectCode.CONTRADICTION, f"{text} and are not opened again")
+    unlisted = _written_off(turn, leg, old)
+    if left <= 0 and unlisted:
+        _end(turn, signal, leg, RejectCode.CONTRADICTION, f"{lots} lots of {old.symbol} were closed; {unlisted}")
         return
     if left <= 0:
         _end(turn, signal, leg, RejectCode.NONE, f"{lots} lots rolled over from {old.symbol}" if lots > 0 else "")
@@ -202,8 +201,8 @@ def _apply_late_roll_overs(turn: Turn, signal: SignalRecord, number: int) -> Non
         if not ended or leg.code is not RejectCode.OUTCOME_UNKNOWN:
             continue
         lots = min(_closed_lots(turn, old), old.quantity)
-        traded = [order for order in _attempts(turn, leg) if order.max_cum_qty]
-        left = lots - sum((order.max_cum_qty for order in traded), ZERO)
+        traded = [order for order in _attempts(turn, leg) if order.max_cum_qty or order.written_off_qty]
+        left = lots - sum((order.max_cum_qty + order.written_off_qty for order in traded), ZERO)
         shortfall = _not_opened(left, lots, old)
         if leg.text.startswith(shortfall):
             continue  # reported already
@@ -212,11 +211,22 @@ def _apply_late_roll_overs(turn: Turn, signal: SignalRecord, number: int) -> Non
         if left > 0:
             leg.text = f"{shortfall}; an order that was presumed lost has traded"
         else:
-            leg.code = RejectCode.NONE
+            unlisted = _written_off(turn, leg, old)
+            leg.code = RejectCode.CONTRADICTION if unlisted else RejectCode.NONE
             leg.text = f"{lots} lots rolled over from {old.symbol}, by an order that was presumed lost"
+            leg.text += f"; {unlisted}" if unlisted else ""
         turn.touch(signal.signal.signal_id)
         turn.count("carried_late")
         turn.alert(RejectCode.OUTCOME_UNKNOWN, f"{signal.signal.signal_id} {leg.platform}: {leg.text}", leg.platform)
+
+
+def _written_off(turn: Turn, leg: LegRecord, old: LegRecord) -> str:
+    """Say how many lots of both halves the platform counts without an execution that could be booked; empty = none."""
+    exits = [order for order in leg_orders(turn.state, old) if order.role is OrderRole.EXIT]
+    closed, opened = (sum((each.written_off_qty for each in both), ZERO) for both in (exits, _attempts(turn, leg)))
+    if not closed and not opened:
+        return ""
+    return f"by the platform's count alone {closed} more were closed and {opened} opened: look at the account"
 
 
 def _not_opened(left: Decimal, lots: Decimal, old: LegRecord) -> str:

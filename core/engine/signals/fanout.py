@@ -243,7 +243,7 @@ def _hedge_lots(turn: Turn, leg: LegRecord) -> Decimal:
     """Lots that a hedge leg has traded or may still trade. Lots of it closed since are not hedged a second time."""
     return sum(
         (
-            order.max_cum_qty + order.leaves_qty
+            order.max_cum_qty + order.leaves_qty + order.written_off_qty
             for order in leg_orders(turn.state, leg)
             if order.role is OrderRole.HEDGE
         ),
