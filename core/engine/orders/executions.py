@@ -10,9 +10,10 @@ from decimal import Decimal
 
 from msgspec import structs
 
-from ...messages import ContradictionKind, Correction, CorrectionKind, Fill, LegState, RejectCode, Side
-from ..state import ZERO, ContradictionRecord, ExecutionRecord, LegRecord, OrderRecord, route_of
+from ...messages import ContradictionKind, Correction, CorrectionKind, Fill, RejectCode, Side
+from ..state import ZERO, ContradictionRecord, ExecutionRecord, route_of
 from ..turn import Turn
+from .booking import book_execution, rebook
 from .contradictions import (
     Doubt,
     acknowledged_as,
@@ -22,10 +23,6 @@ from .contradictions import (
     legs_of,
     open_contradiction,
 )
-from .exits import absorb_external, add_external
-from .lifecycle import end_if_complete, refresh_order, revive_order
-from .money import is_stale, leg_realized_usd, newest_rate
-from .overfills import closed_overfill
 from .recognition import find_own_id, recognise
 
 
@@ -87,7 +84,7 @@ def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None
     record.missed_snapshots = 0
     end_for_execution(turn, name, fill.exec_id, "the platform now reports it as its order is")
     was_acknowledged = acknowledged_as(route, fill.exec_id, order_id, fill.symbol)
-    _apply_first_report(turn, key, record, fill, order, order_id)
+    book_execution(turn, key, record, fill, order, order_id)
     if was_acknowledged and record.signed:
         # The operator's figure has counted these lots already, as external ones: they are the leg's from now on.
         position = turn.position(name, fill.symbol)
@@ -101,7 +98,7 @@ def _take_out(turn: Turn, key: str, record: ExecutionRecord) -> None:
     """Take an external execution out of position and money again, before it is booked as the snapshot lists it."""
     before = record.signed
     record.busted = True
-    _rebook(turn, key, record, before)
+    rebook(turn, key, record, before)
     leg = turn.leg(record.signal_id, record.leg)
     if leg is not None:
         leg.executions.pop(key, None)  # it was the leg's by its position ticket
@@ -165,7 +162,7 @@ def apply_correction(turn: Turn, correction: Correction) -> None:
     waiting = [each for each in _refused_fills(turn, name, correction.exec_id) if not record.seen]
     if record.busted:
         end_for_execution(turn, name, correction.exec_id, "the platform has taken it back")
-    _rebook(turn, key, record, before)
+    rebook(turn, key, record, before)
     if waiting and not record.busted:
         apply_fill(turn, waiting[0])  # it was not booked as it was first reported: as corrected it may be possible
 
@@ -223,7 +220,7 @@ def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> None:
         order = turn.state.orders.get(record.client_order_id)
     execution = turn.state.executions.setdefault(key, ExecutionRecord(route=name))
     turn.state.routes[name].executions[key] = None
-    _apply_first_report(turn, key, execution, fill, order, record.client_order_id)
+    book_execution(turn, key, execution, fill, order, record.client_order_id)
 
 
 def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
@@ -233,7 +230,7 @@ def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
     record.presumed_busted = True
     turn.count("bust_inferred")
     turn.alert(RejectCode.NONE, f"execution {key} is no longer listed by the platform: presumed busted")
-    _rebook(turn, key, record, before)
+    rebook(turn, key, record, before)
 
 
 def _apply_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
@@ -249,107 +246,4 @@ def _apply_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fil
     record.restated = True
     record.quantity, record.price = fill.quantity, fill.price
     turn.count("execution_changed_at_platform")
-    _rebook(turn, key, record, before)
-
-
-def _apply_first_report(
-    turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order: OrderRecord | None, order_id: str
-) -> None:
-    """Book an execution for the first time. `order_id`: ClOrdID of ours that it carries; empty = none."""
-    before = record.signed
-    record.seen = True
-    record.symbol = fill.symbol
-    record.sign = fill.side.sign
-    record.fee = fill.fee
-    record.fee_currency = fill.fee_currency
-    record.ticket = fill.position_ticket
-    record.ts_event_ns = fill.ts_event_ns
-    if record.revision == 0 or not record.quantity:
-        record.quantity, record.price = fill.quantity, fill.price
-    record.client_order_id = order_id
-    _attribute(turn, key, record, fill, order)
-    _rebook(turn, key, record, before)
-
-
-def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order: OrderRecord | None) -> None:
-    """Find the leg of an execution: by its order, else by position ticket (a stop kept by the platform)."""
-    route = turn.state.routes[record.route]
-    owner: tuple[str, int] | None = None
-    if order is not None:
-        order.executions[key] = None
-        owner = (order.signal_id, order.leg) if order.signal_id else None
-        order.first_fill_ns = order.first_fill_ns or fill.ts_event_ns
-        order.last_fill_ns = max(order.last_fill_ns, fill.ts_event_ns)
-        if owner is not None and fill.position_ticket:
-            route.ticket_owner.setdefault(fill.position_ticket, owner)
-    elif fill.position_ticket and (not record.client_order_id or record.client_order_id in turn.state.orders):
-        owner = route.ticket_owner.get(fill.position_ticket)
-    if owner is not None:
-        leg = turn.leg(*owner)
-        if leg is not None and leg.symbol == fill.symbol:  # a ticket may be given a second time, for another symbol
-            record.signal_id, record.leg = owner
-            leg.executions[key] = None
-
-
-def _rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decimal) -> None:
-    """Book the change of one execution on its order, leg, position and day."""
-    if not record.seen:
-        return  # only a correction came: symbol and side are not known before the fill itself
-    delta = record.signed - signed_before
-    position = turn.position(record.route, record.symbol)
-    position.net += delta
-    route = turn.state.routes[record.route]
-    if record.ticket:
-        tickets = route.tickets.setdefault(record.symbol, {})
-        tickets[record.ticket] = tickets.get(record.ticket, ZERO) + delta
-    order = turn.state.orders.get(record.client_order_id)
-    if order is not None:
-        turn.touched_orders[record.client_order_id] = None
-        if order.presumed_ended and delta and not record.busted:
-            # It was reported as gone, since snapshots missed it, and it trades: the report has to be corrected, and the
-            # order watched again, or its next fills would open a position that no leg guards.
-            revive_order(turn, order)
-        refresh_order(turn, order)
-    leg = turn.leg(record.signal_id, record.leg)
-    if leg is None:
-        # It belongs to no leg. A bust takes nothing off our legs and gives nothing back: its lots stay in `external`.
-        if order is not None and not order.signal_id:
-            closed_overfill(position, delta)
-        if record.busted:
-            position.external += delta
-        else:
-            add_external(turn, record.route, record.symbol, delta)
-    elif turn.state.signals[record.signal_id].signal.reduce_only:
-        # It closes what other legs hold. Without taking it off them, closing such a leg later would trade lots that are
-        # gone, and open the opposite position.
-        position.external += delta
-        if not record.busted:
-            absorb_external(turn, record.route, record.symbol, delta)
-    else:
-        turn.shift_open(record.signal_id, leg, delta)
-    if leg is not None:
-        _revalue(turn, leg)
-        turn.touch(record.signal_id)
-    turn.touch_route(record.route)
-    if order is not None and order.cum_qty > order.quantity:
-        # The exchange filled more than was ordered, or a replace to a smaller size came too late. It is really held.
-        turn.count("overfill")
-        turn.alert(
-            RejectCode.PARENT_EXCEEDED,
-            f"order {order.order.client_order_id} filled {order.cum_qty} of {order.quantity}",
-            order.order.platform,
-        )
-    if order is not None and order.state is not LegState.FILLED:
-        end_if_complete(turn, order)
-
-
-def _revalue(turn: Turn, leg: LegRecord) -> None:
-    realized = leg_realized_usd(turn.state, leg)
-    if realized is None:
-        turn.state.day.unpriced = True
-    else:
-        turn.money_moved = True
-        turn.state.day.realized_usd += realized - (leg.realized_usd or ZERO)
-        leg.realized_usd = realized
-    leg.rate = newest_rate(turn.state, leg)
-    leg.stale_rate = is_stale(turn.state, leg.rate)
+    rebook(turn, key, record, before)

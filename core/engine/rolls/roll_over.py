@@ -125,9 +125,9 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
         leg.quantity = lots
         leg.text = f"{lots} lots of {old.symbol} are closed, to be opened again"
         turn.touch(signal.signal.signal_id)
-    unlisted = _written_off(turn, leg, old)
-    if left <= 0 and unlisted:
-        _end(turn, signal, leg, RejectCode.CONTRADICTION, f"{lots} lots of {old.symbol} were closed; {unlisted}")
+    besides = _beyond_the_plan(turn, leg, old)
+    if left <= 0 and besides:
+        _end(turn, signal, leg, RejectCode.CONTRADICTION, f"{lots} lots rolled over from {old.symbol}; {besides}")
         return
     if left <= 0:
         _end(turn, signal, leg, RejectCode.NONE, f"{lots} lots rolled over from {old.symbol}" if lots > 0 else "")
@@ -211,22 +211,28 @@ def _apply_late_roll_overs(turn: Turn, signal: SignalRecord, number: int) -> Non
         if left > 0:
             leg.text = f"{shortfall}; an order that was presumed lost has traded"
         else:
-            unlisted = _written_off(turn, leg, old)
-            leg.code = RejectCode.CONTRADICTION if unlisted else RejectCode.NONE
+            besides = _beyond_the_plan(turn, leg, old)
+            leg.code = RejectCode.CONTRADICTION if besides else RejectCode.NONE
             leg.text = f"{lots} lots rolled over from {old.symbol}, by an order that was presumed lost"
-            leg.text += f"; {unlisted}" if unlisted else ""
+            leg.text += f"; {besides}" if besides else ""
         turn.touch(signal.signal.signal_id)
         turn.count("carried_late")
         turn.alert(RejectCode.OUTCOME_UNKNOWN, f"{signal.signal.signal_id} {leg.platform}: {leg.text}", leg.platform)
 
 
-def _written_off(turn: Turn, leg: LegRecord, old: LegRecord) -> str:
-    """Say how many lots of both halves the platform counts without an execution that could be booked; empty = none."""
+def _beyond_the_plan(turn: Turn, leg: LegRecord, old: LegRecord) -> str:
+    """Say what was closed or opened besides the lots of the leg: overfills, and lots that the platform counts without
+    an execution that could be booked. Empty = nothing.
+    """
+    texts = []
+    beyond = _closed_lots(turn, old) - old.quantity
+    if beyond > 0:
+        texts.append(f"{beyond} beyond the leg's size were closed too, and are not opened again")
     exits = [order for order in leg_orders(turn.state, old) if order.role is OrderRole.EXIT]
     closed, opened = (sum((each.written_off_qty for each in both), ZERO) for both in (exits, _attempts(turn, leg)))
-    if not closed and not opened:
-        return ""
-    return f"by the platform's count alone {closed} more were closed and {opened} opened: look at the account"
+    if closed or opened:
+        texts.append(f"by the platform's count alone {closed} more were closed and {opened} opened, look there")
+    return "; ".join(texts)
 
 
 def _not_opened(left: Decimal, lots: Decimal, old: LegRecord) -> str:

@@ -24,11 +24,12 @@ from ...messages import (
     signal_key,
 )
 from ...risk import MarketContext, floor_to_lot, lots_for_risk
-from ..admission import NOTHING_WAIVED, WAIVED_FOR_HEDGE, Entry, admit, bound_reduction, refuse_reduction
+from ..admission import NOTHING_WAIVED, WAIVED_FOR_HEDGE, Entry, admit, refuse_reduction
 from ..effects import TellNexus
 from ..state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
 from ..turn import Turn
 from .fanout import begin_fanout, not_enough_legs
+from .reduction import bound_reduction
 from .reports import make_report, report_of_orphans
 
 MAX_PEERS: Final = 8

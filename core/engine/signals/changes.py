@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ...messages import KillLevel, OrderRole, Reject, RejectCode, SignalCancel, SignalClose, SignalReplace
 from ...risk import MarketContext, is_multiple
-from ..admission import WAIVED_FOR_REPLACE, Entry, admit, bar_fault, link_fault, reducible
+from ..admission import WAIVED_FOR_REPLACE, Entry, admit, bar_fault, link_fault
 from ..effects import TellNexus
 from ..orders.exits import close_leg, retry_exit
 from ..orders.placement import send_replace, want_cancel
 from ..state import ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders
+from .reduction import reducible
 
 
 def apply_change(

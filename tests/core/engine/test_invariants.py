@@ -11,7 +11,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine import engine as engine_module
 from nexus_gateway.core.engine import invariants
 from nexus_gateway.core.engine.invariants import check, check_touched
-from nexus_gateway.core.engine.orders import executions, exits, lifecycle, placement, updates
+from nexus_gateway.core.engine.orders import booking, exits, lifecycle, placement, updates
 from nexus_gateway.core.engine.orders.transitions import TRANSITIONS, OrderEvent, Transition
 from nexus_gateway.core.engine.signals import changes
 from nexus_gateway.core.engine.turn import Turn
@@ -94,7 +94,7 @@ def _external_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def _uncounted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(executions, "refresh_order", lambda turn, order: None)
+    patch.setattr(booking, "refresh_order", lambda turn, order: None)
 
 
 def _still_live(patch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def _wrong_leg(patch: pytest.MonkeyPatch) -> None:
         for key in leg.executions:
             turn.state.executions[key].leg = 1
 
-    patch.setattr(executions, "_revalue", revalue)
+    patch.setattr(booking, "_revalue", revalue)
 
 
 def _order_of_another_leg(patch: pytest.MonkeyPatch) -> None:
