@@ -192,7 +192,7 @@ def _position(turn: Turn, entry: Entry) -> str:
     position = turn.state.routes[leg.route].positions.get(leg.symbol)
     if position is None or not (position.blocked or position.mismatch_snapshots):
         return ""
-    return f"position of {leg.symbol} on {leg.platform} differed from the platform's; acknowledge it first"
+    return f"position of {leg.symbol} on {leg.platform} differed; type `acknowledge {leg.symbol} --holds LOTS`"
 
 
 def _unsettled_position(turn: Turn, entry: Entry) -> str:

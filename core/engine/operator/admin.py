@@ -37,7 +37,7 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
             lines.append(f"{name}: contradicts itself, {standing.kind} of {subject}; see `nexus-gateway orders`")
         for symbol, position in route.positions.items():
             if position.blocked or position.mismatch_snapshots:
-                lines.append(f"{name}: position of {symbol} differed from the platform's; acknowledge it first")
+                lines.append(f"{name}: position of {symbol} differed; type `acknowledge {symbol} --holds LOTS`")
     if lines:
         # No kill level is lowered while one route is not clean: signals would trade on a part of their platforms.
         _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, "not resumed", lines)

@@ -163,7 +163,8 @@ def _status(turn: Turn, query: Query) -> AdminResult:
             lines.append(f"{text}; expected {told.expected}; {told.barred}; ends when {told.ends}"[:512])
         for symbol, position in route.positions.items():
             if position.mismatch_snapshots or position.blocked:
-                wait = "entries wait for `acknowledge`" if position.blocked else "a second snapshot decides"
+                typed = f"entries wait for `acknowledge {symbol} --holds LOTS`"
+                wait = typed if position.blocked else "a second snapshot decides"
                 lines.append(f"{name}: {symbol} booked {position.net}, platform {position.reported}; {wait}"[:512])
     for order_id, orphan in state.orphans.items():
         lines.append(f"orphan {order_id} on {orphan.route}")

@@ -345,6 +345,6 @@ def adopt_position(turn: Turn, route: RouteRecord, symbol: str, gap: Decimal, bl
     turn.alert(
         RejectCode.POSITION_MISMATCH,
         f"{symbol}: platform holds {position.net}, {gap:+} more than booked; its figure is adopted"
-        + ("; new orders wait for `acknowledge`" if block else ""),
+        + (f"; new orders wait for `acknowledge {symbol} --holds LOTS`" if block else ""),
         route.platform,
     )
