@@ -21,7 +21,7 @@ from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection,
 from ..risk import Finding, MarketContext, Proposal, check_entry, first_failure
 from .effects import RiskChecked
 from .state import LegRecord, OrderRecord, RouteRecord, SignalRecord
-from .turn import Turn, bar_of, kill_level, live_orders, position_after, unknown_order
+from .turn import Turn, bar_of, contradiction_about, kill_level, live_orders, position_after, unknown_order
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -158,9 +158,8 @@ def _overdue(turn: Turn, entry: Entry) -> str:
 
 
 def _contradiction(turn: Turn, entry: Entry) -> str:
-    route, symbol = turn.state.routes[entry.leg.route], entry.leg.symbol
-    stands = any(symbol in each.barred for each in route.contradictions.values())
-    return bar_fault(turn, entry.leg) if stands else ""
+    why = contradiction_about(turn.state, entry.leg.route, entry.leg.symbol)
+    return why and f"{why}; see `nexus-gateway orders`"
 
 
 def _unknown_order(turn: Turn, entry: Entry) -> str:

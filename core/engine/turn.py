@@ -129,21 +129,29 @@ def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderR
     return None
 
 
-def bar_of(state: EngineState, name: str, symbol: str) -> str:
+def contradiction_about(state: EngineState, route: str, symbol: str) -> str:
+    """Return what contradicts itself about a symbol of an account; empty when nothing does."""
+    for record in state.routes[route].contradictions.values():
+        if symbol in record.barred:
+            subject = record.exec_id or record.client_order_id or symbol
+            return f"{state.routes[route].platform} contradicts itself about {symbol}: {record.kind} of {subject}"
+    return ""
+
+
+def bar_of(state: EngineState, route: str, symbol: str) -> str:
     """Return why nothing of ours may be sent for a symbol of an account now; empty when it may.
 
     A position that differs bars from the first snapshot that shows it until a second one, or the operator, settles it.
     """
-    route = state.routes[name]
-    for record in route.contradictions.values():
-        if symbol in record.barred:
-            subject = record.exec_id or record.client_order_id or symbol
-            return f"{route.platform} contradicts itself about {symbol}: {record.kind} of {subject}"
-    if route.flatten_sent_ns:
-        return f"{route.platform} flattens the account itself, a snapshot shows when it has"
-    position = route.positions.get(symbol)
+    why = contradiction_about(state, route, symbol)
+    if why:
+        return why
+    record = state.routes[route]
+    if record.flatten_sent_ns:
+        return f"{record.platform} flattens the account itself, a snapshot shows when it has"
+    position = record.positions.get(symbol)
     if position is not None and position.mismatch_snapshots:
-        return f"position of {symbol} on {route.platform} differed from the platform's, a second snapshot decides"
+        return f"position of {symbol} on {record.platform} differed from the platform's, a second snapshot decides"
     return ""
 
 

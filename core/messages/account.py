@@ -151,7 +151,7 @@ class AccountState(Struct, tag="account_state", frozen=True, kw_only=True, forbi
     overdue_since_ns: TimeNs
     reconciled_ns: TimeNs
     positions: Annotated[tuple[PositionState, ...], Meta(max_length=MAX_ROWS)]
-    contradictions: Annotated[tuple[Contradiction, ...], Meta(max_length=MAX_ROWS)]
+    contradictions: Annotated[tuple[Contradiction, ...], Meta(max_length=500)]
 
 
 class Account(Struct, tag="account", frozen=True, kw_only=True, forbid_unknown_fields=True):

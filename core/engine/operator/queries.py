@@ -24,6 +24,7 @@ from ..state import RouteRecord
 from ..turn import Turn, kill_level, live_orders
 
 _MAX_ROWS = 5_000
+_MAX_CONTRADICTIONS = 500  # of some 1,500 bytes each: more would not fit into one message
 
 
 def apply_query(turn: Turn, query: Query, peer: str) -> None:
@@ -79,6 +80,7 @@ def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
         )
         for symbol, position in route.positions.items()
     )
+    standing = list(route.contradictions.values())[:_MAX_CONTRADICTIONS]
     return AccountState(
         platform=route.platform,
         account=route.account,
@@ -87,7 +89,9 @@ def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
         overdue_since_ns=route.overdue_since_ns,
         reconciled_ns=route.last_reconciled_ns,
         positions=positions[:_MAX_ROWS],
-        contradictions=tuple(describe(route, each) for each in route.contradictions.values())[:_MAX_ROWS],
+        contradictions=tuple(
+            describe(route, each) for each in list(route.contradictions.values())[:_MAX_CONTRADICTIONS]
+        ),
     )
 
 

@@ -196,12 +196,16 @@ def end_for_execution(turn: Turn, name: str, exec_id: str, end: str) -> None:
 
 
 def _touch(turn: Turn, route: RouteRecord, record: ContradictionRecord) -> None:
+    """Make new reports of the signals that it is about or bars, and let what waited for it go on."""
+    name = f"{route.platform}|{route.account}"
     for signal_id, _ in record.legs:
         turn.touch(signal_id)
     await_cancels(turn, route)
-    turn.touch_route(f"{route.platform}|{route.account}")
+    turn.touch_route(name)
     for signal_id in turn.state.active:
         turn.mark_for_settle(signal_id)
+        if any(leg.route == name and leg.symbol in record.symbols for leg in turn.state.signals[signal_id].legs):
+            turn.touch(signal_id)
 
 
 def await_cancels(turn: Turn, route: RouteRecord) -> None:

@@ -302,7 +302,7 @@ def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
             position.mismatch, position.mismatch_snapshots = ZERO, 0
             settle_position(turn, name, symbol, "the position agrees with the executions")
             continue
-        if not route.reconciled_before:
+        if not route.reconciled_before and not stands_about_orders(route, symbol):
             # Nothing is known of this account yet: what it holds was there before us.
             turn.count("position_adopted")
             adopt_position(turn, route, symbol, gap, block=False)

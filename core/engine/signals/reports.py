@@ -20,7 +20,7 @@ from ...messages import RejectCode as Code
 from ..orders.contradictions import describe, is_contradicted
 from ..orders.money import is_stale, leg_fees_usd, leg_sums, newest_rate, rate_to_usd
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
-from ..turn import Turn, leg_orders
+from ..turn import Turn, contradiction_about, leg_orders
 from .fanout import parent_quantity
 
 _PRECISION = Decimal("1E-10")
@@ -158,12 +158,20 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         missing_fills=sum((order.unreported_qty for order in orders), ZERO),
         protection=leg.protection,
         code=leg.code if leg.code is not Code.NONE or first is None else first.code,
-        text=(leg.text or (first.text if first is not None else ""))[:512],
+        text=_leg_text(turn, leg, orders, first),
         sent_ns=first.sent_ns if first is not None else 0,
         acked_ns=first.acked_ns if first is not None else 0,
         first_fill_ns=first.first_fill_ns if first is not None else 0,
         last_fill_ns=max((order.last_fill_ns for order in opening), default=0),
     )
+
+
+def _leg_text(turn: Turn, leg: LegRecord, orders: list[OrderRecord], first: OrderRecord | None) -> str:
+    """Say why a leg stays as it is; first of all that nothing can be sent for what it holds or works."""
+    own = leg.text or (first.text if first is not None else "")
+    busy = leg.open or any(order.unsettled for order in orders)
+    why = contradiction_about(turn.state, leg.route, leg.symbol) if busy and leg.route in turn.state.routes else ""
+    return "; ".join(filter(None, (why and f"{why}: nothing is sent there, stops and closes included", own)))[:512]
 
 
 def _leg_state(leg: LegRecord, orders: list[OrderRecord], opening: list[OrderRecord]) -> LegState:
