@@ -30,11 +30,13 @@ class SentOrders:
 
     def note_equity(self, state: EngineState) -> None:
         """What each day began with, from what is on disk."""
+        # By the time of the newest event: a full disk may put it there only after a day has begun.
+        day_ns = day_bounds(state.now_ns, self.limits.day_zone, self.limits.day_starts)[0]
         for name, route in state.routes.items():
             if route.funds is None:
                 continue
-            if self.day_start.get(name, (0,))[0] != self.day_ns():
-                self.day_start[name] = self.day_ns(), self.equity.get(name, route.funds.equity)
+            if self.day_start.get(name, (0,))[0] != day_ns:
+                self.day_start[name] = day_ns, self.equity.get(name, route.funds.equity)
             self.equity[name] = route.funds.equity
 
     def check(self, message: object, state: EngineState, journal: MemoryJournal) -> list[str]:

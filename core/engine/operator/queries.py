@@ -89,9 +89,7 @@ def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
         overdue_since_ns=route.overdue_since_ns,
         reconciled_ns=route.last_reconciled_ns,
         positions=positions[:_MAX_ROWS],
-        contradictions=tuple(
-            describe(route, each) for each in list(route.contradictions.values())[:_MAX_CONTRADICTIONS]
-        ),
+        contradictions=tuple(describe(route, each) for each in standing),
     )
 
 
