@@ -9,19 +9,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from tests.simulation.run import Outcome, run_seed
 
 
-def run_seeds(first: int, seeds: int, jobs: int, show: bool) -> Iterator[Outcome]:
+def run_seeds(first: int, seeds: int, jobs: int, show: bool, liars: bool) -> Iterator[Outcome]:
     """Outcomes in the order of the seeds; a seed's outcome does not depend on the process that runs it."""
     numbers = range(first, first + seeds)
     if jobs == 1 or show:
         for seed in numbers:
-            yield run_seed(seed, keep_lines=show)
+            yield run_seed(seed, keep_lines=show, liars=liars)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(run_seed, numbers, chunksize=5)
+        yield from pool.imap(partial(run_seed, liars=liars), numbers, chunksize=5)
 
 
 def main() -> int:
@@ -30,12 +31,13 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
     parser.add_argument("--show", action="store_true", help="print every event of the run (one seed)")
+    parser.add_argument("--liars", action="store_true", help="platforms lie in every run, not in one of three")
     options = parser.parse_args()
     started = time.perf_counter()
     orders = events = crashes = fills = signals = 0
     failed: list[int] = []
     faults: Counter[str] = Counter()
-    for outcome in run_seeds(options.first, options.seeds, options.jobs, options.show):
+    for outcome in run_seeds(options.first, options.seeds, options.jobs, options.show, options.liars):
         orders += outcome.orders
         events += outcome.events
         crashes += outcome.crashes
@@ -48,9 +50,8 @@ def main() -> int:
             failed.append(outcome.seed)
             print(f"seed {outcome.seed} ({outcome.digest}): " + "; ".join(outcome.violations))
             print(f"  drawn: {outcome.drawn}")
-            print(
-                f"  the same again, event by event: python -m tests.simulation --seeds 1 --first {outcome.seed} --show"
-            )
+            again = f"--seeds 1 --first {outcome.seed} --show" + (" --liars" if options.liars else "")
+            print(f"  the same again, event by event: python -m tests.simulation {again}")
     seconds = time.perf_counter() - started
     print(
         f"simulation: {options.seeds} seeds from {options.first}, {len(failed)} failed {failed[:10]}, "

@@ -64,8 +64,11 @@ class Faults:
         self.incomplete_part = self.swallowed_snapshot = 0.0
 
 
-def draw_faults(rng: Random) -> Faults:
-    """Each kind of fault is absent in some runs: faults that hide each other are then seen alone."""
+def draw_faults(rng: Random, liars: bool = False) -> Faults:
+    """Each kind of fault is absent in some runs: faults that hide each other are then seen alone.
+
+    `liars`: platforms lie in this run; else they do in one of three.
+    """
 
     def some(most: float) -> float:
         return rng.uniform(0, most) if rng.random() < 0.7 else 0.0
@@ -89,13 +92,13 @@ def draw_faults(rng: Random) -> Faults:
         disk_full=some(0.005) if rng.random() < 0.5 else 0.0,
         engine_fault=some(0.01) if rng.random() < 0.5 else 0.0,
         lists_ended_orders=rng.random() < 0.7,
-        **_draw_lies(rng),
+        **_draw_lies(rng, liars),
     )
 
 
-def _draw_lies(rng: Random) -> dict[str, float]:
+def _draw_lies(rng: Random, liars: bool) -> dict[str, float]:
     """In two runs of three all platforms are honest: what a lie bars would hide what the other faults do."""
-    if rng.random() < 2 / 3:
+    if rng.random() < 2 / 3 and not liars:
         return {}
     most = {
         "lie": 0.06,

@@ -45,12 +45,19 @@ class Outcome:
 class World:
     """Everything of one run, wired together."""
 
-    def __init__(self, seed: int, plants: Plants | None = None, faults: Faults | None = None, keep_lines: bool = False):
+    def __init__(
+        self,
+        seed: int,
+        plants: Plants | None = None,
+        faults: Faults | None = None,
+        keep_lines: bool = False,
+        liars: bool = False,
+    ):
         self.schedule = Schedule(seed)
         if keep_lines:
             self.schedule.lines = []
         rng = self.schedule.rng
-        drawn = draw_faults(rng)
+        drawn = draw_faults(rng, liars)
         self.faults = faults if faults is not None else drawn
         self.drawn = self.faults.describe()
         self.platforms = [self._platform(number) for number in range(rng.randrange(1, 5))]
@@ -269,11 +276,15 @@ class World:
 
 
 def run_seed(
-    seed: int, plants: Plants | None = None, faults: Faults | None = None, keep_lines: bool = False
+    seed: int,
+    plants: Plants | None = None,
+    faults: Faults | None = None,
+    keep_lines: bool = False,
+    liars: bool = False,
 ) -> Outcome:
-    outcome = World(seed, plants, faults, keep_lines).run()
+    outcome = World(seed, plants, faults, keep_lines, liars).run()
     if any(violation.startswith("after ") for violation in outcome.violations) and faults is None:
-        world = World(seed, plants, faults, keep_lines)
+        world = World(seed, plants, faults, keep_lines, liars)
         world.gateway.check_every = 1  # so that the event is named that broke it, and not the next one looked at
         outcome = world.run()
     outcome.seed = seed
