@@ -23,6 +23,7 @@ from ..core.messages import (
     Capabilities,
     Correction,
     Fill,
+    Flatten,
     Instrument,
     Order,
     OrderUpdate,
@@ -36,7 +37,7 @@ from .feed import TickFeed
 from .symbol_watch import PlatformNames
 from .waiting import Readable, wait_readable
 
-Command = Order | Cancel | Replace
+Command = Order | Cancel | Replace | Flatten
 OrderEvent = OrderUpdate | Fill | Correction | Reject | Account
 
 
@@ -151,9 +152,11 @@ class Adapter(ABC):
         """Send a command to the platform. Results are reported through `self.orders.report`, now or later.
 
         The base has checked account, capabilities, age, and that this order was not placed before. Report a Reject
-        only when the platform certainly does not have the order; otherwise report nothing, and the gateway finds the
-        outcome in the next snapshot. Neither this nor `snapshot` may block for `orders.mute_after_ms`: no heartbeat is
-        sent meanwhile, and the gateway would cut the link.
+        only when the platform certainly does not have the command; otherwise report nothing, and the gateway finds the
+        outcome in the next snapshot. A Flatten comes only where `capabilities` has `flatten`.
+
+        Neither this nor `snapshot` may block for `orders.mute_after_ms`: no heartbeat is sent meanwhile, and the
+        gateway would cut the link.
 
         Raises:
             LinkLostError: the session must be opened again; the outcome of the command is unknown.
@@ -164,7 +167,9 @@ class Adapter(ABC):
         """Read positions, working orders, executions and money at the platform, all at one moment, after everything
         that was executed before.
 
-        `complete` is False when a part could not be read.
+        A part that could not be read whole has `complete` False; `complete` of the snapshot False = no part is. What
+        the platform cannot list at all is said by `capabilities` (`lists_positions`, `lists_orders`,
+        `executions_history`); the `complete` of its part does not count.
 
         Raises:
             LinkLostError: the platform does not answer.

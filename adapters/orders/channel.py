@@ -1,7 +1,6 @@
 """The order channel of one platform account: commands from the gateway, order events to it, checks for all platforms.
 
-Gateway and platform may be away at any time, independently. Order events wait in `EventQueue` until the gateway is
-back.
+Gateway and platform may be away at any time, independently. Order events wait in `EventQueue` for the gateway.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from ...core.kill_file import kill_file_path, kill_level_of, read_kill_file
 from ...core.logs import Log
 from ...core.messages import (
     Cancel,
+    Flatten,
     Hello,
     KillLevel,
     Message,
@@ -296,7 +296,7 @@ class OrderChannel:
                 self._counts["order_links"].add()
                 self._link_trouble = ""
                 self._log.info("linked to the gateway", stage=body.stage, kill_level=body.kill_level.name)
-            case Order() | Cancel() | Replace():
+            case Order() | Cancel() | Replace() | Flatten():
                 self._counts["commands_received"].add()
                 self._execute(body, hello)
             case SnapshotRequest():

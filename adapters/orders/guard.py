@@ -12,6 +12,7 @@ from typing import Final
 from ...core.messages import (
     Cancel,
     Capabilities,
+    Flatten,
     KillLevel,
     Order,
     OrderRole,
@@ -43,6 +44,8 @@ def refuse_command(
     """
     if isinstance(command, Order):
         return _refuse_order(command, platform, account, capabilities, kill_level, now_ns)
+    if isinstance(command, Flatten):
+        return _refuse_flatten(command, platform, account, capabilities, now_ns)
     text = _refuse_route(command, platform, account)[1]
     if isinstance(command, Cancel):
         # A cancel removes risk: it passes at every kill level, and whatever its age.
@@ -58,11 +61,11 @@ def refuse_command(
 
 
 def make_reject(command: Command, platform: str, account: str, code: RejectCode, text: str) -> Reject:
-    """Return the reject that answers this command."""
+    """Return the reject that answers this command. That of a flatten names no order."""
     return Reject(
         code=code,
         text=text,
-        client_order_id=command.client_order_id,
+        client_order_id="" if isinstance(command, Flatten) else command.client_order_id,
         platform=platform,
         account=account,
         replace_revision=command.revision if isinstance(command, Replace) else 0,
@@ -84,14 +87,32 @@ def _refuse_order(
     # Orders that reduce pass below SEVER, or the flatten of a kill could not close anything.
     if kill_level >= KillLevel.SEVER or (kill_level >= KillLevel.NO_NEW and not _reduces(order)):
         return RejectCode.KILL_SWITCH, f"the kill file says {kill_level.name.lower()}; `resume` removes it"
-    # It may have waited in a queue while the market moved: after this time it must not trade any more.
-    if order.not_after_ns and now_ns > order.not_after_ns:
-        late_ms = (now_ns - order.not_after_ns) // NS_PER_MS
-        return RejectCode.TOO_LATE_TO_SEND, f"the order came {late_ms} ms after the time it had to be sent by"
+    code, text = _refuse_late(order, now_ns)
+    if text:
+        return code, text
     code, text = _refuse_unsupported(order, platform, capabilities)
     if text:
         return code, text
     return _refuse_identity(order, account, now_ns)
+
+
+def _refuse_flatten(
+    flatten: Flatten, platform: str, account: PlatformAccount | None, capabilities: Capabilities, now_ns: int
+) -> tuple[RejectCode, str]:
+    """Check a flatten. It only closes: no kill level holds it back, nor a contract or symbol."""
+    code, text = _refuse_route(flatten, platform, account)
+    if not text and not capabilities.flatten:
+        code, text = RejectCode.UNSUPPORTED_TYPE, f"{platform} has no flatten of its own; close by orders, or there"
+    return (code, text) if text else _refuse_late(flatten, now_ns)
+
+
+def _refuse_late(command: Order | Flatten, now_ns: int) -> tuple[RejectCode, str]:
+    # It may have waited in a queue while the market moved: after this time it must not trade any more.
+    if not command.not_after_ns or now_ns <= command.not_after_ns:
+        return RejectCode.NONE, ""
+    late_ms = (now_ns - command.not_after_ns) // NS_PER_MS
+    kind = "flatten" if isinstance(command, Flatten) else "order"
+    return RejectCode.TOO_LATE_TO_SEND, f"the {kind} came {late_ms} ms after the time it had to be sent by"
 
 
 def _refuse_route(command: Command, platform: str, account: PlatformAccount | None) -> tuple[RejectCode, str]:

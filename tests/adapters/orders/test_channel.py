@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from nexus_gateway.adapters.base import Adapter, LinkLostError, PlatformAccount
+from nexus_gateway.adapters.base import Adapter, Command, LinkLostError, PlatformAccount
 from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.adapters.order_settings import split_settings
 from nexus_gateway.adapters.orders import event_queue
@@ -87,11 +87,11 @@ class TradingAdapter(ScriptedAdapter):
 
     def __init__(self, feed: TickFeed) -> None:
         super().__init__(feed, [])
-        self.executed: list[m.Order | m.Cancel | m.Replace] = []
+        self.executed: list[Command] = []
         self.rows: tuple[m.WorkingOrder, ...] = ()
         self.lost = False
 
-    def execute(self, command: m.Order | m.Cancel | m.Replace) -> None:
+    def execute(self, command: Command) -> None:
         self.executed.append(command)
         if self.lost:
             raise LinkLostError("gone while sending")
@@ -209,6 +209,10 @@ def replace(of: m.Order) -> m.Replace:
         revision=3,
         quantity=ONE,
     )
+
+
+def flatten(**terms: Any) -> m.Flatten:
+    return m.Flatten(**({"request_id": 5, "platform": "nt8", "account": "A1"} | terms))
 
 
 def test_no_link_before_the_platform_is_there(bench):
@@ -407,6 +411,45 @@ def test_refusals(bench, terms, code):
     # Refused is not placed: the same order put right goes through.
     bench.hear(order())
     assert bench.adapter.executed == [order()]
+
+
+def test_a_flatten_reaches_a_platform_that_has_its_own_at_every_kill_level(bench, tmp_path):
+    bench.adapter.capabilities = msgspec.structs.replace(EVERYTHING, flatten=True)
+    bench.go()
+    late = flatten(not_after_ns=1001 * 10**9)
+    assert bench.hear(flatten(), late) == []
+    for level in (m.KillLevel.NO_NEW, m.KillLevel.CANCEL_ALL, m.KillLevel.SEVER):
+        # Both arrive before the channel has looked at the kill file: at sever the link ends then.
+        add_kill(kill_file_path(tmp_path), KillEntry(level=level, reason="r", by="b", at_ns=1))
+        assert bench.hear(flatten()) == []
+    assert bench.adapter.executed == [flatten(), late, flatten(), flatten(), flatten()]
+    assert bench.count("commands_refused") == 0
+
+
+@pytest.mark.parametrize(
+    ("able", "terms", "code"),
+    [
+        (True, {"account": "A2"}, "platform_unknown"),
+        (True, {"not_after_ns": 999 * 10**9}, "too_late_to_send"),
+        (False, {}, "unsupported_type"),
+        (False, {"not_after_ns": 999 * 10**9}, "unsupported_type"),
+    ],
+)
+def test_a_flatten_is_refused_by_a_reject_that_names_no_order(bench, able, terms, code):
+    bench.adapter.capabilities = msgspec.structs.replace(EVERYTHING, flatten=able)
+    bench.go()
+    (reject,) = bench.hear(flatten(**terms))
+    assert (reject.code.value, reject.client_order_id) == (code, "")
+    assert (reject.platform, reject.account) == ("nt8", "A1")
+    assert bench.adapter.executed == []
+
+
+def test_a_flatten_while_the_platform_is_away_is_refused(bench):
+    bench.adapter.capabilities = msgspec.structs.replace(EVERYTHING, flatten=True)
+    bench.go()
+    bench.channel.platform_down()
+    (reject,) = bench.hear(flatten())
+    assert reject.code is m.RejectCode.LINK_DOWN
 
 
 def test_the_kill_file_lets_reducing_orders_and_cancels_pass(bench, tmp_path):
