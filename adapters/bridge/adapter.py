@@ -23,7 +23,6 @@ from ...core.messages import (
     Correction,
     Fill,
     Instrument,
-    Order,
     OrderType,
     OrderUpdate,
     Reject,
@@ -40,10 +39,10 @@ from .connection import BridgeConnection
 from .counters import BRIDGE_COUNTERS, BridgeCounters
 from .frames import FrameError
 from .messages import BridgeHello, Error, FromBridge, Notice, Status, Subscribed, SymbolStatus
-from .orders import make_place, make_refusal
+from .orders import make_command, make_refusal
 from .session import BridgeSession
 from .settings import BridgeSettings
-from .snapshots import SnapshotInbox, check_snapshot, make_incomplete_snapshot
+from .snapshots import SnapshotInbox, check_snapshot, make_incomplete_snapshot, mark_incomplete
 from .symbols import BridgeSymbols, name_symbols
 from .ticks import TickIntake
 
@@ -193,8 +192,7 @@ class BridgeAdapter(Adapter):
                 self.orders.report(refusal)
             return
         session = connection.session
-        body = make_place(command, session.clock) if isinstance(command, Order) else command
-        session.send(body, time.monotonic_ns())
+        session.send(make_command(command, session.clock), time.monotonic_ns())
         connection.flush()
 
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
@@ -210,9 +208,9 @@ class BridgeAdapter(Adapter):
             if first:
                 raise LinkLostError(f"the bridge gave no snapshot within {timeout_s} s")
             return make_incomplete_snapshot(request)
+        snapshot = msgspec.structs.replace(snapshot, request_id=request.request_id)
         # While the broker is away the platform lists what it remembers; absence in it proves nothing.
-        complete = snapshot.complete and self.orders_up
-        return msgspec.structs.replace(snapshot, request_id=request.request_id, complete=complete)
+        return snapshot if self.orders_up else mark_incomplete(snapshot)
 
     def close(self) -> None:
         self._end_session()

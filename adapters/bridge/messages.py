@@ -17,6 +17,7 @@ from ...core.messages import (
     Capabilities,
     Correction,
     Fill,
+    Flatten,
     Instrument,
     Order,
     OrderUpdate,
@@ -193,7 +194,7 @@ class Place(Struct, tag="place", frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Ack(Struct, tag="ack", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The single answer to a place, cancel or replace: sent to the platform, or not (then a reject tells why)."""
+    """The single answer to a command: sent to the platform, or not (then a reject tells why)."""
 
     command_seq: Sequence
     handed_over: bool
@@ -231,7 +232,7 @@ FromBridge = (
     | Notice
     | Error
 )
-ToBridge = Login | Subscribe | AdapterHeartbeat | Place | Cancel | Replace | SnapshotRequest | Error
+ToBridge = Login | Subscribe | AdapterHeartbeat | Place | Cancel | Replace | Flatten | SnapshotRequest | Error
 
 
 class BridgeEnvelope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

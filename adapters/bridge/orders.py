@@ -6,6 +6,7 @@ import msgspec
 
 from ...core.messages import (
     Cancel,
+    Flatten,
     Order,
     OrderRole,
     Reject,
@@ -33,10 +34,20 @@ def make_place(order: Order, clock: ClockOffset) -> Place:
     )
 
 
+def make_command(command: Command, clock: ClockOffset) -> Place | Cancel | Replace | Flatten:
+    """Return a command as it goes to the bridge: time limits are by the bridge's clock."""
+    match command:
+        case Order():
+            return make_place(command, clock)
+        case Flatten():
+            return msgspec.structs.replace(command, not_after_ns=clock.latest_at_bridge(command.not_after_ns))
+    return command
+
+
 def make_refusal(command: Command, text: str) -> Reject:
     """Return the reject of a command that was not sent. For a cancel or replace, its code leaves the order alive."""
     match command:
-        case Order():
+        case Order() | Flatten():
             code = RejectCode.LINK_DOWN
         case Cancel():
             code = RejectCode.CANCEL_REJECTED
@@ -45,7 +56,7 @@ def make_refusal(command: Command, text: str) -> Reject:
     return Reject(
         code=code,
         text=text,
-        client_order_id=command.client_order_id,
+        client_order_id="" if isinstance(command, Flatten) else command.client_order_id,
         platform=command.platform,
         account=command.account,
         replace_revision=command.revision if isinstance(command, Replace) else 0,

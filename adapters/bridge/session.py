@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from ...core.messages import Cancel, Replace
+from ...core.messages import Cancel, Flatten, Replace
 from ...core.transport.liveness import Liveness
 from ...shm.durations import NS_PER_MS
 from .frames import MESSAGE, FrameError, pack_frame
@@ -113,7 +113,7 @@ class BridgeSession:
     def send(self, body: ToBridge, now_ns: int) -> int:
         """Put a message into `outgoing`. Returns its number."""
         seq = self.liveness.number_sent(now_ns)
-        if isinstance(body, Place | Cancel | Replace):
+        if isinstance(body, Place | Cancel | Replace | Flatten):
             self._commands[seq] = now_ns
         self.outgoing += pack_frame(MESSAGE, encode_message(AdapterEnvelope(seq=seq, body=body)))
         return seq

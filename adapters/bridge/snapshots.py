@@ -54,15 +54,27 @@ class SnapshotInbox:
 
 
 def make_incomplete_snapshot(request: SnapshotRequest) -> Snapshot:
-    """Return an empty, incomplete snapshot: it proves neither that something is there nor that it is not."""
+    """Return an empty snapshot, no part complete: it proves neither that something is there nor that it is not."""
     platform, account = request.platform, request.account
-    return Snapshot(
+    empty = Snapshot(
         request_id=request.request_id,
         platform=platform,
         account=account,
         positions=Positions(platform=platform, account=account, rows=()),
         working_orders=WorkingOrders(platform=platform, account=account, rows=()),
         executions=Executions(platform=platform, account=account, rows=(), from_ns=request.executions_from_ns),
+    )
+    return mark_incomplete(empty)
+
+
+def mark_incomplete(snapshot: Snapshot) -> Snapshot:
+    """Return the same rows in a snapshot of which no part is complete."""
+    replace = msgspec.structs.replace
+    return replace(
+        snapshot,
+        positions=replace(snapshot.positions, complete=False),
+        working_orders=replace(snapshot.working_orders, complete=False),
+        executions=replace(snapshot.executions, complete=False),
         complete=False,
     )
 

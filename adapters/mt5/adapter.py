@@ -129,6 +129,9 @@ class Mt5Adapter(BridgeAdapter):
             reduce_only=reported.reduce_only and most.reduce_only,
             close_by_ticket=reported.close_by_ticket and most.close_by_ticket,
             executions_history=reported.executions_history,
+            lists_positions=reported.lists_positions,
+            lists_orders=reported.lists_orders,
+            flatten=reported.flatten and most.flatten,
         )
 
     def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:

@@ -123,6 +123,14 @@ class Aftermath:
         self._timeline.report_order(order, now_ns)
         self._floor.match_new(order, now_ns)
 
+    def flatten(self, now_ns: int) -> None:
+        """Cancel all orders, then close all positions by external market orders; one without a quote waits for it."""
+        for order in [each for each in self._book.orders.values() if each.live]:
+            self._floor.end(order, LegState.CANCELLED, now_ns, "the account is flattened")
+        for each in list(self._book.positions.values()):
+            side = Side.SELL if each.quantity > 0 else Side.BUY
+            self.place_external(each.symbol, side, abs(each.quantity), now_ns, close_ticket=each.ticket)
+
     def _act_externally(self, order: PaperOrder, now_ns: int) -> None:
         if order.plan.by_hand == "trade":
             self.place_external(order.symbol, order.side, Decimal(1), now_ns)

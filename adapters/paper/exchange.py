@@ -161,6 +161,11 @@ class PaperExchange:
         """Place an external order: a market order unless it has a `limit_price`."""
         self._aftermath.place_external(symbol, side, lots, now_ns, limit_price=limit_price, close_ticket=close_ticket)
 
+    def flatten(self, now_ns: int) -> None:
+        """Cancel all orders and close all positions, as a platform's own command does; a paper account offers none."""
+        self.advance(now_ns)
+        self._aftermath.flatten(now_ns)
+
     def _send(self, tag: str, action: Callable[[int], None], now_ns: int) -> None:
         settings = self._settings
         latency_ms = settings.latency_ms

@@ -123,6 +123,17 @@ class GatewayPeer:
             )
         )
 
+    def flatten(self, not_after_s: float = 60.0) -> None:
+        """Send the platform's own flatten."""
+        self.send(
+            m.Flatten(
+                request_id=next(self._requests),
+                platform=self.hello.platform,
+                account=self.hello.account,
+                not_after_ns=time.time_ns() + int(not_after_s * 1e9),
+            )
+        )
+
     def snapshot(self, from_ns: int = 0) -> m.Snapshot:
         """Ask, and wait for the answer."""
         number = next(self._requests)

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path
 
 from tests.conformance.test_orders import executions, net, row_of
 from tests.support.torture import rounds
@@ -103,6 +104,37 @@ def test_o34_position_closed_by_hand(make_rig):
     (foreign,) = gateway.until(lambda: [f for f in gateway.all(m.Fill) if not f.client_order_id], "the closing fill")
     assert foreign.position_ticket == gateway.fills(order)[0].position_ticket
     assert gateway.snapshot().positions.rows == ()
+
+
+def test_o35_flatten(make_rig):
+    rig = make_rig()
+    gateway = rig.go()
+    rig.quote(18000, 18000.25, DEEP, DEEP)
+    held = gateway.place(symbol=rig.symbol, quantity=Decimal(2))
+    gateway.wait_filled(held, Decimal(2))
+    resting = gateway.place(symbol=rig.symbol, quantity=ONE, order_type=m.OrderType.LIMIT, limit_price=Decimal(17000))
+    gateway.wait_state(resting, m.LegState.WORKING)
+    gateway.flatten(not_after_s=-1.0)
+    refused = gateway.until(lambda: gateway.all(m.Reject), "the refusal of a late flatten")
+    assert refused[0].client_order_id == ""
+    assert gateway.hello.capabilities is not None
+    if not gateway.hello.capabilities.flatten:
+        assert refused[0].code is m.RejectCode.UNSUPPORTED_TYPE
+        assert "no flatten of its own" in refused[0].text
+        snapshot = gateway.snapshot()
+        assert net(snapshot, rig.symbol) == 2
+        assert row_of(snapshot, resting).state is m.LegState.WORKING
+        return
+    assert refused[0].code is m.RejectCode.TOO_LATE_TO_SEND
+    assert net(gateway.snapshot(), rig.symbol) == 2
+    add_kill(kill_file_path(rig.run_folder), KillEntry(level=m.KillLevel.FLATTEN, reason="test", by="test", at_ns=1))
+    gateway.flatten()
+    gateway.wait_state(resting, m.LegState.CANCELLED)
+    fills = gateway.until(lambda: [f for f in gateway.all(m.Fill) if not f.client_order_id], "the platform's own close")
+    assert sum(fill.quantity * fill.side.sign for fill in fills) == -2
+    snapshot = gateway.snapshot()
+    assert snapshot.positions.rows == ()
+    assert not [row for row in snapshot.working_orders.rows if not row.state.final]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ class PaperPlatform:
         }
         return {
             "accounts": [account],
-            "capabilities": to_plain_builtins(self._settings.capabilities(self.key)),
+            "capabilities": to_plain_builtins(self._settings.capabilities(self.key)) | {"flatten": True},
             "data_up": self.data_up,
             "orders_up": self.orders_up,
         }
@@ -102,16 +102,7 @@ class PaperPlatform:
 
     def place(self, place: Body) -> bool:
         order = msgspec.convert(place["order"], m.Order)
-        if order.not_after_ns and time.time_ns() > order.not_after_ns:
-            self._tell(
-                m.Reject(
-                    code=m.RejectCode.TOO_LATE_TO_SEND,
-                    text="the order came after the time it had to be sent by",
-                    client_order_id=order.client_order_id,
-                    platform=order.platform,
-                    account=order.account,
-                )
-            )
+        if self._is_late(order, order.client_order_id):
             return False
         return self._act(lambda now_ns: self._exchange.place(order, now_ns))
 
@@ -122,6 +113,10 @@ class PaperPlatform:
     def replace(self, replace: Body) -> bool:
         command = msgspec.convert(replace, m.Replace)
         return self._act(lambda now_ns: self._exchange.replace(command, now_ns))
+
+    def flatten(self, flatten: Body) -> bool:
+        command = msgspec.convert(flatten, m.Flatten)
+        return not self._is_late(command, "") and self._act(self._exchange.flatten)
 
     def snapshot(self, request: Body) -> Body:
         wanted = msgspec.convert(request, m.SnapshotRequest)
@@ -172,6 +167,20 @@ class PaperPlatform:
 
     def _make_exchange(self) -> PaperExchange:
         return PaperExchange(self.key, ACCOUNT, self._settings, self._instruments, self._book)
+
+    def _is_late(self, command: m.Order | m.Flatten, client_order_id: str) -> bool:
+        if not command.not_after_ns or time.time_ns() <= command.not_after_ns:
+            return False
+        self._tell(
+            m.Reject(
+                code=m.RejectCode.TOO_LATE_TO_SEND,
+                text="it came after the time it had to be sent by",
+                client_order_id=client_order_id,
+                platform=command.platform,
+                account=command.account,
+            )
+        )
+        return True
 
     def _act(self, deed: Callable[[int], None]) -> bool:
         with self._lock:

@@ -49,6 +49,9 @@ class Platform(Protocol):
     def replace(self, replace: Body) -> bool:
         """As `place`."""
 
+    def flatten(self, flatten: Body) -> bool:
+        """Cancel all orders and close all positions of the account, those of others too; else as `place`."""
+
     def snapshot(self, request: Body) -> Body:
         """What is true now; every event that it contains was sent before."""
 
@@ -237,7 +240,7 @@ class _Session:
             self._echo = (body["sent_ns"], time.time_ns())
         elif kind == "subscribe":
             self._subscribe(body["symbols"])
-        elif kind in ("place", "cancel", "replace"):
+        elif kind in ("place", "cancel", "replace", "flatten"):
             handed_over = getattr(platform, kind)(body)
             self.queue({"type": "ack", "command_seq": self._received + 1, "handed_over": handed_over})
         elif kind == "snapshot_request":

@@ -83,6 +83,76 @@ ORDER = {
     "oco_group": "",
     "not_after_ns": T0 + 2_000_000_000,
 }
+CAPABILITIES = {
+    "order_types": ["market", "limit", "stop", "stop_limit"],
+    "times_in_force": ["day", "gtc", "ioc"],
+    "replace": True,
+    "replace_quantity": True,
+    "brackets": True,
+    "oco": True,
+    "reduce_only": False,
+    "close_by_ticket": False,
+    "executions_history": True,
+    "lists_positions": True,
+    "lists_orders": True,
+    "flatten": False,
+}
+HELLO = {
+    "type": "hello",
+    "proof": wire.prove(TOKEN, "bridge", ADAPTER_NONCE, BRIDGE_NONCE),
+    "platform_version": "8.1.3",
+    "accounts": [{"name": "Sim101", "mode": "netting", "currency": "USD", "simulated": True}],
+    "capabilities": CAPABILITIES,
+    "data_up": True,
+    "orders_up": True,
+    "login_sent_ns": T0,
+    "login_received_ns": T0 + 100_000,
+    "sent_ns": T0 + 150_000,
+    "text": "",
+    "details": {"time_zone": "Eastern Standard Time"},
+}
+SNAPSHOT = {
+    "type": "snapshot",
+    "request_id": 1,
+    **WHERE,
+    "positions": {
+        "type": "positions",
+        **WHERE,
+        "rows": [{"symbol": "NQ", "quantity": "1", "avg_price": "18000.25", "contract": "", "ticket": ""}],
+        "as_of_ns": T0 + 6,
+        "complete": True,
+    },
+    "working_orders": {
+        "type": "working_orders",
+        **WHERE,
+        "rows": [
+            {
+                "client_order_id": ORDER_ID,
+                "symbol": "NQ",
+                "side": "buy",
+                "state": "partially_filled",
+                "quantity": "2",
+                "filled": "1",
+                "platform_order_id": "O-17",
+                "order_type": "limit",
+                "limit_price": "18000.25",
+                "stop_price": None,
+            }
+        ],
+        "as_of_ns": T0 + 6,
+        "complete": True,
+    },
+    "executions": {
+        "type": "executions",
+        **WHERE,
+        "rows": [FILL],
+        "from_ns": T0,
+        "as_of_ns": T0 + 6,
+        "complete": True,
+    },
+    "funds": ACCOUNT,
+    "complete": True,
+}
 INSTRUMENT = {
     "symbol": "NQ",
     "platform_symbol": "NQ 12-26",
@@ -107,30 +177,7 @@ FROM_BRIDGE: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     (
         f"the session is open; token {TOKEN!r}, nonces of challenge and login",
-        {
-            "type": "hello",
-            "proof": wire.prove(TOKEN, "bridge", ADAPTER_NONCE, BRIDGE_NONCE),
-            "platform_version": "8.1.3",
-            "accounts": [{"name": "Sim101", "mode": "netting", "currency": "USD", "simulated": True}],
-            "capabilities": {
-                "order_types": ["market", "limit", "stop", "stop_limit"],
-                "times_in_force": ["day", "gtc", "ioc"],
-                "replace": True,
-                "replace_quantity": True,
-                "brackets": True,
-                "oco": True,
-                "reduce_only": False,
-                "close_by_ticket": False,
-                "executions_history": True,
-            },
-            "data_up": True,
-            "orders_up": True,
-            "login_sent_ns": T0,
-            "login_received_ns": T0 + 100_000,
-            "sent_ns": T0 + 150_000,
-            "text": "",
-            "details": {"time_zone": "Eastern Standard Time"},
-        },
+        HELLO,
     ),
     (
         "one symbol taken, one refused",
@@ -232,39 +279,7 @@ FROM_BRIDGE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("money", ACCOUNT),
     (
         "what is true: one lot long, the order's rest working",
-        {
-            "type": "snapshot",
-            "request_id": 1,
-            **WHERE,
-            "positions": {
-                "type": "positions",
-                **WHERE,
-                "rows": [{"symbol": "NQ", "quantity": "1", "avg_price": "18000.25", "contract": "", "ticket": ""}],
-                "as_of_ns": T0 + 6,
-            },
-            "working_orders": {
-                "type": "working_orders",
-                **WHERE,
-                "rows": [
-                    {
-                        "client_order_id": ORDER_ID,
-                        "symbol": "NQ",
-                        "side": "buy",
-                        "state": "partially_filled",
-                        "quantity": "2",
-                        "filled": "1",
-                        "platform_order_id": "O-17",
-                        "order_type": "limit",
-                        "limit_price": "18000.25",
-                        "stop_price": None,
-                    }
-                ],
-                "as_of_ns": T0 + 6,
-            },
-            "executions": {"type": "executions", **WHERE, "rows": [FILL], "from_ns": T0, "as_of_ns": T0 + 6},
-            "funds": ACCOUNT,
-            "complete": True,
-        },
+        SNAPSHOT,
     ),
     ("for the log", {"type": "notice", "level": "warning", "text": "6 % of the quotes came twice"}),
     ("last word", {"type": "error", "code": "replaced", "text": "another adapter has logged in"}),
@@ -335,6 +350,19 @@ MORE_FROM_BRIDGE: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "a price of 0.0000001: decimals have no exponent",
         {**FILL, "exec_id": "E-993", "quantity": "100", "price": "0.0000001", "fee": "0"},
     ),
+    (
+        "hello_lists",
+        "a platform that cannot list its working orders nor past executions, and flattens by a command of its own",
+        {
+            **HELLO,
+            "capabilities": {**CAPABILITIES, "executions_history": False, "lists_orders": False, "flatten": True},
+        },
+    ),
+    (
+        "snapshot_in_part",
+        "the executions could not be read whole: the one listed is true, others may be missing",
+        {**SNAPSHOT, "request_id": 2, "executions": {**SNAPSHOT["executions"], "complete": False}},
+    ),
 )
 MORE_FROM_ADAPTER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
@@ -367,6 +395,32 @@ MORE_FROM_ADAPTER: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "cancel_old",
         "cancel an order of an earlier gateway, whose id has 21 characters",
         {"type": "cancel", "client_order_id": OLD_ORDER_ID, **WHERE, "symbol": "NQ", "platform_order_id": "O-3"},
+    ),
+    (
+        "flatten",
+        "cancel all orders and close all positions of the account",
+        {"type": "flatten", "request_id": 8, **WHERE, "not_after_ns": T0 + 2_000_000_000},
+    ),
+    (
+        "place_oco",
+        "a stop; its target has the same group, the second one of this leg",
+        {
+            "type": "place",
+            "order": {
+                **ORDER,
+                "client_order_id": STOP_ID,
+                "side": "sell",
+                "order_type": "stop",
+                "limit_price": None,
+                "stop_price": "17990.00",
+                "time_in_force": "gtc",
+                "stop_loss": None,
+                "take_profit": None,
+                "oco_group": "ABCDEFGHIJKL-0.2",
+            },
+            "stop_loss_id": "",
+            "take_profit_id": "",
+        },
     ),
 )
 TICKS = (

@@ -184,7 +184,7 @@ class Bridge:
             self._guarded(link, body, self._subscribe)
         elif kind == "snapshot_request":
             self._guarded(link, body, self._orders.answer_snapshot)
-        elif kind in ("place", "cancel", "replace"):
+        elif kind in ("place", "cancel", "replace", "flatten"):
             self._orders.command(link, body)
         else:
             raise Breach(f"{kind} came a second time")

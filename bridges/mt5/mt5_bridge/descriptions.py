@@ -192,9 +192,9 @@ class Describer:
             "replace_revision": revision,
         }
 
-    def part(self, kind: str, rows: list[Body], now_ns: int) -> Body:
-        """One part of a snapshot; `kind`: positions, working_orders or executions."""
-        return {"type": kind, **self._route, "rows": rows, "as_of_ns": now_ns}
+    def part(self, kind: str, rows: list[Body], now_ns: int, complete: bool) -> Body:
+        """One part of a snapshot; `kind`: positions, working_orders or executions; `complete`: nothing is missing."""
+        return {"type": kind, **self._route, "rows": rows, "as_of_ns": now_ns, "complete": complete}
 
     def snapshot(self, request_id: int, parts: list[Body], from_ns: int, funds: Body | None, complete: bool) -> Body:
         """`snapshot` of three parts: positions, working orders, executions from `from_ns` on."""

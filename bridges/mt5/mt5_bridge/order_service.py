@@ -16,6 +16,14 @@ from .snapshot import make_snapshot
 from .terminal import Terminal
 from .terminal_keeper import TerminalKeeper
 
+_REFUSAL = {
+    "place": "platform_rejected",
+    "cancel": "cancel_rejected",
+    "replace": "replace_rejected",
+    "flatten": "unsupported_type",
+}
+"""Reject code of a command that was not handed over."""
+
 
 class OrderService:
     """Serves the order messages of the session.
@@ -43,20 +51,22 @@ class OrderService:
         self._money_due_s = 0.0
 
     def command(self, link: Link, body: Body) -> None:
-        """Execute a `place`, `cancel` or `replace` and acknowledge it."""
+        """Execute a `place`, `cancel` or `replace` and acknowledge it; refuse a `flatten`, which no terminal has."""
         assert self._keeper.trade is not None
         kind = body["type"]
         named = body["order"] if kind == "place" else body
         trouble: Exception | None = None
         try:
             self._check_route(named)
+            if kind == "flatten":
+                raise Refused(_REFUSAL[kind], "MetaTrader 5 has no flatten of its own; close by orders, or there")
             handed_over = getattr(self._keeper.trade.desk, kind)(body)
         except (Refused, CallFailed, TerminalLost, WrongTerminal) as error:
             handed_over, trouble = False, error
-            code = {"place": "platform_rejected", "cancel": "cancel_rejected", "replace": "replace_rejected"}[kind]
+            code = _REFUSAL[kind]
             if kind == "place" and isinstance(error, (TerminalLost, WrongTerminal)):
                 code = "link_down"
-            order_id, revision = named["client_order_id"], body.get("revision", 0)
+            order_id, revision = named.get("client_order_id", ""), body.get("revision", 0)
             reject = self._keeper.trade.describer.reject(code, str(error), order_id, revision)
             # Names the terminal's account, not the one in the command: the adapter accepts no other.
             self._session.send(reject)

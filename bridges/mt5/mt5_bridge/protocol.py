@@ -156,6 +156,12 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "limit_price": (to_decimal_or_none, None),
         "stop_price": (to_decimal_or_none, None),
     },
+    "flatten": {
+        "request_id": (COUNT, Required),
+        "platform": (PLATFORM, Required),
+        "account": (ID, Required),
+        "not_after_ns": (COUNT, 0),
+    },
     "snapshot_request": {
         "request_id": (COUNT, Required),
         "platform": (PLATFORM, Required),

@@ -54,12 +54,12 @@ def make_snapshot(
     room = MAX_ROWS - len(live)
     rows = (over[-room:] if room > 0 else []) + live
     positions = [describer.position(each) for each in view.positions]
+    # While the lists change, or lag behind an order that was accepted, none of them proves that something is absent.
     complete = stable and clock_is_right and not view.missing
-    complete = complete and len(rows) <= MAX_ROWS and len(positions) <= MAX_ROWS
     parts = [
-        describer.part("positions", positions[:MAX_ROWS], now_ns),
-        describer.part("working_orders", rows[:MAX_ROWS], now_ns),
-        describer.part("executions", executions, now_ns),
+        describer.part("positions", positions[:MAX_ROWS], now_ns, complete and len(positions) <= MAX_ROWS),
+        describer.part("working_orders", rows[:MAX_ROWS], now_ns, complete and len(rows) <= MAX_ROWS),
+        describer.part("executions", executions, now_ns, complete),
     ]
     funds = describer.money(terminal.need_account(), now_ns)
     return describer.snapshot(request["request_id"], parts, from_ns, funds, complete)

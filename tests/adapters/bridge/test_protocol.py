@@ -155,6 +155,7 @@ TABLES = {
     "order": m.Order,
     "cancel": m.Cancel,
     "replace": m.Replace,
+    "flatten": m.Flatten,
     "ack": bm.Ack,
     "order_update": m.OrderUpdate,
     "fill": m.Fill,
@@ -163,6 +164,7 @@ TABLES = {
     "account": m.Account,
     "snapshot_request": m.SnapshotRequest,
     "snapshot": m.Snapshot,
+    "part": m.Executions,
     "position": m.Position,
     "working order": m.WorkingOrder,
 }
@@ -265,7 +267,7 @@ def test_the_page_and_the_peers_name_one_version():
 def test_the_pages_examples_are_messages():
     """In the page's words, spread over lines."""
     texts = re.findall(r"^    (\{\"seq\".*(?:\n     .*)*)$", PROTOCOL, re.MULTILINE)
-    assert len(texts) == 4
+    assert len(texts) == 5
     for text in texts:
         payload = "".join(line.strip() for line in text.splitlines()).encode()
         assert any(_is_message(payload, read) for read in (bm.decode_from_bridge, bm.decode_from_adapter)), text

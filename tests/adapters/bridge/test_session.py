@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from nexus_gateway.adapters.bridge import messages as bm
 from nexus_gateway.adapters.bridge.frames import FrameBuffer, FrameError
-from nexus_gateway.adapters.bridge.orders import make_place
+from nexus_gateway.adapters.bridge.orders import make_command, make_place
 from nexus_gateway.adapters.bridge.session import BridgeSession, BridgeTiming, ClockOffset, prove
 from nexus_gateway.adapters.bridge.snapshots import check_snapshot, make_incomplete_snapshot
 from nexus_gateway.core import messages as m
@@ -269,10 +270,22 @@ def test_an_order_carries_its_limit_by_the_bridges_clock_and_names_for_its_child
     assert made.take_profit_id == ""
 
 
+def test_a_flatten_carries_its_time_limit_by_the_bridges_clock():
+    clock = ClockOffset()
+    clock.add(100, 5_000, 5_000, 300)
+    flatten = m.Flatten(request_id=5, platform="nt8", account="Sim101", not_after_ns=10_000)
+    assert make_command(flatten, clock) == msgspec.structs.replace(flatten, not_after_ns=clock.latest_at_bridge(10_000))
+    unlimited = msgspec.structs.replace(flatten, not_after_ns=0)
+    assert make_command(unlimited, clock) == unlimited
+    cancel = m.Cancel(client_order_id="x", platform="nt8", account="Sim101", symbol="NQ")
+    assert make_command(cancel, clock) is cancel
+
+
 def test_a_snapshot_of_another_account_is_a_breach():
     request = m.SnapshotRequest(request_id=1, platform="nt8", account="Sim101")
     snapshot = make_incomplete_snapshot(request)
-    assert not snapshot.complete
+    parts = (snapshot, snapshot.positions, snapshot.working_orders, snapshot.executions)
+    assert not any(part.complete for part in parts)
     check_snapshot(snapshot, "nt8", "Sim101")
     with pytest.raises(FrameError, match=r"of nt8\|Sim101, asked for was nt8\|Live"):
         check_snapshot(snapshot, "nt8", "Live")

@@ -300,6 +300,46 @@ def test_a_call_that_fails_loses_no_cancel_that_waits(tmp_path):
     assert sent == [{"action": REMOVE, "order": 7}], "once, as soon as it was listed"
 
 
+def test_a_flatten_is_refused_because_no_terminal_has_one(hedging):
+    order = hedging.place()
+    hedging.wait_filled(order)
+    sends = hedging.sends
+    command = m.Flatten(request_id=3, platform=hedging.key, account=hedging.account)
+    assert not hedging.adapter.capabilities.flatten
+    hedging.adapter.execute(command)  # past the check of the channel, which would refuse it already
+    reject = hedging.wait_reject("", m.RejectCode.UNSUPPORTED_TYPE)
+    assert "no flatten of its own" in reject.text
+    hedging.until(lambda: hedging.pending_commands == 0, "the ack")
+    assert hedging.sends == sends
+    assert len(hedging.snapshot().positions.rows) == 1
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_part_with_more_rows_than_a_message_takes_is_not_complete(monkeypatch, most):
+    bridge = load_bridge()
+    monkeypatch.setattr("nexus_gateway.bridges.mt5.mt5_bridge.snapshot.MAX_ROWS", most)
+    order = SimpleNamespace(ticket=7, volume_initial=1.0, reason=0)
+    view = SimpleNamespace(orders=[order], positions=[1, 2], history=[], deals=[], missing=set())
+    monitor = SimpleNamespace(
+        window_ns=1,
+        read_stable=lambda from_ns: (view, True),
+        apply=lambda view: None,
+        brackets=SimpleNamespace(live={}, ended_rows=lambda view: {}),
+    )
+    describer = SimpleNamespace(
+        order=lambda order: {"state": "working"},
+        position=lambda each: {"symbol": f"S{each}"},
+        part=lambda kind, rows, now_ns, complete: (kind, len(rows), complete),
+        snapshot=lambda request_id, parts, from_ns, funds, complete: (parts, complete),
+        money=lambda account, now_ns: None,
+    )
+    terminal = SimpleNamespace(need_account=lambda: None)
+    request = {"request_id": 1, "executions_from_ns": 5}
+    parts, complete = bridge.make_snapshot(terminal, monitor, describer, request, None, clock_is_right=True)
+    assert parts == [("positions", most, most == 2), ("working_orders", 1, True), ("executions", 0, True)]
+    assert complete, "the other parts are whole"
+
+
 def test_an_order_that_ends_beyond_the_history_that_is_read(bench):
     bench.stand_in.script("ends_out_of_sight")
     order = bench.rest()
@@ -313,7 +353,9 @@ def test_an_order_that_is_listed_nowhere_leaves_every_snapshot_incomplete(bench)
     order = bench.rest()
     assert bench.snapshot().complete
     bench.listen(1.5)
-    assert not bench.snapshot().complete
+    snapshot = bench.snapshot()
+    parts = (snapshot, snapshot.positions, snapshot.working_orders, snapshot.executions)
+    assert not any(part.complete for part in parts)
     bench.cancel(order)
     bench.listen(0.3)
     assert not bench.heard(m.Reject), "whether it works is not known"
