@@ -51,6 +51,7 @@ ORDER_CHECKS: Final = (
     Check(10, "a price beside the grid is refused", orders.check_reject, (2, 3, 4, 7)),
     Check(11, "an order that is late is refused", orders.check_too_late, (2, 3, 4, 7)),
     Check(12, "a limit order far from the market", orders.check_far_order, (2, 3, 4, 7)),
+    Check(21, "what it says that it lists is listed", session.check_lists, (12,)),
     Check(13, "the same order again", orders.check_idempotent, (12,)),
     Check(14, "change its price", orders.check_replace, (12,)),
     Check(15, "cancel it", orders.check_cancel, (12,)),

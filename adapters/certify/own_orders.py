@@ -54,18 +54,39 @@ def _clean_once(run: CertifyRun) -> str:
     bench = run.bench
     snapshot = bench.snapshot()
     # In an incomplete list a missing order proves nothing.
-    if not snapshot.complete:
+    if incomplete_parts(run, snapshot):
         return "the platform's list is not complete"
-    alive = [row for row in snapshot.working_orders.rows if row.client_order_id in bench.orders and not row.state.final]
-    for row in alive:
-        bench.adapter.execute(make_cancel(run, bench.orders[row.client_order_id], row.platform_order_id))
+    alive = {
+        row.client_order_id: row.platform_order_id
+        for row in snapshot.working_orders.rows
+        if row.client_order_id in bench.orders and not row.state.final
+    }
+    if not bench.capabilities.lists_orders:
+        alive = {name: platform_order_id_of(run, each) for name, each in bench.orders.items() if is_working(run, each)}
+    for name, platform_order_id in alive.items():
+        bench.adapter.execute(make_cancel(run, bench.orders[name], platform_order_id))
     if alive:
-        return f"order {alive[0].client_order_id} ({alive[0].platform_order_id}) works"
+        name, platform_order_id = next(iter(alive.items()))
+        return f"order {name} ({platform_order_id}) works"
     open_ids = [order.client_order_id for order in bench.orders.values() if is_open(run, order)]
     if open_ids:
         # It may still arrive and trade: a position closed now would be opened again by it.
         return f"the outcome of order {open_ids[0]} is not known"
+    if not bench.capabilities.lists_positions:
+        lots = sum((fill.side.sign * fill.quantity for fill in _own_executions(run, snapshot)), Decimal(0))
+        return f"the checks hold {lots:+} lots, and the platform lists no positions" if lots else ""
     return "" if close_own(run, snapshot) else "a position of ours is still open"
+
+
+def incomplete_parts(run: CertifyRun, snapshot: Snapshot) -> list[str]:
+    """Return the parts of a snapshot that the platform can list, and that are not complete in it."""
+    able = run.bench.capabilities
+    parts = (
+        ("positions", able.lists_positions, snapshot.positions.complete),
+        ("working orders", able.lists_orders, snapshot.working_orders.complete),
+        ("executions", able.executions_history, snapshot.executions.complete),
+    )
+    return [name for name, is_listed, is_complete in parts if is_listed and not (snapshot.complete and is_complete)]
 
 
 def is_working(run: CertifyRun, order: Order) -> bool:

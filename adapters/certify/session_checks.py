@@ -18,6 +18,7 @@ from ..base import LinkLostError
 from ..bridge.messages import BridgeHello
 from ..bridge.session import BridgeSession
 from .checks import ANSWER_S, CertifyRun, Found, failed, passed, skipped, unknown
+from .own_orders import incomplete_parts, is_alive, is_working
 
 _CLOCK_LIMIT_MS: Final = 1_000
 _OPEN_PATIENCE_S: Final = 120.0
@@ -153,6 +154,30 @@ def check_tradable(run: CertifyRun) -> Found:
         f"{run.bench.symbol.name} is data only",
         "the broker has switched it off for this account, or it is a continuous series; choose another symbol",
     )
+
+
+def check_lists(run: CertifyRun) -> Found:
+    """A snapshot lists completely what the capabilities say that it lists; a far order works meanwhile."""
+    bench, able = run.bench, run.bench.capabilities
+    bench.until(lambda: not incomplete_parts(run, bench.snapshot()), ANSWER_S)
+    snapshot = bench.snapshot()
+    lacking = incomplete_parts(run, snapshot)
+    if lacking:
+        text = f"never complete: {', '.join(lacking)}"
+        return failed(text, "look into the bridge's log: without a complete snapshot nothing opens there")
+    working = [order for order in bench.orders.values() if is_working(run, order)]
+    unlisted = [each for each in working if not any(is_alive(row, each) for row in snapshot.working_orders.rows)]
+    if able.lists_orders and unlisted:
+        text = f"order {unlisted[0].client_order_id} works and is not listed"
+        return failed(text, "keep this report: the gateway would take it for gone")
+    claims = {
+        "positions": able.lists_positions,
+        "working orders": able.lists_orders,
+        "executions": able.executions_history,
+    }
+    listed = ", ".join(name for name, is_listed in claims.items() if is_listed) or "nothing"
+    missing = ", ".join(name for name, is_listed in claims.items() if not is_listed)
+    return passed(f"listed, complete: {listed}" + (f"; not listed at this platform: {missing}" if missing else ""))
 
 
 def check_ticks(run: CertifyRun) -> Found:

@@ -54,7 +54,7 @@ def make_broker(tmp_path):
 
 def run(broker: Broker, config: GatewayConfig | None = None, **options) -> CertifyReport:
     report = certify(config or broker.config(), broker.platform, **({"listen_s": 0.6} | options))
-    assert [row.number for row in report.checks] == list(range(1, 21)), "each check has its row, whatever happened"
+    assert [row.number for row in report.checks] == list(range(1, 22)), "each check has its row, whatever happened"
     return report
 
 
@@ -88,7 +88,7 @@ def is_clean(broker: Broker) -> bool:
 def test_all_checks_pass_at_a_healthy_terminal(make_broker, preset, options, skipped):
     broker = make_broker(preset, **options).go()
     report = run(broker, trade=True)
-    expected = {number: "skipped" if number in skipped else "pass" for number in range(1, 21)}
+    expected = {number: "skipped" if number in skipped else "pass" for number in range(1, 22)}
     assert {each.number: each.outcome.value for each in report.checks} == expected, write_text(report)
     assert report.passed
     assert report.simulated
@@ -407,6 +407,63 @@ def test_an_order_of_ours_that_a_new_bridge_has_forgotten(other, monkeypatch):
     assert "0 orders with the id" in report.checks[17].measured
 
 
+def leave_out(platform, part: str, **claims: bool) -> None:
+    """Let a platform's snapshots list no rows of a part, while its hello claims this."""
+    snapshot, describe = platform.snapshot, platform.describe
+
+    def lie(request):
+        answer = snapshot(request)
+        return answer | {part: answer[part] | {"rows": []}}
+
+    platform.snapshot = lie
+    platform.describe = lambda: describe() | {"capabilities": describe()["capabilities"] | claims}
+
+
+def test_a_working_order_that_no_snapshot_lists_is_found(other, monkeypatch):
+    monkeypatch.setattr(own_orders, "CLEAN_UP_S", 2.0)
+    config, platform, _ = other
+    leave_out(platform, "working_orders")
+    report = certify(config, "nt8", listen_s=1.0)
+    assert report.checks[20].outcome is Outcome.FAIL
+    assert "works and is not listed" in report.checks[20].measured
+
+
+def test_a_part_that_is_never_complete_is_found(other, monkeypatch):
+    monkeypatch.setattr(own_orders, "CLEAN_UP_S", 2.0)
+    monkeypatch.setattr(session_checks, "ANSWER_S", 1.0)
+    config, platform, _ = other
+    snapshot = platform.snapshot
+
+    def answer_in_part(request):
+        answer = snapshot(request)
+        return answer | {"executions": answer["executions"] | {"complete": False}}
+
+    platform.snapshot = answer_in_part
+    report = certify(config, "nt8", listen_s=1.0)
+    assert report.checks[20].outcome is Outcome.FAIL
+    assert report.checks[20].measured == "never complete: executions"
+
+
+@pytest.mark.parametrize(
+    ("part", "claim", "skipped", "text"),
+    [
+        ("working_orders", "lists_orders", [9, 17, 18], "working orders"),
+        ("positions", "lists_positions", [9, 17, 18, 19], "positions"),
+        ("executions", "executions_history", [9, 17, 18], "executions"),
+    ],
+)
+def test_what_a_platform_says_that_it_cannot_list_is_not_asked_of_it(other, part, claim, skipped, text):
+    config, platform, _ = other
+    leave_out(platform, part, **{claim: False})
+    report = certify(config, "nt8", trade=True, listen_s=1.0)
+    found = {each.number: each.outcome.value for each in report.checks}
+    assert [number for number, word in found.items() if word == "skipped"] == skipped, write_text(report)
+    assert set(found.values()) == {"pass", "skipped"}, write_text(report)
+    assert report.checks[20].measured.endswith(f"; not listed at this platform: {text}")
+    assert not [order for order in platform._book.orders.values() if order.live]
+    assert not platform._book.positions
+
+
 def test_nobody_listens(tmp_path, other):
     config, _, server = other
     server.stop()
@@ -421,8 +478,10 @@ def test_nobody_listens(tmp_path, other):
 
 def test_numbers_are_for_good():
     checks = (*SESSION_CHECKS, *ORDER_CHECKS, LAST_CHECK)
-    assert [check.number for check in checks] == list(range(1, 21))
-    assert all(need < check.number for check in checks for need in check.needs)
+    order = [check.number for check in checks]
+    assert sorted(order) == list(range(1, 22))
+    assert [number for number in order if number != 21] == list(range(1, 21)), "21 came later, and runs before 13"
+    assert all(order.index(need) < order.index(check.number) for check in checks for need in check.needs)
 
 
 def write_config(folder, config: GatewayConfig, platform: str):
@@ -451,7 +510,7 @@ def test_the_command_writes_its_report(make_broker, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["passed"] is True
-    assert [each["number"] for each in report["checks"]] == list(range(1, 21))
+    assert [each["number"] for each in report["checks"]] == list(range(1, 22))
     assert "16 PASS" in text_file.read_text()
     broker.tell(lambda mt5: mt5.set_switches(trade_allowed=False))
     json_file = tmp_path / "report.json"
