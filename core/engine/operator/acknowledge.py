@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ...messages import Acknowledge, AdminResult, ContradictionKind, LegState, RejectCode
+from ...messages import Acknowledge, AdminResult, LegState, RejectCode
 from ..effects import AnswerAdmin
-from ..orders.contradictions import ACKNOWLEDGED, await_cancels, end_contradiction, is_confirmable
+from ..orders.contradictions import ACKNOWLEDGED, STRIKES, await_cancels, end_contradiction, is_confirmable
 from ..orders.executions import book_confirmed
 from ..orders.lifecycle import end_order, record_unreported
 from ..orders.overfills import note_overfill
 from ..orders.reconciliation import adopt_position
-from ..orders.settlement import STRIKES, signed_lots
+from ..orders.settlement import signed_lots
 from ..state import ZERO, ContradictionRecord, OrderRecord, PositionRecord, RouteRecord
 from ..turn import Turn, live_orders
 
@@ -122,8 +122,7 @@ def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure:
     if gap == sum((signed_lots(each) for each in lots), ZERO):
         gap = ZERO
         for each in lots:
-            book_confirmed(turn, name, each)
-            if each.kind is ContradictionKind.OVERFILL:
+            if book_confirmed(turn, name, each):
                 note_overfill(turn, name, each)
     if gap:
         adopt_position(turn, route, symbol, gap, block=False)

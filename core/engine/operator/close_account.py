@@ -43,12 +43,11 @@ def close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord)
     for symbol, position in list(route.positions.items()):
         if bar_of(turn.state, name, symbol):
             continue  # what is held is not known: a snapshot decides, or the operator
-        if route.hello.account_mode is AccountMode.HEDGING:
-            for ticket, lots in route.tickets.get(symbol, {}).items():
-                if lots:
-                    _close_lots(turn, name, route, record, symbol, lots, ticket)
-        elif position.net:
-            _close_lots(turn, name, route, record, symbol, position.net, "")
+        hedging = route.hello.account_mode is AccountMode.HEDGING
+        held = dict(route.tickets.get(symbol, {})) if hedging else {"": position.net}
+        # A closing order whose outcome is unknown may still fill: its lots are not closed a second time.
+        for ticket, lots in _without_closing(turn, route, symbol, held).items():
+            _close_lots(turn, name, route, record, symbol, lots, ticket)
 
 
 def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> str:
@@ -107,11 +106,6 @@ def _last_reported(turn: Turn, name: str, route: RouteRecord, symbol: str) -> di
     hedging = route.hello.account_mode is AccountMode.HEDGING
     if not bar_of(turn.state, name, symbol) and (hedging or not route.overdue_since_ns):
         return {}
-    closing: dict[str, Decimal] = {}
-    for order in live_orders(turn.state, route):
-        if order.role is OrderRole.EXIT and order.order.symbol == symbol:
-            ticket = order.order.close_ticket
-            closing[ticket] = closing.get(ticket, ZERO) + order.leaves_qty * order.order.side.sign
     if not bar_of(turn.state, name, symbol):
         reported = {"": position.external}
     elif hedging:
@@ -120,8 +114,16 @@ def _last_reported(turn: Turn, name: str, route: RouteRecord, symbol: str) -> di
         reported = {"": position.net + position.mismatch}
     else:
         reported = {"": position.reported or ZERO}
-    left = {ticket: lots + closing.get(ticket, ZERO) for ticket, lots in reported.items()}
-    return {ticket: lots for ticket, lots in left.items() if lots * reported[ticket] > 0}
+    return _without_closing(turn, route, symbol, reported)
+
+
+def _without_closing(turn: Turn, route: RouteRecord, symbol: str, held: dict[str, Decimal]) -> dict[str, Decimal]:
+    """Lots by ticket, less the closing orders that may still fill; what they close entirely is left out."""
+    left = dict(held)
+    for order in live_orders(turn.state, route):
+        if order.role is OrderRole.EXIT and order.order.symbol == symbol and order.order.close_ticket in left:
+            left[order.order.close_ticket] += order.leaves_qty * order.order.side.sign
+    return {ticket: lots for ticket, lots in left.items() if lots * held[ticket] > 0}
 
 
 def _close_lots(

@@ -18,6 +18,8 @@ from ..state import ZERO, ContradictionRecord, EngineState, ExecutionRecord, Ord
 from ..turn import Turn
 from .links import schedule_snapshot
 
+STRIKES: Final = 2
+"""Snapshots that must miss something, or differ by the same figure, before they are accepted."""
 MOST_PRICE_FACTOR: Final = 2
 """A price of more than this factor above or below the newest quote is none that the instrument can have: it is of
 another instrument, or in another unit. No session moves a market that far."""

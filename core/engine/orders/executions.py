@@ -15,6 +15,7 @@ from ..state import ZERO, ContradictionRecord, ExecutionRecord, route_of
 from ..turn import Turn
 from .booking import book_execution, rebook
 from .contradictions import (
+    STRIKES,
     Doubt,
     acknowledged_as,
     doubt_fill,
@@ -23,6 +24,7 @@ from .contradictions import (
     legs_of,
     open_contradiction,
 )
+from .links import schedule_snapshot
 from .recognition import find_own_id, recognise
 
 
@@ -205,22 +207,24 @@ def _may_restate(turn: Turn, name: str, key: str, record: ExecutionRecord, quant
     return False
 
 
-def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> None:
-    """Book an execution that was refused, now that snapshots have confirmed it.
+def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> bool:
+    """Book an execution that was refused, now that snapshots or the operator have confirmed it.
 
-    Lots beyond their order's size belong to the account and to no leg. A second execution of an id is booked on its own
-    order, under a key of its own.
+    Lots beyond their order's size belong to the account and to no leg: then True is returned. A second execution of an
+    id is booked on its own order, under a key of its own.
     """
     fill = record.fill
     assert fill is not None
     key = execution_key(fill.platform, fill.account, fill.exec_id)
-    order = None
     if record.kind is ContradictionKind.REUSED_ID:
         key = f"{key}@{fill.ts_event_ns}/{fill.client_order_id}"
-        order = turn.state.orders.get(record.client_order_id)
+    order = turn.state.orders.get(record.client_order_id)
+    # Judged again: others that were refused with it may have filled the order meanwhile.
+    is_overfill = order is not None and doubt_fill(turn, order, fill) is not None
     execution = turn.state.executions.setdefault(key, ExecutionRecord(route=name))
     turn.state.routes[name].executions[key] = None
-    book_execution(turn, key, execution, fill, order, record.client_order_id)
+    book_execution(turn, key, execution, fill, None if is_overfill else order, record.client_order_id)
+    return is_overfill
 
 
 def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
@@ -235,7 +239,13 @@ def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
 
 def _apply_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fill) -> None:
     changed = record.quantity != fill.quantity or record.price != fill.price
-    if not record.presumed_busted and not (changed and record.revision == 0):
+    # A snapshot that was read before a correction does not undo it; two of them in a row were read after it.
+    record.differing_snapshots = record.differing_snapshots + 1 if changed and record.revision else 0
+    is_older = changed and 0 < record.differing_snapshots < STRIKES
+    if is_older and not record.presumed_busted:
+        schedule_snapshot(turn, turn.state.routes[record.route], turn.state.settings.retry_ms)
+        return
+    if not record.presumed_busted and not changed:
         end_for_execution(turn, record.route, fill.exec_id, "the snapshot lists it as it is booked")
         return
     if changed and not _may_restate(turn, record.route, key, record, fill.quantity, fill.price):
@@ -243,7 +253,7 @@ def _apply_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fil
     end_for_execution(turn, record.route, fill.exec_id, "the snapshot lists it as its order is")
     before = record.signed
     record.busted = record.presumed_busted = False
-    record.restated = True
+    record.restated, record.differing_snapshots = True, 0
     record.quantity, record.price = fill.quantity, fill.price
     turn.count("execution_changed_at_platform")
     rebook(turn, key, record, before)

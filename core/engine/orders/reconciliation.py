@@ -15,14 +15,13 @@ from ....shm.durations import NS_PER_MS
 from ...messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
 from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
-from .contradictions import await_cancels
+from .contradictions import STRIKES, await_cancels
 from .executions import apply_fill, booked_key, presume_bust
 from .exits import add_external
 from .lifecycle import end_order, mark_unknown, record_unreported
 from .links import apply_account, pay_snapshot, schedule_snapshot
 from .recognition import find_own_id, recognise
 from .settlement import (
-    STRIKES,
     note_unstable_position,
     settle_contradictions,
     settle_position,
@@ -234,8 +233,8 @@ def _check_unlisted(
 ) -> int:
     """Decide about a live order that the platform does not list. Returns 1 while in doubt."""
     touched_ns = max(record.sent_ns, record.acked_ns, record.last_fill_ns)
-    if touched_ns > settled_ns:
-        return 1  # sent, acknowledged or filled too recently: it may be on its way
+    if touched_ns > settled_ns or stands_about_orders(route, record.order.symbol):
+        return 1  # sent, acknowledged or filled too recently: it may be on its way; or what it traded is in doubt
     record.missed_snapshots += 1
     if record.missed_snapshots < STRIKES:
         mark_unknown(turn, record, "the platform does not list it")
@@ -245,7 +244,7 @@ def _check_unlisted(
         # `acknowledge` ends it.
         mark_unknown(turn, record, "the platform does not list it, and its executions do not reach back far enough")
         return 0
-    if record.acked_ns or record.max_cum_qty:
+    if record.acked_ns or record.max_cum_qty or record.written_off_qty:
         end_order(turn, record, LegState.CANCELLED, RejectCode.GONE_AT_PLATFORM, "gone at the platform", True)
     else:
         text = "the platform never had it"

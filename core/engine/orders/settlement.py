@@ -9,17 +9,13 @@ said as the order is. Everything else is the operator's to end.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
 
 from ...messages import ContradictionKind, Executions
 from ..state import ZERO, ContradictionRecord, PositionRecord, RouteRecord
 from ..turn import Turn
-from .contradictions import Doubt, end_contradiction, is_confirmable, open_contradiction
+from .contradictions import STRIKES, Doubt, end_contradiction, is_confirmable, open_contradiction
 from .executions import book_confirmed
 from .overfills import note_overfill
-
-STRIKES: Final = 2
-"""Snapshots that must miss something, or differ by the same figure, before they are accepted."""
 
 
 def stands_about_orders(route: RouteRecord, symbol: str) -> bool:
@@ -74,10 +70,9 @@ def _confirm(
     for key, record in lots:
         record.confirmed_snapshots += 1
         if record.confirmed_snapshots >= STRIKES:
-            book_confirmed(turn, name, record)
-            gaps[symbol] = gaps.get(symbol, ZERO) - signed_lots(record)
-            if record.kind is ContradictionKind.OVERFILL:
+            if book_confirmed(turn, name, record):
                 note_overfill(turn, name, record)
+            gaps[symbol] = gaps.get(symbol, ZERO) - signed_lots(record)
             end_contradiction(turn, name, key, "two snapshots list it, and the position holds it")
 
 

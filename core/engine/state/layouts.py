@@ -104,6 +104,7 @@ def _from_5(state: StateDict) -> StateDict:
     state["settings"] |= {"client_order_id_chars": 21, "close_overfills": False}
     for execution in state["executions"].values():
         execution["restated"] = bool(execution["revision"])
+        execution["differing_snapshots"] = 0
     for order in state["orders"].values():
         replace = order["replace"] or order
         sizes = order["order"]["quantity"], order["quantity"], replace["quantity"]

@@ -34,6 +34,7 @@ class ExecutionRecord(Struct, kw_only=True):
     seen: bool = False  # the fill itself has arrived; False while only a correction of it came
     busted: bool = False  # taken back by the platform (trade bust), or presumed so
     restated: bool = False  # quantity or price were changed since it was first reported
+    differing_snapshots: int = 0  # snapshots in a row that list other terms than its newest correction
     missed_snapshots: int = 0  # snapshots that should list it and do not, since it was last reported
     presumed_busted: bool = False  # busted because snapshots miss it, not by a message; undone when it is listed again
 

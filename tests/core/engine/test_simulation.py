@@ -12,7 +12,7 @@ from itertools import chain
 import pytest
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine import admission, engine
-from nexus_gateway.core.engine.orders import executions, links, reconciliation
+from nexus_gateway.core.engine.orders import executions, exits, links, reconciliation
 from nexus_gateway.core.engine.signals import fanout
 from nexus_gateway.core.messages import RejectCode
 
@@ -31,6 +31,32 @@ def test_invariants_hold_over_seeds(chance, first, rounds):
     for seed in range(first, first + rounds):
         outcome = run_seed(seed)
         assert outcome.violations == [], f"python -m tests.simulation --seeds 1 --first {seed} --show"
+
+
+@rounds(2, 100)
+@pytest.mark.parametrize("first", [501, 601])
+def test_lies_leave_nothing_false(chance, first, rounds):
+    """While something stands nothing is sent there; when it has ended all positions agree and no fill is lost."""
+    first += chance.getrandbits(32) if torture.SEED else 0
+    for seed in range(first, first + rounds):
+        outcome = run_seed(seed, liars=True)
+        assert outcome.violations == [], f"python -m tests.simulation --seeds 1 --first {seed} --show --liars"
+
+
+def test_platforms_lie_in_every_way_and_what_they_say_ends_in_every_way():
+    lies = {f"contradiction_{kind}" for kind in m.ContradictionKind} | {"overfill_confirmed", "snapshot_overdue"}
+    ways = ("acknowledged by", "takes it back", "now reports", "list it, and", "do not say it again")
+    seen, ended = set(), set()
+    for seed in range(501, 560):
+        world = World(seed, liars=True)
+        seen |= set(world.run().counts)
+        assert world.gateway.engine is not None
+        for route in world.gateway.engine.state.routes.values():
+            ended |= {way for each in route.ended_contradictions.values() for way in ways if way in each.end}
+        if lies <= seen and len(ended) >= 4:
+            break
+    assert lies <= seen
+    assert len(ended) >= 4, ended
 
 
 def test_the_storm_is_one():
@@ -181,6 +207,23 @@ def test_planted_bugs_are_caught(bug, symptom, first):
 def test_rules_that_are_broken_are_noticed(monkeypatch, place, name, wrong, symptom, first):
     monkeypatch.setattr(place, name, wrong)
     outcomes = (run_seed(seed) for seed in seeds_from(first, 120))
+    assert any(symptom in text for outcome in outcomes for text in outcome.violations), f"{name} went unnoticed"
+
+
+LIES_LET_THROUGH = [
+    (executions, "doubt_fill", lambda *_, **__: None, "", 1),
+    (executions, "doubt_repetition", lambda *_: None, "counted", 2),
+    (exits, "bar_of", lambda *_: "", "invariant_barred", 2),
+    (exits, "_most_to_close", lambda turn, leg: abs(leg.open), "invariant_over-close", 18),
+]
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "wrong", "symptom", "first"), LIES_LET_THROUGH, ids=[each[1] for each in LIES_LET_THROUGH]
+)
+def test_what_lets_a_lie_through_is_noticed(monkeypatch, place, name, wrong, symptom, first):
+    monkeypatch.setattr(place, name, wrong)
+    outcomes = (run_seed(seed, liars=True) for seed in seeds_from(first, 60))
     assert any(symptom in text for outcome in outcomes for text in outcome.violations), f"{name} went unnoticed"
 
 
