@@ -8,6 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+from msgspec import structs
 from nexus_gateway.core import messages as m
 
 FOLDER = Path(__file__).parent / "messages"
@@ -72,6 +73,21 @@ CAPABILITIES = m.Capabilities(
     replace=True,
     brackets=True,
     close_by_ticket=True,
+    lists_orders=False,
+    flatten=True,
+)
+CONTRADICTION = m.Contradiction(
+    kind=m.ContradictionKind.WRONG_SIDE,
+    platform="mt5",
+    account="5001",
+    symbol="NQ",
+    said="sell 0.10 NQ at 21000.25",
+    expected="a buy, as its order is",
+    barred="nothing is sent for NQ on this account, stops and closing orders included",
+    ends="a complete snapshot agrees with it or withdraws it, or `acknowledge NQ --holds LOTS --platform mt5`",
+    exec_id="D-2",
+    client_order_id=ENTRY,
+    since_ns=T0 + 6,
 )
 LEG = m.LegReport(
     leg=0,
@@ -145,6 +161,7 @@ EXAMPLES: tuple[m.Message, ...] = (
         legs=(LEG,),
         received_ns=T0,
         changed_ns=T0 + 5,
+        contradictions=(CONTRADICTION,),
     ),
     m.Order(
         client_order_id=ENTRY,
@@ -172,6 +189,7 @@ EXAMPLES: tuple[m.Message, ...] = (
         quantity=Decimal("0.10"),
         limit_price=Decimal("21000.75"),
     ),
+    m.Flatten(request_id=8, platform="mt5", account="5001", not_after_ns=T0 + 1_000_000_000),
     m.OrderUpdate(
         client_order_id=ENTRY,
         platform="mt5",
@@ -209,6 +227,28 @@ EXAMPLES: tuple[m.Message, ...] = (
     WORKING,
     EXECUTIONS,
     FUNDS,
+    m.AccountState(
+        platform="mt5",
+        account="5001",
+        linked=True,
+        ready=False,
+        overdue_since_ns=T0 + 7,
+        reconciled_ns=T0,
+        positions=(
+            m.PositionState(
+                symbol="NQ",
+                quantity=Decimal("0.10"),
+                reported=Decimal("-0.10"),
+                agrees=False,
+                acknowledged=True,
+                avg_price=Decimal("21000.25"),
+                contract="NAS100",
+                reported_ns=T0 + 6,
+            ),
+            m.PositionState(symbol="ES", quantity=Decimal(0), reported=None, agrees=True, acknowledged=False),
+        ),
+        contradictions=(CONTRADICTION,),
+    ),
     m.SnapshotRequest(request_id=7, platform="mt5", account="5001", executions_from_ns=T0 - 10),
     m.Snapshot(
         request_id=7,
@@ -216,7 +256,7 @@ EXAMPLES: tuple[m.Message, ...] = (
         account="5001",
         positions=POSITIONS,
         working_orders=WORKING,
-        executions=EXECUTIONS,
+        executions=structs.replace(EXECUTIONS, complete=False),
         funds=FUNDS,
     ),
     m.Hello(
@@ -234,9 +274,9 @@ EXAMPLES: tuple[m.Message, ...] = (
     ),
     m.Welcome(accepted=True, gateway_boot_id="g-3", stage=1, kill_level=m.KillLevel.NORMAL, heartbeat_ms=500),
     m.Heartbeat(last_seq_sent=12, last_seq_received=9, last_data_ns=T0),
-    m.Kill(request_id=1, level=m.KillLevel.FLATTEN, reason="practice", by="operator"),
+    m.Kill(request_id=1, level=m.KillLevel.FLATTEN, reason="practice", by="operator", platform="mt5", unproven=True),
     m.Resume(request_id=2, reason="practice over", by="operator"),
-    m.Acknowledge(request_id=3, platform="mt5", symbol="NQ", by="operator"),
+    m.Acknowledge(request_id=3, platform="mt5", symbol="NQ", by="operator", quantity=Decimal("-0.10"), account="5001"),
     m.StageChange(request_id=4, stage=2, by="operator", confirmation="I promote to stage 2", evidence="run 9"),
     m.Query(request_id=5, what=m.QueryKind.REPORT, signal_id="nexus-000042"),
     m.AdminResult(request_id=1, accepted=True, done=False, lines=("mt5: flatten sent, not verified yet",)),
