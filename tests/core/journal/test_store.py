@@ -26,7 +26,7 @@ from nexus_gateway.core.journal import (
 )
 from nexus_gateway.core.journal.schema import migrate
 
-from tests.support.orders import Desk, wide_limits
+from tests.support.orders import Desk, market, wide_limits
 
 SETTINGS = EngineSettings()
 
@@ -252,7 +252,9 @@ def test_export_gives_events_intents_and_notes_in_order(tmp_path):
 def test_decimals_survive_exactly(tmp_path):
     path = tmp_path / "j.db"
     desk = Desk("a")
-    desk.signal()
+    # On this instrument's grid: a price off the grid is not booked.
+    quoted = market("a", desk.now_ns, tick_size=D("0.0000000001"), bid=D("20999.9999999999"))
+    desk.signal(markets=(quoted,))
     fill = desk.fill(desk.only(), "0.30", price=D("21000.1000000001"))
     with Journal(path) as journal:
         for at_ns, event in desk.events:
