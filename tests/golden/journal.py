@@ -22,22 +22,30 @@ from nexus_gateway.core.messages import LegState, OrderRole, Side
 from nexus_gateway.core.risk import Limits, Stage
 
 from tests.golden.journal_facts import read_facts
+from tests.golden.journal_lies import LIAR, lie_and_be_ended, lie_and_stand, lie_at_the_end
 from tests.support.orders import D, Desk, market, wide_limits
 
 FOLDER = Path(__file__).parent / "journals"
 JOURNAL, FACTS = "orders.sqlite", "facts.json"
 OLD, NEW, INDEX = "NQH25", "NQM25", "ESM25"
-SETTINGS = e.EngineSettings(ack_ms=2_100, settle_ms=3_100, proof_ms=31_000, expected_platforms=("a", "b", "c"))
+SETTINGS = e.EngineSettings(
+    ack_ms=2_100,
+    settle_ms=3_100,
+    proof_ms=31_000,
+    expected_platforms=("a", "b", "c", LIAR),
+    client_order_id_chars=22,
+    close_overfills=True,
+)
 HEDGED = "c"
 # b keeps no stop and target with an order: the gateway places them itself.
 WITHOUT_BRACKETS = "b"
 
 
 def make_limits() -> Limits:
-    """The shipped limits with two stages for three platforms."""
+    """The shipped limits with two stages for four platforms."""
     values = {
         "name": "test",
-        "platforms": ("a", "b", "c"),
+        "platforms": ("a", "b", "c", LIAR),
         "symbols": ("NQ", "ES"),
         "max_size": D(5),
         "max_trades_per_day": 50,
@@ -55,9 +63,9 @@ class JournaledDesk(Desk):
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self.filled: dict[str, list[m.Fill]] = {"a": [], "b": [], "c": []}
+        self.filled: dict[str, list[m.Fill]] = {"a": [], "b": [], "c": [], LIAR: []}
         self.contracts = {name: {"NQ": OLD, "ES": INDEX} for name in self.filled}
-        super().__init__("a", "b", "c", limits=make_limits(), settings=SETTINGS)
+        super().__init__("a", "b", "c", LIAR, limits=make_limits(), settings=SETTINGS)
 
     def give(self, event: e.Event) -> list:
         effects = super().give(event)
@@ -80,6 +88,7 @@ class JournaledDesk(Desk):
                 replace=True,
                 brackets=platform != WITHOUT_BRACKETS,
                 close_by_ticket=platform == HEDGED,
+                flatten=platform == LIAR,
             ),
             instruments=tuple(
                 m.Instrument(symbol=symbol, platform_symbol=contract, contract=contract)
@@ -192,11 +201,14 @@ def trade_before_the_checkpoint(desk: JournaledDesk) -> None:
     desk.show("c")
     desk.ask(m.Resume(request_id=2, reason="practice over", by="operator", platform="c"))
     desk.ask(m.StageChange(request_id=3, stage=2, by="operator", confirmation="yes", evidence="run 9"))
+    lie_and_be_ended(desk)
     # The gateway starts again. On a works an order of somebody else, on b one of ours that nothing is known of.
     desk.give(e.Started(boot_id="g2", settings=desk.settings, limits=desk.limits))
     desk.link_up("a", orders=(row_of_others(),))
     desk.link_up("b", orders=(*working_rows(desk, "b"), orphan_row()))
     desk.link_up("c")
+    desk.link_up(LIAR)
+    lie_and_stand(desk)
     desk.decide_roll()
     desk.switch("a", orders=(row_of_others(),))
     desk.trade(desk.only("a", OrderRole.EXIT), price=D(21010))
@@ -239,6 +251,7 @@ def trade_behind_the_checkpoint(desk: JournaledDesk) -> None:
     desk.update(desk.only("b", OrderRole.ENTRY), LegState.WORKING)
     desk.give(e.ContractNews(root="ES", text="ES: the next contract trades more than ESM25 since today"))
     desk.wait(500)
+    lie_at_the_end(desk)
 
 
 def row_of_others() -> m.WorkingOrder:

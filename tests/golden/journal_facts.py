@@ -10,6 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from nexus_gateway.core.engine import Engine
+from nexus_gateway.core.engine.state import ContradictionRecord
 from nexus_gateway.core.engine.turn import kill_level, live_orders
 
 
@@ -21,7 +22,8 @@ def read_facts(engine: Engine) -> dict[str, object]:
         "boot_id": state.boot_id,
         "stage": state.stage,
         "kill_level": state.kill.name,
-        "settings": {
+        "settings": _when({"close_overfills": settings.close_overfills})
+        | {
             "ack_ms": settings.ack_ms,
             "proof_ms": settings.proof_ms,
             "settle_ms": settings.settle_ms,
@@ -72,6 +74,7 @@ def _route(engine: Engine, name: str) -> dict[str, object]:
                 "blocked": each.blocked,
                 "contract": each.contract,
             }
+            | _when({"overfilled": _number(each.overfilled) if each.overfilled else ""})
             for symbol, each in route.positions.items()
         },
         "tickets": {
@@ -80,6 +83,25 @@ def _route(engine: Engine, name: str) -> dict[str, object]:
         "working_orders": [each.order.client_order_id for each in live_orders(engine.state, route)],
         "orders_of_others": [each.platform_order_id for each in route.external_orders],
         "rolled_contracts": dict(route.retired),
+    } | _when(
+        {
+            "contradictions": [_contradiction(each) for each in route.contradictions.values()],
+            "ended_contradictions": [_contradiction(each) for each in route.ended_contradictions.values()],
+            "flatten_sent": bool(route.flatten_sent_ns),
+            "overdue": bool(route.overdue_since_ns),
+        }
+    )
+
+
+def _contradiction(record: ContradictionRecord) -> dict[str, object]:
+    return {
+        "kind": record.kind.value,
+        "barred": record.barred,
+        "exec_id": record.exec_id,
+        "client_order_id": record.client_order_id,
+        "legs": [list(leg) for leg in record.legs],
+        "refused_lots": None if record.fill is None else _number(record.fill.quantity * record.fill.side.sign),
+        "ended": bool(record.ended_ns),
     }
 
 
@@ -141,7 +163,12 @@ def _order(engine: Engine, name: str) -> dict[str, object]:
         "leg": record.leg,
         "cancels_sent": record.cancels_sent,
         "code": record.code.value,
-    }
+    } | _when({"written_off_qty": _number(record.written_off_qty) if record.written_off_qty else ""})
+
+
+def _when(facts: dict[str, object]) -> dict[str, object]:
+    """Keep the facts that are there: journals of layouts without them have no such key."""
+    return {name: value for name, value in facts.items() if value}
 
 
 def _number(value: Decimal | None) -> str | None:
