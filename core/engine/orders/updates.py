@@ -141,9 +141,10 @@ def apply_row(
         record.acked_ns = record.acked_ns or turn.now_ns
         record.unknown_since_ns = 0
         pending = record.replace
-        if pending is not None and record.cum_qty <= filled <= max(record.quantity, pending.quantity):
+        size = min(row.filled, record.most_qty)
+        if pending is not None and 0 < size and record.cum_qty <= size <= max(record.quantity, pending.quantity):
             # It has filled, so it changes no more: whatever became of the replace, this was its size.
-            record.quantity, record.replace = filled, None
+            record.quantity, record.replace = size, None
         if record.cum_qty >= record.quantity:
             end_order(turn, record, LegState.FILLED)
         elif record.written_off_qty and record.cum_qty + record.written_off_qty >= record.quantity:
