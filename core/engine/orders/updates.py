@@ -142,7 +142,7 @@ def apply_row(
         record.unknown_since_ns = 0
         pending = record.replace
         size = min(row.filled, record.most_qty)
-        if pending is not None and 0 < size and record.cum_qty <= size <= max(record.quantity, pending.quantity):
+        if pending is not None and size > 0 and record.cum_qty <= size <= max(record.quantity, pending.quantity):
             # It has filled, so it changes no more: whatever became of the replace, this was its size.
             record.quantity, record.replace = size, None
         if record.cum_qty >= record.quantity:
