@@ -173,7 +173,7 @@ def _check_leg_sum(
         if execution is None or (execution.signal_id, execution.leg) != (signal_id, number):
             found.append(f"execution: {key} is listed by {signal_id} {number}, and is not its")
             continue
-        traded += execution.signed
+        traded += execution.own_signed
     held = ZERO if reduce_only else traded + leg.external_qty
     if leg.open != held:
         found.append(
@@ -202,7 +202,7 @@ def _check_order(state: EngineState, order_id: str, record: OrderRecord, most: i
     route = state.routes[name]
     if len(record.executions) <= most:
         known = [each for key in record.executions if (each := state.executions.get(key)) is not None and each.seen]
-        booked = sum((each.quantity for each in known if each.counts), ZERO)
+        booked = sum((each.own_quantity for each in known if each.counts), ZERO)
         # Some may be evicted before their order is, and a late correction leaves an empty record of one.
         if booked != record.cum_qty and len(known) == len(record.executions):
             found.append(f"cum_qty: {order_id} says {record.cum_qty}, its executions are {booked}")

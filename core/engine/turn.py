@@ -155,6 +155,11 @@ def bar_of(state: EngineState, route: str, symbol: str) -> str:
     return ""
 
 
+def reported_now(position: PositionRecord) -> Decimal:
+    """Lots that the platform has last reported, moved by what was booked since."""
+    return (position.reported or Decimal(0)) + position.net - position.reported_net
+
+
 def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Decimal, sign: int) -> Decimal:
     """Net position, signed lots, if `add` and all that works on the side `sign` filled: the worst case of a limit."""
     position = route.positions.get(symbol)

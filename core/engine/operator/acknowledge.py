@@ -13,7 +13,7 @@ from ..orders.overfills import note_overfill
 from ..orders.reconciliation import adopt_position
 from ..orders.settlement import signed_lots
 from ..state import ZERO, ContradictionRecord, OrderRecord, PositionRecord, RouteRecord
-from ..turn import Turn, live_orders
+from ..turn import Turn, live_orders, reported_now
 
 
 def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
@@ -95,17 +95,14 @@ def _refuse_figure(route: RouteRecord, symbol: str, figure: Decimal) -> str:
     position = route.positions.get(symbol, PositionRecord())
     able = route.hello.capabilities
     reports = route.up and not route.overdue_since_ns and able is not None and able.lists_positions
-    reported = position.reported
-    if reported is None and route.ready:
-        reported = ZERO  # a complete snapshot did not list it
-    if not reports or reported is None or figure == reported:
+    if not reports or (position.reported is None and not route.ready):
         return ""
-    contradicted = any(symbol in each.barred for each in route.contradictions.values())
-    if figure == position.net and not contradicted and not position.mismatch_snapshots:
-        return ""  # fills since the last snapshot
+    held = reported_now(position)  # a complete snapshot that does not list the symbol has reported 0
+    if figure == held:
+        return ""
     return (
-        f"the platform itself last reported {reported} {symbol}, you typed {figure}; look at the platform "
-        "again, and type what it shows once a snapshot shows the same"
+        f"the platform itself has last reported {held} {symbol}, fills since included, you typed {figure}; look at the "
+        "platform again, and type what it shows once a snapshot shows the same"
     )
 
 
@@ -114,19 +111,20 @@ def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure:
     standing = {key: each for key, each in route.contradictions.items() if symbol in each.barred}
     if not standing and not position.mismatch_snapshots:
         return []
-    # By the report that the figure repeats: fills that were booked since are not in it.
-    is_report = figure == position.reported and position.compared_ns == position.reported_ns
-    gap = position.mismatch if is_report else figure - position.net
+    gap = figure - position.net
     # An id that was used twice, or lots beyond an order's size, are booked as executions where they explain the figure.
     lots = [each for each in standing.values() if _explains(turn, each, symbol)]
     if gap == sum((signed_lots(each) for each in lots), ZERO):
         gap = ZERO
         for each in lots:
-            if book_confirmed(turn, name, each):
-                note_overfill(turn, name, each)
+            beyond = book_confirmed(turn, name, each)
+            if beyond:
+                note_overfill(turn, name, each, beyond)
     if gap:
-        adopt_position(turn, route, symbol, gap, block=False)
+        _adopt_figure(turn, name, route, symbol, gap)
     position.mismatch, position.mismatch_snapshots = ZERO, 0
+    position.reported, position.reported_net = figure, position.net
+    route.flatten_sent_ns = 0
     await_cancels(turn, route)
     for order_id in dict.fromkeys(each.client_order_id for each in standing.values()):
         order = turn.state.orders.get(order_id)
@@ -137,6 +135,23 @@ def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure:
         if not each.barred:
             end_contradiction(turn, name, key, f"{ACKNOWLEDGED} by {by}: {symbol} holds {figure}")
     return [f"{name}: {symbol} holds {figure}"]
+
+
+def _adopt_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, gap: Decimal) -> None:
+    """Take the figure, and say of each leg that it has closed lots of at which price it did is not known."""
+    before = {
+        id(leg): (signal_id, leg, leg.external_qty)
+        for signal_id in route.holding_signals
+        for leg in turn.state.signals[signal_id].legs
+        if leg.route == name and leg.symbol == symbol
+    }
+    adopt_position(turn, route, symbol, gap, block=False)
+    for signal_id, leg, was in before.values():
+        if leg.external_qty != was:
+            leg.unpriced = True
+            leg.code = RejectCode.CONTRADICTION
+            leg.text = f"{abs(leg.external_qty - was)} lots closed by an operator's figure: their result is not known"
+            turn.touch(signal_id)
 
 
 def _write_off(turn: Turn, order: OrderRecord, standing: list[ContradictionRecord]) -> None:

@@ -22,32 +22,38 @@ from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..effects import SendToPlatform
 from ..orders.exits import attempts_used_up
 from ..orders.placement import send_order, want_cancel
-from ..state import ZERO, KillRecord, RouteRecord
-from ..turn import Turn, bar_of, live_orders, signals_of_route
+from ..state import KillRecord, RouteRecord
+from ..turn import Turn, bar_of, live_orders, reported_now, signals_of_route
 
 
 def close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> None:
     """Close lots that no leg of ours holds or could close, by the platform's own figures."""
-    patience_ns = turn.state.settings.sever_patience_ms * NS_PER_MS
-    # While an order may still fill, what is held is not certain. An order that stays unknown is waited for only as long
-    # as patience lasts: otherwise one lost order would keep the account from being closed.
-    for order in live_orders(turn.state, route):
-        if order.state is not LegState.UNKNOWN or turn.now_ns - order.unknown_since_ns < patience_ns:
-            return
-    # Legs that still close themselves come first: both at once would close their lots twice.
-    for signal in signals_of_route(turn.state, name):
-        for leg in signal.legs:
-            closes = leg.route == name and leg.open and not attempts_used_up(turn, leg)
-            if closes and not bar_of(turn.state, name, leg.symbol):
-                return
     for symbol, position in list(route.positions.items()):
-        if bar_of(turn.state, name, symbol):
-            continue  # what is held is not known: a snapshot decides, or the operator
+        # A symbol in doubt waits for a snapshot, or the operator. The others do not wait for it.
+        if bar_of(turn.state, name, symbol) or _moves(turn, name, route, symbol):
+            continue
         hedging = route.hello.account_mode is AccountMode.HEDGING
         held = dict(route.tickets.get(symbol, {})) if hedging else {"": position.net}
         # A closing order whose outcome is unknown may still fill: its lots are not closed a second time.
         for ticket, lots in _without_closing(turn, route, symbol, held).items():
             _close_lots(turn, name, route, record, symbol, lots, ticket)
+
+
+def _moves(turn: Turn, name: str, route: RouteRecord, symbol: str) -> bool:
+    """Whether lots of a symbol may still be traded by an order of ours, or closed by a leg: both at once would close
+    them twice. An order that stays unknown is waited for only as long as patience lasts: otherwise one lost order would
+    keep the account from being closed.
+    """
+    patience_ns = turn.state.settings.sever_patience_ms * NS_PER_MS
+    for order in live_orders(turn.state, route):
+        unknown = order.state is LegState.UNKNOWN and turn.now_ns - order.unknown_since_ns >= patience_ns
+        if order.order.symbol == symbol and not unknown:
+            return True
+    return any(
+        leg.route == name and leg.symbol == symbol and leg.open and not attempts_used_up(turn, leg)
+        for signal in signals_of_route(turn.state, name)
+        for leg in signal.legs
+    )
 
 
 def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> str:
@@ -79,6 +85,7 @@ def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord
             platform_order_id=row.platform_order_id,
         )
         turn.effects.append(SendToPlatform(cancel))
+    hedging = route.hello.account_mode is AccountMode.HEDGING
     sent = []
     for symbol in symbols_of(route):
         for ticket, lots in _last_reported(turn, name, route, symbol).items():
@@ -86,6 +93,10 @@ def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord
                 _close_lots(turn, name, route, record, symbol, lots, ticket)
                 sent.append(f"{-lots:+f} {symbol}")
     done = f"sent once: {', '.join(sent)}" if sent else "no position is left to close unproven"
+    unknown = [f"{position.reported} {symbol}" for symbol, position in route.positions.items()
+               if hedging and position.reported and not route.tickets.get(symbol)]  # fmt: skip
+    if unknown:
+        done += f"; reported without a known ticket: {', '.join(unknown)}, close it at the platform itself"
     return f"{done}; the next snapshots show what came of it"
 
 
@@ -110,10 +121,8 @@ def _last_reported(turn: Turn, name: str, route: RouteRecord, symbol: str) -> di
         reported = {"": position.external}
     elif hedging:
         reported = dict(route.tickets.get(symbol, {}))
-    elif position.compared_ns == position.reported_ns:
-        reported = {"": position.net + position.mismatch}
     else:
-        reported = {"": position.reported or ZERO}
+        reported = {"": reported_now(position)}
     return _without_closing(turn, route, symbol, reported)
 
 

@@ -14,10 +14,19 @@ from .overfills import closed_overfill
 
 
 def book_execution(
-    turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order: OrderRecord | None, order_id: str
+    turn: Turn,
+    key: str,
+    record: ExecutionRecord,
+    fill: Fill,
+    order: OrderRecord | None,
+    order_id: str,
+    beyond: Decimal = ZERO,
 ) -> None:
-    """Book an execution for the first time. `order_id`: ClOrdID of ours that it carries; empty = none."""
-    before = record.signed
+    """Book an execution for the first time. `order_id`: ClOrdID of ours that it carries; empty = none. `beyond`: lots
+    of it beyond its order's size.
+    """
+    before = booked_lots(record)
+    record.beyond = beyond
     record.seen = True
     record.symbol = fill.symbol
     record.sign = fill.side.sign
@@ -52,11 +61,16 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order:
             leg.executions[key] = None
 
 
-def rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decimal) -> None:
-    """Book the change of one execution on its order, leg, position and day."""
+def booked_lots(record: ExecutionRecord) -> tuple[Decimal, Decimal]:
+    """Return the lots of an execution that the position holds, and those of them that its leg does; signed."""
+    return record.signed, record.own_signed
+
+
+def rebook(turn: Turn, key: str, record: ExecutionRecord, before: tuple[Decimal, Decimal]) -> None:
+    """Book the change of one execution on its order, leg, position and day. `before`: `booked_lots` until now."""
     if not record.seen:
         return  # only a correction came: symbol and side are not known before the fill itself
-    delta = record.signed - signed_before
+    delta, own_delta = record.signed - before[0], record.own_signed - before[1]
     position = turn.position(record.route, record.symbol)
     position.net += delta
     route = turn.state.routes[record.route]
@@ -87,7 +101,9 @@ def rebook(turn: Turn, key: str, record: ExecutionRecord, signed_before: Decimal
         if not record.busted:
             absorb_external(turn, record.route, record.symbol, delta)
     else:
-        turn.shift_open(record.signal_id, leg, delta)
+        turn.shift_open(record.signal_id, leg, own_delta)
+        if delta != own_delta:
+            add_external(turn, record.route, record.symbol, delta - own_delta)
     if leg is not None:
         _revalue(turn, leg)
         turn.touch(record.signal_id)

@@ -58,6 +58,15 @@ def doubt_fill(turn: Turn, order: OrderRecord | None, fill: Fill, counted: Decim
     return None
 
 
+def doubt_ticket(route: RouteRecord, fill: Fill) -> Doubt | None:
+    """Return why an execution without an order of ours cannot close a position of a hedging account by its ticket."""
+    held = route.tickets.get(fill.symbol, {}).get(fill.position_ticket, ZERO) if fill.position_ticket else ZERO
+    if held * fill.side.sign >= 0 or fill.quantity <= abs(held):
+        return None
+    said = f"{fill.side} {fill.quantity} {fill.symbol} of ticket {fill.position_ticket}"
+    return Doubt(ContradictionKind.OVERFILL, said, f"at most {abs(held)} lots, which the ticket holds")
+
+
 def _doubt_price(turn: Turn, order: OrderRecord, price: Decimal) -> str:
     """Return what price the instrument could have; empty when it can have this one, or nothing is known of it."""
     leg = turn.leg(order.signal_id, order.leg)
@@ -88,7 +97,9 @@ def doubt_repetition(record: ExecutionRecord, fill: Fill, client_order_id: str, 
     other_day = fill.ts_event_ns and record.ts_event_ns and abs(fill.ts_event_ns - record.ts_event_ns) > _ANOTHER_DAY_NS
     other_terms = (fill.symbol, fill.side.sign) != (record.symbol, record.sign)
     restated = rows == 1 or (not rows and (record.restated or record.revision or record.presumed_busted))
-    other_size = not restated and (fill.quantity, fill.price) != (record.quantity, record.price)
+    # What is none of our orders' may be told again in other words: nothing of ours depends on its price.
+    is_ours = record.client_order_id or rows > 1
+    other_size = is_ours and not restated and (fill.quantity, fill.price) != (record.quantity, record.price)
     if other_order or other_terms or other_size or other_day:
         return Doubt(ContradictionKind.REUSED_ID, said, f"{booked}{'; on another day' if other_day else ''}")
     return None
@@ -100,7 +111,7 @@ def doubt_row(record: OrderRecord, row: WorkingOrder) -> Doubt | None:
     said = f"{row.side} {row.quantity} {row.symbol}, {row.state}, {row.filled} filled"
     if row.symbol != terms.symbol or row.side is not terms.side:
         return Doubt(ContradictionKind.WRONG_ORDER, said, f"{terms.side} {terms.symbol}, as it was sent")
-    most = max(record.most_qty, row.quantity) + record.written_off_qty
+    most = max(record.most_qty, row.quantity, record.cum_qty) + record.written_off_qty
     if row.filled > most:
         return Doubt(ContradictionKind.WRONG_ORDER, said, f"at most {most} filled, which is its size")
     return None
@@ -247,6 +258,9 @@ def _what_ends(route: RouteRecord, record: ContradictionRecord) -> str:
     )
     if record.kind is ContradictionKind.POSITION:
         return f"two snapshots show the same position, or {by_hand}"
+    able = route.hello.capabilities
+    if record.exec_id and able is not None and not (able.lists_positions and able.executions_history):
+        return f"{by_hand}: this platform does not list all that could prove it"
     return f"a complete snapshot agrees with it or withdraws it, or {by_hand}"
 
 

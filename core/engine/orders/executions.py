@@ -10,16 +10,26 @@ from decimal import Decimal
 
 from msgspec import structs
 
-from ...messages import ContradictionKind, Correction, CorrectionKind, Fill, RejectCode, Side
+from ...messages import (
+    AccountMode,
+    ContradictionKind,
+    Correction,
+    CorrectionKind,
+    Fill,
+    RejectCode,
+    Side,
+    find_client_order_id,
+)
 from ..state import ZERO, ContradictionRecord, ExecutionRecord, route_of
 from ..turn import Turn
-from .booking import book_execution, rebook
+from .booking import book_execution, booked_lots, rebook
 from .contradictions import (
     STRIKES,
     Doubt,
     acknowledged_as,
     doubt_fill,
     doubt_repetition,
+    doubt_ticket,
     end_for_execution,
     legs_of,
     open_contradiction,
@@ -34,10 +44,15 @@ def execution_key(platform: str, account: str, exec_id: str) -> str:
 
 
 def booked_key(turn: Turn, fill: Fill) -> str:
-    """Return the key of an execution: that of its id, or its own if it was confirmed as the second one of this id."""
+    """Return the key of an execution: that of its id, or its own if it was confirmed as another use of this id."""
     key = execution_key(fill.platform, fill.account, fill.exec_id)
-    second = f"{key}@{fill.ts_event_ns}/{fill.client_order_id}"
+    second = f"{key}{_second_use(fill)}"
     return second if second in turn.state.executions else key
+
+
+def _second_use(fill: Fill) -> str:
+    """Name another execution of a known id by what it is. Not by its time, which may come in two roundings."""
+    return f"@{fill.client_order_id}/{fill.symbol}/{fill.side}/{fill.quantity}/{fill.price}"
 
 
 def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None:
@@ -59,6 +74,10 @@ def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None
         turn.count("evicted_fill")
         return
     parts = find_own_id(turn, name, fill.client_order_id)
+    if parts is None and record is None and (copied := find_client_order_id(fill.client_order_id)) is not None:
+        text = f"{name}: execution {fill.exec_id} names order {copied.client_order_id} of another account"
+        text += "; it is external here: look whether a trade copier made it, or the account is wrong"
+        turn.alert(RejectCode.IDENTITY_MISMATCH, text, route.platform)
     order_id = "" if parts is None else parts.client_order_id
     if record is not None and record.seen:
         doubt = doubt_repetition(record, fill, order_id, rows)
@@ -74,11 +93,10 @@ def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None
     order = None if parts is None else recognise(turn, route, parts, fill)
     # A correction that has overtaken its fill says what holds; a bust, that nothing does.
     held = fill if record is None or record.busted else structs.replace(fill, **_corrected(record))
-    doubt = doubt_fill(turn, order, held)
+    doubt = doubt_fill(turn, order, held) if order is not None else doubt_ticket(route, held)
     if doubt is not None and not (record is not None and record.busted):
-        assert order is not None
-        symbols = [order.order.symbol, fill.symbol]
-        _refuse_fill(turn, name, doubt, fill, symbols, order_id, legs_of(order))
+        symbols = [fill.symbol if order is None else order.order.symbol, fill.symbol]
+        _refuse_fill(turn, name, doubt, held, symbols, order_id, legs_of(order))
         return
     if record is None:
         record = turn.state.executions[key] = ExecutionRecord(route=name)
@@ -98,7 +116,7 @@ def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None
 
 def _take_out(turn: Turn, key: str, record: ExecutionRecord) -> None:
     """Take an external execution out of position and money again, before it is booked as the snapshot lists it."""
-    before = record.signed
+    before = booked_lots(record)
     record.busted = True
     rebook(turn, key, record, before)
     leg = turn.leg(record.signal_id, record.leg)
@@ -148,7 +166,7 @@ def apply_correction(turn: Turn, correction: Correction) -> None:
     if correction.revision <= record.revision:
         turn.count("duplicate_correction")
         return
-    before = record.signed
+    before = booked_lots(record)
     record.revision = correction.revision
     record.restated = True
     record.presumed_busted = False
@@ -158,7 +176,7 @@ def apply_correction(turn: Turn, correction: Correction) -> None:
         assert quantity is not None
         assert price is not None
         record.busted = False
-        record.quantity, record.price = quantity, price
+        record.quantity, record.price, record.beyond = quantity, price, ZERO
     turn.count("correction")
     turn.alert(RejectCode.NONE, f"execution {correction.exec_id}: {correction.kind}", correction.platform)
     waiting = [each for each in _refused_fills(turn, name, correction.exec_id) if not record.seen]
@@ -191,7 +209,7 @@ def _may_restate(turn: Turn, name: str, key: str, record: ExecutionRecord, quant
         price=price,
         ts_event_ns=record.ts_event_ns,
     )
-    doubt = doubt_fill(turn, order, stated, counted=record.quantity if record.counts else ZERO)
+    doubt = doubt_fill(turn, order, stated, counted=record.own_quantity if record.counts else ZERO)
     if doubt is None:
         return True
     doubt = structs.replace(doubt, said=f"corrected to {doubt.said}")
@@ -207,29 +225,32 @@ def _may_restate(turn: Turn, name: str, key: str, record: ExecutionRecord, quant
     return False
 
 
-def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> bool:
-    """Book an execution that was refused, now that snapshots or the operator have confirmed it.
+def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> Decimal:
+    """Book an execution that was refused, now that snapshots or the operator have confirmed it. Returns its lots beyond
+    the order's size: they belong to the account and to no leg.
 
-    Lots beyond their order's size belong to the account and to no leg: then True is returned. A second execution of an
-    id is booked on its own order, under a key of its own.
+    A second execution of an id is booked under a key of its own. On a hedging account all lots are the position's that
+    the order has opened or reduced, and end with its ticket.
     """
     fill = record.fill
     assert fill is not None
     key = execution_key(fill.platform, fill.account, fill.exec_id)
     if record.kind is ContradictionKind.REUSED_ID:
-        key = f"{key}@{fill.ts_event_ns}/{fill.client_order_id}"
+        key = f"{key}{_second_use(fill)}"
     order = turn.state.orders.get(record.client_order_id)
-    # Judged again: others that were refused with it may have filled the order meanwhile.
-    is_overfill = order is not None and doubt_fill(turn, order, fill) is not None
+    beyond = ZERO
+    if order is not None and turn.state.routes[name].hello.account_mode is AccountMode.NETTING:
+        # Judged now: others that were refused with it may have filled the order meanwhile.
+        beyond = max(fill.quantity - max(order.most_qty - order.cum_qty, ZERO), ZERO)
     execution = turn.state.executions.setdefault(key, ExecutionRecord(route=name))
     turn.state.routes[name].executions[key] = None
-    book_execution(turn, key, execution, fill, None if is_overfill else order, record.client_order_id)
-    return is_overfill
+    book_execution(turn, key, execution, fill, order, record.client_order_id, beyond)
+    return beyond
 
 
 def presume_bust(turn: Turn, key: str, record: ExecutionRecord) -> None:
     """Take an execution that the platform no longer lists out of position and money, as if it were busted."""
-    before = record.signed
+    before = booked_lots(record)
     record.busted = True
     record.presumed_busted = True
     turn.count("bust_inferred")
@@ -251,9 +272,10 @@ def _apply_snapshot_row(turn: Turn, key: str, record: ExecutionRecord, fill: Fil
     if changed and not _may_restate(turn, record.route, key, record, fill.quantity, fill.price):
         return
     end_for_execution(turn, record.route, fill.exec_id, "the snapshot lists it as its order is")
-    before = record.signed
+    before = booked_lots(record)
     record.busted = record.presumed_busted = False
     record.restated, record.differing_snapshots = True, 0
-    record.quantity, record.price = fill.quantity, fill.price
+    if changed:
+        record.quantity, record.price, record.beyond = fill.quantity, fill.price, ZERO
     turn.count("execution_changed_at_platform")
     rebook(turn, key, record, before)

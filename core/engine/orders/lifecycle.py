@@ -56,7 +56,7 @@ def refresh_order(turn: Turn, record: OrderRecord) -> None:
     for key in record.executions:
         execution = turn.state.executions[key]
         if execution.counts:
-            filled += execution.quantity
+            filled += execution.own_quantity
     record.cum_qty = filled
     if record.state is LegState.FILLED and filled < record.quantity:
         move(turn, record, OrderEvent.BUSTED)

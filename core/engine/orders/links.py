@@ -57,7 +57,7 @@ def link_down(turn: Turn, platform: str, account: str) -> None:
     route.up = False
     route.ready = False
     route.request_pending = False
-    route.owes_since_ns = route.overdue_since_ns = 0
+    route.owes_since_ns = route.overdue_since_ns = route.owed_requests = 0
     for record in live_orders(turn.state, route):
         if record.state is LegState.SENT:
             mark_unknown(turn, record, "the link went down before an answer")
@@ -72,6 +72,7 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
     route.request_sent_ns = turn.now_ns
     route.request_pending = True
     route.snapshot_due_ns = 0
+    route.owed_requests = route.owed_requests + 1 if route.owes_since_ns else 1
     route.owes_since_ns = route.owes_since_ns or turn.now_ns
     turn.effects.append(
         SendToPlatform(
@@ -87,7 +88,8 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
 
 def overdue_ns(state: EngineState, route: RouteRecord) -> int | None:
     """Return when a snapshot that this route owes becomes overdue, UTC ns; None while it owes none, or is overdue."""
-    if not route.up or not route.owes_since_ns or route.overdue_since_ns:
+    # By requests as well as by time: a gateway that slept has asked only once, and its answer may be waiting.
+    if not route.up or route.owed_requests < _OWED_PERIODS or route.overdue_since_ns:
         return None
     return route.owes_since_ns + _OWED_PERIODS * state.settings.snapshot_ms * NS_PER_MS
 
@@ -104,10 +106,18 @@ def note_overdue(turn: Turn, name: str) -> None:
     turn.alert(
         RejectCode.PLATFORM_NOT_READY,
         f"{name}: no complete snapshot for {seconds} s; what it holds and works is unknown, nothing opens there until "
-        "one has come: look at the platform and its adapter's log",
+        f"one has come{_barred_by_doubt(route)}: look at the platform and its adapter's log",
         route.platform,
     )
     _touch_holders(turn, name)
+
+
+def _barred_by_doubt(route: RouteRecord) -> str:
+    """Name the symbols for which nothing leaves at all, since a position differed and no second snapshot has come."""
+    doubtful = [symbol for symbol, position in route.positions.items() if position.mismatch_snapshots]
+    if not doubtful:
+        return ""
+    return f", and nothing at all is sent for {', '.join(doubtful)} until then or `acknowledge SYMBOL --holds LOTS`"
 
 
 def pay_snapshot(turn: Turn, name: str) -> None:
@@ -116,7 +126,7 @@ def pay_snapshot(turn: Turn, name: str) -> None:
     if route.overdue_since_ns:
         turn.alert(RejectCode.NONE, f"{name}: a complete snapshot has come, it trades again", route.platform)
         _touch_holders(turn, name)
-    route.owes_since_ns = route.overdue_since_ns = 0
+    route.owes_since_ns = route.overdue_since_ns = route.owed_requests = 0
 
 
 def _touch_holders(turn: Turn, name: str) -> None:

@@ -28,12 +28,12 @@ def leg_sums(state: EngineState, leg: LegRecord, entries_only: bool = False) -> 
             continue
         if entries_only and not is_entry(state, execution.client_order_id):
             continue
-        value = execution.quantity * execution.price
+        value = execution.own_quantity * execution.price
         if execution.sign > 0:
-            sums.bought += execution.quantity
+            sums.bought += execution.own_quantity
             sums.bought_value += value
         else:
-            sums.sold += execution.quantity
+            sums.sold += execution.own_quantity
             sums.sold_value += value
     return sums
 

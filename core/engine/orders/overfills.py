@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from ....shm.durations import NS_PER_MS
-from ...messages import AccountMode, Order, OrderRole, OrderType, RejectCode, Side, client_order_id, signal_key
+from ...messages import Order, OrderRole, OrderType, RejectCode, Side, client_order_id, signal_key
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..state import ZERO, ContradictionRecord, PositionRecord, RouteRecord
@@ -17,28 +17,25 @@ _LONGEST_PAUSE_MS: Final = 60_000
 """Between two attempts to close an overfill that the platform refuses."""
 
 
-def note_overfill(turn: Turn, name: str, record: ContradictionRecord) -> None:
-    """Note confirmed lots beyond an order's size: they are external from now on.
-
-    On a hedging account they are part of their position's ticket, and are closed with it.
-    """
+def note_overfill(turn: Turn, name: str, record: ContradictionRecord, lots: Decimal) -> None:
+    """Note confirmed lots beyond an order's size: they are external from now on."""
     fill = record.fill
     assert fill is not None
     route = turn.state.routes[name]
     turn.count("overfill_confirmed")
     order = turn.state.orders.get(record.client_order_id)
     if order is not None:
-        order.written_off_qty += fill.quantity
-    closes = turn.state.settings.close_overfills and route.hello.account_mode is AccountMode.NETTING
+        order.written_off_qty += lots
+    closes = turn.state.settings.close_overfills
     if closes:
         position = turn.position(name, fill.symbol)
         if not position.overfilled:
             position.overfilled_ns, position.overfill_orders, position.overfill_retry_ns = turn.now_ns, 0, 0
-        position.overfilled += fill.quantity * fill.side.sign
+        position.overfilled += lots * fill.side.sign
     turn.alert(
         RejectCode.PARENT_EXCEEDED,
-        f"{name}: order {record.client_order_id} was overfilled by {fill.quantity} {fill.symbol}: the account holds "
-        f"them, {'and they are closed' if closes else 'close or keep them at the platform'}",
+        f"{name}: order {record.client_order_id} was overfilled by {lots} {fill.symbol}: the account holds them, "
+        f"{'and they are closed' if closes else 'close or keep them at the platform'}",
         route.platform,
     )
 

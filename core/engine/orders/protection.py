@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from ....shm.durations import NS_PER_MS
-from ...messages import LegState, OrderRole, OrderType, RejectCode, Side, TimeInForce
+from ...messages import AccountMode, LegState, OrderRole, OrderType, Protection, RejectCode, Side, TimeInForce
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, bar_of, leg_orders
 from .exits import SHUT_PAUSE_MS, close_leg
@@ -44,29 +44,37 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
             _balance(turn, signal, leg_number, role, price, mine)
 
 
-def follow_bust(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
-    """Cancel or shrink stops and targets kept by the platform when a bust has taken lots of their entry.
+def take_over_bracket(turn: Turn, signal: SignalRecord, leg_number: int) -> None:
+    """Keep stop and target here from now on when a bust or a correction has changed what a leg holds.
 
-    The platform does not do it: the order that triggered would open a position that no signal asked for.
+    A platform does not follow it: its stop would close lots that are not held any more, or guard none of those that are
+    held again. From here on they are balanced as any others (`guard_leg`), by replaces or by cancels and new orders.
     """
     leg = signal.legs[leg_number]
     route = turn.state.routes[leg.route]
-    taken_back = any(turn.state.executions[key].busted for key in leg.executions)
-    if not taken_back or leg.closing or not route.up or not route.ready or bar_of(turn.state, leg.route, leg.symbol):
+    executions = [turn.state.executions[key] for key in leg.executions]
+    if leg.closing or leg.open * leg.sign < 0 or not any(each.busted or each.restated for each in executions):
         return
     orders = list(leg_orders(turn.state, leg))
-    if any(order.unsettled for order in orders if order.role in OPENING):
-        return  # the lots may come back with its next fill
-    for order in orders:
-        if order.role not in _ROLES or not order.live or _in_flux(order):
-            continue
-        excess = order.leaves_qty - abs(leg.open)
-        if excess > 0:
-            turn.count("stop_after_bust")
-            text = f"{signal.signal.signal_id} {leg.platform}: after a bust {leg.open} lots are held, its "
-            text += f"{order.role.name.lower()} of {order.leaves_qty} is {'cancelled' if not leg.open else 'reduced'}"
-            turn.alert(RejectCode.NONE, text, leg.platform)
-            _reduce(turn, leg, order, excess)
+    stops = [order for order in orders if order.role is OrderRole.STOP_LOSS and order.live]
+    settled = not any(order.unsettled for order in orders if order.role in OPENING)
+    wanted = leg.bracket is not None and leg.bracket.stop_loss is not None
+    guarded = sum((order.leaves_qty for order in stops), ZERO) == abs(leg.open) or not (stops or wanted)
+    if guarded or not settled or any(_in_flux(order) for order in stops):
+        return
+    capabilities = route.hello.capabilities
+    able = capabilities is not None and {OrderType.STOP, OrderType.LIMIT} <= set(capabilities.order_types)
+    text = f"{signal.signal.signal_id} {leg.platform}: after a bust or a correction {leg.open:+f} lots are held"
+    if route.hello.account_mode is AccountMode.NETTING and able:
+        leg.protection = Protection.GATEWAY
+        text += "; their stop and target are kept by the gateway from now on"
+    else:
+        text += ", and the platform's stop is another size: set it right at the platform"
+    if leg.text != text:
+        leg.text = text
+        turn.count("bracket_taken_over")
+        turn.alert(RejectCode.UNSUPPORTED_BRACKET, text, leg.platform)
+        turn.touch(signal.signal.signal_id)
 
 
 def _balance(

@@ -120,9 +120,9 @@ def _adopt_executions(
         record.last_fill_ns = max(record.last_fill_ns, execution.ts_event_ns)
         if execution.ticket:
             route.ticket_owner.setdefault(execution.ticket, (signal_id, number))
-        if execution.signed and not turn.state.signals[signal_id].signal.reduce_only:
-            turn.position(name, execution.symbol).external -= execution.signed
-            turn.shift_open(signal_id, leg, execution.signed)
+        if execution.own_signed and not turn.state.signals[signal_id].signal.reduce_only:
+            turn.position(name, execution.symbol).external -= execution.own_signed
+            turn.shift_open(signal_id, leg, execution.own_signed)
     refresh_order(turn, record)
 
 

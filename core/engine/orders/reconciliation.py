@@ -60,9 +60,14 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
     if route.contradictions:
         gaps = _find_gaps(turn, route, snapshot) if parts.positions else None
         listed = snapshot.executions if parts.executions else None
-        doubts += settle_contradictions(turn, name, said_before, gaps, listed)
+        if parts.whole:
+            doubts += settle_contradictions(turn, name, said_before, gaps, listed)
     if parts.positions:
-        doubts += _apply_positions(turn, route, snapshot)
+        doubts += _apply_positions(turn, route, snapshot, settled_ns)
+    newer = _newer_than(turn, route, snapshot)
+    for symbol, position in route.positions.items():
+        if position.reported_ns == turn.now_ns:
+            position.reported_net = position.net - newer.get(symbol, ZERO)
     if snapshot.funds is not None:
         apply_account(turn, snapshot.funds)
     if parts.whole:
@@ -73,7 +78,7 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
         turn.state.awaited_platforms.pop(route.platform, None)
         _accept_verification(turn, name, route.request_id)
         pay_snapshot(turn, name)
-        if route.flatten_sent_ns <= settled_ns:
+        if route.flatten_sent_ns <= settled_ns and _has_flattened(turn, route):
             route.flatten_sent_ns = 0
     else:
         turn.count("incomplete_snapshot")
@@ -85,6 +90,14 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
     for signal_id in turn.state.active:
         if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
             turn.mark_for_settle(signal_id)
+
+
+def _has_flattened(turn: Turn, route: RouteRecord) -> bool:
+    """Whether the platform's own flatten is over: all is flat, or patience is, and no closing order of it works."""
+    held = {symbol: position.reported for symbol, position in route.positions.items() if position.reported}
+    patience_ns = turn.state.settings.sever_patience_ms * NS_PER_MS
+    closes = any(held.get(row.symbol, ZERO) * row.side.sign < 0 for row in route.external_orders)
+    return not held or (turn.now_ns - route.flatten_sent_ns >= patience_ns and not closes)
 
 
 def _parts_of(route: RouteRecord, snapshot: Snapshot) -> Parts:
@@ -283,7 +296,7 @@ def _find_gaps(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, 
     }
 
 
-def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
+def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
     """Compare net positions with the platform's. The first snapshot is adopted; a later difference blocks entries."""
     name = route_of(route.platform, route.account)
     if not _newer_than(turn, route, snapshot):
@@ -294,9 +307,13 @@ def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
         route.tickets = tickets
     doubts = 0
     await_cancels(turn, route)
+    traded = {
+        record.symbol
+        for key in route.executions
+        if (record := turn.state.executions[key]).counts and record.ts_event_ns > settled_ns
+    }
     for symbol, gap in _find_gaps(turn, route, snapshot).items():
         position = turn.position(name, symbol)
-        position.compared_ns = turn.now_ns
         if not gap:
             position.mismatch, position.mismatch_snapshots = ZERO, 0
             settle_position(turn, name, symbol, "the position agrees with the executions")
@@ -311,6 +328,8 @@ def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> int:
             note_unstable_position(turn, name, symbol, position, gap)
         position.mismatch_snapshots = position.mismatch_snapshots + 1 if gap == position.mismatch else 1
         position.mismatch = gap
+        if symbol in traded:
+            position.mismatch_snapshots = 1  # the list of positions may lag behind a fill of just now
         # While an execution there cannot be true, the figure alone does not say which legs hold what.
         if position.mismatch_snapshots >= STRIKES and not stands_about_orders(route, symbol):
             turn.count("position_drift")

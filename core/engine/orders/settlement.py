@@ -34,24 +34,25 @@ def settle_contradictions(
 ) -> int:
     """End what this snapshot settles. Returns how many still stand that another snapshot may settle.
 
+    Only after a snapshot whose parts are all whole, as far as the platform can list them.
     `said_before`: contradiction -> how often it had been said again before this snapshot was applied. `gaps`:
     platform's lots less ours, None when its positions prove nothing. `executions`: None when they prove nothing.
     """
     route = turn.state.routes[name]
-    if gaps is None or executions is None:
-        return len(route.contradictions)
     again, silent = [], []
     for key, record in list(route.contradictions.items()):
-        if record.kind is ContradictionKind.POSITION:
+        # An order status needs no executions and no position to be set right; what was traded needs both.
+        if record.kind is ContradictionKind.POSITION or (record.exec_id and (gaps is None or executions is None)):
             continue
         if key not in said_before or record.repeated > said_before[key]:
             again.append((key, record))
         else:
             silent.append((key, record))
     for symbol in dict.fromkeys(symbol for _, record in again for symbol in record.symbols):
-        _confirm(turn, name, symbol, [each for each in again if symbol in each[1].symbols], gaps)
+        if gaps is not None:
+            _confirm(turn, name, symbol, [each for each in again if symbol in each[1].symbols], gaps)
     for key, record in silent:
-        _withdraw(turn, name, key, record, gaps, executions)
+        _withdraw(turn, name, key, record, gaps or {}, executions)
     return len(route.contradictions)
 
 
@@ -70,8 +71,9 @@ def _confirm(
     for key, record in lots:
         record.confirmed_snapshots += 1
         if record.confirmed_snapshots >= STRIKES:
-            if book_confirmed(turn, name, record):
-                note_overfill(turn, name, record)
+            beyond = book_confirmed(turn, name, record)
+            if beyond:
+                note_overfill(turn, name, record, beyond)
             gaps[symbol] = gaps.get(symbol, ZERO) - signed_lots(record)
             end_contradiction(turn, name, key, "two snapshots list it, and the position holds it")
 
@@ -88,11 +90,11 @@ def _withdraw(
     key: str,
     record: ContradictionRecord,
     gaps: dict[str, Decimal],
-    executions: Executions,
+    executions: Executions | None,
 ) -> None:
     """End what two snapshots do not say again, when every position concerned agrees without it."""
     agrees = not any(gaps.get(symbol, ZERO) for symbol in record.symbols)
-    reaches = record.fill is None or executions.from_ns <= record.fill.ts_event_ns
+    reaches = record.fill is None or (executions is not None and executions.from_ns <= record.fill.ts_event_ns)
     if not agrees or not reaches:
         record.missed_snapshots = 0
         return

@@ -106,6 +106,7 @@ def apply_row(
     A late row cannot undo an end, except one that was only presumed.
     """
     turn.touched_orders[record.order.client_order_id] = None
+    record.most_qty = max(record.most_qty, row.quantity)  # a person may have made it larger at the platform
     record.platform_order_id = row.platform_order_id or record.platform_order_id
     # Lots beyond the order's size are for a snapshot to settle: they are no lots of this order.
     filled = reported_filled(record, row)
@@ -180,6 +181,7 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
     if record is None or (
         reject.platform and (reject.platform, reject.account) != (record.order.platform, record.order.account)
     ):
+        _note_refused_flatten(turn, reject)
         turn.count("reject_of_unknown_order")
         return
     turn.touch(record.signal_id)
@@ -203,6 +205,18 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
         turn.count("stale_update")
         return
     end_order(turn, record, LegState.REJECTED, reject.code, reject.text)
+
+
+def _note_refused_flatten(turn: Turn, reject: Reject) -> None:
+    """A refusal without an order, while the platform's own flatten is under way, is that of the flatten."""
+    route = turn.state.routes.get(route_of(reject.platform, reject.account))
+    if route is None or not route.flatten_sent_ns or reject.client_order_id:
+        return
+    route.flatten_sent_ns = 0
+    text = f"{reject.platform}|{reject.account}: its own flatten was refused: {reject.text}"
+    turn.alert(reject.code, f"{text}; flatten at the platform itself", reject.platform)
+    for signal_id in turn.state.active:
+        turn.mark_for_settle(signal_id)
 
 
 def _finish_replace(turn: Turn, record: OrderRecord, update: OrderUpdate) -> None:

@@ -158,7 +158,7 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
 def _closed_lots(turn: Turn, old: LegRecord) -> Decimal:
     """Lots that our closing orders have closed of a leg; negative when a correction left more opened than closed."""
     exits = [order for order in leg_orders(turn.state, old) if order.role is OrderRole.EXIT]
-    return -old.sign * sum((turn.state.executions[key].signed for order in exits for key in order.executions), ZERO)
+    return -old.sign * sum((turn.state.executions[key].own_signed for order in exits for key in order.executions), ZERO)
 
 
 def _admit(turn: Turn, signal: SignalRecord, leg: LegRecord, lots: Decimal) -> tuple[RejectCode, str]:

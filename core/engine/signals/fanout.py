@@ -21,7 +21,7 @@ from ...messages import (
 )
 from ..orders.exits import close_leg, drive_exit
 from ..orders.placement import OrderTerms, market_tif, place_for_leg, want_cancel
-from ..orders.protection import follow_bust, guard_leg
+from ..orders.protection import guard_leg, take_over_bracket
 from ..rolls.decision import is_rolled_out
 from ..rolls.roll_over import drive_roll_out, drive_roll_over
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
@@ -125,11 +125,11 @@ def settle(turn: Turn, record: SignalRecord) -> None:
             turn.count("turned_over")
             leg.text = "more was closed than the leg held; the excess is closed"
             close_leg(turn, record, number)
+        if leg.protection is Protection.PLATFORM:
+            take_over_bracket(turn, record, number)
         guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
         if leg.orders and guarded:
             guard_leg(turn, record, number)
-        elif leg.protection is Protection.PLATFORM and level < KillLevel.CANCEL_ALL:
-            follow_bust(turn, record, number)
         # Last, since each of the steps above may have started to close the leg. A leg that is closing, was rolled or
         # rolls another one over is not hedged with: its size follows its exit or its older leg.
         if leg.closing:

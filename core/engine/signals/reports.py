@@ -20,7 +20,7 @@ from ...messages import RejectCode as Code
 from ..orders.contradictions import describe, is_contradicted
 from ..orders.money import is_stale, leg_fees_usd, leg_sums, newest_rate, rate_to_usd
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
-from ..turn import Turn, contradiction_about, leg_orders
+from ..turn import Turn, bar_of, contradiction_about, leg_orders
 from .fanout import parent_quantity
 
 _PRECISION = Decimal("1E-10")
@@ -149,7 +149,7 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         avg_price=average,
         slippage_points=_slippage(record, leg, average),
         notional_usd=None if point_usd is None or average is None else filled * average * point_usd,
-        realized_usd=leg.realized_usd,
+        realized_usd=None if leg.unpriced else leg.realized_usd,
         fees_usd=leg_fees_usd(turn.state, leg),
         usd_rate=None if used is None else used.value,
         usd_rate_ns=0 if used is None else used.true_ns,
@@ -170,7 +170,12 @@ def _leg_text(turn: Turn, leg: LegRecord, orders: list[OrderRecord], first: Orde
     """Say why a leg stays as it is; first of all that nothing can be sent for what it holds or works."""
     own = leg.text or (first.text if first is not None else "")
     busy = leg.open or any(order.unsettled for order in orders)
-    why = contradiction_about(turn.state, leg.route, leg.symbol) if busy and leg.route in turn.state.routes else ""
+    route = turn.state.routes.get(leg.route)
+    why = ""
+    if busy and route is not None:
+        # A position that differs bars for a moment only, unless no second snapshot comes.
+        rule = bar_of if route.overdue_since_ns or route.flatten_sent_ns else contradiction_about
+        why = rule(turn.state, leg.route, leg.symbol)
     return "; ".join(filter(None, (why and f"{why}: nothing is sent there, stops and closes included", own)))[:512]
 
 

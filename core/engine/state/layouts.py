@@ -105,19 +105,29 @@ def _from_5(state: StateDict) -> StateDict:
     for execution in state["executions"].values():
         execution["restated"] = bool(execution["revision"])
         execution["differing_snapshots"] = 0
+        execution["beyond"] = "0"
     for order in state["orders"].values():
         replace = order["replace"] or order
         sizes = order["order"]["quantity"], order["quantity"], replace["quantity"]
         order["written_off_qty"] = "0"
         order["most_qty"] = max(sizes, key=Decimal)
     for route in state["routes"].values():
-        route |= {"owes_since_ns": 0, "overdue_since_ns": 0, "contradictions": {}, "ended_contradictions": {}}
+        route |= {
+            "owed_requests": 0,
+            "owes_since_ns": 0,
+            "overdue_since_ns": 0,
+            "contradictions": {},
+            "ended_contradictions": {},
+        }
         route["flatten_sent_ns"] = 0
         if route["hello"]["capabilities"] is not None:
             route["hello"]["capabilities"] |= {"lists_positions": True, "lists_orders": True, "flatten": False}
         for position in route["positions"].values():
-            position |= {"reported": None, "reported_ns": 0, "compared_ns": 0, "avg_price": None}
+            position |= {"reported": None, "reported_ns": 0, "reported_net": "0", "avg_price": None}
             position |= {"overfilled": "0", "overfilled_ns": 0, "overfill_orders": 0, "overfill_retry_ns": 0}
+    for signal in state["signals"].values():
+        for leg in signal["legs"]:
+            leg["unpriced"] = False
     for kill in state["kills"].values():
         if kill["command"] is not None:
             kill["command"]["unproven"] = False

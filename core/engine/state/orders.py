@@ -25,6 +25,7 @@ class ExecutionRecord(Struct, kw_only=True):
     leg: int = -1  # index of the leg in that signal; -1 = none
     sign: int = 0  # Side (54): +1 buy, -1 sell; 0 until the fill itself has arrived
     quantity: Decimal = ZERO  # LastQty (32), lots; the corrected figure after a correction
+    beyond: Decimal = ZERO  # lots of `quantity` beyond its order's size: external, none of the order's or of a leg's
     price: Decimal = ZERO  # LastPx (31), quote units; the corrected figure after a correction
     fee: Decimal = ZERO  # cost in `fee_currency`; positive is a cost
     fee_currency: str = ""  # ISO code; empty = the instrument's currency
@@ -47,6 +48,16 @@ class ExecutionRecord(Struct, kw_only=True):
     def signed(self) -> Decimal:
         """Lots it adds to the position; zero when it does not count."""
         return self.quantity * self.sign if self.counts else ZERO
+
+    @property
+    def own_quantity(self) -> Decimal:
+        """Lots that belong to its order and leg."""
+        return self.quantity - self.beyond
+
+    @property
+    def own_signed(self) -> Decimal:
+        """Lots that it adds to its leg; zero when it does not count."""
+        return self.own_quantity * self.sign if self.counts else ZERO
 
 
 class OrderRecord(Struct, kw_only=True):

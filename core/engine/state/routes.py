@@ -27,7 +27,7 @@ class PositionRecord(Struct, kw_only=True):
     contract: str = ""  # contract that the platform last named for it; empty = none named
     reported: Decimal | None = None  # platform's lots as last reported, complete or not; None = never reported
     reported_ns: int = 0  # when that report came, UTC ns
-    compared_ns: int = 0  # when `mismatch` was last measured, UTC ns; `reported_ns` = it is of that report
+    reported_net: Decimal = ZERO  # lots that we had booked of what that report can hold: `net` less it came since
     avg_price: Decimal | None = None  # AvgPx as last reported, quote units; None = not reported, or flat
     overfilled: Decimal = ZERO  # part of `external` by confirmed overfills that is to be closed, signed lots
     overfilled_ns: int = 0  # since when lots are overfilled, UTC ns; part of the ClOrdIDs that close them
@@ -60,6 +60,7 @@ class RouteRecord(Struct, kw_only=True):
     severed: bool = False  # link cut by the kill level SEVER: refused until the operator resumes
     retired: dict[str, str] = field(default_factory=dict)  # contract that was rolled -> root that named it before
     holding_signals: dict[str, None] = field(default_factory=dict)  # signals with an open leg here, in order of opening
+    owed_requests: int = 0  # snapshot requests since `owes_since_ns`
     owes_since_ns: int = 0  # since when it owes a complete snapshot that was requested, UTC ns; 0 = it owes none
     overdue_since_ns: int = 0  # since when it has owed one for too long: no entries, UTC ns; 0 = it does not
     flatten_sent_ns: int = 0  # when the platform's own flatten was sent, UTC ns; 0 = a snapshot has shown what it did

@@ -41,6 +41,7 @@ class LegRecord(Struct, kw_only=True):
     open: Decimal = ZERO  # lots that it holds, signed: executions plus `external_qty`; 0 if reduce-only
     external_qty: Decimal = ZERO  # signed lots that other orders took off `open`: external, reduce-only, of a kill
     realized_usd: Decimal | None = ZERO  # result of what was opened and closed again, fees off; None = no rate
+    unpriced: bool = False  # lots of it were closed at a price that is not known: `realized_usd` is not its result
     rate: UsdRate | None = None  # rate that `realized_usd` was converted with; None = USD, or there was none
     stale_rate: bool = False  # `rate` was too old for risk at that time
     closing: bool = False  # True = it is being closed, or was; entries and stops end

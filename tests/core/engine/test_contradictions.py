@@ -111,7 +111,7 @@ def test_the_wrong_side_again_and_again_sends_nothing_and_ends_by_the_typed_figu
     assert (len(desk.orders), desk.kinds()) == (1, [Kind.WRONG_SIDE])
     refused = desk.acknowledge(-1)
     assert (refused.accepted, desk.kinds()) == (False, [Kind.WRONG_SIDE])
-    assert "last reported 1 NQ, you typed -1" in refused.text
+    assert "last reported 1 NQ, fills since included, you typed -1" in refused.text
     assert desk.acknowledge(1).accepted
     assert (desk.kinds(), desk.position(), desk.report().filled) == ([], 1, 0)
     assert desk.route.positions["NQ"].external == 1
@@ -475,7 +475,7 @@ def test_a_bust_takes_the_stop_of_the_platform_with_it():
     bust(desk, fill)
     (cancel,) = desk.sent(m.Cancel)
     assert cancel.client_order_id == stop_id
-    assert desk.count("stop_after_bust") == 1
+    assert desk.count("bracket_taken_over") == 1
     desk.update(stop, LegState.CANCELLED)
     assert (desk.position(), desk.closings()) == (0, [])
 
@@ -491,6 +491,231 @@ def test_a_bust_of_a_part_shrinks_the_stop_of_the_platform():
     bust(desk, fill)
     (replace,) = desk.sent(m.Replace)
     assert (replace.client_order_id, replace.quantity) == (stop_id, 1)
+
+
+def platform_stop(desk: DoubtDesk, order: m.Order) -> m.Order:
+    """The stop that the platform has made of an entry's bracket."""
+    stop_id = m.client_order_id(m.signal_key("s1"), 0, OrderRole.STOP_LOSS, 0)
+    terms = {"side": Side.SELL, "order_type": m.OrderType.STOP, "stop_price": D(20990)}
+    stop = structs.replace(order, client_order_id=stop_id, **terms)
+    desk.update(stop)
+    return stop
+
+
+def test_a_bust_of_a_part_where_nothing_can_be_replaced_leaves_a_stop_for_the_rest():
+    desk = DoubtDesk("b")
+    desk.link_up("a", replace=False)
+    desk.signal(quantity=D(3))
+    order = desk.only()
+    desk.fill(order, 1)
+    fill = desk.fill(order, 2)
+    stop = platform_stop(desk, order)
+    bust(desk, fill)
+    assert [each.client_order_id for each in desk.sent(m.Cancel)] == [stop.client_order_id]
+    desk.update(stop, LegState.CANCELLED)
+    again = desk.only(role=OrderRole.STOP_LOSS)
+    assert (again.client_order_id != stop.client_order_id, again.quantity, again.stop_price) == (True, 1, D(20990))
+    assert desk.report().legs[0].protection is m.Protection.GATEWAY
+
+
+def test_a_bust_of_the_stop_itself_brings_a_stop_back():
+    desk, order = entered()
+    desk.fill(order)
+    stop = platform_stop(desk, order)
+    fill = desk.fill(stop, price=D(20990))
+    desk.update(stop, LegState.FILLED, 2)
+    assert desk.report().state is SignalState.CLOSED
+    bust(desk, fill)
+    entry = next(each for _, event in desk.events if isinstance(each := getattr(event, "message", None), m.Fill))
+    desk.prove(("NQ", 2), fills=[entry], orders=[desk.row(stop, LegState.FILLED, 2)])
+    again = desk.only(role=OrderRole.STOP_LOSS)
+    assert (desk.report().legs[0].open_quantity, again.quantity, again.stop_price) == (2, 2, D(20990))
+    assert "kept by the gateway from now on" in desk.report().legs[0].text
+
+
+def test_a_correction_of_an_entry_shrinks_the_stop_of_the_platform():
+    desk, order = entered(3)
+    fill = desk.fill(order, 3)
+    stop = platform_stop(desk, order)
+    desk.give(e.AdapterSaid(message=m.Correction(
+        platform="a", account="acc", exec_id=fill.exec_id, kind=m.CorrectionKind.CORRECT, revision=1, quantity=D(1),
+        price=fill.price,
+    )))  # fmt: skip
+    desk.prove(("NQ", 1), fills=[structs.replace(fill, quantity=D(1))], orders=[desk.row(stop)])
+    replaces = [each.message for each in desk.all_effects
+                if isinstance(each, e.SendToPlatform) and isinstance(each.message, m.Replace)]  # fmt: skip
+    assert {(each.client_order_id, each.quantity) for each in replaces} == {(stop.client_order_id, 1)}
+
+
+def test_one_execution_larger_than_its_order_fills_the_order_and_only_the_rest_is_external():
+    """Finding of an attack: the leg's own lots were nobody's, with no stop and no close."""
+    desk = DoubtDesk("b")
+    desk.link_up("a", brackets=False)
+    desk.signal()
+    fill = desk.fill(desk.only(), 3)
+    desk.prove(("NQ", 3), fills=[fill])
+    desk.prove(("NQ", 3), fills=[fill])
+    report = desk.report()
+    assert (report.state, report.filled, report.residual_quantity) == (SignalState.FILLED, 2, 2)
+    assert (desk.position(), desk.route.positions["NQ"].external) == (3, 1)
+    assert desk.only(role=OrderRole.STOP_LOSS).quantity == 2
+    assert desk.count("overfill_confirmed") == 1
+    desk.ask(m.SignalClose(signal_id="s1"))
+    desk.update(desk.only(role=OrderRole.STOP_LOSS), LegState.CANCELLED)
+    closing = desk.only(role=OrderRole.EXIT)
+    assert closing.quantity == 2
+    extra = desk.fill(closing, 3, price=D(20000))
+    desk.prove(fills=[fill, extra])
+    assert (desk.position(), desk.report().realized_usd) == (0, -4000)
+    bust(desk, fill)
+    assert (desk.position(), desk.route.positions["NQ"].external) == (-3, -1)
+
+
+def test_what_a_figure_closes_has_no_result():
+    desk, order = entered()
+    fill = desk.fill(order)
+    desk.ask(m.SignalClose(signal_id="s1"))
+    lie = desk.fill(desk.closings()[0], side=Side.BUY, price=D(20000))
+    desk.prove(fills=[fill, lie], times=1)
+    assert desk.acknowledge(0).accepted
+    report = desk.report()
+    assert (report.realized_usd, report.legs[0].realized_usd, report.residual_quantity) == (None, None, 0)
+    assert "their result is not known" in report.legs[0].text
+
+
+def test_the_figure_is_the_platforms_newest_with_the_fills_since():
+    desk, order = entered(2)
+    first = desk.fill(order, 1)
+    desk.wait(31_000)
+    desk.snapshot(positions=[("NQ", 2)], fills=[first], complete=False)
+    desk.update(order, side=Side.SELL)
+    desk.fill(order, 1)
+    assert not desk.acknowledge(2).accepted
+    assert desk.acknowledge(3).accepted
+    assert desk.position() == 3
+
+
+def test_unproven_closes_nothing_that_has_gone_since_the_report():
+    desk, order = entered()
+    fill = desk.fill(order)
+    stop = platform_stop(desk, order)
+    desk.update(order, side=Side.SELL)
+    desk.wait(31_000)
+    desk.snapshot(positions=[("NQ", 2)], fills=[fill], complete=False)
+    desk.fill(stop, price=D(20990))
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.FLATTEN, platform="a", reason="r", by="ops", unproven=True))
+    assert desk.closings() == []
+
+
+def test_a_slow_flatten_of_the_platform_is_not_closed_beside():
+    desk = DoubtDesk("b")
+    desk.link_up("a", flatten=True)
+    desk.signal()
+    fills = [desk.fill(desk.only())]
+    desk.prove(("NQ", 2), fills=fills, times=1)
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.FLATTEN, platform="a", reason="r", by="ops", unproven=True))
+    working = m.WorkingOrder(client_order_id="", symbol="NQ", side=Side.SELL, state=LegState.WORKING, quantity=D(2),
+                             filled=D(0), platform_order_id="own")  # fmt: skip
+    desk.prove(("NQ", 2), fills=fills, orders=[working], times=4)
+    assert desk.closings() == []
+    desk.prove(("NQ", 2), fills=fills, times=2)
+    assert [each.quantity for each in desk.closings()] == [2], "it has ended, and has closed nothing"
+
+
+def test_a_refused_flatten_is_told_and_bars_nothing_any_more():
+    desk = DoubtDesk("b")
+    desk.link_up("a", flatten=True)
+    desk.signal()
+    desk.fill(desk.only())
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.FLATTEN, platform="a", reason="r", by="ops", unproven=True))
+    assert desk.closings() == []
+    desk.give(e.AdapterSaid(message=m.Reject(code=RejectCode.LINK_DOWN, text="no", platform="a", account="acc")))
+    assert any("flatten was refused" in each.text for each in desk.effects if isinstance(each, e.Alert))
+    assert [each.quantity for each in desk.closings()] == [2]
+
+
+def test_flatten_does_not_wait_for_a_symbol_in_doubt_to_close_another():
+    desk = DoubtDesk("b")
+    desk.link_up("a", brackets=False)
+    desk.signal()
+    fills = [desk.fill(desk.only())]
+    stop = desk.only(role=OrderRole.STOP_LOSS)
+    desk.update(stop)
+    desk.prove(("NQ", 2), ("ES", 3), fills=fills, orders=[desk.row(stop)])
+    desk.update(stop, side=Side.BUY)
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.FLATTEN, reason="r", by="ops"))
+    desk.prove(("NQ", 2), ("ES", 3), fills=fills, orders=[structs.replace(desk.row(stop), side=Side.BUY)], times=3)
+    assert {(each.symbol, each.quantity) for each in desk.closings()} == {("ES", 3)}
+
+
+def test_an_order_that_a_person_makes_larger_may_fill_larger():
+    desk = DoubtDesk()
+    desk.signal(order_type=m.OrderType.LIMIT, limit_price=D(21000))
+    order = desk.only()
+    desk.update(order)
+    desk.update(order, quantity=D(5))
+    desk.fill(order, 5)
+    assert (desk.kinds(), desk.position(), desk.report().legs[0].open_quantity) == ([], 5, 5)
+
+
+def test_a_gateway_that_slept_is_not_owed_anything():
+    desk = DoubtDesk()
+    desk.wait(31_000)
+    assert desk.route.request_pending
+    desk.wait(3_600_000)
+    assert desk.count("snapshot_overdue") == 0
+    desk.prove(times=1)
+    assert desk.route.owes_since_ns == 0
+
+
+def test_a_position_list_that_lags_behind_a_fill_is_not_adopted():
+    desk, order = entered()
+    desk.wait(31_000)
+    fill = desk.fill(order)
+    desk.snapshot(positions=[], fills=[fill])
+    desk.wait(1_000)
+    desk.snapshot(positions=[], fills=[fill])
+    assert (desk.count("position_drift"), desk.position()) == (0, 2)
+    desk.prove(("NQ", 2), fills=[fill], times=1)
+    assert (desk.position(), desk.route.positions["NQ"].mismatch_snapshots) == (2, 0)
+
+
+def test_a_wrong_order_status_ends_at_a_platform_without_a_history():
+    desk = DoubtDesk("b")
+    desk.link_up("a", executions_history=False)
+    desk.signal(order_type=m.OrderType.LIMIT, limit_price=D(20999))
+    order = desk.only()
+    desk.update(order, side=Side.SELL)
+    desk.prove(orders=[desk.row(order)])
+    assert desk.kinds() == []
+
+
+def test_a_doubt_without_a_second_snapshot_is_said():
+    desk, order = entered()
+    fill = desk.fill(order)
+    desk.prove(("NQ", 3), fills=[fill], times=1)
+    for _ in range(6):
+        desk.wait(6_000)
+    (alert,) = [each for each in desk.all_effects if isinstance(each, e.Alert) and "no complete snapshot" in each.text]
+    assert "nothing at all is sent for NQ until then or `acknowledge SYMBOL --holds LOTS`" in alert.text
+    assert "a second snapshot decides" in desk.report().legs[0].text
+
+
+def test_a_ticket_closes_no_more_than_it_holds():
+    desk = DoubtDesk("b")
+    desk.link_up("a", m.AccountMode.HEDGING, close_by_ticket=True)
+    desk.signal()
+    desk.fill(desk.only(), position_ticket="T1")
+    said = desk.make_fill(desk.only(), 5, side=Side.SELL, client_order_id="", position_ticket="T1")
+    desk.give(e.AdapterSaid(message=said))
+    assert (desk.kinds(), desk.report().legs[0].open_quantity, desk.closings()) == ([Kind.OVERFILL], 2, [])
+
+
+def test_a_fill_on_another_account_of_our_platform_is_told():
+    desk = DoubtDesk("a", "b")
+    desk.signal("a")
+    desk.fill(structs.replace(desk.only("a"), platform="b"))
+    assert any("of another account" in each.text for each in desk.effects if isinstance(each, e.Alert))
 
 
 def test_a_platform_that_owes_its_snapshot_opens_nothing_and_its_legs_are_unknown():

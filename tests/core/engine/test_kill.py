@@ -34,6 +34,8 @@ def verified(desk: Desk) -> bool:
 
 
 def proofs(desk: Desk, **snapshot) -> None:
+    fills = [event.message for _, event in desk.events if isinstance(getattr(event, "message", None), m.Fill)]
+    snapshot = {"fills": fills} | snapshot
     desk.snapshot(**snapshot)
     if not verified(desk):
         desk.wait(1_100)
