@@ -51,6 +51,7 @@ def read_facts(engine: Engine) -> dict[str, object]:
                 "revision": each.revision,
                 "busted": each.busted,
             }
+            | _when({"beyond_its_order": _number(each.beyond) if each.beyond else ""})
             for name, each in state.executions.items()
         },
         "next_due_ns": engine.next_due_ns(),

@@ -20,13 +20,18 @@ LIAR = "d"
 
 def lie_and_be_ended(desk: JournaledDesk) -> None:
     """An overfill that snapshots confirm and the gateway closes, and a wrong side that the operator ends."""
-    # d1: two lots of an order of one. They are the account's, and are closed.
+    route = desk.engine.state.routes[f"{LIAR}|acc"]
+    # d1: two lots of an order of one. The second one is the account's, and is closed; the first one by its signal.
     desk.enter("d1", "ES", LIAR, quantity=D(1))
     desk.update(desk.only(LIAR))
     desk.trade(desk.only(LIAR), 2)
     desk.update(desk.only(LIAR), LegState.FILLED, filled=2)
     _settle(desk, 4, desk.row(desk.only(LIAR), LegState.FILLED, 2))
-    desk.trade(desk.only(LIAR, OrderRole.EXIT), 2, price=D(21001))
+    assert not route.contradictions
+    desk.trade(desk.only(LIAR, OrderRole.EXIT), price=D(21001))
+    desk.ask(m.SignalClose(signal_id="d1"))
+    desk.trade(desk.only(LIAR, OrderRole.EXIT), price=D(21002))
+    assert not route.positions["ES"].net
     # d2: it buys, and a sale is told. Only a person can say what the account holds.
     desk.enter("d2", "ES", LIAR, quantity=D(1))
     desk.update(desk.only(LIAR))
@@ -34,6 +39,8 @@ def lie_and_be_ended(desk: JournaledDesk) -> None:
     _settle(desk, 2)
     desk.ask(m.Acknowledge(request_id=20, platform=LIAR, symbol="ES", by="operator", quantity=D(-1), account="acc"))
     desk.update(desk.only(LIAR), LegState.CANCELLED)
+    assert len(route.ended_contradictions) == 3, "the status that told the overfill is one as well"
+    assert not route.contradictions
 
 
 def lie_and_stand(desk: JournaledDesk) -> None:
@@ -43,6 +50,7 @@ def lie_and_stand(desk: JournaledDesk) -> None:
     fill = desk.trade(desk.only(LIAR), 1)
     again = msgspec.structs.replace(fill, price=fill.price + 1, ts_event_ns=desk.now_ns)
     desk.give(e.AdapterSaid(message=again))
+    assert len(desk.engine.state.routes[f"{LIAR}|acc"].contradictions) == 1
 
 
 def lie_at_the_end(desk: JournaledDesk) -> None:
@@ -52,6 +60,7 @@ def lie_at_the_end(desk: JournaledDesk) -> None:
         request_id=21, level=m.KillLevel.FLATTEN, reason="it lies", by="operator", platform=LIAR, unproven=True
     )
     desk.ask(kill)
+    assert desk.sent(m.Flatten)
 
 
 def _settle(desk: JournaledDesk, snapshots: int, *orders: m.WorkingOrder) -> None:

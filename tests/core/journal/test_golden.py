@@ -42,7 +42,7 @@ def rebuilt(path: Path, use_checkpoint: bool = True) -> Rebuilt:
         connection.close()
 
 
-NOT_SAVED_BEFORE = {6: {"reported", "reported_ns", "compared_ns", "avg_price"}}
+NOT_SAVED_BEFORE = {6: {"reported", "reported_ns", "reported_net", "avg_price"}}
 """Layout -> fields that a checkpoint of an earlier one does not hold, and that its events tell: what platforms last
 reported of their positions. A converted state has none until the next snapshot."""
 
