@@ -33,7 +33,7 @@ def _of_route(state: EngineState, name: str, route: RouteRecord) -> list[int]:
         due.append(route.request_sent_ns + settings.snapshot_ms * MS)
     else:
         due.append(route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * MS)
-    if route.owes_since_ns and not route.overdue_since_ns:
+    if route.owed_requests >= 3 and not route.overdue_since_ns:
         due.append(route.owes_since_ns + 3 * settings.snapshot_ms * MS)
     overfilled = [each for each in route.positions.values() if each.overfilled]
     due += [each.overfill_retry_ns for each in overfilled if each.overfill_retry_ns > state.now_ns]

@@ -202,9 +202,10 @@ def _check_hedges(nexus: Nexus, platforms: list[FakePlatform]) -> list[str]:
             for execution in platform.executions.values():
                 parts = m.find_client_order_id(execution.fill.client_order_id)
                 counts = parts is not None and parts.key == key and parts.role in traded
-                hedges = not execution.busted and not execution.is_extra
-                if parts is not None and counts and (parts.role is m.OrderRole.ENTRY or hedges):
+                if parts is not None and counts and parts.role is m.OrderRole.ENTRY:
                     traded[parts.role] += execution.fill.quantity
+                elif parts is not None and counts and not execution.busted:
+                    traded[parts.role] += execution.fill.quantity - execution.extra
         if traded[m.OrderRole.HEDGE] > traded[m.OrderRole.ENTRY]:
             found.append(f"signal {signal.signal_id} hedged {traded[m.OrderRole.HEDGE]} of {traded[m.OrderRole.ENTRY]}")
     return found
@@ -271,9 +272,7 @@ def _check_rolls(engine: Engine, platforms: list[FakePlatform]) -> list[str]:
         executed: dict[str, Decimal] = {}
         for execution in platform.executions.values():
             name = execution.fill.client_order_id
-            if execution.is_extra:
-                continue
-            executed[name] = executed.get(name, ZERO) + execution.fill.quantity
+            executed[name] = executed.get(name, ZERO) + execution.fill.quantity - execution.extra
         for name, held in platform.orders.items():
             parts = m.find_client_order_id(name)
             assert parts is not None

@@ -34,13 +34,13 @@ class HeldOrder:
 
 @dataclass
 class Execution:
-    """`is_extra`: lots beyond its order's size."""
+    """`extra`: lots of it beyond its order's size."""
 
     fill: m.Fill
     contract: str
     revision: int = 0
     busted: bool = False
-    is_extra: bool = False
+    extra: Decimal = ZERO
 
 
 @dataclass
@@ -207,8 +207,11 @@ class FakePlatform:
             self._end(held, m.LegState.CANCELLED)
             return
         held.filled += lots
+        beyond = self._draw_overfill(held)
+        joined = beyond if self.schedule.chance(0.5) else ZERO  # part of this execution, or one of its own
+        self._take_beyond(held, ticket, joined)
         fill = self._execution(
-            lots,
+            lots + joined,
             held.order.side,
             held.order.client_order_id,
             held.platform_id,
@@ -216,6 +219,7 @@ class FakePlatform:
             self._price(held),
             held.contract,
         )
+        self.executions[self._newest].extra = joined
         full = held.filled >= held.quantity
         held.state = m.LegState.FILLED if full else m.LegState.PARTIALLY_FILLED
         # Executions and updates are independent streams: either may come first.
@@ -226,22 +230,27 @@ class FakePlatform:
             self.send(message)
         if not full:
             self._plan_fill(held)
-        elif (
-            not held.order.reduce_only and not held.order.close_ticket and self.faults.strike("overfill", self.schedule)
-        ):
-            self._overfill(held, ticket)
         key = self._newest
+        if beyond > joined:
+            self._overfill(held, ticket, beyond)
         if self.faults.strike("bust", self.schedule):
             self._later(6_000, lambda: self._correct(key))
 
-    def _overfill(self, held: HeldOrder, ticket: str) -> None:
-        """One lot more than was ordered, and really held."""
-        if ticket:
-            self.tickets[ticket] += held.order.side.sign
-        held.overfilled += 1
+    def _draw_overfill(self, held: HeldOrder) -> Decimal:
+        """Lots more than was ordered, and really held: when an order fills, now and then."""
+        may = held.filled >= held.quantity and not held.order.reduce_only and not held.order.close_ticket
+        return Decimal(1) if may and self.faults.strike("overfill", self.schedule) else ZERO
+
+    def _take_beyond(self, held: HeldOrder, ticket: str, lots: Decimal) -> None:
+        if ticket and lots:
+            self.tickets[ticket] += lots * held.order.side.sign
+        held.overfilled += lots
+
+    def _overfill(self, held: HeldOrder, ticket: str, lots: Decimal) -> None:
+        self._take_beyond(held, ticket, lots)
         client, price = held.order.client_order_id, self._price(held)
-        fill = self._execution(Decimal(1), held.order.side, client, held.platform_id, ticket, price, held.contract)
-        self.executions[self._newest].is_extra = True
+        fill = self._execution(lots, held.order.side, client, held.platform_id, ticket, price, held.contract)
+        self.executions[self._newest].extra = lots
         self.send(fill)
         self.send(self._update(held))
 
@@ -272,7 +281,12 @@ class FakePlatform:
     ) -> m.Fill:
         self.number += 1
         key = exec_id = f"E{self.number}"
-        others = [e.fill.exec_id for e in self.executions.values() if e.fill.client_order_id != client and not e.busted]
+        others = [
+            e.fill.exec_id
+            for e in self.executions.values()
+            # One of the same terms could not be told from a repetition, by anybody.
+            if e.fill.client_order_id != client and not e.busted and (e.fill.quantity, e.fill.price) != (lots, price)
+        ]
         if others and self.faults.strike("reused_id", self.schedule):
             exec_id = self.schedule.rng.choice(others)
         fill = m.Fill(
@@ -302,7 +316,8 @@ class FakePlatform:
         execution.revision += 1
         if self.schedule.chance(0.5) and self.mode is m.AccountMode.NETTING:
             execution.busted = True
-            held.filled -= execution.fill.quantity
+            held.filled -= execution.fill.quantity - execution.extra
+            held.overfilled -= execution.extra
             if held.state is m.LegState.FILLED:
                 held.state = m.LegState.CANCELLED
             kind, quantity, price = m.CorrectionKind.BUST, None, None

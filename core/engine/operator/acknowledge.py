@@ -10,7 +10,7 @@ from ..orders.contradictions import ACKNOWLEDGED, STRIKES, await_cancels, end_co
 from ..orders.executions import book_confirmed
 from ..orders.lifecycle import end_order, record_unreported
 from ..orders.overfills import note_overfill
-from ..orders.reconciliation import adopt_position
+from ..orders.positions import adopt_position
 from ..orders.settlement import signed_lots
 from ..state import ZERO, ContradictionRecord, OrderRecord, PositionRecord, RouteRecord
 from ..turn import Turn, live_orders, reported_now

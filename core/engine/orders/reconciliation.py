@@ -17,14 +17,12 @@ from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .contradictions import STRIKES, await_cancels
 from .executions import apply_fill, booked_key, presume_bust
-from .exits import add_external
 from .lifecycle import end_order, mark_unknown, record_unreported
 from .links import apply_account, pay_snapshot, schedule_snapshot
+from .positions import apply_positions, find_gaps, has_flattened, note_booked, note_positions
 from .recognition import find_own_id, recognise
 from .settlement import (
-    note_unstable_position,
     settle_contradictions,
-    settle_position,
     stands_about_orders,
 )
 from .updates import accept_row, apply_row, reported_filled
@@ -56,18 +54,15 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
     # that only the snapshot shows would look like a position mismatch.
     doubts = _apply_executions(turn, route, snapshot, settled_ns, parts)
     doubts += _apply_orders(turn, route, snapshot, settled_ns, parts)
-    _note_positions(turn, name, snapshot)
+    note_positions(turn, name, snapshot)
     if route.contradictions:
-        gaps = _find_gaps(turn, route, snapshot) if parts.positions else None
+        gaps = find_gaps(turn, route, snapshot) if parts.positions else None
         listed = snapshot.executions if parts.executions else None
         if parts.whole:
             doubts += settle_contradictions(turn, name, said_before, gaps, listed)
     if parts.positions:
-        doubts += _apply_positions(turn, route, snapshot, settled_ns)
-    newer = _newer_than(turn, route, snapshot)
-    for symbol, position in route.positions.items():
-        if position.reported_ns == turn.now_ns:
-            position.reported_net = position.net - newer.get(symbol, ZERO)
+        doubts += apply_positions(turn, route, snapshot, settled_ns)
+    note_booked(turn, route, snapshot)
     if snapshot.funds is not None:
         apply_account(turn, snapshot.funds)
     if parts.whole:
@@ -78,8 +73,9 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
         turn.state.awaited_platforms.pop(route.platform, None)
         _accept_verification(turn, name, route.request_id)
         pay_snapshot(turn, name)
-        if route.flatten_sent_ns <= settled_ns and _has_flattened(turn, route):
+        if route.flatten_sent_ns <= settled_ns and has_flattened(turn, route):
             route.flatten_sent_ns = 0
+            await_cancels(turn, route)
     else:
         turn.count("incomplete_snapshot")
         doubts += 1
@@ -90,14 +86,6 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
     for signal_id in turn.state.active:
         if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
             turn.mark_for_settle(signal_id)
-
-
-def _has_flattened(turn: Turn, route: RouteRecord) -> bool:
-    """Whether the platform's own flatten is over: all is flat, or patience is, and no closing order of it works."""
-    held = {symbol: position.reported for symbol, position in route.positions.items() if position.reported}
-    patience_ns = turn.state.settings.sever_patience_ms * NS_PER_MS
-    closes = any(held.get(row.symbol, ZERO) * row.side.sign < 0 for row in route.external_orders)
-    return not held or (turn.now_ns - route.flatten_sent_ns >= patience_ns and not closes)
 
 
 def _parts_of(route: RouteRecord, snapshot: Snapshot) -> Parts:
@@ -264,105 +252,3 @@ def _check_unlisted(
         end_order(turn, record, LegState.REJECTED, RejectCode.NOT_FOUND_AT_PLATFORM, text, True)
     turn.count("unknown_resolved_absent")
     return 0
-
-
-def _note_positions(turn: Turn, name: str, snapshot: Snapshot) -> None:
-    """Note what the platform reports, complete or not: it is shown, and closed by `kill --unproven`."""
-    route = turn.state.routes[name]
-    reported: dict[str, Decimal] = {}
-    for row in snapshot.positions.rows:
-        reported[row.symbol] = reported.get(row.symbol, ZERO) + row.quantity
-        position = turn.position(name, row.symbol)
-        position.contract = row.contract
-        position.avg_price = row.avg_price
-    is_whole = snapshot.complete and snapshot.positions.complete
-    for symbol in dict.fromkeys([*route.positions, *reported]) if is_whole else reported:
-        position = turn.position(name, symbol)
-        position.reported, position.reported_ns = reported.get(symbol, ZERO), turn.now_ns
-        if not position.reported:
-            position.avg_price = None
-
-
-def _find_gaps(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, Decimal]:
-    """Platform's lots less ours, per symbol; executions that the snapshot cannot hold yet are left out of ours."""
-    theirs: dict[str, Decimal] = {}
-    for row in snapshot.positions.rows:
-        theirs[row.symbol] = theirs.get(row.symbol, ZERO) + row.quantity
-    newer = _newer_than(turn, route, snapshot)
-    return {
-        symbol: theirs.get(symbol, ZERO)
-        - (turn.position(route_of(route.platform, route.account), symbol).net - newer.get(symbol, ZERO))
-        for symbol in dict.fromkeys([*route.positions, *theirs])
-    }
-
-
-def _apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
-    """Compare net positions with the platform's. The first snapshot is adopted; a later difference blocks entries."""
-    name = route_of(route.platform, route.account)
-    if not _newer_than(turn, route, snapshot):
-        tickets: dict[str, dict[str, Decimal]] = {}
-        for row in snapshot.positions.rows:
-            if row.ticket:
-                tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
-        route.tickets = tickets
-    doubts = 0
-    await_cancels(turn, route)
-    traded = {
-        record.symbol
-        for key in route.executions
-        if (record := turn.state.executions[key]).counts and record.ts_event_ns > settled_ns
-    }
-    for symbol, gap in _find_gaps(turn, route, snapshot).items():
-        position = turn.position(name, symbol)
-        if not gap:
-            position.mismatch, position.mismatch_snapshots = ZERO, 0
-            settle_position(turn, name, symbol, "the position agrees with the executions")
-            continue
-        if not route.reconciled_before and not stands_about_orders(route, symbol):
-            # Nothing is known of this account yet: what it holds was there before us.
-            turn.count("position_adopted")
-            adopt_position(turn, route, symbol, gap, block=False)
-            continue
-        doubts += 1
-        if position.mismatch_snapshots and gap != position.mismatch:
-            note_unstable_position(turn, name, symbol, position, gap)
-        position.mismatch_snapshots = position.mismatch_snapshots + 1 if gap == position.mismatch else 1
-        position.mismatch = gap
-        if symbol in traded:
-            position.mismatch_snapshots = 1  # the list of positions may lag behind a fill of just now
-        # While an execution there cannot be true, the figure alone does not say which legs hold what.
-        if position.mismatch_snapshots >= STRIKES and not stands_about_orders(route, symbol):
-            turn.count("position_drift")
-            adopt_position(turn, route, symbol, gap, block=True)
-            settle_position(turn, name, symbol, "two snapshots show the same position")
-    return doubts
-
-
-def _newer_than(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, Decimal]:
-    """Sum lots per symbol of executions that are newer than the snapshot: its position cannot hold them yet."""
-    capabilities = route.hello.capabilities
-    if capabilities is None or not capabilities.executions_history:
-        return {}
-    listed = {booked_key(turn, fill) for fill in snapshot.executions.rows}
-    newer: dict[str, Decimal] = {}
-    for key in route.executions:
-        record = turn.state.executions[key]
-        if record.counts and key not in listed and record.ts_event_ns >= snapshot.executions.from_ns:
-            newer[record.symbol] = newer.get(record.symbol, ZERO) + record.signed
-    return {symbol: lots for symbol, lots in newer.items() if lots}
-
-
-def adopt_position(turn: Turn, route: RouteRecord, symbol: str, gap: Decimal, block: bool) -> None:
-    """Take the platform's figure, or the operator's, for a position: it is `gap` lots more than booked."""
-    position = turn.position(route_of(route.platform, route.account), symbol)
-    # The difference is external: no leg of ours explains it. What it took off our legs is subtracted from them.
-    position.net += gap
-    position.mismatch, position.mismatch_snapshots = ZERO, 0
-    position.blocked = position.blocked or block
-    add_external(turn, route_of(route.platform, route.account), symbol, gap)
-    turn.alert(
-        RejectCode.POSITION_MISMATCH,
-        f"{symbol}: platform holds {position.net}, {gap:+} more than booked; its figure is adopted"
-        + (f"; new orders wait for `acknowledge {symbol} --holds LOTS`" if block else ""),
-        route.platform,
-    )

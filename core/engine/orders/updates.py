@@ -12,7 +12,7 @@ from msgspec import structs
 from ...messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
 from ..state import OPENING, ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn
-from .contradictions import doubt_row, legs_of, open_contradiction
+from .contradictions import await_cancels, doubt_row, legs_of, open_contradiction
 from .lifecycle import (
     check_late_status,
     confirm_working,
@@ -213,6 +213,7 @@ def _note_refused_flatten(turn: Turn, reject: Reject) -> None:
     if route is None or not route.flatten_sent_ns or reject.client_order_id:
         return
     route.flatten_sent_ns = 0
+    await_cancels(turn, route)
     text = f"{reject.platform}|{reject.account}: its own flatten was refused: {reject.text}"
     turn.alert(reject.code, f"{text}; flatten at the platform itself", reject.platform)
     for signal_id in turn.state.active:
