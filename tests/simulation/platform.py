@@ -281,11 +281,12 @@ class FakePlatform:
     ) -> m.Fill:
         self.number += 1
         key = exec_id = f"E{self.number}"
+        # One of the same terms could not be told from a repetition, by anybody.
+        alike = {e.fill.exec_id for e in self.executions.values() if (e.fill.quantity, e.fill.price) == (lots, price)}
         others = [
             e.fill.exec_id
             for e in self.executions.values()
-            # One of the same terms could not be told from a repetition, by anybody.
-            if e.fill.client_order_id != client and not e.busted and (e.fill.quantity, e.fill.price) != (lots, price)
+            if e.fill.client_order_id != client and not e.busted and e.fill.exec_id not in alike
         ]
         if others and self.faults.strike("reused_id", self.schedule):
             exec_id = self.schedule.rng.choice(others)
