@@ -164,8 +164,8 @@ def test_gateway_and_platform_agree_in_the_end(seed, platform):
     assert not live, "what was closed leaves no order behind"
     for record in state.orders.values():
         held = desk.book.by_client_id.get(record.order.client_order_id)
-        # Lots beyond the order's size are the account's and written off on the order. On a hedging account they are part
-        # of the position that it has opened.
+        # Lots beyond the order's size are the account's, and written off on the order. On a hedging account they are
+        # part of the position that it has opened.
         assert record.cum_qty + record.written_off_qty == (held.filled if held is not None else 0)
         beyond = 0 if held is None or platform == "mt5" else max(held.filled - held.quantity, D(0))
         assert record.written_off_qty == beyond
