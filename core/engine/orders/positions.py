@@ -105,7 +105,8 @@ def apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_
 def newer_than(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, Decimal]:
     """Sum lots per symbol of executions that are newer than the snapshot: its position cannot hold them yet."""
     capabilities = route.hello.capabilities
-    if capabilities is None or not capabilities.executions_history:
+    is_whole = snapshot.complete and snapshot.executions.complete
+    if capabilities is None or not capabilities.executions_history or not is_whole:
         return {}
     listed = {booked_key(turn, fill) for fill in snapshot.executions.rows}
     newer: dict[str, Decimal] = {}

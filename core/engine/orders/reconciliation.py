@@ -96,7 +96,8 @@ def _parts_of(route: RouteRecord, snapshot: Snapshot) -> Parts:
         for part in (snapshot.positions, snapshot.working_orders, snapshot.executions)
     )
     return Parts(
-        positions=positions and able.lists_positions,
+        # Without all executions it is not known which of them the positions hold already.
+        positions=positions and able.lists_positions and (executions or not able.executions_history),
         orders=orders and able.lists_orders,
         executions=executions and able.executions_history,
         whole=snapshot.complete

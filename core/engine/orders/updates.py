@@ -210,7 +210,8 @@ def apply_reject(turn: Turn, reject: Reject) -> None:
 def _note_refused_flatten(turn: Turn, reject: Reject) -> None:
     """A refusal without an order, while the platform's own flatten is under way, is that of the flatten."""
     route = turn.state.routes.get(route_of(reject.platform, reject.account))
-    if route is None or not route.flatten_sent_ns or reject.client_order_id:
+    of_an_order = (RejectCode.CANCEL_REJECTED, RejectCode.REPLACE_REJECTED, RejectCode.UNSUPPORTED_REPLACE)
+    if route is None or not route.flatten_sent_ns or reject.client_order_id or reject.code in of_an_order:
         return
     route.flatten_sent_ns = 0
     await_cancels(turn, route)

@@ -792,3 +792,32 @@ def test_completeness_is_per_part_and_what_a_platform_cannot_list_does_not_count
     assert desk.engine.state.orders[order.client_order_id].state is LegState.UNKNOWN
     assert desk.acknowledge(0).accepted
     assert desk.engine.state.orders[order.client_order_id].state is LegState.CANCELLED
+
+
+def test_positions_prove_nothing_where_the_executions_are_not_all_listed():
+    """Which of them the positions hold is not known: a right position was adopted a second time."""
+    desk, order = entered()
+    fill = desk.fill(order)
+    name = {"platform": "a", "account": "acc"}
+    for _ in range(3):
+        desk.wait(31_000)
+        desk.give(e.AdapterSaid(message=m.Snapshot(
+            request_id=desk.route.request_id, **name,
+            positions=m.Positions(**name, rows=(m.Position(symbol="NQ", quantity=D(2)),)),
+            working_orders=m.WorkingOrders(**name, rows=()),
+            executions=m.Executions(**name, rows=(), complete=False),
+        )))  # fmt: skip
+    assert (desk.position(), desk.count("position_drift"), desk.route.positions["NQ"].reported) == (2, 0, 2)
+    desk.prove(("NQ", 2), fills=[fill], times=1)
+    assert desk.route.ready
+
+
+def test_the_refused_cancel_of_an_external_order_does_not_end_a_flatten():
+    desk = DoubtDesk("b")
+    desk.link_up("a", flatten=True)
+    desk.signal()
+    desk.fill(desk.only())
+    desk.ask(m.Kill(request_id=1, level=m.KillLevel.FLATTEN, platform="a", reason="r", by="ops", unproven=True))
+    refused = m.Reject(code=RejectCode.CANCEL_REJECTED, text="gone", platform="a", account="acc")
+    desk.give(e.AdapterSaid(message=refused))
+    assert (bool(desk.route.flatten_sent_ns), desk.closings()) == (True, [])
