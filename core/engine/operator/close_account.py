@@ -130,8 +130,9 @@ def _without_closing(turn: Turn, route: RouteRecord, symbol: str, held: dict[str
     """Lots by ticket, less the closing orders that may still fill; what they close entirely is left out."""
     left = dict(held)
     for order in live_orders(turn.state, route):
-        if order.role is OrderRole.EXIT and order.order.symbol == symbol and order.order.close_ticket in left:
-            left[order.order.close_ticket] += order.leaves_qty * order.order.side.sign
+        ticket = order.order.close_ticket  # one ticket, under whatever symbol it was reported
+        if order.role is OrderRole.EXIT and ticket in left and (ticket or order.order.symbol == symbol):
+            left[ticket] += order.leaves_qty * order.order.side.sign
     return {ticket: lots for ticket, lots in left.items() if lots * held[ticket] > 0}
 
 

@@ -84,7 +84,9 @@ def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None
         if doubt is None:
             _apply_repetition(turn, key, record, fill, rows > 0)
             return
-        if rows != 1 or record.ts_event_ns < since_ns or record.client_order_id:
+        of_order = turn.state.orders.get(record.client_order_id)
+        is_bound = of_order is not None and key in of_order.executions
+        if rows != 1 or record.ts_event_ns < since_ns or is_bound:
             order = None if parts is None else recognise(turn, route, parts, fill)
             symbols = [fill.symbol, record.symbol]
             _refuse_fill(turn, name, doubt, fill, symbols, order_id, legs_of(order, record))

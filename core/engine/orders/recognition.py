@@ -114,6 +114,9 @@ def _adopt_executions(
         execution = turn.state.executions[key]
         if execution.client_order_id != record.order.client_order_id or execution.signal_id:
             continue
+        terms = record.order
+        if execution.seen and (execution.symbol, execution.sign) != (terms.symbol, terms.side.sign):
+            continue  # it was told before its order was known, and cannot be the order's: it stays external
         execution.signal_id, execution.leg = signal_id, number
         record.executions[key] = leg.executions[key] = None
         record.first_fill_ns = record.first_fill_ns or execution.ts_event_ns
