@@ -7,21 +7,14 @@ from decimal import Decimal
 from ....shm.durations import NS_PER_MS
 from ...messages import (
     AccountMode,
-    Cancel,
     Flatten,
     LegState,
-    Order,
     OrderRole,
-    OrderType,
-    Side,
-    client_order_id,
     signal_key,
 )
-from ...messages.fields import MAX_QUANTITY
-from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..effects import SendToPlatform
 from ..orders.exits import attempts_used_up
-from ..orders.placement import send_order, want_cancel
+from ..orders.placement import cancel_row, close_for_account, want_cancel
 from ..state import KillRecord, RouteRecord
 from ..turn import Turn, bar_of, live_orders, reported_now, signals_of_route
 
@@ -77,14 +70,7 @@ def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord
     for order in live_orders(turn.state, route):
         want_cancel(turn, order)
     for row in route.external_orders:
-        cancel = Cancel(
-            client_order_id=row.client_order_id,
-            platform=route.platform,
-            account=route.account,
-            symbol=row.symbol,
-            platform_order_id=row.platform_order_id,
-        )
-        turn.effects.append(SendToPlatform(cancel))
+        cancel_row(turn, route, row)
     hedging = route.hello.account_mode is AccountMode.HEDGING
     sent = []
     for symbol in symbols_of(route):
@@ -139,32 +125,8 @@ def _without_closing(turn: Turn, route: RouteRecord, symbol: str, held: dict[str
 def _close_lots(
     turn: Turn, name: str, route: RouteRecord, record: KillRecord, symbol: str, lots: Decimal, ticket: str
 ) -> None:
-    # By time and not by a counter: with a lost journal a counter starts again, and would repeat an older ClOrdID.
-    key = signal_key(f"kill/{record.requested_ns}/{name}")
-    settings = turn.state.settings
-    chars = settings.client_order_id_chars
-    most = min(MAX_ATTEMPTS if chars == LENGTH else OLD_MAX_ATTEMPTS, settings.max_exit_attempts * 10)
-    while record.attempts < most:
-        order_id = client_order_id(key, 0, OrderRole.EXIT, record.attempts, chars)
-        if order_id not in turn.state.orders and order_id not in turn.state.orphans:
-            break
-        record.attempts += 1  # used by an order that a torn journal has lost
-    else:
+    if record.attempts >= turn.state.settings.max_exit_attempts * 10:
         return
-    capabilities = route.hello.capabilities
-    order = Order(
-        client_order_id=order_id,
-        platform=route.platform,
-        account=route.account,
-        symbol=symbol,
-        contract=route.positions[symbol].contract,
-        side=Side.SELL if lots > 0 else Side.BUY,
-        quantity=min(abs(lots), MAX_QUANTITY),
-        order_type=OrderType.MARKET,
-        reduce_only=capabilities is not None and capabilities.reduce_only,
-        close_ticket=ticket,
-        not_after_ns=turn.now_ns + settings.send_within_ms * NS_PER_MS,
-    )
-    attempt = record.attempts
-    record.attempts += 1
-    send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
+    key = signal_key(f"kill/{record.requested_ns}/{name}")
+    attempts = close_for_account(turn, route, key, record.attempts, symbol, lots, ticket=ticket)
+    record.attempts = record.attempts if attempts is None else attempts

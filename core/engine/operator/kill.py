@@ -22,7 +22,7 @@ from ...messages import (
 from ..effects import AnswerAdmin, CutLink, SendToPlatform
 from ..orders.exits import close_leg, retry_exit
 from ..orders.links import request_snapshot, schedule_snapshot
-from ..orders.placement import want_cancel
+from ..orders.placement import cancel_row, want_cancel
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
 from ..turn import Turn, bar_of, kill_level, live_orders, signals_of_route
 from .close_account import close_account, close_unproven, symbols_of
@@ -148,14 +148,7 @@ def _cancel_orders(turn: Turn, name: str, route: RouteRecord, record: KillRecord
     for row in route.external_orders:
         if bar_of(turn.state, name, row.symbol):
             continue
-        cancel = Cancel(
-            client_order_id=row.client_order_id,
-            platform=route.platform,
-            account=route.account,
-            symbol=row.symbol,
-            platform_order_id=row.platform_order_id,
-        )
-        turn.effects.append(SendToPlatform(cancel))
+        cancel_row(turn, route, row)
 
 
 def _lacking(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> str:

@@ -6,12 +6,10 @@ from decimal import Decimal
 from typing import Final
 
 from ....shm.durations import NS_PER_MS
-from ...messages import Order, OrderRole, OrderType, RejectCode, Side, client_order_id, signal_key
-from ...messages.fields import MAX_QUANTITY
-from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
+from ...messages import RejectCode, signal_key
 from ..state import ZERO, ContradictionRecord, PositionRecord, RouteRecord
 from ..turn import Turn, bar_of, live_orders
-from .placement import send_order
+from .placement import close_for_account
 
 _LONGEST_PAUSE_MS: Final = 60_000
 """Between two attempts to close an overfill that the platform refuses."""
@@ -58,32 +56,14 @@ def _drive(turn: Turn, name: str, route: RouteRecord, symbol: str, position: Pos
     waits = not route.up or not route.ready or turn.now_ns < position.overfill_retry_ns
     if not lots or busy or waits or bar_of(turn.state, name, symbol):
         return
-    # By time and not by a counter: with a lost journal a counter starts again, and would repeat an older ClOrdID.
     key = signal_key(f"overfill/{position.overfilled_ns}/{name}/{symbol}")
-    chars = turn.state.settings.client_order_id_chars
-    most = MAX_ATTEMPTS if chars == LENGTH else OLD_MAX_ATTEMPTS
-    attempt = position.overfill_orders
-    while attempt < most and client_order_id(key, 0, OrderRole.EXIT, attempt, chars) in turn.state.orders:
-        attempt += 1
-    if attempt >= most:
+    reduces = position.net * lots > 0
+    attempts = close_for_account(turn, route, key, position.overfill_orders, symbol, lots, reduce_only=reduces)
+    if attempts is None:
         return
-    position.overfill_orders = attempt + 1
-    pause_ms = min(turn.state.settings.retry_ms * 2 ** min(attempt, 10), _LONGEST_PAUSE_MS)
+    pause_ms = min(turn.state.settings.retry_ms * 2 ** min(position.overfill_orders, 10), _LONGEST_PAUSE_MS)
+    position.overfill_orders = attempts
     position.overfill_retry_ns = turn.now_ns + pause_ms * NS_PER_MS
-    capabilities = route.hello.capabilities
-    order = Order(
-        client_order_id=client_order_id(key, 0, OrderRole.EXIT, attempt, chars),
-        platform=route.platform,
-        account=route.account,
-        symbol=symbol,
-        contract=position.contract,
-        side=Side.SELL if lots > 0 else Side.BUY,
-        quantity=min(abs(lots), MAX_QUANTITY),
-        order_type=OrderType.MARKET,
-        reduce_only=capabilities is not None and capabilities.reduce_only and position.net * lots > 0,
-        not_after_ns=turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS,
-    )
-    send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
 
 
 def overfill_due_ns(route: RouteRecord, now_ns: int) -> list[int]:

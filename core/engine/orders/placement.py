@@ -20,12 +20,13 @@ from ...messages import (
     Replace,
     Side,
     TimeInForce,
+    WorkingOrder,
     client_order_id,
 )
 from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..effects import SendToPlatform
-from ..state import LegRecord, OrderRecord, SignalRecord, route_of
+from ..state import LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
 from ..turn import Turn, bar_of
 
 
@@ -126,6 +127,63 @@ def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: 
     turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(order))
     return record
+
+
+def close_for_account(
+    turn: Turn,
+    route: RouteRecord,
+    key: str,
+    attempt: int,
+    symbol: str,
+    lots: Decimal,
+    *,
+    ticket: str = "",
+    reduce_only: bool = True,
+) -> int | None:
+    """Send a market order that closes lots (signed) which no leg of ours holds. Returns the number of the next attempt;
+    None: the ids of this key are used up, and nothing was sent.
+
+    `key`: in the place of a signal's key in its ClOrdID. Made of a time and not of a counter: with a lost journal a
+    counter starts again, and would repeat an older id.
+    """
+    chars = turn.state.settings.client_order_id_chars
+    most = MAX_ATTEMPTS if chars == LENGTH else OLD_MAX_ATTEMPTS
+    while attempt < most:
+        order_id = client_order_id(key, 0, OrderRole.EXIT, attempt, chars)
+        if order_id not in turn.state.orders and order_id not in turn.state.orphans:
+            break
+        attempt += 1  # used by an order that a torn journal has lost
+    else:
+        return None
+    capabilities = route.hello.capabilities
+    position = turn.position(route_of(route.platform, route.account), symbol)
+    order = Order(
+        client_order_id=order_id,
+        platform=route.platform,
+        account=route.account,
+        symbol=symbol,
+        contract=position.contract,
+        side=Side.SELL if lots > 0 else Side.BUY,
+        quantity=min(abs(lots), MAX_QUANTITY),
+        order_type=OrderType.MARKET,
+        reduce_only=reduce_only and capabilities is not None and capabilities.reduce_only,
+        close_ticket=ticket,
+        not_after_ns=turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS,
+    )
+    send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
+    return attempt + 1
+
+
+def cancel_row(turn: Turn, route: RouteRecord, row: WorkingOrder) -> None:
+    """Cancel an order at the platform that is none of ours."""
+    cancel = Cancel(
+        client_order_id=row.client_order_id,
+        platform=route.platform,
+        account=route.account,
+        symbol=row.symbol,
+        platform_order_id=row.platform_order_id,
+    )
+    turn.effects.append(SendToPlatform(cancel))
 
 
 def want_cancel(turn: Turn, record: OrderRecord) -> None:
