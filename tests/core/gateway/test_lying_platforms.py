@@ -32,7 +32,7 @@ def test_a_lie_about_every_execution_sends_one_order_and_waits_for_the_true_figu
         assert (scene.exchange.roles, scene.exchange.held()) == ("E", {"NQ": 1})
         refused = scene.acknowledge("NQ", -1)
         assert not refused.accepted
-        assert "last reported 1 NQ, you typed -1" in refused.text
+        assert "last reported 1 NQ, fills since included, you typed -1" in refused.text
         for symbol in BARRED[kind][1:]:
             assert scene.acknowledge(symbol, 0).accepted
             assert [each.kind for each in scene.account().contradictions] == [kind]
