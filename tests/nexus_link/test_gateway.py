@@ -55,7 +55,7 @@ def filled_at(platform: FakePlatform, signal_id: str) -> Decimal:
 def test_one_signal_its_position_and_its_close() -> None:
     with open_floor(("nt8", "fill")) as (floor, (platform,), _), nexus_at(floor) as nexus:
         signal = make_signal("nt8")
-        assert nexus.send_signal(signal, 0).told_ns == 0
+        nexus.send_signal(signal, 0)  # it does not wait, and the answer may be there all the same
         outcome = settled(floor, nexus, signal.signal_id)
         assert outcome.state is SignalState.FILLED
         assert outcome.report is not None

@@ -64,7 +64,7 @@ def take_over_bracket(turn: Turn, signal: SignalRecord, leg_number: int) -> None
         return
     capabilities = route.hello.capabilities
     able = capabilities is not None and {OrderType.STOP, OrderType.LIMIT} <= set(capabilities.order_types)
-    text = f"{signal.signal.signal_id} {leg.platform}: after a bust or a correction {leg.open:+f} lots are held"
+    text = f"{signal.signal.signal_id} {leg.platform}: after a bust or a correction {leg.open} lots are held"
     if route.hello.account_mode is AccountMode.NETTING and able:
         leg.protection = Protection.GATEWAY
         text += "; their stop and target are kept by the gateway from now on"

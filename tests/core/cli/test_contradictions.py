@@ -146,7 +146,7 @@ def test_a_typed_figure_ends_it_if_it_is_the_platforms_own(lied: tuple[Floor, Li
         assert f"holds was {words!r}, must be a plain decimal number" in refused.err
     wrong = run(floor, "acknowledge", "NQ", "--holds", "-1", "--platform", "nt8")
     assert wrong.code == 1
-    assert "the platform itself last reported 1 NQ, you typed -1" in wrong.out
+    assert "the platform itself has last reported 1 NQ, fills since included, you typed -1" in wrong.out
     elsewhere = run(floor, "acknowledge", "NQ", "--holds", "1", "--account", "SIM2", "--json")
     assert (elsewhere.code, elsewhere.json["accepted"]) == (1, False)
     right = run(floor, "acknowledge", "NQ", "--holds", "1", "--platform", "nt8", "--account", "SIM1", "--json")
