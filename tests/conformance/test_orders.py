@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from nexus_gateway.adapters.paper.scenarios import SCENARIOS
 from nexus_gateway.core import messages as m
 
 from tests.conformance.gateway_peer import make_order
@@ -245,10 +246,13 @@ def test_o19_same_order_twice(rig, gateway):
 def test_o20_netting_flip(rig, gateway):
     held = net(gateway.snapshot(), rig.symbol)
     side = m.Side.SELL if held >= 0 else m.Side.BUY
-    order = gateway.place(symbol=rig.symbol, quantity=abs(held) + 2, side=side)
+    size = abs(held) + 2
+    while size in {lots for lots, _ in SCENARIOS.values()}:
+        size += 1  # what is held depends on the tests before, and these sizes are misbehaviours of the stand-in
+    order = gateway.place(symbol=rig.symbol, quantity=size, side=side)
     gateway.wait_filled(order, order.quantity)
     snapshot = gateway.snapshot()
-    assert net(snapshot, rig.symbol) == 2 * side.sign
+    assert net(snapshot, rig.symbol) == (size - abs(held)) * side.sign
     assert len([row for row in snapshot.positions.rows if row.symbol == rig.symbol]) == 1
 
 

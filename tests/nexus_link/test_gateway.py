@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal as unix_signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -148,6 +149,10 @@ def test_kills_of_the_gateway_while_trading_lose_and_repeat_nothing(chance: rand
                 signals.append(make_signal("nt8", "sierra"))
                 nexus.send_signal(signals[-1], 0)
                 floor.rest(chance.choice((0.0, 0.001, 0.005)))
+            # One more, which this gateway does not read any more: it has to be sent again.
+            floor.process.send_signal(unix_signal.SIGSTOP)
+            signals.append(make_signal("nt8", "sierra"))
+            nexus.send_signal(signals[-1], 0)
             floor.restart()
         for signal in signals:
             outcome = settled(floor, nexus, signal.signal_id)
