@@ -106,6 +106,7 @@ class FakePlatform:
         self.snapshots = 0
         self.held_updates = False
         self.hung = False
+        self.answers_snapshots = True
         self.price = D(21_000)
 
     @property
@@ -120,7 +121,7 @@ class FakePlatform:
                 self._place(body)
             elif isinstance(body, Cancel):
                 self._cancel(body)
-            elif isinstance(body, SnapshotRequest):
+            elif isinstance(body, SnapshotRequest) and self.answers_snapshots:
                 self.snapshots += 1
                 self.client.send(self.snapshot(body.request_id))
         self.client.tick()
