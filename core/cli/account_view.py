@@ -44,7 +44,7 @@ def _role_of(client_order_id: str) -> str:
 
 
 def position_rows(states: Iterable[AccountState], now_ns: int) -> list[Row]:
-    """Return one row a position that is held, reported, or waits for somebody; flat and agreed ones are left out."""
+    """Return one row a position that is held, reported, or waits for the operator; flat agreed ones are left out."""
     return [
         {
             "platform": state.platform,

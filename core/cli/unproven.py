@@ -36,10 +36,10 @@ def check_unproven(
             "command for another platform"
         )
     if as_json and not is_confirmed:
-        raise ConfigError("--json was given, which asks nobody; with --unproven add --yes")
+        raise ConfigError("--json was given, which asks no question; with --unproven add --yes")
     if not is_confirmed and not sys.stdin.isatty():
         raise ConfigError(
-            f"--unproven was given and stdin is no terminal, so nobody can type {unproven!r} once more; run it in a "
+            f"--unproven was given and stdin is no terminal, so {unproven!r} cannot be typed once more; run it in a "
             "terminal, or add --yes"
         )
 

@@ -138,7 +138,7 @@ def _take_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, figure:
 
 
 def _adopt_figure(turn: Turn, name: str, route: RouteRecord, symbol: str, gap: Decimal) -> None:
-    """Take the figure, and say of each leg that it has closed lots of at which price it did is not known."""
+    """Adopt the figure. A leg that loses lots by it shows that their closing price, and so its result, is not known."""
     before = {
         id(leg): (signal_id, leg, leg.external_qty)
         for signal_id in route.holding_signals

@@ -160,9 +160,11 @@ def _status(turn: Turn, query: Query) -> AdminResult:
         if route.overdue_since_ns:
             lines.append(f"{name}: owes a complete snapshot, what it holds and works is unknown")
         for each in route.contradictions.values():
-            told = describe(route, each)
-            text = f"{name}: {told.kind} of {told.exec_id or told.client_order_id or told.symbol}: said {told.said}"
-            lines.append(f"{text}; expected {told.expected}; {told.barred}; ends when {told.ends}"[:512])
+            shown = describe(route, each)
+            text = (
+                f"{name}: {shown.kind} of {shown.exec_id or shown.client_order_id or shown.symbol}: said {shown.said}"
+            )
+            lines.append(f"{text}; expected {shown.expected}; {shown.barred}; ends when {shown.ends}"[:512])
         for symbol, position in route.positions.items():
             if position.mismatch_snapshots or position.blocked:
                 typed = f"entries wait for `acknowledge {symbol} --holds LOTS`"

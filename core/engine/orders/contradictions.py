@@ -20,6 +20,8 @@ from .links import schedule_snapshot
 
 STRIKES: Final = 2
 """Snapshots that must miss something, or differ by the same figure, before they are accepted."""
+ACKNOWLEDGED: Final = "acknowledged"
+"""An end with this beginning is an operator's: the same statement is not doubted again."""
 MOST_PRICE_FACTOR: Final = 2
 """A price of more than this factor above or below the newest quote is none that the instrument can have: it is of
 another instrument, or in another unit. No session moves a market that far."""
@@ -97,7 +99,7 @@ def doubt_repetition(record: ExecutionRecord, fill: Fill, client_order_id: str, 
     other_day = fill.ts_event_ns and record.ts_event_ns and abs(fill.ts_event_ns - record.ts_event_ns) > _ANOTHER_DAY_NS
     other_terms = (fill.symbol, fill.side.sign) != (record.symbol, record.sign)
     restated = rows == 1 or (not rows and (record.restated or record.revision or record.presumed_busted))
-    # What is none of our orders' may be told again in other words: nothing of ours depends on its price.
+    # An external execution may be reported again with another price or size: nothing of ours depends on them.
     is_ours = record.client_order_id or rows > 1
     other_size = is_ours and not restated and (fill.quantity, fill.price) != (record.quantity, record.price)
     if other_order or other_terms or other_size or other_day:
@@ -168,10 +170,6 @@ def open_contradiction(
     )
     _touch(turn, route, record)
     schedule_snapshot(turn, route)
-
-
-ACKNOWLEDGED: Final = "acknowledged"
-"""An end with this beginning is an operator's: the same statement is not doubted again."""
 
 
 def end_contradiction(turn: Turn, name: str, key: str, end: str) -> None:

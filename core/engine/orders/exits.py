@@ -102,7 +102,7 @@ def _most_to_close(turn: Turn, leg: LegRecord) -> Decimal:
     The lots that opposed legs hold there count as held: both are one position at the platform.
     """
     side = 1 if leg.open > 0 else -1
-    # Somebody else's lots that closed ours, while our own closing order did the same, have left the leg on this side.
+    # External lots closed ours while our own closing order did the same: that has left the leg on this side.
     entered, closed = max(leg.external_qty * side, ZERO), ZERO
     for record in leg_orders(turn.state, leg):
         if record.order.side.sign == side:

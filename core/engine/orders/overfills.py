@@ -47,7 +47,7 @@ def drive_overfills(turn: Turn, name: str) -> None:
 
 
 def _drive(turn: Turn, name: str, route: RouteRecord, symbol: str, position: PositionRecord) -> None:
-    # Somebody else may have closed them: never more than the account holds in this direction beyond its legs.
+    # They may have been closed at the platform: never more than the account holds in this direction beyond its legs.
     held = position.external if position.external * position.overfilled > 0 else ZERO
     if abs(position.overfilled) > abs(held):
         position.overfilled = held

@@ -116,7 +116,7 @@ def _adopt_executions(
             continue
         terms = record.order
         if execution.seen and (execution.symbol, execution.sign) != (terms.symbol, terms.side.sign):
-            continue  # it was told before its order was known, and cannot be the order's: it stays external
+            continue  # reported before its order was known, and cannot be the order's: it stays external
         execution.signal_id, execution.leg = signal_id, number
         record.executions[key] = leg.executions[key] = None
         record.first_fill_ns = record.first_fill_ns or execution.ts_event_ns

@@ -170,7 +170,7 @@ def test_unproven_is_refused_before_anything_is_written_or_sent(lied: tuple[Floo
         assert (refused.code, refused.out) == (1, "")
         assert said in refused.err
     for words, said in (
-        (("--unproven", "nt8"), "nobody can type 'nt8' once more; run it in a terminal, or add --yes"),
+        (("--unproven", "nt8"), "'nt8' cannot be typed once more; run it in a terminal, or add --yes"),
         (("--unproven", "nt88", "--yes"), "platform was 'nt88', must be one of nt8"),
         (("--unproven", "nt8", "--json"), "with --unproven add --yes"),
     ):
