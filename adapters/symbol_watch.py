@@ -237,14 +237,18 @@ class MarketHours:
         self._sessions = sessions
         self._utc_ns = utc_ns
         self._open = True
-        self._until_ns = 0
+        self._since_ns = self._until_ns = 0
 
     def is_open(self) -> bool:
-        """Return the cached state, which is updated at the next opening or close. Takes about 0.2 us."""
+        """Return the cached state, which is updated at the next opening or close, and when the clock was set back.
+
+        Takes about 0.2 us.
+        """
         if self._always:
             return True
         now_ns = self._utc_ns()
-        if now_ns >= self._until_ns:
+        if not self._since_ns <= now_ns < self._until_ns:
+            self._since_ns = now_ns
             at = datetime.fromtimestamp(now_ns / NS_PER_S, UTC)
             self._open = any(self._sessions.is_open(market, at) for market in self._markets)
             self._until_ns = int(min(self._changes(at)).timestamp()) * NS_PER_S

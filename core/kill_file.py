@@ -15,6 +15,7 @@ or its time is up: at `sever` adapters refuse closing orders too.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,6 @@ from ..shm import host
 from .messages import KillLevel
 
 KILL_FILE: Final = "kill.json"
-_FOREVER_NS: Final = 2**63 - 1
 
 
 class KillEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,14 +81,14 @@ def add_kill(path: Path, entry: KillEntry) -> None:
     host.replace_private(path, msgspec.json.encode(_KillFile((*kept, entry))))
 
 
-def lower_severed(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -> None:
+def lower_severed(path: Path, platform: str = "", given: Collection[KillEntry] | None = None) -> None:
     """Lower `sever` to `no_new`, so that links come up and platforms can be reconciled, while nothing new trades.
-    `platform` empty = all. Instructions given after `until_ns` (UTC ns) stay as they are.
+    `platform` empty = all. Only those that are among `given`, None = all.
     """
     kills = read_kill_file(path)
     lowered = tuple(
         msgspec.structs.replace(kill, level=KillLevel.NO_NEW)
-        if kill.level is KillLevel.SEVER and platform in ("", kill.platform) and kill.at_ns <= until_ns
+        if kill.level is KillLevel.SEVER and platform in ("", kill.platform) and (given is None or kill in given)
         else kill
         for kill in kills
     )
@@ -96,12 +96,15 @@ def lower_severed(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -
         host.replace_private(path, msgspec.json.encode(_KillFile(lowered)))
 
 
-def remove_kills(path: Path, platform: str = "", until_ns: int = _FOREVER_NS) -> None:
-    """Remove the instructions for a platform, or (empty) all of them: trading is resumed. One that was given after
-    `until_ns` (UTC ns) stays: it was given while the resume was on its way.
+def remove_kills(path: Path, platform: str = "", given: Collection[KillEntry] | None = None) -> None:
+    """Remove the instructions for a platform, or (empty) all of them: trading is resumed. One that is not among
+    `given` (None = all) stays: it was given while the resume was on its way. Its time is not compared, since the clock
+    may have been set back.
     """
     kept = tuple(
-        kill for kill in read_kill_file(path) if (platform and kill.platform != platform) or kill.at_ns > until_ns
+        kill
+        for kill in read_kill_file(path)
+        if (platform and kill.platform != platform) or (given is not None and kill not in given)
     )
     if kept:
         host.replace_private(path, msgspec.json.encode(_KillFile(kept)))

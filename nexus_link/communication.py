@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 from ..core.errors import GatewayError
 from ..core.instruments.currency import CurrencyConverter, Rate
 from ..core.messages import Bracket, FanOut, FanOutKind, Reject, RejectCode, Side, Signal, Target
+from ..shm import host
 from ..shm.durations import NS_PER_MS
 from .interface import NexusGatewayInterface
 from .orders.ledger import OrderLedger
@@ -146,10 +147,10 @@ class NexusCommunicationAdapter:
 
     def handle_market_data(self, quote: Quote) -> TradeAnswer | None:
         """Store a quote, call `decide` with it, and send the idea that it returns; None when it returns none."""
-        self._quotes[quote.platform, quote.symbol] = (quote, time.time_ns())
+        self._quotes[quote.platform, quote.symbol] = (quote, host.steady_ns())
         rate = rate_of_quote(quote, self._instruments, self._settings.max_rate_age_ms * NS_PER_MS)
         if rate is not None:
-            self.rates.put(rate)
+            self.rates.put(rate, time.time_ns())
         idea = None if self._decide is None else self._decide(quote)
         return None if idea is None else self.send_trading_signal(idea)
 
@@ -267,7 +268,7 @@ class NexusCommunicationAdapter:
         symbol = self._instruments.traded(platform, idea.symbol)
         quote, received_ns = self._quotes.get((platform, symbol), (None, 0))
         limit_ms = self._settings.max_quote_age_ms
-        age_ms = (time.time_ns() - received_ns) // NS_PER_MS
+        age_ms = (host.steady_ns() - received_ns) // NS_PER_MS
         if quote is None or quote.is_stale or age_ms > limit_ms:
             measured = (
                 "there is none" if quote is None else "its adapter is gone" if quote.is_stale else f"{age_ms} ms old"

@@ -149,19 +149,14 @@ def started_ms(pid: int) -> int | None:
         status = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = status[
-        status.rindex(b")") + 2 :
-    ].split()  # the name stands before it and may contain anything, parentheses too
+    fields = status[status.rindex(b")") + 2 :].split()  # a name stands before it, perhaps with parentheses in it
     state, start = fields[0], int(fields[19])
     return None if state in (b"Z", b"X") else start * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def is_alive(pid: int, process_started_ms: int) -> bool:
     """Whether the process with this pid and start time still runs; False for another process with a reused pid."""
-    now_started_ms = started_ms(pid)
-    if now_started_ms is None:
-        return False
-    return now_started_ms in (0, process_started_ms)
+    return started_ms(pid) in (0, process_started_ms)
 
 
 def open_private(path: Path, *, create: bool = False, exclusive: bool = False) -> int:
@@ -176,6 +171,13 @@ def open_private(path: Path, *, create: bool = False, exclusive: bool = False) -
     if exclusive:
         flags |= os.O_EXCL
     return os.open(path, flags, 0o600)
+
+
+def steady_ns() -> int:
+    """Return ns of a clock that is never set and goes on while the computer sleeps, as `monotonic` does not."""
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return time.monotonic_ns()
 
 
 def sharpen_timers() -> None:
@@ -203,8 +205,7 @@ def replace_private(path: Path, content: bytes) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     try:
-        descriptor = open_private(fresh, create=True, exclusive=True)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(open_private(fresh, create=True, exclusive=True), "wb") as file:
             file.write(content)
         _replace(fresh, path)
     except OSError:
@@ -241,8 +242,7 @@ def pin_process(cores: Sequence[int]) -> bool:
     Raises:
         ValueError, OSError: there is no such core, or this process may not use it.
     """
-    process = psutil.Process()
-    if not hasattr(process, "cpu_affinity"):
+    if not hasattr(process := psutil.Process(), "cpu_affinity"):
         return False
     process.cpu_affinity(list(cores))
     return True

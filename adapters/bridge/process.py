@@ -103,7 +103,7 @@ class BridgeKeeper:
         files: BridgeFiles,
         where: str,
         *,
-        utc_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] = host.steady_ns,
     ) -> None:
         """Raises ConfigError: the settings start no bridge."""
         starts = settings.native_starts(Platform.parse(files.platform))
@@ -114,7 +114,7 @@ class BridgeKeeper:
         self._files = files
         self._where = where
         self.bridges = tuple(
-            KeptBridge(context, start, replace(files, part=start.part), where, utc_ns) for start in starts
+            KeptBridge(context, start, replace(files, part=start.part), where, steady_ns) for start in starts
         )
 
     def run(self) -> int:
@@ -179,16 +179,18 @@ class KeptBridge:
     """One process of a bridge, from its start to its end."""
 
     def __init__(
-        self, context: ProcessContext, start: BridgeStart, files: BridgeFiles, where: str, utc_ns: Callable[[], int]
+        self, context: ProcessContext, start: BridgeStart, files: BridgeFiles, where: str, steady_ns: Callable[[], int]
     ) -> None:
         self._context = context
         self._plan = start
         self._files = files
         self._where = where
-        self._utc_ns = utc_ns
-        self._looked_ns = utc_ns()
+        self._steady_ns = steady_ns
+        self._looked_ns = steady_ns()
         self._started_until_ns = 0
         self._slept_until_ns = 0
+        self._pulse: Pulse | None = None
+        self._pulse_seen_ns = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def end_orphan(self) -> None:
@@ -231,7 +233,7 @@ class KeptBridge:
         pid = self._process.pid
         identity = ProcessId(pid, host.started_ms(pid) or 0)
         host.replace_private(files.identity, msgspec.json.encode(identity))
-        self._started_until_ns = self._utc_ns() + int(plan.start_timeout_s * NS_PER_S)
+        self._started_until_ns = self._steady_ns() + int(plan.start_timeout_s * NS_PER_S)
         self._context.log.info("bridge started", bridge_pid=pid, command=command)
 
     def wait(self, seconds: float) -> int | None:
@@ -248,8 +250,11 @@ class KeptBridge:
             host.kill_tree(self._process.pid)
 
     def is_silent_too_long(self) -> bool:
-        """Whether the bridge is past the time that it wrote into its pulse file."""
-        now_ns = self._utc_ns()
+        """Whether the bridge is past the time that it wrote into its pulse file.
+
+        Counted from when the file was seen to change: the clock by which the bridge has written it may be set.
+        """
+        now_ns = self._steady_ns()
         paused_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
         if paused_ns > _OWN_PAUSE_NS:
             # This process was suspended, perhaps with the bridge: give the bridge time to write its pulse again.
@@ -257,7 +262,10 @@ class KeptBridge:
         pulse = self._read_pulse()
         doing, until_ns = "its start", self._started_until_ns
         if pulse is not None:
-            doing, until_ns = pulse.doing, pulse.until_ns + _PULSE_GRACE_NS
+            if pulse != self._pulse:
+                self._pulse, self._pulse_seen_ns = pulse, now_ns
+            announced_ns = pulse.until_ns - pulse.at_ns
+            doing, until_ns = pulse.doing, self._pulse_seen_ns + announced_ns + _PULSE_GRACE_NS
         over_ns = now_ns - max(until_ns, self._slept_until_ns)
         if over_ns <= 0:
             return False

@@ -46,7 +46,7 @@ class QuoteHours:
         self._keep_closed = keep_closed
         self._utc_ns = utc_ns
         self._symbols: tuple[Symbol, ...] = ()
-        self._until_ns = 0
+        self._since_ns = self._until_ns = 0
 
     def gate_symbols(self, symbols: Sequence[Symbol]) -> None:
         """Set the gates of these symbols."""
@@ -54,12 +54,13 @@ class QuoteHours:
         self._set_gates()
 
     def turn(self) -> None:
-        """Set the gates again when a market has opened or closed."""
-        if self._utc_ns() >= self._until_ns:
+        """Set the gates again when a market has opened or closed, or the clock was set back."""
+        if not self._since_ns <= self._utc_ns() < self._until_ns:
             self._set_gates()
 
     def _set_gates(self) -> None:
-        now = datetime.fromtimestamp(self._utc_ns() / NS_PER_S, UTC)
+        self._since_ns = self._utc_ns()
+        now = datetime.fromtimestamp(self._since_ns / NS_PER_S, UTC)
         self._until_ns = _NEVER_NS
         for symbol in self._symbols:
             market = self._market(symbol)

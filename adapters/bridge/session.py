@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from ...core.messages import Cancel, Flatten, Replace
 from ...core.transport.liveness import Liveness
 from ...shm.durations import NS_PER_MS
+from ...shm.steps import STEP_NS
 from .frames import MESSAGE, FrameError, pack_frame
 from .messages import (
     Ack,
@@ -260,6 +261,8 @@ class ClockOffset:
         if round_trip_ns < 0:
             return  # a clock was adjusted meanwhile
         offset_ns = ((bridge_received_ns - sent_ns) + (bridge_sent_ns - received_ns)) // 2
+        if abs(offset_ns - self.offset_ns) > (round_trip_ns + self.round_trip_ns) // 2 + STEP_NS:
+            self._samples.clear()  # a clock was set: with the older offset, orders would be refused as too late
         self._samples.append((round_trip_ns, offset_ns))
         self.round_trip_ns, self.offset_ns = min(self._samples)
 

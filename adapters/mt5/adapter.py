@@ -17,7 +17,7 @@ from ...core.instruments.catalog import load_catalog
 from ...core.instruments.contract_code import parse_code
 from ...core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
 from ...core.instruments.sessions import load_sessions
-from ...core.messages import AccountMode, Capabilities, Instrument, OrderType, TimeInForce
+from ...core.messages import AccountMode, Capabilities, Instrument, OrderType, StopPlace, TimeInForce
 from ...core.transport import ensure_token
 from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
@@ -41,11 +41,16 @@ CAPABILITIES: Final = {
         replace_quantity=False,
         brackets=True,
         close_by_ticket=True,
+        stops_at=StopPlace.SERVER,
     ),
     # A netting account has one position a symbol, with one stop and one target. Two signals would overwrite each
     # other's, so the gateway keeps stops and targets itself.
     AccountMode.NETTING: Capabilities(
-        order_types=_ORDER_TYPES, times_in_force=_TIMES, replace=True, replace_quantity=False
+        order_types=_ORDER_TYPES,
+        times_in_force=_TIMES,
+        replace=True,
+        replace_quantity=False,
+        stops_at=StopPlace.SERVER,
     ),
 }
 """Upper limit of MetaTrader 5's capabilities, by account mode. No request changes the size of an order; no mode has OCO
@@ -132,6 +137,8 @@ class Mt5Adapter(BridgeAdapter):
             lists_positions=reported.lists_positions,
             lists_orders=reported.lists_orders,
             flatten=reported.flatten and most.flatten,
+            oco_shrinks=reported.oco_shrinks and most.oco_shrinks,
+            stops_at=most.stops_at,
         )
 
     def correct_instrument(self, instrument: Instrument, hello: BridgeHello) -> Instrument:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from ...core.errors import ConfigError
 from ...core.messages import Cancel, Instrument, Order, Replace, Snapshot, SnapshotRequest
 from ...shm.durations import NS_PER_S
 from ...shm.reader import TickReader
+from ...shm.steps import StepWatch
 from ...shm.symbols import Symbol
 from ...shm.tick import TickFlag
 from ..base import Adapter, Command, OrderDesk, PlatformAccount
@@ -65,7 +65,8 @@ class PaperAdapter(Adapter):
         self.capabilities = settings.capabilities(platform)
         self.account = self._describe_account()
         self._store = PaperStore(account_path)
-        book = self._store.load() or new_book(platform, settings, time.time_ns())
+        self._clock = StepWatch()
+        book = self._store.load() or new_book(platform, settings, self._clock.read()[0])
         made_as = (book.funds.mode, book.funds.currency)
         if made_as != (self.account.mode, self.account.currency):
             self._store.close()
@@ -99,7 +100,7 @@ class PaperAdapter(Adapter):
         self._apply_instruments()
 
     def poll(self, timeout_s: float) -> int:
-        due_s = (self._exchange.next_due_ns - time.time_ns()) / NS_PER_S
+        due_s = (self._exchange.next_due_ns - self._now_ns()) / NS_PER_S
         published = self._inner.poll(min(timeout_s, max(due_s, 0.0)))
         if self._inner.instruments is not self._from_platform:
             self._apply_instruments()
@@ -128,7 +129,7 @@ class PaperAdapter(Adapter):
 
     def execute(self, command: Command) -> None:
         self._follow_market()
-        now_ns = time.time_ns()
+        now_ns = self._now_ns()
         match command:
             case Order():
                 self._refresh_quote(command.symbol, now_ns)
@@ -141,15 +142,22 @@ class PaperAdapter(Adapter):
 
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
         self._follow_market()
-        now_ns = time.time_ns()
+        now_ns = self._now_ns()
         for position in list(self._exchange.book.positions.values()):
             self._refresh_quote(position.symbol, now_ns)
         self._advance_and_report()
         return self._exchange.snapshot(request, now_ns)
 
+    def _now_ns(self) -> int:
+        """Return the wall clock. What waits at the exchange follows its steps: none may hold up a closing order."""
+        now_ns, step_ns = self._clock.read()
+        if step_ns:
+            self._exchange.follow_step(step_ns)
+        return now_ns
+
     def _advance_and_report(self) -> None:
         """Run what is due, save it, then report it. Saved first: what was reported must still be true after a crash."""
-        now_ns = time.time_ns()
+        now_ns = self._now_ns()
         exchange = self._exchange
         exchange.advance(now_ns)
         self._store.save(exchange.book)
@@ -169,7 +177,7 @@ class PaperAdapter(Adapter):
             wanted = {self._symbols[name].id: self._symbols[name] for name in names}
             batches = [view[np.isin(view["symbol"], list(wanted))] for view in self._reader.views()]
             self._reader.confirm()  # this thread is the ring's writer, so nothing was overwritten meanwhile
-            now_ns = time.time_ns()
+            now_ns = self._now_ns()
             for batch in batches:
                 for tick in batch:
                     self._show_tick(wanted[int(tick["symbol"])], tick, now_ns)

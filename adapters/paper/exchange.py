@@ -138,6 +138,14 @@ class PaperExchange:
         funds.day_ends_ns = self._settings.next_day_end_ns(now_ns)
         self.book.touch_funds()
 
+    def follow_step(self, step_ns: int) -> None:
+        """The wall clock was set by `step_ns`: what is on its way arrives as it would have without the step."""
+        self._last_arrival_ns += step_ns
+        self.timeline.follow_step(step_ns)
+        for order in self.book.orders.values():
+            if order.live and order.fill_from_ns:
+                order.fill_from_ns += step_ns
+
     def pop_reports(self, now_ns: int) -> list[Report]:
         """Remove and return the reports that are due, in order of delivery."""
         return self.timeline.pop_reports(now_ns)

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from ...core.messages import AccountMode, Capabilities, OrderType, TimeInForce
+from ...core.messages import AccountMode, Capabilities, OrderType, StopPlace, TimeInForce
 from ...shm.durations import NS_PER_DAY, NS_PER_MINUTE
 from .scenarios import SCENARIOS, check_names
 
@@ -87,6 +87,8 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             reduce_only=self.reduce_only and not hedging,
             close_by_ticket=hedging,
             executions_history=True,
+            oco_shrinks=self.oco,
+            stops_at=StopPlace.COMPUTER,
         )
 
     def next_day_end_ns(self, now_ns: int) -> int:

@@ -33,18 +33,32 @@ class Timeline:
         self.lost_reports = 0
         self._actions: list[tuple[int, int, Action]] = []
         self._reports: list[tuple[int, int, Report]] = []
+        self._by_wall: set[int] = set()
         self._number = 0
         self._dropped_until_ns = 0
 
-    def schedule(self, due_ns: int, action: Action) -> None:
-        """Run an action at this time."""
+    def schedule(self, due_ns: int, action: Action, *, by_wall: bool = False) -> None:
+        """Run an action at this time. `by_wall`: a time of the calendar, which does not move with the clock's steps."""
         self._number += 1
+        if by_wall:
+            self._by_wall.add(self._number)
         heapq.heappush(self._actions, (due_ns, self._number, action))
+
+    def follow_step(self, step_ns: int) -> None:
+        """Move what waits by a step of the wall clock, so that it waits as long as it would have without it."""
+        self._actions = [
+            (due_ns if number in self._by_wall else due_ns + step_ns, number, action)
+            for due_ns, number, action in self._actions
+        ]
+        self._reports = [(due_ns + step_ns, number, report) for due_ns, number, report in self._reports]
+        heapq.heapify(self._actions)
+        self._dropped_until_ns += step_ns if self._dropped_until_ns else 0
 
     def run_due(self, now_ns: int) -> None:
         """Run the actions that are due, and those that become due by them."""
         while self._actions and self._actions[0][0] <= now_ns:
-            due_ns, _, action = heapq.heappop(self._actions)
+            due_ns, number, action = heapq.heappop(self._actions)
+            self._by_wall.discard(number)
             action(due_ns)
 
     def report(self, report: Report, plan: Plan, now_ns: int, delay_ms: int = 0) -> None:

@@ -46,7 +46,9 @@ class TradingFloor:
         """Add a live order to the lists, without matching it; a GTD order expires at its time."""
         self._live.setdefault(order.symbol, {})[order.platform_order_id] = order
         if order.time_in_force is TimeInForce.GTD:
-            self._timeline.schedule(order.good_till_ns, lambda at_ns: self.end(order, LegState.EXPIRED, at_ns))
+            self._timeline.schedule(
+                order.good_till_ns, lambda at_ns: self.end(order, LegState.EXPIRED, at_ns), by_wall=True
+            )
 
     def match_new(self, order: PaperOrder, now_ns: int) -> None:
         """Match a new order against the market; IOC and FOK orders end at once, filled or not."""

@@ -16,6 +16,7 @@ import numpy as np
 from ...core.config import convert_settings
 from ...core.messages import Instrument
 from ...shm.durations import NS_PER_S
+from ...shm.steps import StepWatch
 from ...shm.symbols import Symbol
 from ...shm.tick import TICK_DTYPE, TickFlag
 from ...shm.writer import empty_ticks
@@ -87,6 +88,7 @@ class SimulatorAdapter(Adapter):
         self._settings = convert_settings(SimulatorSettings, settings, f"platform {feed.name!r}")
         self._link = SimulatedLink(feed.folder, feed.name)
         self._market: SimulatedMarket | None = None
+        self._clock = StepWatch()
         self._symbols: Sequence[Symbol] = ()
         self._ids: dict[str, int] = {}
         self._batch = np.zeros(_BATCH_TICKS, TICK_DTYPE)
@@ -109,7 +111,7 @@ class SimulatorAdapter(Adapter):
         shape = MarketShape(chosen.ticks_per_s, chosen.burst_factor, chosen.burst_every_s, chosen.halt_every_s)
         # Platforms with the same seed get different markets, since two brokers never quote the same.
         seed = chosen.seed * 1000 + int(self.feed.platform)
-        self._market = SimulatedMarket(symbols, shape, seed, self.feed.platform, time.time_ns())
+        self._market = SimulatedMarket(symbols, shape, seed, self.feed.platform, self._now_ns())
         if known is not None:
             ids = {walk: symbol_id for symbol_id, walk in _walks(before).items()}
             moved = {symbol_id: ids[walk] for symbol_id, walk in _walks(symbols).items() if walk in ids}
@@ -122,11 +124,11 @@ class SimulatorAdapter(Adapter):
             if not scripted:
                 self.wait(min(timeout_s, _SCRIPT_CHECK_S))
             return scripted
-        now_ns = time.time_ns()
+        now_ns = self._now_ns()
         wait_ns = self._market.next_event_ns - now_ns
         if wait_ns > 0:
             self.wait(min(timeout_s, wait_ns / 1e9))
-            now_ns = time.time_ns()
+            now_ns = self._now_ns()
         count = self._market.generate(now_ns, self._batch)
         if count:
             self.feed.publish_at(self._batch_address, count)
@@ -135,6 +137,12 @@ class SimulatorAdapter(Adapter):
     def close(self) -> None:
         self._link.close()
         self._market = None
+
+    def _now_ns(self) -> int:
+        now_ns, step_ns = self._clock.read()
+        if step_ns and self._market is not None:
+            self._market.follow_step(step_ns)
+        return now_ns
 
     def _publish_script(self) -> int:
         quotes = [quote for quote in self._link.pop_quotes() if quote[0] in self._ids]

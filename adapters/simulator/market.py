@@ -135,6 +135,12 @@ class SimulatedMarket:
         # Compile now: an adapter that compiles after its first heartbeat would be taken for hung.
         self.generate(start_ns, np.zeros(0, TICK_DTYPE))
 
+    def follow_step(self, step_ns: int) -> None:
+        """Move the market's times by a step of the wall clock: it would stand still, or catch up, until they agree."""
+        for field in ("now_ns", "burst_until_ns"):
+            self._market[field] += step_ns
+        self._states["halted_until_ns"] += step_ns
+
     def continue_from(self, before: SimulatedMarket, moved: Mapping[int, int]) -> None:
         """Continue the market `before`, with the price walks of the same symbols.
 

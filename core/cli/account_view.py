@@ -88,6 +88,7 @@ def account_rows(states: Iterable[AccountState], now_ns: int) -> list[Row]:
             "ready": state.ready,
             "overdue_s": _age_s(state.overdue_since_ns, now_ns),
             "reconciled_age_s": _age_s(state.reconciled_ns, now_ns),
+            "retired_age_s": _age_s(state.retired_ns, now_ns),
         }
         for state in states
     ]
@@ -95,6 +96,8 @@ def account_rows(states: Iterable[AccountState], now_ns: int) -> list[Row]:
 
 def describe_account(row: Row) -> str:
     """Return the line of an account."""
+    if row["retired_age_s"] is not None:
+        return readable(f"{row['platform']}, account {row['account']}: retired {row['retired_age_s']} s ago")
     age_s = row["reconciled_age_s"]
     parts = [
         "linked" if row["linked"] else "not linked",

@@ -18,7 +18,7 @@ from typing import Final
 
 import typer
 
-from . import certify, instruments, journal, kill, orders, processes, stage, status
+from . import account, certify, instruments, journal, kill, orders, processes, stage, status
 from .command import JsonFlag, print_json
 
 EXIT_INTERRUPTED: Final = 130
@@ -45,7 +45,7 @@ def version(as_json: JsonFlag = False) -> None:
             typer.echo(f"{name} {number}")
 
 
-for group in (processes, status, instruments, certify, kill, orders, stage, journal):
+for group in (processes, status, instruments, certify, kill, orders, account, stage, journal):
     group.add_commands(app)
 
 

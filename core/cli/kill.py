@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,8 +37,10 @@ from .command import (
 )
 from .unproven import check_unproven, confirm_unproven
 
-VERIFIED_SUFFIXES: Final = ("verified", "severed and flat")
-"""A platform's line ends with one of these when the kill level holds there; any other line says what is missing."""
+VERIFIED: Final = re.compile(r"[a-z_]+ (verified|severed and flat)\b")
+"""How a platform's line begins when the kill level holds there; any other line says what is missing."""
+_SHOWN_EVERY_S: Final = 2.0
+"""Between two lines that say what is still lacking, and before the first."""
 _LEVELS: Final = {level.name.lower().replace("_", "-"): level for level in KillLevel if level is not KillLevel.NORMAL}
 
 
@@ -72,7 +75,8 @@ def kill(
     """Stop trading. Without options: cancel all orders and close all positions on all platforms.
 
     Writes a kill instruction to the run folder first; adapters obey it even when the gateway is down.
-    Then waits until each platform has confirmed the level. It stays in force until `resume`.
+    Then waits until each platform has confirmed the level, and says what is lacking and what comes next. The level
+    stays in force until `resume`.
     """
     with explained():
         if level not in _LEVELS:
@@ -166,21 +170,8 @@ def _send_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float, *, is_
         the end, so it is worth asking again. `has_left`: the kill was sent, or may have been.
     """
     began_s = time.monotonic()
-    asked: dict[str, str] = {}
-    confirmed: dict[str, str] = {}
+    answers = _Answers(shows_first=is_unproven)
     has_left = False
-
-    def all_confirmed(received: list[Message]) -> bool:
-        is_first = not asked
-        for body in received:
-            if isinstance(body, AdminResult) and body.request_id == REQUEST:
-                into = confirmed if body.done else asked
-                into.update({line.partition(": ")[0]: line.partition(": ")[2] for line in body.lines})
-        if is_unproven and is_first:
-            for route, line in asked.items():  # at once: that it holds may take a person
-                typer.echo(f"{route}: {line}", err=True)
-        return any(isinstance(body, AdminResult) for body in received) and asked.keys() <= confirmed.keys()
-
     request = Kill(
         request_id=REQUEST,
         level=entry.level,
@@ -195,30 +186,81 @@ def _send_kill(config: GatewayConfig, entry: KillEntry, timeout_s: float, *, is_
         with open_link(config, timeout_s) as link:
             try:
                 has_left = True
-                link.ask(request, all_confirmed, max(0.1, timeout_s - (time.monotonic() - began_s)))
+                link.ask(request, answers.read, max(0.1, timeout_s - (time.monotonic() - began_s)))
                 # `all` of nothing is true: with no platform linked it would be called verified.
-                verified = bool(confirmed) and all(line.endswith(VERIFIED_SUFFIXES) for line in confirmed.values())
-                if not confirmed:
+                lines = answers.confirmed.values()
+                verified = bool(lines) and all(VERIFIED.match(line) for line in lines)
+                if not lines:
                     text = "no platform has linked to the gateway, so none could confirm it"
-                elif not verified:
+                elif not verified and entry.level is KillLevel.SEVER:
                     text = "the links are cut, but not everything was flat before"
+                elif not verified:
+                    text = "not every account has confirmed it"
             finally:
                 answered = any(isinstance(body, AdminResult) for body in link.received)
     except GatewaySilentError as error:
         is_silent, text = True, str(error)
         if answered:
-            text = f"not confirmed within {timeout_s:.0f} s by {', '.join(sorted(asked.keys() - confirmed.keys()))}"
+            text = f"not confirmed within {timeout_s:.0f} s by {', '.join(sorted(answers.missing))}"
     except GatewayError as error:
         text = str(error)
     return {
         "answered": answered,
         "verified": verified,
-        "platforms": asked | confirmed,
+        "platforms": answers.newest,
         "text": text,
         "is_silent": is_silent,
-        "asked": asked,
+        "asked": answers.first,
         "has_left": has_left,
     }
+
+
+class _Answers:
+    """The gateway's answers to one kill, as they come: the first line of each account, the newest, and what has ended.
+
+    A line that says what is lacking is shown while the command waits, once it has lasted: a kill that takes a second
+    needs no explanation.
+    """
+
+    def __init__(self, *, shows_first: bool) -> None:
+        self.first: dict[str, str] = {}
+        self.newest: dict[str, str] = {}
+        self.confirmed: dict[str, str] = {}
+        self._shows_first = shows_first
+        self._read = 0
+        self._shown: dict[str, str] = {}
+        self._next_shown_s = time.monotonic() + _SHOWN_EVERY_S
+
+    @property
+    def missing(self) -> set[str]:
+        """Accounts whose last answer is not a final one."""
+        return self.newest.keys() - self.confirmed.keys()
+
+    def read(self, received: list[Message]) -> bool:
+        """Take in what has come since; True when each account has confirmed the level."""
+        results = [body for body in received[self._read :] if isinstance(body, AdminResult)]
+        self._read = len(received)
+        for result in results:
+            for line in result.lines if result.request_id == REQUEST else ():
+                account, _, said = line.partition(": ")
+                if self._shows_first and account not in self.first:
+                    typer.echo(f"{account}: {said}", err=True)  # at once: that it holds may take a person
+                self.first.setdefault(account, said)
+                self.newest[account] = said
+                self.confirmed.pop(account, None)  # it may lack something again: a late fill
+                if result.done:
+                    self.confirmed[account] = said
+        if time.monotonic() >= self._next_shown_s:
+            self._show_news()
+        return any(isinstance(body, AdminResult) for body in received) and not self.missing
+
+    def _show_news(self) -> None:
+        for account in sorted(self.missing):
+            said = self.newest[account]
+            if said not in (self._shown.get(account), self.first[account]):
+                self._shown[account] = said
+                self._next_shown_s = time.monotonic() + _SHOWN_EVERY_S
+                typer.echo(f"{account}: {said}", err=True)
 
 
 def _adapters(config: GatewayConfig, platform: str, routes: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -250,7 +292,7 @@ def _print_kill(result: dict[str, Any]) -> None:
     if result["verified"]:
         typer.echo(f"{level}: verified")
     elif answered:
-        cure = "the gateway goes on" + ("" if result["unproven"] else ": repeat this command")
+        cure = "the gateway goes on" + ("" if result["unproven"] else "; repeat this command to see how far it is")
         typer.echo(f"{level}: accepted, NOT verified: {result['text']}; {cure}")
     else:
         typer.echo(f"{level}: THE GATEWAY DOES NOT ANSWER. {result['text']}")
@@ -293,7 +335,8 @@ def resume(
 ) -> None:
     """Trade again after a kill.
 
-    Refused while the outcome of an order is unknown or a platform is not reconciled.
+    Refused while the outcome of an order is unknown or a platform is not reconciled. Entries whose cancels are refused
+    and positions that are still being closed are named, and go on.
     After `sever` give it twice: the first lets the links come up, the second lets trading begin.
     """
     request = Resume(request_id=REQUEST, reason=reason[:512], by=operator_name(), platform=platform)

@@ -110,6 +110,8 @@ class OrdersStatus(msgspec.Struct, frozen=True):
         contradictions: what platforms have said that cannot be true, and that stands.
         routes_overdue: accounts that have owed a complete snapshot for too long.
         positions_unsettled: positions that differ from the platform's, or wait for `acknowledge`.
+        latches: limits that bar entries until `resume`.
+        accounts_left: accounts out of the configuration that still hold lots or orders of ours.
     """
 
     state: str
@@ -120,11 +122,14 @@ class OrdersStatus(msgspec.Struct, frozen=True):
     contradictions: int
     routes_overdue: int
     positions_unsettled: int
+    latches: int = 0
+    accounts_left: int = 0
 
     @property
     def has_trouble(self) -> bool:
-        """Whether something is barred until a snapshot or a person settles it."""
-        return bool(self.contradictions or self.routes_overdue or self.positions_unsettled)
+        """Whether something is barred, or left alone, until a snapshot or a person settles it."""
+        waiting = self.contradictions or self.routes_overdue or self.positions_unsettled or self.latches
+        return bool(waiting or self.accounts_left)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -274,6 +279,8 @@ def _describe_orders(rings: list[RingStatus], processes: list[ProcessStatus]) ->
         contradictions=counters.get("contradictions", 0),
         routes_overdue=counters.get("routes_overdue", 0),
         positions_unsettled=counters.get("positions_unsettled", 0),
+        latches=counters.get("latches", 0),
+        accounts_left=counters.get("accounts_left", 0),
     )
 
 

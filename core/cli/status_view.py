@@ -48,9 +48,18 @@ def describe_trouble(orders: OrdersStatus) -> str:
         _count(orders.contradictions, "contradiction of a platform", "contradictions of platforms"),
         _count(orders.routes_overdue, "account owes a snapshot", "accounts owe a snapshot"),
         _count(orders.positions_unsettled, "position is not settled", "positions are not settled"),
+        _count(
+            orders.accounts_left,
+            "account out of the configuration still holds lots or orders",
+            "accounts out of the configuration still hold lots or orders",
+        ),
+        _count(orders.latches, "limit bars entries until `resume`", "limits bar entries until `resume`"),
     ]
+    others = (orders.contradictions, orders.routes_overdue, orders.positions_unsettled, orders.accounts_left)
+    only_latches = not any(others)
+    cure = "resume --reason TEXT" if only_latches else "orders"
     since = "" if orders.state == "live" else f" (the gateway's last figures: it is {orders.state})"
-    return f"TROUBLE: {', '.join(filter(None, found))}{since}; type: nexus-gateway orders"
+    return f"TROUBLE: {', '.join(filter(None, found))}{since}; type: nexus-gateway {cure}"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -75,4 +75,10 @@ def make_default_limits() -> Limits:
         max_rate_age_ms=60_000,
         lookalike_window_ms=2_000,
         max_signal_age_ms=10_000,
+        repeated_entries_latch=True,
+        max_working_orders=1_000,
+        max_working_orders_per_platform=250,
+        max_traded_notional_usd=None,
+        max_messages_per_fill=100,
+        messages_before_ratio=1_000,
     )

@@ -139,7 +139,8 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
     for each run folder. `durability` process: a power cut may lose the last orders. `send_within_ms`, `ack_ms`,
     `settle_ms`, `proof_ms`: see `EngineSettings`. `overfills`: whether lots that a platform has filled
-    beyond an order's size, confirmed by two snapshots, are closed at the market or kept. `usd_rates`: USD for one unit
+    beyond an order's size, confirmed by two snapshots, are closed at the market or kept. `cancel_on_disconnect_ms`: the
+    working entries of a NEXUS that has had no session for this long are cancelled. `usd_rates`: USD for one unit
     of a currency, used when no other rate is fresh. `rates_file`: daily reference rates, used when no live rate is
     fresh and the newest row is at most `rates_file_age_h` old. `instruments_file`, `hours_file`: your own instruments
     and trading hours. The three files are described in docs/instruments.md.
@@ -163,6 +164,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
     proof_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
     overfills: Literal["close", "keep"] = "close"
+    cancel_on_disconnect_ms: Annotated[int, Meta(ge=500, le=86_400_000)] | None = None
     usd_rates: dict[str, Decimal] = {}
     rates_file: str | None = None
     rates_file_age_h: Annotated[float, Meta(gt=0, le=8_784)] = 120.0

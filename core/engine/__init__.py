@@ -12,6 +12,7 @@ from .effects import TellNexus as TellNexus
 from .engine import Engine as Engine
 from .events import AdapterSaid as AdapterSaid
 from .events import AdminAsked as AdminAsked
+from .events import ClockStepped as ClockStepped
 from .events import ClockTicked as ClockTicked
 from .events import ContractChosen as ContractChosen
 from .events import ContractNews as ContractNews
@@ -20,6 +21,7 @@ from .events import LinkDown as LinkDown
 from .events import LinkUp as LinkUp
 from .events import MarketMoved as MarketMoved
 from .events import NexusAsked as NexusAsked
+from .events import NexusLost as NexusLost
 from .events import RollSpread as RollSpread
 from .events import SignalArrived as SignalArrived
 from .events import Started as Started
@@ -28,4 +30,5 @@ from .settings import EngineSettings as EngineSettings
 from .state import ContractRecord as ContractRecord
 from .state import EngineState as EngineState
 from .state import route_of as route_of
+from .turn import accounts_left as accounts_left
 from .turn import kill_level as kill_level

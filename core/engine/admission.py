@@ -17,11 +17,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from ..messages import AccountMode, KillLevel, OrderRole, OrderType, Protection, RejectCode, Side
+from ..messages import AccountMode, KillLevel, OrderType, Protection, RejectCode, Side
 from ..risk import Finding, MarketContext, Proposal, check_entry, first_failure
 from .effects import RiskChecked
-from .state import LegRecord, OrderRecord, RouteRecord, SignalRecord
-from .turn import Turn, bar_of, contradiction_about, kill_level, live_orders, position_after, unknown_order
+from .orders.activity import CURES, LIFT, latch_of, measure_activity, note_refusals
+from .orders.exposure import find_closing, find_opposed
+from .state import LegRecord, SignalRecord
+from .turn import Turn, bar_of, contradiction_about, kill_level, position_after, unknown_order
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -51,9 +53,10 @@ WAIVED_FOR_HEDGE: Final[Waived] = frozenset(
 )
 WAIVED_FOR_REPLACE: Final[Waived] = frozenset(
     {
-        # The entry was counted as a trade of the day, and as an entry on its side, when it was sent.
+        # The entry was counted as a trade of the day, and as an entry on its side, when it was sent. It works already.
         RejectCode.MAX_TRADES_PER_DAY,
         RejectCode.REPEATED_ENTRIES,
+        RejectCode.MAX_WORKING_ORDERS,
     }
 )
 WAIVED_FOR_ROLL_OVER: Final[Waived] = frozenset(
@@ -66,6 +69,12 @@ WAIVED_FOR_ROLL_OVER: Final[Waived] = frozenset(
         RejectCode.RISK_NOT_MEASURABLE,
         RejectCode.RISK_PER_TRADE,
         RejectCode.BRACKET_INVALID,
+        # No program has asked for it again: a latch, and the caps on what works, is traded and is sent, are against one
+        # that repeats itself. Its order takes the place of those of the older contract.
+        RejectCode.LATCHED,
+        RejectCode.MAX_WORKING_ORDERS,
+        RejectCode.MAX_TRADED_NOTIONAL,
+        RejectCode.MESSAGES_PER_FILL,
         # Its lots and its risk do not grow. A loss limit reached now raises the kill level, and that is not waived.
         RejectCode.DAILY_LOSS,
         RejectCode.DRAWDOWN,
@@ -84,7 +93,8 @@ WAIVED_FOR_ROLL_OVER: Final[Waived] = frozenset(
 def admit(turn: Turn, entry: Entry, waived: Waived = NOTHING_WAIVED) -> tuple[RejectCode, str]:
     """Return code and text of the first rule that forbids this order; NONE and "" when it may leave.
 
-    Changes nothing, but for the findings of the risk checks, which become an effect for the journal.
+    Changes nothing, but for the findings of the risk checks, which become an effect for the journal, and a limit that
+    latches because of them.
     """
     for code, rule in ACCOUNT_RULES:
         text = "" if code in waived else rule(turn, entry)
@@ -93,23 +103,32 @@ def admit(turn: Turn, entry: Entry, waived: Waived = NOTHING_WAIVED) -> tuple[Re
     market, leg, state = entry.market, entry.leg, turn.state
     if market is None:
         return RejectCode.NO_MARKET_CONTEXT, f"no instrument or quote for {leg.symbol} on {leg.platform}"
+    side = Side.BUY if leg.sign > 0 else Side.SELL
+    activity = measure_activity(turn, entry.record, leg, entry.quantity, entry.prices)
     proposal = Proposal(
         key=entry.record.key,
         route=leg.route,
         platform=leg.platform,
         symbol=leg.symbol,
-        side=Side.BUY if leg.sign > 0 else Side.SELL,
+        side=side,
         quantity=entry.quantity,
         prices=entry.prices,
         stop_loss=None if leg.bracket is None else leg.bracket.stop_loss,
         take_profit=None if leg.bracket is None else leg.bracket.take_profit,
         position_after=position_after(state, state.routes[leg.route], leg.symbol, entry.added, leg.sign),
         ahead=entry.ahead,
+        latched=latch_of(state, leg.route, leg.symbol, side),
+        working=activity.working,
+        working_here=activity.working_here,
+        traded_usd=activity.traded_usd,
     )
-    findings = check_entry(proposal, market, state.limits, state.stage, state.day, turn.now_ns, waived)
+    findings = check_entry(
+        proposal, market, state.limits, state.stage, state.day, turn.now_ns, wall_ns=turn.wall_ns, waived=waived
+    )
     turn.effects.append(RiskChecked(entry.record.signal.signal_id, leg.platform, "", tuple(findings)))
+    note_refusals(turn, proposal, findings)
     failure = first_failure(findings)
-    return (RejectCode.NONE, "") if failure is None else (failure.code, _explain(failure))
+    return (RejectCode.NONE, "") if failure is None else (failure.code, _explain(turn, failure))
 
 
 def refuse_reduction(turn: Turn, entry: Entry) -> tuple[RejectCode, str]:
@@ -121,11 +140,13 @@ def refuse_reduction(turn: Turn, entry: Entry) -> tuple[RejectCode, str]:
     return RejectCode.NONE, ""
 
 
-def _explain(finding: Finding) -> str:
-    return (
-        f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; "
-        "change the signal, or the limit in config/risk_limits.yaml"
-    )
+def _explain(turn: Turn, finding: Finding) -> str:
+    if finding.code is RejectCode.LATCHED:
+        return f"{finding.code}: {finding.measured}; an operator lifts it: {LIFT}"
+    cure = CURES.get(finding.code, "change the signal, or the limit in config/risk_limits.yaml")
+    if finding.code is RejectCode.REPEATED_ENTRIES and turn.state.limits.repeated_entries_latch:
+        cure = f"entries of this account, symbol and side stay refused until an operator lifts it: {LIFT}"
+    return f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; {cure}"
 
 
 def _kill_switch(turn: Turn, entry: Entry) -> str:
@@ -239,17 +260,21 @@ def _opposed(turn: Turn, entry: Entry) -> str:
     be flat, and the stop refused since it reduces nothing. The same holds against an entry or leg that may make one.
     """
     leg = entry.leg
-    route = turn.state.routes[leg.route]
-    if route.hello.account_mode is not AccountMode.NETTING:
-        return ""
-    against = (
-        _held_against(turn, route, leg) or _working_against(turn, route, leg) or _sibling_against(entry.record, leg)
-    )
+    against = find_opposed(turn, entry.record, leg)
     if not against:
         return ""
     return (
         f"{leg.platform} has one position per symbol, and {against}; an entry of {entry.quantity * leg.sign:+f} would "
         "close it instead of opening: close that signal first, or send reduce_only"
+    )
+
+
+def _closing_order(turn: Turn, entry: Entry) -> str:
+    closing = find_closing(turn, entry.leg)
+    if not closing:
+        return ""
+    return (
+        f"closing order {closing} could close on {entry.leg.platform} what an entry opens now: enter when it has ended"
     )
 
 
@@ -271,6 +296,7 @@ ACCOUNT_RULES: Final[tuple[Rule, ...]] = (
     (RejectCode.POSITION_MISMATCH, _position),
     *_ABILITIES,
     (RejectCode.OPPOSED_POSITION, _opposed),
+    (RejectCode.OPPOSED_POSITION, _closing_order),
 )
 """Rules about the account, in their order: the first one that forbids an order names the cause. The rules about the
 order itself and the market are `risk.check_entry`."""
@@ -284,42 +310,3 @@ _REDUCTION_RULES: Final[tuple[Rule, ...]] = (
     (RejectCode.UNSUPPORTED_TYPE, _reduction_on_hedging),
     *_ABILITIES,
 )
-
-
-_REDUCING = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT, OrderRole.EXIT)
-
-
-def _held_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:
-    position = route.positions.get(leg.symbol)
-    if position is None or position.net * leg.sign >= 0:
-        return ""
-    whose = [
-        f"{signal_id} {other.open:+f}"
-        for signal_id in route.holding_signals
-        for other in turn.state.signals[signal_id].legs
-        if other.route == leg.route and other.symbol == leg.symbol and other.open * leg.sign < 0
-    ]
-    return f"holds {position.net:+f} {leg.symbol} ({', '.join(whose[:5]) or 'of no signal'})"
-
-
-def _working_against(turn: Turn, route: RouteRecord, leg: LegRecord) -> str:
-    for order in live_orders(turn.state, route):
-        if order.role not in _REDUCING and order.order.symbol == leg.symbol and _opens_against(turn, order, leg):
-            lots = order.leaves_qty * order.order.side.sign
-            return f"an entry of {lots:+f} {leg.symbol} works there ({order.signal_id or order.order.client_order_id})"
-    return ""
-
-
-def _opens_against(turn: Turn, order: OrderRecord, leg: LegRecord) -> bool:
-    if order.order.side.sign == leg.sign or not order.leaves_qty:
-        return False
-    signal = turn.state.signals.get(order.signal_id)
-    return signal is None or not signal.signal.reduce_only
-
-
-def _sibling_against(record: SignalRecord, leg: LegRecord) -> str:
-    """Find a leg of the same signal on the other side of one account: targets without an account's name allow it."""
-    for other in record.legs:
-        if other.route == leg.route and other.sign != leg.sign:
-            return f"another leg of this signal trades {other.quantity * other.sign:+f} {leg.symbol} there"
-    return ""

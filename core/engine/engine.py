@@ -9,6 +9,7 @@ import msgspec
 
 from ..messages import (
     Account,
+    AccountRetire,
     Acknowledge,
     Correction,
     Fill,
@@ -16,16 +17,20 @@ from ..messages import (
     OrderUpdate,
     Query,
     Reject,
+    RejectCode,
     Report,
     Resume,
+    SignalClose,
     Snapshot,
     StageChange,
 )
-from ..risk import Limits, MarketContext
-from .effects import Effect, TellNexus
+from ..risk import Limits
+from .clock import follow_clock, roll_day
+from .effects import Effect, SendToPlatform, TellNexus
 from .events import (
     AdapterSaid,
     AdminAsked,
+    ClockStepped,
     ClockTicked,
     ContractChosen,
     ContractNews,
@@ -34,6 +39,7 @@ from .events import (
     LinkUp,
     MarketMoved,
     NexusAsked,
+    NexusLost,
     SignalArrived,
     Started,
     describe_event,
@@ -41,11 +47,16 @@ from .events import (
 from .invariants import check_touched
 from .operator.acknowledge import apply_acknowledge
 from .operator.admin import apply_resume, apply_stage, stop_for_breach, watch_limits
-from .operator.kill import apply_kill, cancel_orphans, drive_kill
+from .operator.kill import apply_kill, cancel_orphans, drive_kill, drive_sever
 from .operator.queries import apply_query
+from .operator.retire import apply_retire
+from .orders.activity import count_messages
+from .orders.as_sent import Message as SentMessage
+from .orders.as_sent import follow_sent
 from .orders.executions import apply_correction, apply_fill
 from .orders.lifecycle import mark_unknown
-from .orders.links import apply_account, link_down, link_up, price_account
+from .orders.links import apply_account, await_executions, link_down, link_up
+from .orders.markets import record_markets, record_rates, record_sessions
 from .orders.overfills import drive_overfills
 from .orders.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
@@ -54,12 +65,13 @@ from .rolls.decision import apply_contract, apply_news
 from .settings import EngineSettings
 from .signals.arrival import apply_signal, release_unused
 from .signals.changes import apply_change
+from .signals.disconnect import cancel_entries_of
 from .signals.fanout import settle
 from .signals.reports import is_done, make_report
 from .state import STATE_LAYOUT, EngineState, route_of
 from .state.layouts import read_state
 from .timers import DueTimes, run_timers
-from .turn import Turn, live_orders
+from .turn import Turn, accounts_left, live_orders
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -77,7 +89,7 @@ class Engine:
         self._last_reports: dict[str, Report] = {}
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
-        """Apply one event at UTC time `now_ns`. Time never runs backwards: the last time stands for an earlier one.
+        """Apply one event at `now_ns`, the engine's time. It never runs back: the last one stands for an earlier one.
 
         Returns the effects to carry out, in order, once the event is on disk; `pop_reports` returns the reports. Never
         raises for what a peer has sent.
@@ -87,17 +99,29 @@ class Engine:
             return self._answer(event.request, event.peer, now_ns)
         state.now_ns = max(state.now_ns, now_ns)
         turn = Turn(state, state.now_ns)
-        turn.money_moved = state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+        follow_clock(turn, event)
+        turn.money_moved = roll_day(turn)
         if turn.money_moved:
             evict_external(turn)
         self._dispatch(turn, event)
         self._settle(turn)
+        count_messages(turn)
         breaches = check_touched(turn)
         if breaches:
             stop_for_breach(turn, describe_event(event), breaches)
         self._due_times.update(state, turn)
         self._due_is_known = False
         return turn.effects
+
+    def follow_sent(self, made: list[Effect], sent: list[SentMessage]) -> None:
+        """Bring the state to what the journal says was sent with the last event, where this program has made others.
+
+        For a replay: what was sent was sent. `made`: the effects of that event; `sent`: the messages of the journal.
+        """
+        turn = Turn(self.state, self.state.now_ns)
+        follow_sent(turn, [each.message for each in made if isinstance(each, SendToPlatform)], sent)
+        self._due_times.update(self.state, turn)
+        self._due_is_known = False
 
     def pop_reports(self) -> list[TellNexus]:
         """Return the reports that differ from the last ones, one a signal. To be called once a turn, after the commit.
@@ -129,7 +153,7 @@ class Engine:
         self._changed.clear()
 
     def next_due_ns(self) -> int | None:
-        """Return when the next `ClockTicked` is needed, UTC ns; None while nothing waits."""
+        """Return when the next `ClockTicked` is needed, engine's time; None while nothing waits."""
         if not self._due_is_known:
             self._next_due_ns = self._due_times.next_ns(self.state)
             self._due_is_known = True
@@ -147,11 +171,16 @@ class Engine:
                 _apply_adapter_message(turn, event.message)
             case SignalArrived():
                 record_rates(turn, event.markets)
+                record_sessions(turn, event.markets)
                 apply_signal(turn, event.signal, event.markets, event.peer)
             case ClockTicked():
+                turn.by_clock = True
                 run_timers(turn)
                 evict_finished(turn)
             case NexusAsked():
+                if isinstance(event.request, SignalClose):
+                    # Its market may have shut since the last valuation: then the stop stays.
+                    record_markets(turn, event.markets)
                 apply_change(turn, event.request, event.markets, event.peer)
             case LinkUp():
                 link_up(turn, event.hello)
@@ -165,6 +194,10 @@ class Engine:
                 apply_contract(turn, event)
             case ContractNews():
                 apply_news(turn, event)
+            case ClockStepped():
+                pass  # followed before the dispatch
+            case NexusLost():
+                cancel_entries_of(turn, event)
             case Started():
                 _start(turn, event)
             case _:
@@ -183,6 +216,9 @@ class Engine:
             drive_overfills(turn, name)
         for signal_id in list(turn.review):
             settle(turn, state.signals[signal_id])
+        for name in list(turn.dirty_routes):
+            drive_sever(turn, name)
+            await_executions(turn, name)
         for signal_id in list(turn.dirty):
             record = state.signals[signal_id]
             record.revision += 1
@@ -247,6 +283,8 @@ def _apply_admin_request(turn: Turn, event: AdminAsked) -> None:
             apply_resume(turn, event.request, event.peer)
         case Acknowledge():
             apply_acknowledge(turn, event.request, event.peer)
+        case AccountRetire():
+            apply_retire(turn, event.request, event.peer)
         case StageChange():
             apply_stage(turn, event.request, event.peer)
         case Query():
@@ -267,36 +305,12 @@ def _start(turn: Turn, event: Started) -> None:
     turn.money_moved = True  # the limits may have changed
     if state.stage not in event.limits.stages:
         state.stage = min(event.limits.stages)
-    state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+    roll_day(turn)
     for route in state.routes.values():
         route.up = route.ready = route.request_pending = False
         for order in live_orders(state, route):
             if not order.acked_ns:
                 mark_unknown(turn, order, "the gateway restarted before an answer")
-
-
-def record_rates(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
-    """Record the currency rates that came with an event."""
-    for market in markets:
-        if market.rate is not None:
-            turn.state.usd_rates[market.currency] = market.rate
-    for name in list(turn.state.day.unpriced_accounts):
-        price_account(turn, turn.state.routes[name])
-
-
-def record_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
-    """Record rates, and value open legs at the newest quote."""
-    record_rates(turn, markets)
-    newest = {(market.platform, market.symbol): market for market in markets if market.finite}
-    for signal_id in turn.state.active:
-        for leg in turn.state.signals[signal_id].legs:
-            market = newest.get((leg.platform, leg.symbol))
-            # A quote of the next contract would value this leg wrongly, and send its closing order to that contract.
-            if leg.open and market is not None and (leg.market is None or leg.market.contract == market.contract):
-                opens = market.session_open and leg.market is not None and not leg.market.session_open
-                leg.market = market
-                if opens:
-                    leg.session_opened_ns = turn.now_ns
-                    leg.retry_ns = 0
-                if leg.roll_out is not None or opens:
-                    turn.mark_for_settle(signal_id)  # its exit, stop or roll may have waited for the market to open
+    for name in accounts_left(state):
+        text = f"{name} is out of the configuration and still holds lots or orders: see `nexus-gateway positions`"
+        turn.alert(RejectCode.PLATFORM_NOT_READY, text, state.routes[name].platform)

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ..messages import (
     Account,
+    AccountRetire,
     Acknowledge,
     Correction,
     Fill,
@@ -35,6 +36,20 @@ class Started(Struct, tag="started", frozen=True, kw_only=True):
     boot_id: str
     settings: EngineSettings
     limits: Limits
+    wall_offset_ns: int = 0
+    """Wall clock less the engine's time, ns: not 0 when the clock was set back while no gateway ran."""
+
+
+class ClockStepped(Struct, tag="clock_stepped", frozen=True, kw_only=True):
+    """The wall clock was set by `step_ns` (negative: back). Deadlines go on; stamps follow the wall clock."""
+
+    step_ns: int
+
+
+class NexusLost(Struct, tag="nexus_lost", frozen=True, kw_only=True):
+    """A NEXUS has been gone for `EngineSettings.cancel_on_disconnect_ms`."""
+
+    peer: str
 
 
 class LinkUp(Struct, tag="link_up", frozen=True, kw_only=True):
@@ -60,7 +75,9 @@ class SignalArrived(Struct, tag="signal_arrived", frozen=True, kw_only=True):
 
 
 class NexusAsked(Struct, tag="nexus_asked", frozen=True, kw_only=True):
-    """NEXUS changes a signal that it has sent. `markets`: for a replace, the current markets of its legs."""
+    """NEXUS changes a signal that it has sent. `markets`: for a replace or a close, the current markets of
+    its legs.
+    """
 
     request: SignalCancel | SignalReplace | SignalClose
     peer: str = ""
@@ -77,7 +94,7 @@ class AdapterSaid(Struct, tag="adapter_said", frozen=True, kw_only=True):
 class AdminAsked(Struct, tag="admin_asked", frozen=True, kw_only=True):
     """A command of the operator. `peer` gets the answer."""
 
-    request: Kill | Resume | Acknowledge | StageChange | Query
+    request: Kill | Resume | Acknowledge | AccountRetire | StageChange | Query
     peer: str = ""
 
 
@@ -128,6 +145,8 @@ class ClockTicked(Struct, tag="clock_ticked", frozen=True, kw_only=True):
 
 Event = (
     Started
+    | ClockStepped
+    | NexusLost
     | LinkUp
     | LinkDown
     | SignalArrived

@@ -13,8 +13,9 @@ from typing import Final
 
 from ..messages import Cancel, LegState, Order, OrderRole, Replace
 from .effects import SendToPlatform
+from .orders.exposure import PROTECTIVE
 from .state import ZERO, EngineState, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
-from .turn import Turn
+from .turn import Turn, closes_lots, live_closing
 
 MOST_SUMMED: Final = 100
 """Executions of one leg or order that production sums up after an event."""
@@ -90,11 +91,10 @@ def _check_close(turn: Turn, name: str, sent: Order, found: list[str]) -> None:
     close no more than the ticket holds.
     """
     record = turn.state.orders.get(sent.client_order_id)
-    if record is None or record.role is not OrderRole.EXIT:
+    if record is None or not closes_lots(turn.state, record):
         return
     side, route = sent.side.sign, turn.state.routes[name]
-    live = [turn.state.orders[order_id] for order_id in route.live]
-    closing = [each for each in live if each.role is OrderRole.EXIT and each.order.side.sign == side]
+    closing = [each for each in live_closing(turn.state, route) if each.order.side.sign == side]
     lots = sum((each.leaves_qty for each in closing if each.order.symbol == sent.symbol), ZERO)
     if sent.close_ticket:
         lots = sum((each.leaves_qty for each in closing if each.order.close_ticket == sent.close_ticket), ZERO)
@@ -105,17 +105,26 @@ def _check_close(turn: Turn, name: str, sent: Order, found: list[str]) -> None:
             )
         return
     leg = turn.leg(record.signal_id, record.leg)
-    if leg is not None:
+    if leg is not None and record.role is OrderRole.EXIT:
         orders = [turn.state.orders[order_id] for order_id in leg.orders]
         entered = sum((each.max_cum_qty for each in orders if each.order.side.sign != side), ZERO)
         entered += max(-leg.external_qty * side, ZERO)  # lots of others that left the leg on the other side
-        closed = sum((each.max_cum_qty + each.leaves_qty for each in orders if each.order.side.sign == side), ZERO)
+        # A standing stop is no closing order. It stands beside one only where the platform lets but one of them fill.
+        beside = [each for each in orders if each.live and each.role in PROTECTIVE and each.order.side is sent.side]
+        if not all(each.order.reduce_only and sent.reduce_only for each in beside):
+            found.append(f"over-close: {sent.client_order_id} leaves while {beside[0].order.client_order_id} works")
+        closed = sum((each.max_cum_qty for each in orders if each.order.side.sign == side), ZERO)
+        closed += sum(
+            (each.leaves_qty for each in orders if each.role is OrderRole.EXIT and each.order.side is sent.side), ZERO
+        )
         if closed > entered:
             found.append(f"over-close: {sent.client_order_id} of {sent.quantity} makes {closed} closed of {entered}")
     if name == turn.unproven:
         return
     position = route.positions.get(sent.symbol)
     held = ZERO if position is None else -position.net * side
+    if lots <= held:
+        return  # what opposed legs hold would only be more
     for signal_id in route.holding_signals:
         for other in turn.state.signals[signal_id].legs:
             if (other.route, other.symbol) == (name, sent.symbol) and other.open * side > 0:
@@ -208,6 +217,8 @@ def _check_order(state: EngineState, order_id: str, record: OrderRecord, most: i
             found.append(f"cum_qty: {order_id} says {record.cum_qty}, its executions are {booked}")
     if live is not (order_id in route.live):
         found.append(f"live: {order_id} is {status}, and {'not ' if live else ''}listed as live")
+    if (live and closes_lots(state, record)) is not (order_id in route.live_closing):
+        found.append(f"live: {order_id} is {status}, and listed otherwise by those that close lots")
     if status is LegState.FILLED and record.cum_qty < record.quantity:
         found.append(f"filled: {order_id} is called filled with {record.cum_qty} of {record.quantity}")
     if (status is LegState.UNKNOWN) is not bool(record.unknown_since_ns):
@@ -233,6 +244,6 @@ def _check_route(state: EngineState, name: str, route: RouteRecord, found: list[
         net, external = (ZERO, ZERO) if position is None else (position.net, position.external)
         if held.get(symbol, ZERO) + external != net:
             found.append(f"position: {name} {symbol} is {net}; legs hold {held.get(symbol, ZERO)}, external {external}")
-    strays = [order_id for order_id in route.live if order_id not in state.orders]
+    strays = [order_id for order_id in (*route.live, *route.live_closing) if order_id not in state.orders]
     if strays:
         found.append(f"live: {name} lists {strays[:3]}, which are no orders")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...shm.durations import NS_PER_MS
-from .state import EngineState
+from .state import EngineState, OrderRecord
 from .turn import Turn
 
 
@@ -20,7 +20,9 @@ def evict_finished(turn: Turn) -> None:
     for signal_id, record in state.signals.items():
         if record.received_ns > limit_ns:
             break  # in order of arrival: the rest is younger
-        if record.done_ns and record.done_ns <= limit_ns:
+        # After the clock was set back, what was sent long ago may be fresh by its stamp, and would be traded again.
+        is_fresh = abs(turn.wall_ns - record.signal.created_ns) <= state.limits.max_signal_age_ms * NS_PER_MS
+        if record.done_ns and record.done_ns <= limit_ns and not is_fresh:
             expired.append(signal_id)
     for signal_id in expired:
         record = state.signals.pop(signal_id)
@@ -47,17 +49,25 @@ def evict_external(turn: Turn) -> None:
     if limit_ns <= 0:
         return
     for key, execution in list(state.executions.items()):
-        if not execution.signal_id and execution.seen and execution.ts_event_ns <= limit_ns:
+        if not execution.signal_id and execution.seen and execution.booked_ns <= limit_ns:
             order = state.orders.get(execution.client_order_id)
-            if order is None or not order.live:
+            # Not before its order: a late fill of that would add up executions that are gone.
+            if order is None or _is_over(order, limit_ns):
                 _evict_execution(state, key, limit_ns)
-    for route in state.routes.values():
+    for name, route in state.routes.items():
+        if route.retired_ns:
+            state.day.equity.pop(name, None)  # its last day is over: no loss of it ends, or grows, any more
         for key, ended in list(route.ended_contradictions.items()):
             if ended.ended_ns <= limit_ns:
                 del route.ended_contradictions[key]
     for order_id, order in list(state.orders.items()):
-        if not order.signal_id and not order.unsettled and order.ended_ns <= limit_ns:
+        if _is_over(order, limit_ns):
             state.orders.pop(order_id)
+
+
+def _is_over(order: OrderRecord, limit_ns: int) -> bool:
+    """Whether an order of no signal ended that long ago. One of a signal is evicted with its signal."""
+    return not order.signal_id and not order.unsettled and order.ended_ns <= limit_ns
 
 
 def _forget_ticket(state: EngineState, signal_id: str, key: str) -> None:
@@ -75,4 +85,5 @@ def _evict_execution(state: EngineState, key: str, limit_ns: int) -> None:
     if execution is not None and route is not None:
         route.executions.pop(key, None)
         # Not beyond the limit, even if a platform's clock runs ahead: a fill that comes later would count as evicted.
-        route.evicted_until_ns = max(route.evicted_until_ns, min(execution.ts_event_ns, limit_ns))
+        latest_ns = limit_ns + max(state.wall_offset_ns, 0)
+        route.evicted_until_ns = max(route.evicted_until_ns, min(execution.ts_event_ns, latest_ns))

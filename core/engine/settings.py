@@ -19,6 +19,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `send_within_ms` plus the time that the platform may take."""
     proof_ms: Ms = 30_000  # a snapshot is requested this often at least: a link that is up may still lose fills
     retry_ms: Ms = 1_000  # between two attempts of anything
+    stop_wait_ms: Ms = 1_000  # a closing order waits this long for the end of the stop that it takes the place of
+    cancel_on_disconnect_ms: Ms | None = None
+    """Working entries of a NEXUS that has been gone for this long are cancelled; None = they work on."""
     snapshot_ms: Ms = 5_000  # a snapshot request without an answer is repeated after this
     sever_patience_ms: Ms = 10_000  # the kill level SEVER waits this long for flat before it cuts the link
     carry_within_ms: Ms = 60_000
@@ -29,10 +32,14 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     expected_platforms: tuple[str, ...] = ()
     """With a journal that is new (or was lost), nothing opens before a snapshot of each of these has been reconciled:
     then only they know what was traded today."""
-    max_exit_attempts: Annotated[int, Meta(ge=1, le=500)] = 20  # closing orders of a leg before it waits for a command
+    max_exit_attempts: Annotated[int, Meta(ge=1, le=500)] = 20
+    """Of journals of 0.1 and 0.2 only: closing does not end by count any more."""
     client_order_id_chars: Literal[21, 22] = 21
     """Length of the ClOrdIDs of new orders. 21 is that of journals of 0.1, whose `Started` does not name it: their
     replay must make the same ids again."""
+    await_brackets: bool = False
+    """A close right after a fill waits `stop_wait_ms` for the report of the stop that the platform keeps with the lots.
+    False is the behaviour of journals that do not name it."""
     close_overfills: bool = False  # close lots of a confirmed overfill at the market; False = only show them
     cancel_orphans: bool = True  # cancel orphaned entries; False = only show them
 

@@ -6,10 +6,12 @@ import heapq
 
 from ...shm.durations import NS_PER_MS
 from ..messages import LegState
+from .clock import roll_day
 from .orders.lifecycle import mark_unknown
 from .orders.links import note_overdue, overdue_ns, request_snapshot, schedule_snapshot
 from .orders.overfills import overfill_due_ns
 from .orders.placement import send_cancel
+from .orders.resting import end_resting, rest_ends_ns
 from .state import EngineState, RouteRecord, route_of
 from .turn import Turn, bar_of, live_orders
 
@@ -42,8 +44,9 @@ class DueTimes:
             self._record(False, signal_id, _signal_due_ns(state, signal_id))
 
     def next_ns(self, state: EngineState) -> int | None:
-        """Return the earliest time at which `run_timers` has work, UTC ns; None when nothing waits."""
-        due: list[int] = [state.day.ends_ns] if state.day.ends_ns else []
+        """Return the earliest time at which `run_timers` has work, engine's time; None when nothing waits."""
+        # The trading day ends by the wall clock.
+        due: list[int] = [state.day.ends_ns - state.wall_offset_ns] if state.day.ends_ns else []
         for name, route in state.routes.items():
             due += _route_due(state, name, route)
         while self._heap:
@@ -71,14 +74,15 @@ def _signal_due_ns(state: EngineState, signal_id: str) -> int | None:
     if signal_id not in state.active:
         return None
     signal = state.signals[signal_id]
-    due = [leg.retry_ns for leg in signal.legs if leg.retry_ns > state.now_ns]
+    # One that has passed counts until a settle has used it up (`use_up_deadlines`): another event may come just then.
+    due = [each for leg in signal.legs for each in (leg.retry_ns, leg.protect_retry_ns, leg.clearing_until_ns) if each]
     if signal.deadline_ns and signal.decision in ("", "kept"):
         due.append(signal.deadline_ns)
     return min(due, default=None)
 
 
 def _order_due_ns(state: EngineState, order_id: str) -> int | None:
-    """Return when an answer about an order is due, UTC ns; None while none is, or while its link is down."""
+    """Return when an answer about an order is due, engine's time; None while none is, or while its link is down."""
     order = state.orders.get(order_id)
     if order is None or not order.live:
         return None
@@ -86,13 +90,15 @@ def _order_due_ns(state: EngineState, order_id: str) -> int | None:
     if not state.routes[name].up:
         return None
     wait_ns = state.settings.ack_ms * NS_PER_MS
-    times = []
+    rest_ends = rest_ends_ns(state, state.routes[name], order)
+    times = [] if rest_ends is None else [rest_ends]
     if order.state is LegState.SENT:
         times.append(order.sent_ns + wait_ns)
     if order.cancel_wanted and not bar_of(state, name, order.order.symbol):
         times.append(order.cancel_sent_ns + wait_ns)
-    if order.replace is not None:
-        times.append(order.replace_sent_ns + wait_ns)
+    route = state.routes[name]
+    if order.replace is not None and not (route.request_pending or route.snapshot_due_ns):
+        times.append(order.replace_sent_ns + wait_ns)  # then a snapshot is requested, which resolves it
     return min(times, default=None)
 
 
@@ -111,13 +117,13 @@ def _route_due(state: EngineState, name: str, route: RouteRecord) -> list[int]:
     overdue = overdue_ns(state, route)
     if overdue is not None:
         due.append(overdue)
-    return due + overfill_due_ns(route, state.now_ns)
+    return due + overfill_due_ns(route)
 
 
 def run_timers(turn: Turn) -> None:
     """Do everything that is due: time-outs, repeated cancels, snapshot requests, fan-out policies, a new day."""
     state = turn.state
-    state.day.roll(turn.now_ns, state.limits.day_zone, state.limits.day_starts)
+    roll_day(turn)
     for name, route in state.routes.items():
         if route.up:
             _time_out_orders(turn, route)
@@ -135,6 +141,7 @@ def _time_out_orders(turn: Turn, route: RouteRecord) -> None:
     for order in live_orders(turn.state, route):
         if order.state is LegState.SENT and turn.now_ns >= order.sent_ns + wait_ns:
             mark_unknown(turn, order, "no answer in time")
+        end_resting(turn, route, order)
         if order.cancel_wanted:
             send_cancel(turn, order)
         if order.state is LegState.UNKNOWN or order.unreported_qty:

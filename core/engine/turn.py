@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 
+from ...shm.durations import NS_PER_S
 from ..messages import (
     KillLevel,
     LegState,
+    OrderRole,
     RejectCode,
 )
 from .effects import Alert, Effect
@@ -18,6 +21,7 @@ from .state import (
     PositionRecord,
     RouteRecord,
     SignalRecord,
+    route_of,
 )
 
 
@@ -26,6 +30,7 @@ class Turn:
 
     __slots__ = (
         "awaited",
+        "by_clock",
         "dirty",
         "dirty_routes",
         "effects",
@@ -53,7 +58,17 @@ class Turn:
         self.shifts: list[tuple[str, LegRecord, Decimal]] = []
         self.positions_before: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
         self.unproven = ""  # route whose positions are being closed unproven, a person's command: no bar holds there
+        self.by_clock = False  # a deadline has passed, and no message that came in time waits to be applied
         self.money_moved = False  # True = the loss limits have to be checked
+
+    @property
+    def wall_ns(self) -> int:
+        """The wall clock, UTC ns: for stamps, the trading day, and ages of what others have stamped."""
+        return self.now_ns + self.state.wall_offset_ns
+
+    def stamp(self, engine_ns: int) -> int:
+        """Return a moment of the engine's time as the wall clock, UTC ns, for others to read; 0 stays 0."""
+        return max(engine_ns + self.state.wall_offset_ns, 1) if engine_ns else 0
 
     def count(self, name: str) -> None:
         """Add one to a counter that people read."""
@@ -98,6 +113,7 @@ class Turn:
             holders[signal_id] = None
         else:
             holders.pop(signal_id, None)
+            self.state.routes[leg.route].waiting_closes.pop(signal_id, None)
 
     def position(self, route: str, symbol: str) -> PositionRecord:
         """Return the position record of a symbol; make it if there is none."""
@@ -118,6 +134,36 @@ def leg_orders(state: EngineState, leg: LegRecord) -> Iterator[OrderRecord]:
 def live_orders(state: EngineState, route: RouteRecord) -> list[OrderRecord]:
     """The orders of a route that may still trade; a list, since callers end orders while walking it."""
     return [state.orders[order_id] for order_id in route.live]
+
+
+def live_closing(state: EngineState, route: RouteRecord) -> list[OrderRecord]:
+    """Those of them that close lots which others have opened (`closes_lots`)."""
+    return [state.orders[order_id] for order_id in route.live_closing]
+
+
+def closes_lots(state: EngineState, order: OrderRecord) -> bool:
+    """Whether an order closes what others have opened: a closing order of anyone, or one of a reduce-only signal."""
+    if order.role is not OrderRole.ENTRY:
+        return order.role is OrderRole.EXIT
+    signal = state.signals.get(order.signal_id)
+    return signal is not None and signal.signal.reduce_only
+
+
+def list_live(state: EngineState, record: OrderRecord) -> None:
+    """List an order as one that may still trade. Its signal, if it has one, must be in the state."""
+    order = record.order
+    route = state.routes[route_of(order.platform, order.account)]
+    route.live[order.client_order_id] = None
+    if closes_lots(state, record):
+        route.live_closing[order.client_order_id] = None
+
+
+def unlist_live(state: EngineState, record: OrderRecord) -> None:
+    """Remove an order that can trade no more from the lists of `list_live`."""
+    order = record.order
+    route = state.routes[route_of(order.platform, order.account)]
+    route.live.pop(order.client_order_id, None)
+    route.live_closing.pop(order.client_order_id, None)
 
 
 def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderRecord | None:
@@ -155,6 +201,16 @@ def bar_of(state: EngineState, route: str, symbol: str) -> str:
     return ""
 
 
+def shut_until(change_ns: int) -> str:
+    """Text of the time at which a market opens, to be put behind "shut"; empty when it is not known."""
+    return f" until {describe_time(change_ns)}" if change_ns else ""
+
+
+def describe_time(utc_ns: int) -> str:
+    """A time for people, to the minute."""
+    return f"{datetime.fromtimestamp(utc_ns // NS_PER_S, UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def reported_now(position: PositionRecord) -> Decimal:
     """Lots that the platform has last reported, moved by what was booked since."""
     return (position.reported or Decimal(0)) + position.net - position.reported_net
@@ -184,6 +240,17 @@ def signals_of_route(state: EngineState, route: str) -> Iterator[SignalRecord]:
         signal = state.signals[signal_id]
         if any(leg.route == route for leg in signal.legs):
             yield signal
+
+
+def accounts_left(state: EngineState) -> list[str]:
+    """Return the accounts whose platform is out of the configuration while they hold lots, or orders of ours work."""
+    expected = state.settings.expected_platforms
+    return [
+        name
+        for name, route in state.routes.items()
+        if expected and route.platform not in expected and not route.retired_ns and not route.up
+        if route.live or any(position.net for position in route.positions.values())
+    ]
 
 
 def kill_level(state: EngineState, route: str) -> KillLevel:

@@ -6,7 +6,7 @@ from typing import Final
 
 from ...shm.counters import Counter, CountersPage
 from ...shm.histogram import observe_value
-from ..engine import EngineState
+from ..engine import EngineState, accounts_left
 from ..messages import ContradictionKind, LegState, RejectCode
 from ..transport import LinkServer
 from ..transport.server import COUNTERS as LINK_COUNTERS
@@ -47,6 +47,8 @@ _GAUGES: Final = (
     "contradictions",
     "routes_overdue",
     "positions_unsettled",
+    "latches",
+    "accounts_left",
 )
 _ENGINE: Final = (
     "duplicate_fill",
@@ -75,6 +77,14 @@ _ENGINE: Final = (
     "carried",
     "carried_late",
     "roll_residual",
+    "latched",
+    "nexus_lost",
+    "over_closed",
+    "over_reduced",
+    "reduction_bounded",
+    "entry_ended_by_stop",
+    "closing_order_rested",
+    "clock_steps",
 )
 _LINKS: Final = ("adapters", "nexus")
 COUNTERS: Final = (
@@ -104,6 +114,17 @@ class GatewayCounters:
         """Count a reject under its code."""
         self._cells[f"reject_{code.value}"].add()
 
+    def count_signal(self, state: EngineState, signal_id: str) -> None:
+        """Count a signal that has just been applied, its legs and their rejects; not one that was received before."""
+        record = state.signals.get(signal_id)
+        if record is None or record.received_ns != state.now_ns:
+            return
+        self.add("signals")
+        self.add("legs", len(record.legs))
+        for leg in record.legs:
+            if leg.code is not RejectCode.NONE:
+                self.reject(leg.code)
+
     def observe(self, name: str, value_ns: int) -> None:
         """Record a duration in a histogram of `HISTOGRAMS`, ns."""
         observe_value(self._histograms[name], value_ns)
@@ -122,11 +143,14 @@ class GatewayCounters:
         cells["routes_ready"].set(sum(route.ready for route in state.routes.values()))
         cells["working"].set(len(live))
         cells["unknown"].set(sum(order.state is LegState.UNKNOWN for order in live))
-        cells["orphans"].set(len(state.orphans))
+        retired = {name for name, route in state.routes.items() if route.retired_ns}
+        cells["orphans"].set(sum(orphan.route not in retired for orphan in state.orphans.values()))
         cells["contradictions"].set(sum(len(route.contradictions) for route in state.routes.values()))
         cells["routes_overdue"].set(sum(bool(route.overdue_since_ns) for route in state.routes.values()))
         positions = [each for route in state.routes.values() for each in route.positions.values()]
         cells["positions_unsettled"].set(sum(bool(each.blocked or each.mismatch_snapshots) for each in positions))
+        cells["latches"].set(len(state.latches))
+        cells["accounts_left"].set(len(accounts_left(state)))
         for name in _ENGINE:
             cells[f"engine_{name}"].set(state.counts.get(name, 0))
         for link, server in links.items():

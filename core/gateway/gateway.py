@@ -13,9 +13,8 @@ from ...shm.durations import NS_PER_MS, NS_PER_S
 from ..engine import (
     AdapterSaid,
     AdminAsked,
-    AnswerAdmin,
+    ClockStepped,
     ClockTicked,
-    Effect,
     Event,
     LinkDown,
     LinkUp,
@@ -28,19 +27,21 @@ from ..engine import (
 )
 from ..journal import JournalError
 from ..logs import Log
-from ..messages import AdminResult, Fill, Hello, Kill, KillLevel, Reject, RejectCode, Resume, Role
+from ..messages import Fill, Hello, Kill, KillLevel, Reject, RejectCode, Resume, Role
 from ..process import ProcessContext
 from ..transport import LinkEvent, PeerUp
-from .clock import Clock, ClockWatch
+from .absences import Absences
+from .clock import Clocks, EngineClock
 from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
 from .inbox import Inbox, PlatformMessage, Refused
 from .journaled_engine import EngineFaultError, JournaledEngine
-from .kill_instructions import KillInstructions
+from .kill_instructions import KillInstructions, was_accepted
 from .markets import Markets
 from .outbox import Outbox
 from .ports import Ports
 from .rate_updates import RateUpdates
 from .rolls import LiveContracts
+from .valuation import Valuation
 
 MAX_WAIT_MS: Final = 100
 _CHECK_NS: Final = 250_000_000
@@ -48,7 +49,7 @@ _CHECK_NS: Final = 250_000_000
 _REFRESH_NS: Final = NS_PER_S
 """Between two refreshes of quotes, rates and contracts."""
 _VALUE_NS: Final = 5_000_000_000
-"""Between two valuations of open legs."""
+"""Between two valuations of what is held."""
 _DEADLINE_NS: Final = 2_000_000
 """Deadlines are in ms; those that fall due within this time share one event of the journal."""
 _AFTER_FAULT_NS: Final = NS_PER_S
@@ -61,7 +62,7 @@ class Gateway:
     def __init__(
         self,
         context: ProcessContext,
-        clock: Clock,
+        clock: Clocks,
         journaled: JournaledEngine,
         markets: Markets,
         contracts: LiveContracts,
@@ -76,8 +77,8 @@ class Gateway:
         self._context = context
         self._log: Log = context.log
         self._clock = clock
-        self._clock_watch = ClockWatch(clock, context.log)
         self._journaled = journaled
+        self._engine_clock = EngineClock(clock, journaled.engine.state.now_ns)
         self._counters = counters
         self._boot_id = boot_id
         self._kills = kills
@@ -87,10 +88,12 @@ class Gateway:
         self._inbox = Inbox(markets, self._known_hellos, self._known_legs)
         self._outbox = Outbox(ports.adapters, ports.nexus, markets.stand_ins, counters, self._log)
         self._signal_ns = 0
+        self._valuation = Valuation(self._inbox)
         self._contracts, self._contracts_due = contracts, True
         self._rates = RateUpdates(markets, journaled.limits.max_rate_age_ms)
         self._next_check_ns = self._next_refresh_ns = self._next_value_ns = self._next_deadline_ns = 0
         self._connected: list[PeerUp] = []
+        self._absences = Absences(journaled.settings.cancel_on_disconnect_ms)
 
     def start(self) -> None:
         """Journal the start of the process, obey the kill file and choose the contracts, before the first message.
@@ -99,7 +102,10 @@ class Gateway:
             EngineFaultError: the engine cannot start.
         """
         made = self._journaled
-        self._apply(Started(boot_id=self._boot_id, settings=made.settings, limits=made.limits))
+        offset_ns = self._engine_clock.offset_ns
+        started = Started(boot_id=self._boot_id, settings=made.settings, limits=made.limits, wall_offset_ns=offset_ns)
+        self._give(started, self._engine_clock.read())
+        self._absences.begin(made.engine.state, self._clock.steady_ns())
         self._check_kill_file()
         self._markets.refresh(self._clock.wall_ns())
         self._choose_contracts()
@@ -114,6 +120,7 @@ class Gateway:
         """
         self._ports.wait(self._wait_ms())
         started_ns = self._clock.steady_ns()
+        self._read_clock()
         # Both ports are emptied before `tick` judges silence: after a long pause of this process the peers' heartbeats
         # are still waiting in the sockets, and links would be cut that are well.
         for event in (*self._adapters.receive(), *self._nexus.receive()):
@@ -125,10 +132,11 @@ class Gateway:
 
     def _wait_ms(self) -> int:
         due_ns = self._journaled.engine.next_due_ns()
-        until_due_ms = MAX_WAIT_MS if due_ns is None else -((self._clock.wall_ns() - due_ns) // NS_PER_MS)
+        until_due_ms = MAX_WAIT_MS if due_ns is None else -((self._engine_clock.read() - due_ns) // NS_PER_MS)
         return min(MAX_WAIT_MS, until_due_ms)
 
     def _handle(self, event: LinkEvent) -> None:
+        self._absences.note(event, self._clock.steady_ns())
         try:
             translated = self._inbox.translate(event, self._clock.wall_ns())
         except Refused as refused:
@@ -143,11 +151,25 @@ class Gateway:
         if translated is not None:
             self._apply(translated)
 
+    def _read_clock(self) -> int:
+        """Return the engine's time. A step of the wall clock is an event of its own, before what follows it."""
+        now_ns = self._engine_clock.read()
+        step_ns = self._engine_clock.offset_ns - self._journaled.engine.state.wall_offset_ns
+        if step_ns:
+            self._give(ClockStepped(step_ns=step_ns), now_ns)
+        return now_ns
+
     def _apply(self, event: Event) -> None:
         """Hand an event to the engine; its effects are held until the turn's commit. Count and log the outcome."""
+        request = event.request if isinstance(event, AdminAsked) else None
+        if isinstance(request, Kill) and request.level >= KillLevel.FLATTEN:
+            self._value_held(always=True)  # the engine must know which markets are shut: what protects stays there
+        self._give(event, self._read_clock())
+
+    def _give(self, event: Event, now_ns: int) -> None:
         duplicates = self._journaled.engine.state.counts.get("duplicate_fill", 0)
         try:
-            effects = self._journaled.handle(event, self._clock.wall_ns())
+            effects = self._journaled.handle(event, now_ns)
         except EngineFaultError as fault:
             self._counters.add("engine_faults")
             # A deadline that raises would be due again in the next turn, and the gateway rebuild its engine for ever.
@@ -168,17 +190,18 @@ class Gateway:
         match event:
             case SignalArrived():
                 self._signal_ns = self._signal_ns or self._clock.steady_ns()
-                self._count_signal(event)
+                self._counters.count_signal(self._journaled.engine.state, event.signal.signal_id)
             case AdapterSaid(message=Fill()):
                 is_duplicate = self._journaled.engine.state.counts.get("duplicate_fill", 0) > duplicates
                 self._counters.add("fills", 0 if is_duplicate else 1)
             case LinkUp():
                 self._log.info("platform linked", route=route_of(event.hello.platform, event.hello.account))
                 self._next_refresh_ns = 0  # its quote board may be new, and a signal for it may follow at once
+                self._next_value_ns = 0  # its market may have shut since: the stop of a leg that is closing stays then
             case LinkDown():
                 self._log.warning("platform lost", route=route_of(event.platform, event.account), reason=event.reason)
             case AdminAsked(request=Resume() as resume):
-                self._kills.note_resume(resume, _was_accepted(effects))
+                self._kills.note_resume(resume, was_accepted(effects))
             case _:
                 pass
 
@@ -194,33 +217,24 @@ class Gateway:
         kill = Kill(request_id=0, level=KillLevel.NO_NEW, reason=reason, by="gateway", platform=name, own_only=True)
         self._apply(AdminAsked(request=kill))
 
-    def _count_signal(self, event: SignalArrived) -> None:
-        record = self._journaled.engine.state.signals.get(event.signal.signal_id)
-        if record is None or record.received_ns != self._journaled.engine.state.now_ns:
-            return  # a signal id that was received before
-        self._counters.add("signals")
-        self._counters.add("legs", len(record.legs))
-        for leg in record.legs:
-            if leg.code is not RejectCode.NONE:
-                self._counters.reject(leg.code)
-
     def _run_due_tasks(self, now_ns: int) -> None:
         if now_ns >= self._next_refresh_ns:
             self._next_refresh_ns = now_ns + _REFRESH_NS
-            self._clock_watch.check(self._journaled.engine.state.now_ns)
             self._markets.refresh(self._clock.wall_ns())
             self._apply_rates()
             self._choose_contracts()
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + _CHECK_NS
             self._check_kill_file()
+            for lost in self._absences.pop_lost(self._journaled.engine.state, now_ns):
+                self._apply(lost)
             self._publish()
         if now_ns >= self._next_value_ns:
             self._next_value_ns = now_ns + _VALUE_NS
-            self._value_open_legs()
+            self._value_held()
         # Last: a message of this turn may have answered what was due.
         due_ns = self._journaled.engine.next_due_ns()
-        if due_ns is not None and self._clock.wall_ns() >= due_ns and now_ns >= self._next_deadline_ns:
+        if due_ns is not None and self._engine_clock.read() >= due_ns and now_ns >= self._next_deadline_ns:
             self._next_deadline_ns = now_ns + _DEADLINE_NS
             self._apply(ClockTicked())
 
@@ -253,7 +267,7 @@ class Gateway:
         for event in self._connected:
             self._resend_reports(event)
         self._connected.clear()
-        self._journaled.checkpoint(self._clock.wall_ns())
+        self._journaled.checkpoint(self._engine_clock.now_ns)
         self._counters.add("turns")
         self._counters.observe(TURN_NS, self._clock.steady_ns() - started_ns)
 
@@ -307,12 +321,10 @@ class Gateway:
         if contexts:
             self._apply(MarketMoved(markets=contexts))
 
-    def _value_open_legs(self) -> None:
-        """Give the engine the newest quotes and rates of open legs; without open legs nothing is journaled."""
-        state = self._journaled.engine.state
-        legs = (leg for signal_id in state.active for leg in state.signals[signal_id].legs)
-        held = dict.fromkeys((leg.route, leg.symbol) for leg in legs if leg.open)
-        found = self._inbox.contexts_at(held, self._clock.wall_ns())
+    def _value_held(self, *, always: bool = False) -> None:
+        """Give the engine the newest quotes, rates and sessions of what is held; see `Valuation.due`."""
+        clock = self._clock
+        found = self._valuation.due(self._journaled.engine.state, clock.wall_ns(), clock.steady_ns(), always=always)
         if found:
             self._apply(MarketMoved(markets=found))
 
@@ -326,15 +338,9 @@ class Gateway:
                 self._nexus.send(event.peer, self._journaled.engine.report(signal_id))
 
     def _known_hellos(self) -> dict[str, Hello]:
-        return {name: route.hello for name, route in self._journaled.engine.state.routes.items()}
+        routes = self._journaled.engine.state.routes
+        return {name: route.hello for name, route in routes.items() if not route.retired_ns}
 
     def _known_legs(self, signal_id: str) -> list[tuple[str, str]]:
         record = self._journaled.engine.state.signals.get(signal_id)
         return [] if record is None else [(leg.route, leg.symbol) for leg in record.legs]
-
-
-def _was_accepted(effects: list[Effect]) -> bool:
-    return any(
-        isinstance(effect, AnswerAdmin) and isinstance(effect.message, AdminResult) and effect.message.accepted
-        for effect in effects
-    )

@@ -9,6 +9,7 @@ from msgspec import structs
 from ..engine import AdapterSaid, AdminAsked, Event, LinkDown, LinkUp, NexusAsked, SignalArrived, route_of
 from ..messages import (
     Account,
+    AccountRetire,
     Acknowledge,
     Correction,
     Fill,
@@ -36,7 +37,7 @@ from .markets import Markets
 PlatformMessage = OrderUpdate | Fill | Correction | Reject | Snapshot | Account
 ALLOWED_REQUESTS = {
     Role.NEXUS: (Signal, SignalCancel, SignalReplace, SignalClose, Query),
-    Role.ADMIN: (Kill, Resume, Acknowledge, StageChange, Query),
+    Role.ADMIN: (Kill, Resume, Acknowledge, AccountRetire, StageChange, Query),
 }
 """NEXUS trades, the operator commands. Neither may do the other's part: a strategy must not lift its own limits."""
 
@@ -127,12 +128,12 @@ class Inbox:
         match event.body:
             case Signal() as signal:
                 return SignalArrived(signal=signal, markets=self.contexts_of(signal, now_ns), peer=event.peer)
-            case SignalReplace() as replace:
-                markets = self.contexts_of_legs(replace.signal_id, now_ns)
-                return NexusAsked(request=replace, peer=event.peer, markets=markets)
-            case SignalCancel() | SignalClose() as request:
-                return NexusAsked(request=request, peer=event.peer)
-            case Kill() | Resume() | Acknowledge() | StageChange() | Query() as request:
+            case SignalReplace() | SignalClose() as request:
+                markets = self.contexts_of_legs(request.signal_id, now_ns)
+                return NexusAsked(request=request, peer=event.peer, markets=markets)
+            case SignalCancel() as cancel:
+                return NexusAsked(request=cancel, peer=event.peer)
+            case Kill() | Resume() | Acknowledge() | AccountRetire() | StageChange() | Query() as request:
                 return AdminAsked(request=request, peer=event.peer)
             case _:
                 raise _not_allowed(event.body, event.hello.role)

@@ -26,7 +26,9 @@ def engine_settings(config: GatewayConfig) -> EngineSettings:
             settle_ms=orders.settle_ms,
             proof_ms=orders.proof_ms,
             client_order_id_chars=22,
+            await_brackets=True,
             close_overfills=orders.overfills == "close",
+            cancel_on_disconnect_ms=orders.cancel_on_disconnect_ms,
             expected_platforms=tuple(name for name, each in config.platforms.items() if each.enabled),
         )
     except ValueError as error:
@@ -80,8 +82,9 @@ class JournaledEngine:
         if rebuilt.passed_over:
             log.warning("checkpoints skipped, more events were replayed", reasons=rebuilt.passed_over)
         if rebuilt.differing:
-            log.error(
-                "replaying the journal made other orders than it holds: this program decides otherwise than its writer",
+            log.warning(
+                "this program would have sent other orders than the journal holds, as a newer one may: what was sent "
+                "is taken as sent, and the platforms are asked what became of it",
                 events=rebuilt.differing[:20],
             )
 

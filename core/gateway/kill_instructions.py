@@ -6,14 +6,13 @@ given to it. So an instruction that was written while the gateway was down holds
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..engine import EngineState
+from ..engine import AnswerAdmin, Effect, EngineState
 from ..kill_file import KillEntry, kill_level_of, lower_severed, read_kill_file, remove_kills
 from ..logs import Log
-from ..messages import Kill, KillLevel, Resume
+from ..messages import AdminResult, Kill, KillLevel, Resume
 
 
 class KillInstructions:
@@ -26,7 +25,7 @@ class KillInstructions:
     def __init__(self, path: Path, log: Log) -> None:
         self._path = path
         self._log = log
-        self._resumed: list[tuple[Resume, bool, int]] = []
+        self._resumed: list[tuple[Resume, bool, tuple[KillEntry, ...]]] = []
         self.level = KillLevel.NORMAL
 
     def pending(self, find_state: Callable[[], EngineState]) -> Iterator[Kill]:
@@ -57,7 +56,7 @@ class KillInstructions:
 
     def note_resume(self, resume: Resume, accepted: bool) -> None:
         """Remember a resume of the operator for `remove_resumed`, also one that the engine refused."""
-        self._resumed.append((resume, accepted, time.time_ns()))
+        self._resumed.append((resume, accepted, read_kill_file(self._path)))
 
     def remove_resumed(self) -> None:
         """Remove from the file what was resumed. Call it only after the commit.
@@ -66,14 +65,22 @@ class KillInstructions:
         start would find neither. After a refused resume only `sever` is lowered: the engine may let severed links
         come up again, since a platform cannot be reconciled, and so never be resumed, without its link.
         """
-        for resume, accepted, at_ns in self._resumed:
+        for resume, accepted, given in self._resumed:
             change = remove_kills if accepted else lower_severed
             try:
-                change(self._path, resume.platform, at_ns)
+                change(self._path, resume.platform, given)
             except OSError as error:
                 # The next check obeys it again. Stopped without need is better than a gateway that has ended.
                 self._log.error("the kill file cannot be changed and stays in force", reason=str(error))
         self._resumed.clear()
+
+
+def was_accepted(effects: list[Effect]) -> bool:
+    """Whether the engine has accepted the operator's command that had these effects."""
+    return any(
+        isinstance(effect, AnswerAdmin) and isinstance(effect.message, AdminResult) and effect.message.accepted
+        for effect in effects
+    )
 
 
 def _is_reached(state: EngineState, kill: KillEntry) -> bool:
@@ -84,7 +91,7 @@ def _is_reached(state: EngineState, kill: KillEntry) -> bool:
     """
     if _covers(state.kill, state.kill_own_only, kill):
         return True
-    routes = [name for name, route in state.routes.items() if route.platform == kill.platform]
+    routes = [key for key, each in state.routes.items() if each.platform == kill.platform and not each.retired_ns]
     records = [state.kills.get(name) for name in routes]
     return bool(kill.platform) and all(r is not None and _covers(r.level, r.own_only, kill) for r in records)
 

@@ -49,6 +49,8 @@ class _Terms(Struct):
 
 
 class _Hours(Struct):
+    """Whether a market trades, and until when that holds, UTC ns; 0 = for ever."""
+
     is_open: bool
     until_ns: int
 
@@ -81,9 +83,14 @@ class Markets:
         self._rates = UsdRates(platforms, self.catalog, config.orders.usd_rates, config.limits.max_rate_age_ms, file)
         self._terms: dict[tuple[str, str], _Terms] = {}
         self._hours: dict[str, _Hours] = {}
+        self._refreshed_ns = 0
 
     def refresh(self, now_ns: int) -> None:
         """Attach to new quote boards and read the newest rates."""
+        if now_ns < self._refreshed_ns:  # the clock was set back: what is kept until a time would be kept too long
+            self._terms.clear()
+            self._hours.clear()
+        self._refreshed_ns = now_ns
         self.boards.refresh(list(self._config.platforms))
         self._rates.refresh(self.boards, now_ns)
 
@@ -102,6 +109,7 @@ class Markets:
         instrument = terms.instrument
         quote = self.boards.latest(hello.platform, terms.quoted, now_ns)
         rate = self._rates.usd_rate(instrument.currency, now_ns)
+        hours = self._hours_of(hello.platform, instrument, now_ns)
         return MarketContext(
             platform=hello.platform,
             account=hello.account,
@@ -116,7 +124,8 @@ class Markets:
             ask=None if quote is None else quote.ask,
             quote_ns=0 if quote is None else quote.true_ns,
             expiry_ns=terms.expiry_ns,
-            session_open=self._is_open(hello.platform, instrument, now_ns),
+            session_open=hours.is_open,
+            session_change_ns=hours.until_ns,
             identity_error=terms.identity_error,
         )
 
@@ -228,17 +237,17 @@ class Markets:
     def _expiry_ns(self, instrument: Instrument, dates: ContractDates) -> int:
         return int(self._sessions.last_trade(instrument, dates.last_session).timestamp()) * NS_PER_S
 
-    def _is_open(self, platform: str, instrument: Instrument, now_ns: int) -> bool:
+    def _hours_of(self, platform: str, instrument: Instrument, now_ns: int) -> _Hours:
         configured = self._config.platforms.get(platform)
         if configured is not None and configured.adapter.startswith(_ALWAYS_OPEN):
-            return True
+            return _Hours(is_open=True, until_ns=0)
         hours = self._hours.get(instrument.sessions)
         if hours is None or now_ns >= hours.until_ns:
             at = _utc(now_ns)
             is_open = self._sessions.is_open(instrument, at)
             change = self._sessions.next_close(instrument, at) if is_open else self._sessions.next_open(instrument, at)
             hours = self._hours[instrument.sessions] = _Hours(is_open, int(change.timestamp()) * NS_PER_S)
-        return hours.is_open
+        return hours
 
 
 def _rate_fields(rate: UsdRate | None) -> dict[str, Any]:

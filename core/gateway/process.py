@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def main(context: ProcessContext) -> int:
             context.beat()
         # Only after a clean turn. State that an exception left half changed must not become a checkpoint: without one
         # the next start rebuilds it from the events.
-        journaled.checkpoint(time.time_ns(), always=True)
+        journaled.checkpoint(journaled.engine.state.now_ns, always=True)
     finally:
         # Positions and working orders stay as they are: they live at the platforms.
         for server in ports:

@@ -43,7 +43,7 @@ class RateUpdates:
             if context is None or rate is None or rate.is_stale(now_ns, self._max_age_ms):
                 continue
             given = self._given.get(route)
-            if given is None or (now_ns - given.at_ns >= _REPEAT_NS and given.rate != rate.value):
+            if given is None or (abs(now_ns - given.at_ns) >= _REPEAT_NS and given.rate != rate.value):
                 self._given[route] = _Given(rate.value, now_ns)
                 updates.append(context)
         return tuple(updates)

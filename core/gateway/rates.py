@@ -79,9 +79,9 @@ class UsdRates:
                 )
             except RateRefused:
                 continue
-            self._converter.put(rate)
+            self._converter.put(rate, now_ns)
         for rate in self._file.rates(now_ns) if self._file is not None else ():
-            self._converter.put(rate)
+            self._converter.put(rate, now_ns)
 
     def usd_rate(self, currency: str, now_ns: int) -> UsdRate | None:
         """Return USD for one unit of a currency, with time, expiry and source, even if stale; None without any rate."""
@@ -119,7 +119,7 @@ class RateFile:
 
     def rates(self, now_ns: int) -> tuple[Rate, ...]:
         """Return the rates of the newest row up to today. While the file is wrong, the older rates stay and age."""
-        if now_ns >= self._next_check_ns:
+        if not 0 < self._next_check_ns - now_ns <= _FILE_CHECK_NS:  # also when the clock was set back
             self._next_check_ns = now_ns + _FILE_CHECK_NS
             self._read_again()
         try:

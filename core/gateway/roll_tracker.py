@@ -130,7 +130,7 @@ class ContractTracker:
         if target != record.target:
             record.target = target
             steps.append(WarmUp(root, record.contract, target))
-        if now_ns < record.next_try_ns:
+        if 0 < record.next_try_ns - now_ns <= self._retry_ns:  # it is further away when the clock was set back
             return steps
         record.next_try_ns = now_ns + self._retry_ns
         # Asked before the switch too: the caller keeps the last sound prices of both contracts, from which the spread
@@ -139,13 +139,13 @@ class ContractTracker:
         if now_ns < record.switch_ns:
             return steps
         reasons = tuple(find_obstacles(target, platforms))
-        record.due_since_ns = record.due_since_ns or now_ns
+        record.due_since_ns = min(record.due_since_ns or now_ns, now_ns)
         fences = now_ns >= max(record.fence_ns, record.due_since_ns + self._fence_after_ns)
         # Even behind the fence at least one platform must be ready: without any quote of the new contract there is no
         # market to roll into, and all would be left behind.
         if not reasons or (fences and len(reasons) < len(platforms)):
             steps.append(Roll(root, record.contract, target, platforms, reasons))
-        elif reasons != record.reported or now_ns - record.reported_ns >= self._repeat_ns:
+        elif reasons != record.reported or abs(now_ns - record.reported_ns) >= self._repeat_ns:
             record.reported, record.reported_ns = reasons, now_ns
             steps.append(RollWaits(root, record.contract, target, reasons))
         return steps

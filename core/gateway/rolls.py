@@ -121,7 +121,7 @@ class LiveContracts:
                     self._activate(directory, root, old)
                 roll_symbol(self._folder, root, record.contract, now_ns if entry.contract else 0)
                 self._log.info("contract in front", root=root, contract=record.contract, before=entry.contract)
-            if now_ns >= self._retire_at_ns:
+            if not 0 < self._retire_at_ns - now_ns <= _RETIRE_NS:  # also when the clock was set back
                 self._retire_at_ns = now_ns + _RETIRE_NS
                 self._retire_expired(directory, now_ns)
         except SegmentError as error:

@@ -64,7 +64,11 @@ class Rate(msgspec.Struct, frozen=True):
         """Whether risk may use it. Not one that is further ahead of our clock than its age limit: a clock is wrong."""
         if self.max_age_ns is None:
             return True
-        return -self.max_age_ns <= self.age_ns(now_ns) <= self.max_age_ns
+        return not self.is_ahead(now_ns) and self.age_ns(now_ns) <= self.max_age_ns
+
+    def is_ahead(self, now_ns: int) -> bool:
+        """Whether it is further ahead of our clock than its age limit."""
+        return self.max_age_ns is not None and self.age_ns(now_ns) < -self.max_age_ns
 
 
 class Conversion(msgspec.Struct, frozen=True):
@@ -85,11 +89,15 @@ class CurrencyConverter:
     def __init__(self) -> None:
         self._rates: dict[tuple[str, str, str], Rate] = {}
 
-    def put(self, rate: Rate) -> None:
-        """Keep `rate` in place of the same source's older one; an older one than that kept is ignored."""
+    def put(self, rate: Rate, now_ns: int = 0) -> None:
+        """Keep `rate` in place of the same source's older one; an older one than that kept is ignored.
+
+        `now_ns`: our clock, 0 = not known. A kept rate that is too far ahead of it to be used is replaced by any: the
+        clock was set back, and until it had caught up there would be no rate.
+        """
         key = rate.base, rate.quote, rate.source
         kept = self._rates.get(key)
-        if kept is None or rate.time_ns >= kept.time_ns:
+        if kept is None or rate.time_ns >= kept.time_ns or (now_ns and kept.is_ahead(now_ns)):
             self._rates[key] = rate
 
     def rates(self) -> tuple[Rate, ...]:

@@ -1,7 +1,8 @@
 """Rebuilds the engine from the journal: load the newest readable checkpoint, then replay every event after it.
 
 The replay makes every order again, without sending it. These orders are compared with the intents on disk: a difference
-means that this program decides otherwise than the one that wrote the journal, and is reported.
+means that this program decides otherwise than the one that wrote the journal, as a newer release may. It is reported,
+and what was sent was sent: the state follows the intents.
 
 Each event must follow the one before it by number and hash, and each checkpoint must have its digest: state that was
 altered on disk is refused, since orders would be based on it.
@@ -17,12 +18,15 @@ from msgspec import Struct
 
 from ..engine import Effect, Engine, EngineSettings, Event, SendToPlatform
 from ..errors import GatewayError
-from ..messages import SnapshotRequest
+from ..messages import Cancel, Flatten, Order, Replace, SnapshotRequest
 from ..risk import Limits
 from .schema import JournalError
 from .store import GENESIS, chain_hash
 
 _event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+_intent_decoder: msgspec.msgpack.Decoder[Order | Cancel | Replace | Flatten] = msgspec.msgpack.Decoder(
+    Order | Cancel | Replace | Flatten
+)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -95,6 +99,7 @@ def _replay(connection: sqlite3.Connection, empty: Engine, use_checkpoint: bool)
         effects = engine.handle(decode_event(payload, seq), event_ns)
         if _intent_bytes(effects) != intents.get(seq, []):
             differing.append(seq)
+            engine.follow_sent(effects, [_intent_decoder.decode(each) for each in intents.get(seq, [])])
         at_ns = event_ns
     return Rebuilt(engine, count, start, at_ns, differing, passed_over)
 

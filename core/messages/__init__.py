@@ -22,6 +22,7 @@ from .account import (
     WorkingOrders as WorkingOrders,
 )
 from .admin import (
+    AccountRetire as AccountRetire,
     Acknowledge as Acknowledge,
     AdminResult as AdminResult,
     Kill as Kill,
@@ -91,5 +92,6 @@ from .terms import (
     Role as Role,
     Side as Side,
     SignalState as SignalState,
+    StopPlace as StopPlace,
     TimeInForce as TimeInForce,
 )

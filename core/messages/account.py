@@ -142,6 +142,7 @@ class AccountState(Struct, tag="account_state", frozen=True, kw_only=True, forbi
 
     `linked`: its adapter's link is up. `ready`: reconciled since. `overdue_since_ns`: it has owed a complete snapshot
     for too long, since then, UTC ns; 0 = it does not. `reconciled_ns`: its last complete snapshot; 0 = never.
+    `retired_ns`: when the operator has retired it, UTC ns; 0 = it is in use. Of a retired one nothing else is known.
     """
 
     platform: Platform
@@ -152,6 +153,7 @@ class AccountState(Struct, tag="account_state", frozen=True, kw_only=True, forbi
     reconciled_ns: TimeNs
     positions: Annotated[tuple[PositionState, ...], Meta(max_length=MAX_ROWS)]
     contradictions: Annotated[tuple[Contradiction, ...], Meta(max_length=500)]
+    retired_ns: TimeNs = 0
 
 
 class Account(Struct, tag="account", frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from .codes import RejectCode
-from .fields import AccountName, Name, OptionalPlatform, Sequence, Text, check_signed_quantity
+from .fields import AccountName, Name, OptionalPlatform, Platform, Sequence, Text, check_signed_quantity
 from .terms import KillLevel, QueryKind
 
 
@@ -59,6 +59,20 @@ class Acknowledge(Struct, tag="acknowledge", frozen=True, kw_only=True, forbid_u
     def __post_init__(self) -> None:
         if self.quantity is not None:
             check_signed_quantity("quantity", self.quantity)
+
+
+class AccountRetire(Struct, tag="account_retire", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The operator ends an account that is no longer configured: nothing is expected of it, nothing waits for it.
+
+    `account`: empty = the only one of the platform that is not linked. `confirmation`: the account's name, or that of
+    its platform where an account has none; empty = nothing is changed, the answer says what the books hold there.
+    """
+
+    request_id: Sequence
+    platform: Platform
+    by: Name
+    account: AccountName = ""
+    confirmation: AccountName = ""
 
 
 class StageChange(Struct, tag="stage_change", frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ..errors import GatewayError
 from .account import Account, AccountState, Executions, Positions, Snapshot, SnapshotRequest, WorkingOrders
-from .admin import Acknowledge, AdminResult, Kill, Query, Resume, StageChange
+from .admin import AccountRetire, Acknowledge, AdminResult, Kill, Query, Resume, StageChange
 from .codes import RejectCode
 from .decimals import encode_plain
 from .fields import Name, Sequence, TimeNs
@@ -52,6 +52,7 @@ Message = (
     | Kill
     | Resume
     | Acknowledge
+    | AccountRetire
     | StageChange
     | Query
     | AdminResult

@@ -20,7 +20,7 @@ from .fields import (
     Text,
     TimeNs,
 )
-from .terms import AccountMode, KillLevel, OrderType, Role, TimeInForce
+from .terms import AccountMode, KillLevel, OrderType, Role, StopPlace, TimeInForce
 
 
 class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +29,8 @@ class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `replace`: changes a working order in place; without `replace_quantity` only its prices. `brackets`: keeps stop loss
     and take profit with the entry. `oco`: cancels the sibling itself. `lists_positions`, `lists_orders`,
     `executions_history`: its snapshots list positions, working orders and past executions; what it cannot list proves
-    nothing by being absent. `flatten`: closes all positions of an account itself (`Flatten`).
+    nothing by being absent. `flatten`: closes all positions of an account itself (`Flatten`). `oco_shrinks`: a partial
+    fill of one order of a pair makes the other one smaller at the platform. `stops_at`: where a working stop lives.
     """
 
     order_types: tuple[OrderType, ...]
@@ -44,6 +45,8 @@ class Capabilities(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     lists_positions: bool = True
     lists_orders: bool = True
     flatten: bool = False
+    oco_shrinks: bool = False
+    stops_at: StopPlace = StopPlace.UNKNOWN
 
 
 class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

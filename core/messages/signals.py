@@ -28,7 +28,17 @@ from .fields import (
     check_quantity,
 )
 from .order_id import MAX_LEGS
-from .terms import Allocation, FanOutKind, LegState, OrderType, Protection, Side, SignalState, TimeInForce
+from .terms import (
+    Allocation,
+    FanOutKind,
+    LegState,
+    OrderType,
+    Protection,
+    Side,
+    SignalState,
+    StopPlace,
+    TimeInForce,
+)
 
 
 class Bracket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,7 +191,9 @@ class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `contract` (empty for instruments without contracts). A position that was rolled is a leg of its own, behind those
     of the targets. `missing_fills`: lots that the platform reports as filled but has sent no execution for. The `_ns`
     stamps are those of the entry order; 0 = not yet. `usd_rate`: USD for one unit of the leg's currency as last used,
-    None for USD or without a rate; `usd_rate_ns`: its time; `stale_rate`: it was older than risk may use.
+    None for USD or without a rate; `usd_rate_ns`: its time; `stale_rate`: it was older than risk may use. `stop_at`:
+    where its working stop lives. `unprotected_since_ns`: since when no stop of it works for all that is open although
+    one is wanted, 0 = it is covered; `unprotected_ms`: for how long that was so before, in all.
     """
 
     leg: Count
@@ -211,6 +223,9 @@ class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     usd_rate_ns: TimeNs = 0
     usd_rate_source: Text = ""
     stale_rate: bool = False
+    stop_at: StopPlace = StopPlace.UNKNOWN
+    unprotected_since_ns: TimeNs = 0
+    unprotected_ms: Count = 0
 
 
 class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fields=True):

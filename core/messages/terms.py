@@ -101,6 +101,17 @@ class Protection(enum.StrEnum):
     GATEWAY = "gateway"
 
 
+class StopPlace(enum.StrEnum):
+    """Where a working stop lives, so what has to fail before it does not work: the exchange, the platform's server,
+    the platform's program on its computer. Unknown: the platform does not say.
+    """
+
+    UNKNOWN = "unknown"
+    EXCHANGE = "exchange"
+    SERVER = "server"
+    COMPUTER = "computer"
+
+
 class AccountMode(enum.StrEnum):
     """Netting: an opposite order reduces the position. Hedging: it opens a second one; positions close by ticket."""
 

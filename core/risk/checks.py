@@ -46,6 +46,10 @@ class Proposal(Struct, frozen=True, kw_only=True):
     take_profit: Decimal | None = None  # price of its target; None = without
     position_after: Decimal  # net lots there, signed, if this order and all that work on its side filled
     ahead: int = 0  # orders of the same signal that passed and are sent before it: they count for the order rate
+    latched: str = ""  # why an operator has to lift a limit before it may leave; empty = none bars it
+    working: int = 0  # orders of ours that may work then on all accounts, this one and its stop and target included
+    working_here: int = 0  # the same for its own account
+    traded_usd: Decimal | None = Decimal(0)  # traded today and by working entries, this one included; None = not known
 
 
 def check_entry(
@@ -56,10 +60,16 @@ def check_entry(
     day: DayCounters,
     now_ns: int,
     waived: frozenset[RejectCode] = frozenset(),
+    *,
+    wall_ns: int | None = None,
 ) -> list[Finding]:
     """Run every check on an opening order. Returns all findings, in a fixed order; one that failed refuses it, but for
     those whose codes are in `waived`.
+
+    `now_ns`: the engine's time, in which orders and entries are counted. `wall_ns`: the wall clock, by which quotes,
+    rates and expiries are stamped; None = the same.
     """
+    wall_ns = now_ns if wall_ns is None else wall_ns
     findings: list[Finding] = []
 
     def record(code: RejectCode, passed: bool, measured: object, limit: object) -> None:
@@ -72,12 +82,15 @@ def check_entry(
     record(RejectCode.NOT_FINITE, finite, "finite" if finite else "NaN or infinite", "finite")
     if not finite:
         return findings
+    # First of the rest: while it holds no other limit matters, and its cure is another one.
+    record(RejectCode.LATCHED, not proposal.latched, proposal.latched or "no limit latched", "no limit latched")
     # Before the checks that use the rate: without it size and risk fail, too, and the first code names the cause.
-    _check_currency(record, market, limits, now_ns)
+    _check_currency(record, market, limits, wall_ns)
     _check_stage(record, proposal, market, limits, stage_number, day)
-    _check_market(record, proposal, market, limits, now_ns)
+    _check_market(record, proposal, market, limits, wall_ns)
     _check_exposure(record, proposal, market, limits, day)
     _check_rates(record, proposal, limits, day, now_ns)
+    _check_activity(record, proposal, limits, day)
     return findings
 
 
@@ -156,7 +169,7 @@ def _check_risk_per_trade(record: _Record, proposal: Proposal, market: MarketCon
     record(RejectCode.RISK_PER_TRADE, risk is not None and risk <= limit_usd, risk, limit_usd)
 
 
-def _check_market(record: _Record, proposal: Proposal, market: MarketContext, limits: Limits, now_ns: int) -> None:
+def _check_market(record: _Record, proposal: Proposal, market: MarketContext, limits: Limits, wall_ns: int) -> None:
     record(RejectCode.IDENTITY_MISMATCH, not market.identity_error, market.identity_error or "same", "same as catalog")
     record(
         RejectCode.NOT_ON_LOT_STEP,
@@ -168,10 +181,10 @@ def _check_market(record: _Record, proposal: Proposal, market: MarketContext, li
     prices = (*proposal.prices, *protective)
     on_tick = all(is_multiple(price, market.tick_size) for price in prices)
     record(RejectCode.NOT_ON_TICK, on_tick, ",".join(map(str, prices)), f"multiple of {market.tick_size}")
-    expired = 0 < market.expiry_ns <= now_ns
-    record(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {now_ns}")
+    expired = 0 < market.expiry_ns <= wall_ns
+    record(RejectCode.CONTRACT_EXPIRED, not expired, f"{market.contract} {market.expiry_ns}", f"after {wall_ns}")
     record(RejectCode.SESSION_CLOSED, market.session_open, "open" if market.session_open else "closed", "open")
-    age_ms = (now_ns - market.quote_ns) // NS_PER_MS
+    age_ms = (wall_ns - market.quote_ns) // NS_PER_MS
     # A quote from the future is not fresh: a clock was set back since, so its age is unknown.
     fresh = abs(age_ms) <= limits.max_quote_age_ms
     record(RejectCode.STALE_QUOTE, fresh, f"{age_ms} ms", f"{limits.max_quote_age_ms} ms")
@@ -192,7 +205,7 @@ def _check_market(record: _Record, proposal: Proposal, market: MarketContext, li
         record(RejectCode.PRICE_COLLAR, far <= limits.collar_ticks, f"{far:f} ticks", f"{limits.collar_ticks} ticks")
 
 
-def _check_currency(record: _Record, market: MarketContext, limits: Limits, now_ns: int) -> None:
+def _check_currency(record: _Record, market: MarketContext, limits: Limits, wall_ns: int) -> None:
     if market.currency == "USD":
         return
     rate, most_ms = market.rate, limits.max_rate_age_ms
@@ -202,8 +215,8 @@ def _check_currency(record: _Record, market: MarketContext, limits: Limits, now_
     if rate.until_ns:
         most_ms = (rate.until_ns - rate.true_ns) // NS_PER_MS
     source = f" from {rate.source}" if rate.source else ""
-    measured = f"{rate.value} USD/{market.currency}{source}, {(now_ns - rate.true_ns) // NS_PER_MS} ms"
-    record(RejectCode.STALE_RATE, not rate.is_stale(now_ns, limits.max_rate_age_ms), measured, f"{most_ms} ms")
+    measured = f"{rate.value} USD/{market.currency}{source}, {(wall_ns - rate.true_ns) // NS_PER_MS} ms"
+    record(RejectCode.STALE_RATE, not rate.is_stale(wall_ns, limits.max_rate_age_ms), measured, f"{most_ms} ms")
 
 
 def _check_exposure(
@@ -249,3 +262,28 @@ def _check_rates(record: _Record, proposal: Proposal, limits: Limits, day: DayCo
         record(
             RejectCode.REPEATED_ENTRIES, entries < limits.max_same_side_entries, entries, limits.max_same_side_entries
         )
+
+
+def _check_activity(record: _Record, proposal: Proposal, limits: Limits, day: DayCounters) -> None:
+    """Check how much works, is traded and is sent: what a program that has gone wrong does too much of."""
+    if limits.max_working_orders is not None:
+        passed = proposal.working <= limits.max_working_orders
+        measured = f"{proposal.working} with this one, its stop and target"
+        record(RejectCode.MAX_WORKING_ORDERS, passed, measured, limits.max_working_orders)
+    if limits.max_working_orders_per_platform is not None:
+        passed = proposal.working_here <= limits.max_working_orders_per_platform
+        measured = f"{proposal.working_here} on {proposal.route} with this one, its stop and target"
+        record(RejectCode.MAX_WORKING_ORDERS, passed, measured, limits.max_working_orders_per_platform)
+    if limits.max_traded_notional_usd is not None:
+        traded = proposal.traded_usd
+        passed = traded is not None and traded <= limits.max_traded_notional_usd
+        unpriced = ", ".join(f"execution {key}" for key in list(day.unpriced_executions)[:3]) or "an entry"
+        measured = f"not known, no USD value of {unpriced}" if traded is None else f"{traded:f} USD today with this one"
+        record(RejectCode.MAX_TRADED_NOTIONAL, passed, measured, f"{limits.max_traded_notional_usd:f} USD a day")
+    if limits.max_messages_per_fill is not None:
+        # As it stands, without this order: it may fill, and so lower the ratio that it is judged by.
+        messages, fills = day.messages.get(proposal.route, 0), day.fills.get(proposal.route, 0)
+        passed = messages < limits.messages_before_ratio or messages <= limits.max_messages_per_fill * fills
+        measured = f"{messages} messages and {fills} executions today on {proposal.route}"
+        limit = f"{limits.max_messages_per_fill} messages an execution from {limits.messages_before_ratio} messages on"
+        record(RejectCode.MESSAGES_PER_FILL, passed, measured, limit)

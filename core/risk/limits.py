@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from ..errors import ConfigError
 
 Positive = Annotated[int, Meta(gt=0)]
-Ratio = Annotated[int, Meta(ge=0)]
+NotNegative = Annotated[int, Meta(ge=0)]
 
 
 class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +38,11 @@ class Micro(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every limit of the gateway. None switches the check off; there are no defaults other than those in the file."""
+    """Every limit of the gateway. None switches the check off.
+
+    `read_limits` demands every key of the file. The defaults below are for the journals of releases that did not have
+    these limits: a check that did not exist is off in their replay.
+    """
 
     stage: Positive  # stage of a new journal
     stages: dict[int, Stage]  # number -> stage
@@ -58,14 +62,21 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_spread_ticks: Positive | None  # widest spread to open in
     max_quote_age_ms: Positive  # an older quote refuses an entry
     max_rate_age_ms: Positive  # an older currency rate refuses an entry
-    lookalike_window_ms: Ratio  # a second signal of one symbol and side within this is refused; 0 = none is
+    lookalike_window_ms: NotNegative  # a second signal of one symbol and side within this is refused; 0 = none is
     max_signal_age_ms: Positive  # an older signal is refused as stale
+    repeated_entries_latch: bool = False  # True = once `max_same_side_entries` has refused, it bars until `resume`
+    max_working_orders: Positive | None = None  # our orders that may work at the same time, all accounts
+    max_working_orders_per_platform: Positive | None = None  # the same for one account
+    max_traded_notional_usd: Decimal | None = None  # value of a day's executions, both sides, and of working entries
+    max_messages_per_fill: Positive | None = None  # orders, replaces and cancels for each execution, one account, a day
+    messages_before_ratio: NotNegative = 0  # `max_messages_per_fill` is not checked at fewer messages than this a day
 
     def __post_init__(self) -> None:
         if self.stage not in self.stages:
             raise ValueError(f"stage was {self.stage}, but only {sorted(self.stages)} are described")
         amounts = [self.max_position_default, *self.max_position.values()]
-        amounts += [m for m in (self.max_notional_usd, self.max_daily_loss_usd, self.max_drawdown_usd) if m is not None]
+        money = (self.max_notional_usd, self.max_traded_notional_usd, self.max_daily_loss_usd, self.max_drawdown_usd)
+        amounts += [amount for amount in money if amount is not None]
         for stage in self.stages.values():
             amounts += [stage.max_size, stage.risk_per_trade_usd]
         for amount in amounts:
@@ -98,6 +109,14 @@ def read_limits(path: Path) -> Limits:
         raise ConfigError(f"risk limits {path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"risk limits {path} are not valid YAML: {error}") from error
+    if isinstance(built, dict):
+        # `Limits` has defaults for old journals. A limit that a person has forgotten must not be off in silence.
+        missing = [name for name in Limits.__struct_fields__ if name not in built]
+        if missing:
+            raise ConfigError(
+                f"risk limits {path}: missing {', '.join(missing)}; every limit must be written, null switches one off "
+                "where it may be off: copy the lines from config/risk_limits.yaml"
+            )
     try:
         return msgspec.convert(built, Limits, strict=True, str_keys=False)
     except msgspec.ValidationError as error:

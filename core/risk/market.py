@@ -46,6 +46,7 @@ class MarketContext(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     quote_ns: int = 0  # time of that quote, UTC ns
     expiry_ns: int = 0  # when the contract stops trading, UTC ns; 0 = never
     session_open: bool = True  # the market trades now, by our calendar
+    session_change_ns: int = 0  # when that changes next, UTC ns; 0 = not known
     identity_error: str = ""  # why the platform's instrument differs from the catalog's; empty = it does not
     account: str = ""  # Account (1); empty = any account of the platform
 

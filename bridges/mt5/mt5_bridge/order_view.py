@@ -37,6 +37,7 @@ class ViewReader:
         # Ended orders older than the window that were looked up by ticket, and their deals.
         self._outside: dict[int, Any] = {}
         self._deals_outside: list[Any] = []
+        self._until_s = 0
 
     @property
     def window_ns(self) -> int:
@@ -54,6 +55,8 @@ class ViewReader:
         need = self._terminal.need
         from_s = max(self._clock.to_server_ms(from_ns // NS_PER_MS) // MS_PER_S - CLOCK_DOUBT_S, 1)
         until_s = self._clock.to_server_ms(time.time_ns() // NS_PER_MS) // MS_PER_S + 2 * DAY_S
+        # This computer's clock may have been set back: what was done before is in the history all the same.
+        until_s = self._until_s = max(until_s, self._until_s)
         orders, positions = need("orders_get"), need("positions_get")
         listed = {order.ticket for order in orders}
         history = {

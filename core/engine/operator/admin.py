@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...messages import AdminResult, Kill, KillLevel, RejectCode, Resume, StageChange
 from ..effects import AnswerAdmin
+from ..orders.activity import lift_latches
+from ..orders.exposure import PROTECTIVE
+from ..orders.resting import end_orders_of_account
 from ..state import KillRecord, RouteRecord
-from ..turn import Turn
+from ..turn import Turn, live_orders, signals_of_route
 from .kill import apply_kill, blocking_orders
+from .outlook import describe_link, describe_unfinished, why_gone
+
+_FIRST_SNAPSHOT: Final = "the first complete snapshot since it was linked has not come yet"
 
 
 def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
-    """Return to normal trading, if nothing is unknown, unreconciled or mismatched; else refuse and list what is."""
+    """Return to normal trading, if nothing is unknown, unreconciled or mismatched; else refuse and list what is.
+
+    What goes on by itself is named, and refuses nothing: an entry whose cancels are refused, a leg that is being
+    closed. One order at one platform must not keep all of them shut; its lots count in every limit, its cancel is sent
+    on, and what it fills gets its stop.
+    """
     state = turn.state
-    wanted = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
+    known = [name for name, route in state.routes.items() if command.platform in ("", route.platform)]
+    wanted = [name for name in known if not state.routes[name].retired_ns]
     names = [name for name in wanted if not _is_left_behind(turn, state.routes[name])]
     lines = []
     for name in names:
@@ -28,10 +42,8 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
         unknown = blocking_orders(state, name)
         if unknown:
             lines.append(f"{name}: {len(unknown)} orders with an unknown outcome")
-        if not (route.up and route.ready):
-            lines.append(f"{name}: not connected and reconciled")
-        if route.overdue_since_ns:
-            lines.append(f"{name}: owes a complete snapshot")
+        if not (route.up and route.ready) or route.overdue_since_ns:
+            lines.append(f"{name}: not connected and reconciled: {describe_link(turn, route) or _FIRST_SNAPSHOT}")
         for standing in route.contradictions.values():
             subject = standing.exec_id or standing.client_order_id or standing.symbols[0]
             lines.append(f"{name}: contradicts itself, {standing.kind} of {subject}; see `nexus-gateway orders`")
@@ -48,10 +60,28 @@ def apply_resume(turn: Turn, command: Resume, peer: str) -> None:
         state.kills[name] = KillRecord()
     text = "" if not state.kill else f"the kill level for all platforms is still {state.kill.name.lower()}"
     if not wanted and command.platform:
-        text = f"no account of {command.platform} has connected; only its kill instruction in the kill file is removed"
+        since = f" since {', '.join(known)} was retired" if known else ""
+        text = f"no account of {command.platform} has connected{since}; only its kill instruction in the kill file is "
+        text += "removed"
     turn.alert(RejectCode.NONE, f"resumed by {command.by}: {command.reason}", command.platform)
     outcome = [f"{name}: " + ("normal" if name in names else "not linked and flat, stays as it is") for name in wanted]
+    for name in names:
+        end_orders_of_account(turn, state.routes[name])
+        _wake_legs(turn, name)
+    outcome += lift_latches(turn, command.platform)
+    for name in names:
+        outcome += [f"{name}: {each}"[:512] for each in describe_unfinished(turn, name, state.routes[name])]
     _answer(turn, peer, command.request_id, RejectCode.NONE, text, outcome)
+
+
+def _wake_legs(turn: Turn, name: str) -> None:
+    """Let what is held get its stops again at once, and repeat no cancel of one that the kill level wanted to end."""
+    for order in live_orders(turn.state, turn.state.routes[name]):
+        leg = turn.leg(order.signal_id, order.leg)
+        if order.role in PROTECTIVE and leg is not None and leg.open and not leg.closing:
+            order.cancel_wanted = False
+    for signal in signals_of_route(turn.state, name):
+        turn.mark_for_settle(signal.signal.signal_id)
 
 
 def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
@@ -63,9 +93,7 @@ def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:
         return False
     if any(position.net or position.mismatch_snapshots for position in route.positions.values()):
         return False
-    expected = turn.state.settings.expected_platforms
-    replaced = any(each.up and each.platform == route.platform for each in turn.state.routes.values())
-    return replaced or (bool(expected) and route.platform not in expected)
+    return bool(why_gone(turn.state, route))
 
 
 def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:

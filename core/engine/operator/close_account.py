@@ -13,23 +13,36 @@ from ...messages import (
     signal_key,
 )
 from ..effects import SendToPlatform
-from ..orders.exits import attempts_used_up
+from ..orders.closing import is_stuck
+from ..orders.pauses import SHUT_PAUSE_MS, pause_ms
 from ..orders.placement import cancel_row, close_for_account, want_cancel
-from ..state import KillRecord, RouteRecord
+from ..state import KillRecord, PositionRecord, RouteRecord
 from ..turn import Turn, bar_of, live_orders, reported_now, signals_of_route
 
 
 def close_account(turn: Turn, name: str, route: RouteRecord, record: KillRecord) -> None:
-    """Close lots that no leg of ours holds or could close, by the platform's own figures."""
+    """Close lots that no leg of ours holds or could close, by the platform's own figures.
+
+    A round that trades nothing is repeated for ever, with a pause that doubles up to a minute.
+    """
+    if turn.now_ns < record.close_retry_ns:
+        return
+    sent_in: list[PositionRecord] = []
     for symbol, position in list(route.positions.items()):
         # A symbol in doubt waits for a snapshot, or the operator. The others do not wait for it.
-        if bar_of(turn.state, name, symbol) or _moves(turn, name, route, symbol):
+        if position.over_closed_request or bar_of(turn.state, name, symbol) or _moves(turn, name, route, symbol):
             continue
         hedging = route.hello.account_mode is AccountMode.HEDGING
         held = dict(route.tickets.get(symbol, {})) if hedging else {"": position.net}
         # A closing order whose outcome is unknown may still fill: its lots are not closed a second time.
         for ticket, lots in _without_closing(turn, route, symbol, held).items():
             _close_lots(turn, name, route, record, symbol, lots, ticket)
+            sent_in.append(position)
+    if sent_in:
+        shut = not any(position.session_open for position in sent_in)
+        record.fruitless += not shut
+        pause = SHUT_PAUSE_MS if shut else pause_ms(turn, record.fruitless)
+        record.close_retry_ns = turn.now_ns + pause * NS_PER_MS
 
 
 def _moves(turn: Turn, name: str, route: RouteRecord, symbol: str) -> bool:
@@ -43,7 +56,7 @@ def _moves(turn: Turn, name: str, route: RouteRecord, symbol: str) -> bool:
         if order.order.symbol == symbol and not unknown:
             return True
     return any(
-        leg.route == name and leg.symbol == symbol and leg.open and not attempts_used_up(turn, leg)
+        leg.route == name and leg.symbol == symbol and leg.open and not is_stuck(leg)
         for signal in signals_of_route(turn.state, name)
         for leg in signal.legs
     )
@@ -59,7 +72,7 @@ def close_unproven(turn: Turn, name: str, route: RouteRecord, record: KillRecord
         return "its link is down, so nothing was sent; flatten at the platform itself"
     turn.unproven = name
     capabilities = route.hello.capabilities
-    not_after_ns = turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS
+    not_after_ns = turn.wall_ns + turn.state.settings.send_within_ms * NS_PER_MS
     if capabilities is not None and capabilities.flatten:
         command = Flatten(
             request_id=route.request_id + 1, platform=route.platform, account=route.account, not_after_ns=not_after_ns
@@ -125,8 +138,6 @@ def _without_closing(turn: Turn, route: RouteRecord, symbol: str, held: dict[str
 def _close_lots(
     turn: Turn, name: str, route: RouteRecord, record: KillRecord, symbol: str, lots: Decimal, ticket: str
 ) -> None:
-    if record.attempts >= turn.state.settings.max_exit_attempts * 10:
-        return
     key = signal_key(f"kill/{record.requested_ns}/{name}")
     attempts = close_for_account(turn, route, key, record.attempts, symbol, lots, ticket=ticket)
     record.attempts = record.attempts if attempts is None else attempts

@@ -18,10 +18,11 @@ from ...messages import (
     WorkingOrders,
 )
 from ..effects import AnswerAdmin
+from ..orders.activity import describe_latches
 from ..orders.contradictions import describe
 from ..signals.reports import make_report
 from ..state import RouteRecord
-from ..turn import Turn, kill_level, live_orders
+from ..turn import Turn, describe_time, kill_level, live_orders
 
 _MAX_ROWS = 5_000
 _MAX_CONTRADICTIONS = 500  # of some 1,500 bytes each: more would not fit into one message
@@ -46,6 +47,8 @@ def apply_query(turn: Turn, query: Query, peer: str) -> None:
     for name, route in turn.state.routes.items():
         if query.platform not in ("", route.platform):
             continue
+        if route.retired_ns and query.what is not QueryKind.ACCOUNT_STATE:
+            continue  # nothing is known of it any more, but that it is retired
         if query.what is QueryKind.POSITIONS:
             turn.effects.append(AnswerAdmin(_positions(turn, route), peer))
         elif query.what is QueryKind.WORKING_ORDERS:
@@ -63,7 +66,9 @@ def _positions(turn: Turn, route: RouteRecord) -> Positions:
         Position(symbol=symbol, quantity=position.net, avg_price=position.avg_price, contract=position.contract)
         for symbol, position in route.positions.items()
     )
-    return Positions(platform=route.platform, account=route.account, rows=rows, as_of_ns=route.last_reconciled_ns)
+    return Positions(
+        platform=route.platform, account=route.account, rows=rows, as_of_ns=turn.stamp(route.last_reconciled_ns)
+    )
 
 
 def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
@@ -76,7 +81,7 @@ def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
             acknowledged=not position.blocked,
             avg_price=position.avg_price,
             contract=position.contract,
-            reported_ns=position.reported_ns,
+            reported_ns=turn.stamp(position.reported_ns),
         )
         for symbol, position in route.positions.items()
     )
@@ -86,10 +91,11 @@ def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
         account=route.account,
         linked=route.up,
         ready=route.ready and not route.overdue_since_ns,
-        overdue_since_ns=route.overdue_since_ns,
-        reconciled_ns=route.last_reconciled_ns,
+        overdue_since_ns=turn.stamp(route.overdue_since_ns),
+        reconciled_ns=turn.stamp(route.last_reconciled_ns),
         positions=positions[:_MAX_ROWS],
-        contradictions=tuple(describe(route, each) for each in standing),
+        contradictions=tuple(describe(turn, route, each) for each in standing),
+        retired_ns=turn.stamp(route.retired_ns),
     )
 
 
@@ -111,7 +117,10 @@ def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
     ]
     rows += route.external_orders
     return WorkingOrders(
-        platform=route.platform, account=route.account, rows=tuple(rows[:_MAX_ROWS]), as_of_ns=route.last_reconciled_ns
+        platform=route.platform,
+        account=route.account,
+        rows=tuple(rows[:_MAX_ROWS]),
+        as_of_ns=turn.stamp(route.last_reconciled_ns),
     )
 
 
@@ -137,7 +146,7 @@ def _executions(turn: Turn, route: RouteRecord) -> Executions:
                 )
             )
     return Executions(
-        platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=route.last_reconciled_ns
+        platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=turn.stamp(route.last_reconciled_ns)
     )
 
 
@@ -148,8 +157,12 @@ def _status(turn: Turn, query: Query) -> AdminResult:
         f"stage {state.stage} ({stage.name}), kill switch {state.kill.name.lower()}",
         f"trades today {len(state.day.trades)} of {stage.max_trades_per_day}, loss {state.day.loss_usd()} USD of "
         f"{state.limits.max_daily_loss_usd}",
+        *describe_latches(state),
     ]
     for name, route in state.routes.items():
+        if route.retired_ns:
+            lines.append(f"{name}: retired {describe_time(route.retired_ns + state.wall_offset_ns)}")
+            continue
         orders = live_orders(state, route)
         unknown = sum(order.state == "unknown" for order in orders)
         link = "severed" if route.severed else "up" if route.up else "down"
@@ -160,7 +173,7 @@ def _status(turn: Turn, query: Query) -> AdminResult:
         if route.overdue_since_ns:
             lines.append(f"{name}: owes a complete snapshot, what it holds and works is unknown")
         for each in route.contradictions.values():
-            shown = describe(route, each)
+            shown = describe(turn, route, each)
             text = (
                 f"{name}: {shown.kind} of {shown.exec_id or shown.client_order_id or shown.symbol}: said {shown.said}"
             )
@@ -171,5 +184,7 @@ def _status(turn: Turn, query: Query) -> AdminResult:
                 wait = typed if position.blocked else "a second snapshot decides"
                 lines.append(f"{name}: {symbol} booked {position.net}, platform {position.reported}; {wait}"[:512])
     for order_id, orphan in state.orphans.items():
+        if state.routes[orphan.route].retired_ns:
+            continue
         lines.append(f"orphan {order_id} on {orphan.route}")
     return AdminResult(request_id=query.request_id, accepted=True, done=True, lines=tuple(lines[:500]))

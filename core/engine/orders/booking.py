@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ...messages import Fill, LegState, RejectCode
+from ...messages import AccountMode, Fill, LegState, OrderRole, RejectCode
 from ..state import ZERO, ExecutionRecord, LegRecord, OrderRecord
-from ..turn import Turn
-from .exits import absorb_external, add_external
+from ..turn import Turn, live_closing
+from .activity import count_execution, revalue_execution
+from .closing import note_account_progress, note_progress
+from .exposure import least_closing_lots, unreported_lots
+from .external_lots import absorb_external, add_external
 from .lifecycle import end_if_complete, refresh_order, revive_order
+from .links import schedule_snapshot
+from .markets import follow_session
 from .money import is_stale, leg_realized_usd, newest_rate
-from .overfills import closed_overfill
+from .overfills import closed_overfill, note_over_reduction
 
 
 def book_execution(
@@ -34,11 +39,13 @@ def book_execution(
     record.fee_currency = fill.fee_currency
     record.ticket = fill.position_ticket
     record.ts_event_ns = fill.ts_event_ns
+    record.booked_ns = record.booked_ns or turn.now_ns
     if record.revision == 0 or not record.quantity:
         record.quantity, record.price = fill.quantity, fill.price
     record.client_order_id = order_id
     _attribute(turn, key, record, fill, order)
     rebook(turn, key, record, before)
+    count_execution(turn, key, record)
 
 
 def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order: OrderRecord | None) -> None:
@@ -50,6 +57,7 @@ def _attribute(turn: Turn, key: str, record: ExecutionRecord, fill: Fill, order:
         owner = (order.signal_id, order.leg) if order.signal_id else None
         order.first_fill_ns = order.first_fill_ns or fill.ts_event_ns
         order.last_fill_ns = max(order.last_fill_ns, fill.ts_event_ns)
+        order.last_news_ns = turn.now_ns
         if owner is not None and fill.position_ticket:
             route.ticket_owner.setdefault(fill.position_ticket, owner)
     elif fill.position_ticket and (not record.client_order_id or record.client_order_id in turn.state.orders):
@@ -70,8 +78,10 @@ def rebook(turn: Turn, key: str, record: ExecutionRecord, before: tuple[Decimal,
     """Book the change of one execution on its order, leg, position and day. `before`: `booked_lots` until now."""
     if not record.seen:
         return  # only a correction came: symbol and side are not known before the fill itself
+    revalue_execution(turn, key, record)
     delta, own_delta = record.signed - before[0], record.own_signed - before[1]
     position = turn.position(record.route, record.symbol)
+    net_before = position.net
     position.net += delta
     route = turn.state.routes[record.route]
     if record.ticket:
@@ -97,16 +107,29 @@ def rebook(turn: Turn, key: str, record: ExecutionRecord, before: tuple[Decimal,
     elif turn.state.signals[record.signal_id].signal.reduce_only:
         # It closes what other legs hold. Without taking it off them, closing such a leg later would trade lots that are
         # gone, and open the opposite position.
+        external_before = position.external
         position.external += delta
         if not record.busted:
             absorb_external(turn, record.route, record.symbol, delta)
+            note_over_reduction(turn, record.route, record.symbol, external_before, delta)
     else:
+        held_none = not leg.open
         turn.shift_open(record.signal_id, leg, own_delta)
+        if held_none:
+            follow_session(turn, leg)
         if delta != own_delta:
             add_external(turn, record.route, record.symbol, delta - own_delta)
     if leg is not None:
         _revalue(turn, leg)
         turn.touch(record.signal_id)
+    if order is not None and order.role is OrderRole.EXIT and delta * order.order.side.sign > 0:
+        if leg is not None:
+            note_progress(leg)
+        else:
+            note_account_progress(turn, record.route)
+        _check_over_close(turn, record, leg, order)
+    if abs(position.net) < abs(net_before):
+        _settle_reductions(turn, record.route, record.symbol, -1 if net_before > 0 else 1)
     turn.touch_route(record.route)
     if order is not None and order.cum_qty > order.quantity:
         # The exchange filled more than was ordered, or a replace to a smaller size came too late. It is really held.
@@ -118,6 +141,34 @@ def rebook(turn: Turn, key: str, record: ExecutionRecord, before: tuple[Decimal,
         )
     if order is not None and order.state is not LegState.FILLED:
         end_if_complete(turn, order)
+
+
+def _check_over_close(turn: Turn, record: ExecutionRecord, leg: LegRecord | None, order: OrderRecord) -> None:
+    """Stop all closing of a symbol when a closing order has made its position larger: what is held there is not what
+    the books say. A snapshot that was asked for afterwards lets it go on.
+    """
+    route = turn.state.routes[record.route]
+    position = turn.position(record.route, record.symbol)
+    side = order.order.side.sign
+    beyond = position.external if leg is None else leg.open
+    if route.hello.account_mode is not AccountMode.NETTING or beyond * side <= 0 or position.net * side <= 0:
+        return
+    position.over_closed_request = route.request_id + 1
+    turn.count("over_closed")
+    text = f"closing order {order.order.client_order_id} has made the position {position.net:+f} {record.symbol}"
+    text += ": no other closes there before a snapshot has shown what is held"
+    turn.alert(RejectCode.PARENT_EXCEEDED, text, route.platform)
+    schedule_snapshot(turn, route)
+
+
+def _settle_reductions(turn: Turn, name: str, symbol: str, sign: int) -> None:
+    """A position has become smaller: reduce-only orders of the side `sign` may now be larger than what is left."""
+    held = max(-turn.position(name, symbol).net * sign, ZERO)
+    if least_closing_lots(turn, name, symbol, sign) <= held - unreported_lots(turn, name, symbol, sign):
+        return
+    for order in live_closing(turn.state, turn.state.routes[name]):
+        if order.order.symbol == symbol and order.role is OrderRole.ENTRY:
+            turn.mark_for_settle(order.signal_id)
 
 
 def _revalue(turn: Turn, leg: LegRecord) -> None:

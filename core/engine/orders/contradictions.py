@@ -73,8 +73,8 @@ def _doubt_price(turn: Turn, order: OrderRecord, price: Decimal) -> str:
     """Return what price the instrument could have; empty when it can have this one, or nothing is known of it."""
     leg = turn.leg(order.signal_id, order.leg)
     market = None if leg is None else leg.market
-    if market is None or not market.finite:
-        return ""
+    if market is None or not market.finite or market.tick_size <= 0:
+        return ""  # a leg of such a market never traded, and what is said of it now cannot be judged
     if not is_multiple(price, market.tick_size):
         return f"a multiple of {market.tick_size}"
     quotes = [quote for quote in (market.bid, market.ask) if quote is not None]
@@ -232,7 +232,7 @@ def is_contradicted(state: EngineState, signal_id: str, number: int) -> bool:
     return route is not None and any((signal_id, number) in each.legs for each in route.contradictions.values())
 
 
-def describe(route: RouteRecord, record: ContradictionRecord) -> Contradiction:
+def describe(turn: Turn, route: RouteRecord, record: ContradictionRecord) -> Contradiction:
     """Return a contradiction as a message."""
     return Contradiction(
         kind=record.kind,
@@ -245,7 +245,7 @@ def describe(route: RouteRecord, record: ContradictionRecord) -> Contradiction:
         ends=_what_ends(route, record),
         exec_id=record.exec_id,
         client_order_id=record.client_order_id,
-        since_ns=record.since_ns,
+        since_ns=turn.stamp(record.since_ns),
     )
 
 

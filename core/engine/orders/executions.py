@@ -69,11 +69,15 @@ def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None
         return
     key = booked_key(turn, fill)
     record = turn.state.executions.get(key)
-    if record is None and rows and fill.ts_event_ns <= route.evicted_until_ns:
+    parts = find_own_id(turn, name, fill.client_order_id)
+    known = None if parts is None else turn.state.orders.get(parts.client_order_id)
+    # The executions of a signal's orders are evicted with the orders. One of a known order is new, whatever its stamp:
+    # the platform's clock may have been set back.
+    is_old = fill.ts_event_ns <= route.evicted_until_ns and not (known is not None and known.signal_id)
+    if record is None and rows and is_old:
         # Booked long ago and evicted since: it is in `net` already, and would be added a second time.
         turn.count("evicted_fill")
         return
-    parts = find_own_id(turn, name, fill.client_order_id)
     if parts is None and record is None and (copied := find_client_order_id(fill.client_order_id)) is not None:
         text = f"{name}: execution {fill.exec_id} names order {copied.client_order_id} of another account"
         text += "; it is external here: look whether a trade copier made it, or the account is wrong"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from ...messages import LegState, RejectCode, WorkingOrder
+from ...messages import LegState, OrderRole, RejectCode, WorkingOrder
 from ..state import OrderRecord, route_of
-from ..turn import Turn
+from ..turn import Turn, closes_lots, list_live, unlist_live
 from .transitions import TRANSITIONS, OrderEvent
 
 _ENDS: Final = {
@@ -97,9 +97,20 @@ def end_order(
     if text:
         record.text = text
     route = route_of(order.platform, order.account)
-    turn.state.routes[route].live.pop(order.client_order_id, None)
+    unlist_live(turn.state, record)
     turn.touch(record.signal_id)
     turn.touch_route(route)
+    of_another = not record.signal_id or record.role is not OrderRole.EXIT
+    if of_another and closes_lots(turn.state, record):
+        _wake_closing_legs(turn, route, order.symbol)
+
+
+def _wake_closing_legs(turn: Turn, route: str, symbol: str) -> None:
+    """Settle the legs that may have waited for the end of another order that closes lots there."""
+    for signal_id in turn.state.routes[route].waiting_closes:
+        legs = turn.state.signals[signal_id].legs
+        if any(leg.closing and (leg.route, leg.symbol) == (route, symbol) for leg in legs):
+            turn.mark_for_settle(signal_id)
 
 
 def end_if_complete(turn: Turn, record: OrderRecord) -> None:
@@ -123,7 +134,7 @@ def revive_order(turn: Turn, record: OrderRecord) -> None:
     turn.count("late_answer")
     turn.alert(RejectCode.OUTCOME_UNKNOWN, f"order {order.client_order_id} answered late", order.platform)
     route = route_of(order.platform, order.account)
-    turn.state.routes[route].live[order.client_order_id] = None
+    list_live(turn.state, record)
     turn.await_answer(order.client_order_id)
     turn.touch(record.signal_id)
     turn.touch_route(route)
@@ -147,6 +158,7 @@ def confirm_working(turn: Turn, record: OrderRecord) -> None:
     record.missed_snapshots = 0
     before, acked = record.state, record.acked_ns
     move(turn, record, OrderEvent.ACKNOWLEDGED_PARTIAL if record.cum_qty else OrderEvent.ACKNOWLEDGED)
-    record.acked_ns = acked or turn.now_ns
+    if not acked:
+        record.acked_ns = record.last_news_ns = turn.now_ns
     if not acked or record.state is not before:
         turn.touch(record.signal_id)

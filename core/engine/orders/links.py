@@ -7,6 +7,7 @@ from typing import Final
 
 from ....shm.durations import NS_PER_MS, NS_PER_S
 from ...messages import Account, Hello, KillLevel, LegState, RejectCode, SnapshotRequest
+from ..clock import earliest_wall_ns
 from ..effects import CutLink, SendToPlatform
 from ..state import EngineState, KillRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
@@ -17,6 +18,9 @@ _OWED_PERIODS: Final = 3
 """A complete snapshot that was requested this many `snapshot_ms` ago, and has not come since, is overdue."""
 _BUSTS_WITHIN_MS: Final = 3_600_000
 """Exchanges bust trades within minutes. A bust later than this shows only as a position mismatch."""
+_OVERTAKEN_NS: Final = 10 * NS_PER_S
+"""A newer figure of an account overtakes an older one by seconds at most. One that is older than this is newer: the
+platform's clock was set back, and until it has caught up a loss would not be seen."""
 
 
 def link_up(turn: Turn, hello: Hello) -> None:
@@ -25,15 +29,12 @@ def link_up(turn: Turn, hello: Hello) -> None:
     route = turn.state.routes.get(name)
     if route is None:
         route = turn.state.routes[name] = RouteRecord(platform=hello.platform, account=hello.account, hello=hello)
-        if turn.state.kill > KillLevel.NORMAL:
-            # The kill level of all platforms was set before this account was known.
-            turn.state.kills[name] = KillRecord(
-                level=turn.state.kill,
-                own_only=turn.state.kill_own_only,
-                requested_ns=turn.now_ns,
-                verified=False,
-                verifying_request_id=1,
-            )
+        _begin(turn, name, route)
+    elif route.retired_ns:
+        route.retired_ns = 0
+        text = f"{name} links again after it was retired: what it holds is taken as it is, as that of a new account"
+        turn.alert(RejectCode.NONE, text, route.platform)
+        _begin(turn, name, route)
     if route.severed:
         turn.count("link_refused_severed")
         turn.effects.append(CutLink(route.platform, route.account))
@@ -46,6 +47,18 @@ def link_up(turn: Turn, hello: Hello) -> None:
         turn.await_answer(order_id)
     request_snapshot(turn, route)
     turn.touch_route(name)
+
+
+def _begin(turn: Turn, name: str, route: RouteRecord) -> None:
+    """Put an account of which nothing is known under the kill level of all platforms: it was set before."""
+    if turn.state.kill > KillLevel.NORMAL:
+        turn.state.kills[name] = KillRecord(
+            level=turn.state.kill,
+            own_only=turn.state.kill_own_only,
+            requested_ns=turn.now_ns,
+            verified=False,
+            verifying_request_id=route.request_id + 1,
+        )
 
 
 def link_down(turn: Turn, platform: str, account: str) -> None:
@@ -87,7 +100,7 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
 
 
 def overdue_ns(state: EngineState, route: RouteRecord) -> int | None:
-    """Return when a snapshot that this route owes becomes overdue, UTC ns; None while it owes none, or is overdue."""
+    """Return when a snapshot that this route owes becomes overdue; None while it owes none, or is overdue."""
     # By requests as well as by time: a gateway that slept has asked only once, and its answer may be waiting.
     if not route.up or route.owed_requests < _OWED_PERIODS or route.overdue_since_ns:
         return None
@@ -149,7 +162,11 @@ def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
     oldest = min(turn.state.day.started_ns, (route.last_reconciled_ns or turn.now_ns) - margin_ms * NS_PER_MS)
     for record in live_orders(turn.state, route):
         oldest = min(oldest, record.sent_ns)
-    return max(oldest - turn.state.settings.settle_ms * NS_PER_MS, 0)
+    # The platform stamps executions by the wall clock, which may have been set back since, or by a clock of its own.
+    earliest = earliest_wall_ns(turn, oldest)
+    if route.executions_as_of_ns:
+        earliest = min(earliest, route.executions_as_of_ns - margin_ms * NS_PER_MS)
+    return max(earliest - turn.state.settings.settle_ms * NS_PER_MS, 0)
 
 
 def schedule_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
@@ -159,13 +176,21 @@ def schedule_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
         route.snapshot_due_ns = due_ns
 
 
+def await_executions(turn: Turn, name: str) -> None:
+    """Request a snapshot soon when a platform counts lots as filled and has sent no execution for them."""
+    route = turn.state.routes[name]
+    if route.unreported_orders and route.up:
+        schedule_snapshot(turn, route, turn.state.settings.retry_ms)
+
+
 def apply_account(turn: Turn, funds: Account) -> None:
     """Record balance and equity for the loss limits. Without a rate the loss is unknown, and entries are refused."""
     route = turn.state.routes.get(route_of(funds.platform, funds.account))
     if route is None:
         turn.count("account_from_unknown_route")
         return
-    if route.funds is not None and funds.as_of_ns < route.funds.as_of_ns:
+    older_ns = 0 if route.funds is None else route.funds.as_of_ns - funds.as_of_ns
+    if 0 < older_ns <= _OVERTAKEN_NS:
         turn.count("stale_update")
         return
     route.funds = funds

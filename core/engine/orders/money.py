@@ -61,7 +61,7 @@ def newest_rate(state: EngineState, leg: LegRecord) -> UsdRate | None:
 
 def is_stale(state: EngineState, rate: UsdRate | None) -> bool:
     """Whether a rate is too old for risk: figures converted with it are shown and flagged."""
-    return rate is not None and rate.is_stale(state.now_ns, state.limits.max_rate_age_ms)
+    return rate is not None and rate.is_stale(state.now_ns + state.wall_offset_ns, state.limits.max_rate_age_ms)
 
 
 def leg_fees_usd(state: EngineState, leg: LegRecord) -> Decimal | None:

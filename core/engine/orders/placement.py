@@ -27,7 +27,7 @@ from ...messages.fields import MAX_QUANTITY
 from ...messages.order_id import LENGTH, MAX_ATTEMPTS, OLD_MAX_ATTEMPTS
 from ..effects import SendToPlatform
 from ..state import LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
-from ..turn import Turn, bar_of
+from ..turn import Turn, bar_of, list_live
 
 
 class OrderTerms(Struct, kw_only=True, frozen=True):
@@ -96,7 +96,7 @@ def place_for_leg(
         reduce_only=terms.reduce_only and capabilities is not None and capabilities.reduce_only,
         close_ticket=terms.close_ticket,
         oco_group=terms.oco_group if capabilities is not None and capabilities.oco else "",
-        not_after_ns=turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS,
+        not_after_ns=turn.wall_ns + turn.state.settings.send_within_ms * NS_PER_MS,
     )
     record = send_order(turn, order, signal.signal.signal_id, leg_number, role, attempt)
     leg.orders[order_id] = None
@@ -106,6 +106,16 @@ def place_for_leg(
 
 def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: OrderRole, attempt: int) -> OrderRecord:
     """Record the order as sent, count it against the rate limits, and send it."""
+    record = record_sent(turn, order, signal_id, leg_number, role, attempt)
+    turn.state.day.count_sent(route_of(order.platform, order.account), turn.now_ns)
+    turn.effects.append(SendToPlatform(order))
+    return record
+
+
+def record_sent(
+    turn: Turn, order: Order, signal_id: str, leg_number: int, role: OrderRole, attempt: int
+) -> OrderRecord:
+    """Put the order into the state as sent now, its answer awaited; nothing leaves."""
     record = OrderRecord(
         order=order,
         signal_id=signal_id,
@@ -114,18 +124,16 @@ def send_order(turn: Turn, order: Order, signal_id: str, leg_number: int, role: 
         attempt=attempt,
         state=LegState.SENT,
         sent_ns=turn.now_ns,
+        last_news_ns=turn.now_ns,
         quantity=order.quantity,
         most_qty=order.quantity,
         limit_price=order.limit_price,
         stop_price=order.stop_price,
     )
-    route = route_of(order.platform, order.account)
     turn.state.orders[order.client_order_id] = record
     turn.touched_orders[order.client_order_id] = None
-    turn.state.routes[route].live[order.client_order_id] = None
-    turn.state.day.count_sent(route, turn.now_ns)
+    list_live(turn.state, record)
     turn.await_answer(order.client_order_id)
-    turn.effects.append(SendToPlatform(order))
     return record
 
 
@@ -168,7 +176,7 @@ def close_for_account(
         order_type=OrderType.MARKET,
         reduce_only=reduce_only and capabilities is not None and capabilities.reduce_only,
         close_ticket=ticket,
-        not_after_ns=turn.now_ns + turn.state.settings.send_within_ms * NS_PER_MS,
+        not_after_ns=turn.wall_ns + turn.state.settings.send_within_ms * NS_PER_MS,
     )
     send_order(turn, order, "", -1, OrderRole.EXIT, attempt)
     return attempt + 1

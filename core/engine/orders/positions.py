@@ -10,7 +10,7 @@ from ..state import ZERO, RouteRecord, route_of
 from ..turn import Turn
 from .contradictions import STRIKES, await_cancels
 from .executions import booked_key
-from .exits import add_external
+from .external_lots import add_external
 from .settlement import note_unstable_position, settle_position, stands_about_orders
 
 
@@ -74,7 +74,7 @@ def apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_
     traded = {
         record.symbol
         for key in route.executions
-        if (record := turn.state.executions[key]).counts and record.ts_event_ns > settled_ns
+        if (record := turn.state.executions[key]).counts and record.booked_ns > settled_ns
     }
     for symbol, gap in find_gaps(turn, route, snapshot).items():
         position = turn.position(name, symbol)

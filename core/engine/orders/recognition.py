@@ -25,7 +25,7 @@ from ...messages import (
     find_client_order_id,
 )
 from ..state import OPENING, LegRecord, OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
-from ..turn import Turn
+from ..turn import Turn, list_live
 from .lifecycle import refresh_order
 
 _PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
@@ -80,8 +80,9 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: Wor
         attempt=parts.attempt,
         state=LegState.UNKNOWN,
         sent_ns=turn.now_ns,
+        last_news_ns=turn.now_ns,
         unknown_since_ns=turn.now_ns,
-        quantity=leg.quantity,  # an execution does not name the order's size; a row does
+        quantity=leg.quantity if isinstance(reported, Fill) else reported.quantity,  # an execution names no size
         most_qty=leg.quantity,
         limit_price=order.limit_price,
         stop_price=order.stop_price,
@@ -95,7 +96,7 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: Wor
         signal.decision, signal.code = "found", RejectCode.NONE
         leg.code, leg.text = RejectCode.NONE, "found at the platform after the journal had lost it"
     turn.state.orders[parts.client_order_id] = record
-    turn.state.routes[leg.route].live[parts.client_order_id] = None
+    list_live(turn.state, record)
     leg.orders[parts.client_order_id] = None
     leg.attempts[parts.role] = max(leg.attempts.get(parts.role, 0), parts.attempt + 1)
     turn.state.active[signal_id] = None

@@ -13,10 +13,12 @@ from msgspec import Struct
 
 from ....shm.durations import NS_PER_MS
 from ...messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
+from ..clock import earliest_wall_ns
 from ..state import ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .contradictions import STRIKES, await_cancels
 from .executions import apply_fill, booked_key, presume_bust
+from .exposure import PROTECTIVE
 from .lifecycle import end_order, mark_unknown, record_unreported
 from .links import apply_account, pay_snapshot, schedule_snapshot
 from .positions import apply_positions, find_gaps, has_flattened, note_booked, note_positions
@@ -70,9 +72,13 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
         route.ready = True
         route.reconciled_before = True
         route.last_reconciled_ns = turn.now_ns
+        route.executions_as_of_ns = snapshot.executions.as_of_ns
         turn.state.awaited_platforms.pop(route.platform, None)
         _accept_verification(turn, name, route.request_id)
         pay_snapshot(turn, name)
+        for position in route.positions.values():
+            if position.over_closed_request and position.over_closed_request <= snapshot.request_id:
+                position.over_closed_request = 0
         if route.flatten_sent_ns <= settled_ns and has_flattened(turn, route):
             route.flatten_sent_ns = 0
             await_cancels(turn, route)
@@ -132,7 +138,7 @@ def _apply_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settle
     doubts = 0
     for key in route.executions:
         record = turn.state.executions[key]
-        in_range = snapshot.executions.from_ns <= record.ts_event_ns <= settled_ns
+        in_range = snapshot.executions.from_ns <= record.ts_event_ns and record.booked_ns <= settled_ns
         if key in listed or not record.counts or not in_range:
             continue
         record.missed_snapshots += 1
@@ -162,14 +168,17 @@ def _apply_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns
             continue
         if record.replace is not None and record.replace_sent_ns <= settled_ns:
             turn.count("replace_resolved_by_snapshot")
+            if record.role in PROTECTIVE and row.quantity != record.replace.quantity:
+                record.code, record.text = RejectCode.REPLACE_REJECTED, "its replace was never carried out"
             record.replace = None  # its answer was lost; the row shows the terms that hold, whatever became of it
+            turn.touch(record.signal_id)
         if record.replace_sent_ns > settled_ns and record.replace is None:
             # The row may be older than a replace that has been answered since: its terms would undo that replace. A
             # later snapshot compares them.
             row = _with_current_terms(record, row)
         apply_row(turn, record, row, in_snapshot=True, settled_ns=settled_ns)
         if record.cancel_wanted and record.live and record.cancel_sent_ns <= settled_ns:
-            record.cancels_sent = 0  # still there after its cancel: the timers send another at once
+            record.cancel_sent_ns = 0  # still there after its cancel: the timers send another at once
         if record.unreported_qty and parts.whole and not stands_about_orders(route, record.order.symbol):
             doubts += _settle_unreported(turn, record, reported_filled(record, row), ended=row.state.final)
     if not parts.orders:
@@ -234,14 +243,13 @@ def _check_unlisted(
     turn: Turn, route: RouteRecord, record: OrderRecord, snapshot: Snapshot, settled_ns: int, parts: Parts
 ) -> int:
     """Decide about a live order that the platform does not list. Returns 1 while in doubt."""
-    touched_ns = max(record.sent_ns, record.acked_ns, record.last_fill_ns)
-    if touched_ns > settled_ns or stands_about_orders(route, record.order.symbol):
+    if record.last_news_ns > settled_ns or stands_about_orders(route, record.order.symbol):
         return 1  # sent, acknowledged or filled too recently: it may be on its way; or what it traded is in doubt
     record.missed_snapshots += 1
     if record.missed_snapshots < STRIKES:
         mark_unknown(turn, record, "the platform does not list it")
         return 1
-    if not parts.executions or snapshot.executions.from_ns > record.sent_ns:
+    if not parts.executions or snapshot.executions.from_ns > earliest_wall_ns(turn, record.sent_ns):
         # It may have filled, and the execution is not in this snapshot. Ending it would forget lots that are held;
         # `acknowledge` ends it.
         mark_unknown(turn, record, "the platform does not list it, and its executions do not reach back far enough")

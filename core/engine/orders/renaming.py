@@ -35,6 +35,8 @@ def _rename(turn: Turn, name: str, route: RouteRecord, old: str, new: str, *, co
         kept.external += position.external
         kept.blocked = kept.blocked or position.blocked
         kept.reported, kept.reported_ns, kept.avg_price = position.reported, position.reported_ns, position.avg_price
+        # Closing orders that wait for the opening are woken when this changes from shut to open.
+        kept.session_open, kept.session_change_ns = position.session_open, position.session_change_ns
         kept.overfilled += position.overfilled
         kept.overfilled_ns = kept.overfilled_ns or position.overfilled_ns
         kept.overfill_orders = max(kept.overfill_orders, position.overfill_orders)

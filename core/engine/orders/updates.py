@@ -9,9 +9,11 @@ from decimal import Decimal
 
 from msgspec import structs
 
-from ...messages import LegState, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
+from ....shm.durations import NS_PER_MS
+from ...messages import LegState, OrderRole, OrderUpdate, Reject, RejectCode, WorkingOrder, find_client_order_id
 from ..state import OPENING, ZERO, OrderRecord, RouteRecord, route_of
 from ..turn import Turn
+from .closing import note_progress
 from .contradictions import await_cancels, doubt_row, legs_of, open_contradiction
 from .lifecycle import (
     check_late_status,
@@ -114,6 +116,9 @@ def apply_row(
         record.platform_cum_qty = filled
         record.qty_mismatch_snapshots = 0
         record_unreported(turn, record)
+        leg = turn.leg(record.signal_id, record.leg)
+        if record.role is OrderRole.EXIT and leg is not None:
+            note_progress(leg)  # its execution may come later
         turn.touch(record.signal_id)
     if not record.live:
         # A snapshot requested long enough after the end is newer than what ended it; a stray status may be older.
@@ -129,7 +134,7 @@ def apply_row(
             check_late_status(turn, record, row)
         if not record.live:
             return
-    if in_snapshot and record.replace is None:
+    if (in_snapshot or _is_shrunk_sibling(turn, record, row)) and record.replace is None:
         # Terms as the platform holds them now: an unanswered replace may or may not have been accepted, and sizes that
         # differ from the platform's would make every bound of this order wrong.
         _check_size(turn, record, row)
@@ -139,7 +144,8 @@ def apply_row(
     if row.state in _ENDS:
         end_order(turn, record, row.state, code, text)
     elif row.state is LegState.FILLED:
-        record.acked_ns = record.acked_ns or turn.now_ns
+        if not record.acked_ns:
+            record.acked_ns = record.last_news_ns = turn.now_ns
         record.unknown_since_ns = 0
         pending = record.replace
         size = min(row.filled, record.most_qty)
@@ -159,6 +165,19 @@ def apply_row(
         mark_unknown(turn, record, text or "the platform does not know the state of its own order")
     elif row.state is not LegState.PENDING and row.state is not LegState.SENT:
         confirm_working(turn, record)
+
+
+def _is_shrunk_sibling(turn: Turn, record: OrderRecord, row: WorkingOrder) -> bool:
+    """Whether a platform that shrinks the other one of a pair has done so: its order traded in part.
+
+    Not just after a replace of ours: the status may be older than that.
+    """
+    route = turn.state.routes[route_of(record.order.platform, record.order.account)]
+    capabilities = route.hello.capabilities
+    if capabilities is None or not capabilities.oco_shrinks or not record.order.oco_group:
+        return False
+    settled = turn.now_ns - record.replace_sent_ns >= turn.state.settings.settle_ms * NS_PER_MS
+    return settled and record.max_cum_qty < row.quantity < record.quantity
 
 
 def _check_size(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
@@ -225,6 +244,7 @@ def _finish_replace(turn: Turn, record: OrderRecord, update: OrderUpdate) -> Non
     if update.replace_revision < record.replaced_revision:
         turn.count("stale_update")
         return
+    turn.touch(record.signal_id)  # its size may be another one than is wanted by now
     record.replaced_revision = update.replace_revision
     record.quantity = update.quantity
     record.most_qty = max(record.most_qty, update.quantity)

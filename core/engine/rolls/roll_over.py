@@ -20,7 +20,7 @@ from ....shm.durations import NS_PER_MS
 from ...messages import Bracket, OrderRole, OrderType, Protection, RejectCode, Side
 from ...messages.order_id import MAX_LEGS
 from ..admission import WAIVED_FOR_ROLL_OVER, Entry, admit
-from ..orders.exits import attempts_used_up, close_leg
+from ..orders.closing import close_leg, is_stuck
 from ..orders.placement import OrderTerms, market_tif, place_for_leg
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, RollPlan, RouteRecord, SignalRecord
 from ..turn import Turn, bar_of, leg_orders
@@ -112,20 +112,28 @@ def drive_roll_over(turn: Turn, signal: SignalRecord, number: int) -> None:
     attempts = _attempts(turn, leg)
     if any(order.unsettled for order in (*attempts, *leg_orders(state, old))):
         return  # an answer or an execution is due: an order sent now could open lots a second time
-    # The old leg may keep lots that no closing order could close. Those that were closed are opened all the same.
-    gave_up = old.code is RejectCode.OUTCOME_UNKNOWN or attempts_used_up(turn, old)
-    if old.open and not gave_up:
+    # Where closing the old leg makes no progress, what has been closed so far is opened in the new contract.
+    if old.open and not is_stuck(old):
         return
     lots = min(_closed_lots(turn, old), old.quantity)
+    if old.open and lots <= 0 and old.code is not RejectCode.OUTCOME_UNKNOWN:
+        return  # nothing of it has closed yet, and closing goes on
     # By the higher CumQty: lots that the platform counts and has not reported yet must not be opened twice.
     left = lots - sum((order.max_cum_qty + order.written_off_qty for order in attempts), ZERO)
     if lots > 0 and not leg.roll_over_until_ns:
         # The deadline starts when the lots are closed, not at the decision: the market may have been shut for long.
         leg.roll_over_until_ns = turn.now_ns + state.settings.carry_within_ms * NS_PER_MS
-        leg.quantity = lots
         leg.text = f"{lots} lots of {old.symbol} are closed, to be opened again"
         turn.touch(signal.signal.signal_id)
+    leg.quantity = max(lots, ZERO) or leg.quantity
     besides = _beyond_the_plan(turn, leg, old)
+    if left <= 0 and old.open and lots > 0:
+        if turn.now_ns < leg.roll_over_until_ns:
+            leg.retry_ns = leg.roll_over_until_ns  # what closes until then is opened as well
+            return
+        text = f"{lots} lots rolled over from {old.symbol}; {abs(old.open):f} are being closed there still"
+        _end(turn, signal, leg, RejectCode.PLATFORM_REJECTED, f"{text}, and are not opened again")
+        return
     if left <= 0 and besides:
         _end(turn, signal, leg, RejectCode.CONTRADICTION, f"{lots} lots rolled over from {old.symbol}; {besides}")
         return

@@ -100,7 +100,7 @@ def _unreconciled_platforms(turn: Turn, signal: Signal) -> str:
 
 def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
     limits = turn.state.limits
-    age_ms = (turn.now_ns - signal.created_ns) // NS_PER_MS
+    age_ms = (turn.wall_ns - signal.created_ns) // NS_PER_MS
     if abs(age_ms) > limits.max_signal_age_ms:
         return RejectCode.STALE_SIGNAL, f"signal is {age_ms} ms old, limit {limits.max_signal_age_ms} ms"
     if turn.state.kill >= (KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW):
@@ -162,7 +162,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
             # An empty account means the configured one, which another target may name: the size would be doubled there.
             leg.code = RejectCode.PARENT_EXCEEDED
             leg.text = f"targets {twin.target} and {number} both mean account {account} of {leg.platform}; name it once"
-        elif route is None:
+        elif route is None or route.retired_ns:
             leg.code = RejectCode.PLATFORM_UNKNOWN
             leg.text = f"no adapter for platform {target.platform}, account {account or '(any)'} has connected"
         elif market is None:
@@ -178,7 +178,7 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
 
 def _account_of(turn: Turn, platform: str) -> str:
     """Return the platform's configured account: the linked one, since it may have changed; else the newest."""
-    known = [route for route in turn.state.routes.values() if route.platform == platform]
+    known = [each for each in turn.state.routes.values() if each.platform == platform and not each.retired_ns]
     linked = [route for route in known if route.up]
     return (linked or known)[-1].account if known else ""
 

@@ -6,7 +6,7 @@ from ...messages import KillLevel, OrderRole, Reject, RejectCode, SignalCancel, 
 from ...risk import MarketContext, is_multiple
 from ..admission import WAIVED_FOR_REPLACE, Entry, admit, bar_fault, link_fault
 from ..effects import TellNexus
-from ..orders.exits import close_leg, retry_exit
+from ..orders.closing import close_leg, retry_close
 from ..orders.placement import send_replace, want_cancel
 from ..state import ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, kill_level, leg_orders
@@ -33,7 +33,7 @@ def apply_change(
         match request:
             case SignalClose():
                 close_leg(turn, record, number)
-                retry_exit(turn, record, leg)
+                retry_close(turn, record, leg)
             case SignalCancel():
                 for order in leg_orders(turn.state, leg):
                     if order.role is OrderRole.ENTRY:
@@ -168,7 +168,7 @@ def _admit_replace(
         if at_risk <= order.quantity * (was - leg.bracket.stop_loss) * leg.sign:
             waived.add(RejectCode.RISK_PER_TRADE)  # no more than before
         if quantity * abs(worst) <= order.quantity * abs(was):
-            waived.add(RejectCode.MAX_NOTIONAL)
+            waived |= {RejectCode.MAX_NOTIONAL, RejectCode.MAX_TRADED_NOTIONAL}
     entry = Entry(
         record=record,
         leg=leg,

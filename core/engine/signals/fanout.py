@@ -19,13 +19,16 @@ from ...messages import (
     RejectCode,
     Side,
 )
-from ..orders.exits import close_leg, drive_exit
+from ..orders.closing import close_leg, drive_close, use_up_deadlines
+from ..orders.pauses import pause_ms
 from ..orders.placement import OrderTerms, market_tif, place_for_leg, want_cancel
-from ..orders.protection import guard_leg, take_over_bracket
+from ..orders.protection import NEVER_JUDGED, end_rest_of_entry, guard_leg, take_over_bracket
+from ..orders.protection_gaps import note_protection
 from ..rolls.decision import is_rolled_out
 from ..rolls.roll_over import drive_roll_out, drive_roll_over
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, bar_of, kill_level, leg_orders
+from .reduction import bound_working
 
 
 def not_enough_legs(record: SignalRecord) -> tuple[RejectCode, str]:
@@ -127,15 +130,23 @@ def settle(turn: Turn, record: SignalRecord) -> None:
             close_leg(turn, record, number)
         if leg.protection is Protection.PLATFORM:
             take_over_bracket(turn, record, number)
-        guarded = leg.protection is Protection.GATEWAY and level < KillLevel.CANCEL_ALL
-        if leg.orders and guarded:
-            guard_leg(turn, record, number)
+        end_rest_of_entry(turn, record, leg)
+        if leg.orders and leg.protection is Protection.GATEWAY and not leg.closing and level < KillLevel.CANCEL_ALL:
+            why = guard_leg(turn, record, number)
+            if why:
+                leg.text = why
+                close_leg(turn, record, number)
+        if record.signal.reduce_only:
+            bound_working(turn, record, number)
         # Last, since each of the steps above may have started to close the leg. A leg that is closing, was rolled or
         # rolls another one over is not hedged with: its size follows its exit or its older leg.
         if leg.closing:
-            drive_exit(turn, record, number)
+            # CANCEL_ALL is a command to end every stop. FLATTEN and SEVER get flat: until then the stop stands.
+            drive_close(turn, record, number, may_protect=level is not KillLevel.CANCEL_ALL)
         elif leg.hedge and leg.roll_out is None and leg.rolls_over_from < 0 and level < KillLevel.REDUCE_ONLY:
             _drive_hedge(turn, record, number)
+        use_up_deadlines(turn, leg)
+        note_protection(turn, record, number)
 
 
 def _decide(turn: Turn, record: SignalRecord) -> None:
@@ -218,9 +229,12 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
     needed = abs(record.legs[0].open) - sum((_hedge_lots(turn, other) for other in record.legs if other.hedge), ZERO)
     if needed <= 0:
         return
-    if _hedge_failures(turn, leg) >= 3:
+    failed, refused = _hedge_failures(turn, leg)
+    if refused >= 3:
         # With a code this leg is left out from now on, and the loop in `settle` comes to the next hedge leg.
-        leg.code, leg.text = RejectCode.PLATFORM_REJECTED, "three hedges were refused; the next leg hedges"
+        leg.code, leg.text = RejectCode.PLATFORM_REJECTED, "three hedges were refused; the next leg hedges, if any"
+        text = f"{record.signal.signal_id} {leg.platform}: {leg.text}; {needed} lots are not hedged"
+        turn.alert(leg.code, text, leg.platform)
         turn.touch(record.signal.signal_id)
         return
     if is_rolled_out(turn, leg):
@@ -233,7 +247,10 @@ def _drive_hedge(turn: Turn, record: SignalRecord, number: int) -> None:
     lots = min(needed, leg.quantity - _hedge_lots(turn, leg))
     if lots <= 0:
         return
-    leg.retry_ns = turn.now_ns + turn.state.settings.retry_ms * NS_PER_MS
+    leg.retry_ns = turn.now_ns + pause_ms(turn, failed + 1) * NS_PER_MS
+    if failed and failed % 5 == 0:
+        text = f"{record.signal.signal_id} {leg.platform}: {failed} hedges in a row have traded nothing"
+        turn.alert(RejectCode.PLATFORM_REJECTED, f"{text}; {needed} lots are not hedged", leg.platform)
     side = Side.BUY if leg.sign > 0 else Side.SELL
     terms = OrderTerms(side=side, quantity=lots, time_in_force=market_tif(turn, leg))
     place_for_leg(turn, record, number, OrderRole.HEDGE, terms)
@@ -251,5 +268,13 @@ def _hedge_lots(turn: Turn, leg: LegRecord) -> Decimal:
     )
 
 
-def _hedge_failures(turn: Turn, leg: LegRecord) -> int:
-    return sum(order.state is LegState.REJECTED for order in leg_orders(turn.state, leg))
+def _hedge_failures(turn: Turn, leg: LegRecord) -> tuple[int, int]:
+    """How many hedges of a leg in a row have traded nothing, and how many of these the platform itself has refused."""
+    failed = refused = 0
+    for order_id in reversed(leg.orders):
+        order = turn.state.orders[order_id]
+        if order.role is not OrderRole.HEDGE or order.max_cum_qty:
+            break
+        failed += 1
+        refused += order.state is LegState.REJECTED and order.code not in NEVER_JUDGED
+    return failed, refused

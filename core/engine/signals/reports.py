@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Context, Decimal
 
+from ....shm.durations import NS_PER_MS
 from ...messages import (
     Contradiction,
     FanOutKind,
@@ -11,14 +12,17 @@ from ...messages import (
     LegState,
     OrderRole,
     OrderType,
+    Protection,
     Report,
     Side,
     Signal,
     SignalState,
+    StopPlace,
 )
 from ...messages import RejectCode as Code
 from ..orders.contradictions import describe, is_contradicted
 from ..orders.money import is_stale, leg_fees_usd, leg_sums, newest_rate, rate_to_usd
+from ..orders.protection_gaps import PASSING_GAPS
 from ..state import OPENING, ZERO, LegRecord, OrderRecord, SignalRecord
 from ..turn import Turn, bar_of, contradiction_about, leg_orders
 from .fanout import parent_quantity
@@ -55,8 +59,8 @@ def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Re
         stale_rates=sum(leg.stale_rate for leg in legs),
         duplicate=duplicate,
         legs=legs,
-        received_ns=record.received_ns,
-        changed_ns=turn.now_ns,
+        received_ns=turn.stamp(record.received_ns),
+        changed_ns=turn.wall_ns,
         contradictions=_contradictions(turn, record),
     )
 
@@ -64,7 +68,7 @@ def make_report(turn: Turn, record: SignalRecord, duplicate: bool = False) -> Re
 def _contradictions(turn: Turn, record: SignalRecord) -> tuple[Contradiction, ...]:
     signal_id = record.signal.signal_id
     found = [
-        describe(route, each)
+        describe(turn, route, each)
         for name in dict.fromkeys(leg.route for leg in record.legs)
         if (route := turn.state.routes.get(name)) is not None
         for each in route.contradictions.values()
@@ -101,8 +105,13 @@ def signal_state(turn: Turn, record: SignalRecord) -> SignalState:
         return SignalState.WORKING  # flat for a moment between two contracts: "closed" would be final, and wrong
     # A leg that was closed for a roll-over has its lots in the leg that took them over: it closes nothing.
     rolled = {leg.rolls_over_from for leg in record.legs}
-    if any(leg.closing for number, leg in enumerate(record.legs) if number not in rolled):
-        if busy or held:
+    closing = [leg for number, leg in enumerate(record.legs) if leg.closing and number not in rolled]
+    if any(leg.open or any(order.unsettled for order in leg_orders(turn.state, leg)) for leg in closing):
+        return SignalState.FLATTENING
+    if closing and held:
+        return SignalState.PARTIAL  # some legs were closed, and others hold on
+    if closing:
+        if busy:
             return SignalState.FLATTENING
         if not traded:
             return SignalState.NOT_FILLED  # closed before any entry had filled
@@ -159,11 +168,23 @@ def _leg_report(turn: Turn, record: SignalRecord, number: int, leg: LegRecord) -
         protection=leg.protection,
         code=leg.code if leg.code is not Code.NONE or first is None else first.code,
         text=_leg_text(turn, leg, orders, first),
-        sent_ns=first.sent_ns if first is not None else 0,
-        acked_ns=first.acked_ns if first is not None else 0,
+        sent_ns=turn.stamp(first.sent_ns) if first is not None else 0,
+        acked_ns=turn.stamp(first.acked_ns) if first is not None else 0,
         first_fill_ns=first.first_fill_ns if first is not None else 0,
         last_fill_ns=max((order.last_fill_ns for order in opening), default=0),
+        stop_at=_stop_place(turn, leg, orders),
+        unprotected_since_ns=turn.stamp(leg.unprotected_since_ns),
+        unprotected_ms=min(leg.unprotected_ns // NS_PER_MS, 2**31 - 1),
     )
+
+
+def _stop_place(turn: Turn, leg: LegRecord, orders: list[OrderRecord]) -> StopPlace:
+    """Where a leg's working stop lives, as its platform says."""
+    stops = [order for order in orders if order.role is OrderRole.STOP_LOSS]
+    listed = any(order.state in (LegState.WORKING, LegState.PARTIALLY_FILLED) for order in stops)
+    unlisted = leg.protection is Protection.PLATFORM and leg.open and not stops
+    capabilities = turn.state.routes[leg.route].hello.capabilities if listed or unlisted else None
+    return StopPlace.UNKNOWN if capabilities is None else capabilities.stops_at
 
 
 def _leg_text(turn: Turn, leg: LegRecord, orders: list[OrderRecord], first: OrderRecord | None) -> str:
@@ -176,7 +197,11 @@ def _leg_text(turn: Turn, leg: LegRecord, orders: list[OrderRecord], first: Orde
         # A position that differs bars for a moment only, unless no second snapshot comes.
         rule = bar_of if route.overdue_since_ns or route.flatten_sent_ns else contradiction_about
         why = rule(turn.state, leg.route, leg.symbol)
-    return "; ".join(filter(None, (why and f"{why}: nothing is sent there, stops and closes included", own)))[:512]
+    barred = why and f"{why}: nothing is sent there, stops and closes included"
+    lasts = leg.unprotected_why and leg.unprotected_why not in PASSING_GAPS
+    naked = f"unprotected: {leg.unprotected_why}" if lasts else ""
+    waits = leg.closing_waits if leg.open else ""
+    return "; ".join(dict.fromkeys(filter(None, (barred, naked, waits, own))))[:512]
 
 
 def _leg_state(leg: LegRecord, orders: list[OrderRecord], opening: list[OrderRecord]) -> LegState:
@@ -268,8 +293,8 @@ def report_of_orphans(turn: Turn, signal: Signal, key: str) -> Report:
         unknown_legs=len(orphans),
         duplicate=True,
         legs=(),
-        received_ns=turn.now_ns,
-        changed_ns=turn.now_ns,
+        received_ns=turn.wall_ns,
+        changed_ns=turn.wall_ns,
     )
 
 

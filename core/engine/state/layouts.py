@@ -134,7 +134,60 @@ def _from_5(state: StateDict) -> StateDict:
     return state
 
 
-CONVERTERS: Final[dict[int, Converter]] = {4: _from_4, 5: _from_5}
+def _from_6(state: StateDict) -> StateDict:
+    """Layout 7: steady time, latches, protection of a leg, pairs of stop and target, retired accounts."""
+    state |= {"wall_offset_ns": 0, "lowest_offset_ns": 0, "clock_stepped": False, "latches": {}}
+    state["settings"] |= {"stop_wait_ms": 1_000, "cancel_on_disconnect_ms": None, "await_brackets": False}
+    state["limits"] |= {"repeated_entries_latch": False, "max_working_orders": None, "messages_before_ratio": 0}
+    state["limits"] |= {"max_working_orders_per_platform": None, "max_traded_notional_usd": None}
+    state["limits"] |= {"max_messages_per_fill": None}
+    # What was traded today is valued when the next rates arrive. Messages were not counted before.
+    traded = [
+        key
+        for key, execution in state["executions"].items()
+        if (execution["client_order_id"] or execution["signal_id"])
+        and execution["seen"]
+        and execution["ts_event_ns"] >= state["day"]["started_ns"]
+    ]
+    state["day"] |= {"traded_usd": "0", "traded": {}, "unpriced_executions": dict.fromkeys(traded)}
+    state["day"] |= {"fills": {}, "messages": {}, "ratio_alerted": {}}
+    for key in traded:
+        route = state["executions"][key]["route"]
+        state["day"]["fills"][route] = state["day"]["fills"].get(route, 0) + 1
+    for execution in state["executions"].values():
+        execution["booked_ns"] = execution["ts_event_ns"]
+    for order in state["orders"].values():
+        order["last_news_ns"] = max(order["sent_ns"], order["acked_ns"], order["last_fill_ns"])
+    for route in state["routes"].values():
+        closing = (order_id for order_id in route["live"] if _closes_lots(state, state["orders"][order_id]))
+        route |= {"retired_ns": 0, "executions_as_of_ns": 0, "live_closing": dict.fromkeys(closing)}
+        route["waiting_closes"] = {}  # each link begins with a snapshot, which lists them
+        if route["hello"]["capabilities"] is not None:
+            route["hello"]["capabilities"] |= {"oco_shrinks": False, "stops_at": "unknown"}
+        for position in route["positions"].values():
+            position |= {"over_closed_request": 0, "session_open": True, "session_change_ns": 0}
+    for kill in state["kills"].values():
+        kill |= {"fruitless": 0, "close_retry_ns": 0}
+    for signal in state["signals"].values():
+        for leg in signal["legs"]:
+            leg |= {"fruitless_exits": 0, "exit_alert_ns": 0, "clearing_since_ns": 0, "protect_retry_ns": 0}
+            leg |= {"closing_waits": "", "clearing_until_ns": 0}
+            leg |= {"unprotected_since_ns": 0, "unprotected_ns": 0, "unprotected_why": ""}
+            plan = leg["roll_out"]
+            for market in (leg["market"], None if plan is None else plan["market"]):
+                if market is not None:
+                    market["session_change_ns"] = 0
+    return state
+
+
+def _closes_lots(state: StateDict, order: StateDict) -> bool:
+    if order["role"] != "E":
+        return bool(order["role"] == "X")
+    signal = state["signals"].get(order["signal_id"])
+    return signal is not None and bool(signal["signal"]["reduce_only"])
+
+
+CONVERTERS: Final[dict[int, Converter]] = {4: _from_4, 5: _from_5, 6: _from_6}
 """Former layout -> converter to the next layout. `layout` itself is set by `read_state`."""
 
 

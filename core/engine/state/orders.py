@@ -31,6 +31,7 @@ class ExecutionRecord(Struct, kw_only=True):
     fee_currency: str = ""  # ISO code; empty = the instrument's currency
     ticket: str = ""  # id of the position that it opened or reduced, on a hedging account; empty = none
     ts_event_ns: int = 0  # TransactTime (60), UTC ns, by the platform's clock
+    booked_ns: int = 0  # when it was first booked, engine's time
     revision: int = 0  # number of the newest correction or bust applied; 0 = as first reported
     seen: bool = False  # the fill itself has arrived; False while only a correction of it came
     busted: bool = False  # taken back by the platform (trade bust), or presumed so
@@ -82,13 +83,14 @@ class OrderRecord(Struct, kw_only=True):
     acked_ns: int = 0  # when the platform first confirmed it, UTC ns; 0 = not yet
     first_fill_ns: int = 0  # TransactTime (60) of the first fill that arrived, UTC ns; 0 = none
     last_fill_ns: int = 0  # the latest TransactTime (60) of its fills, UTC ns; 0 = none
+    last_news_ns: int = 0  # when it was sent, acknowledged or traded last, engine's time
     unknown_since_ns: int = 0  # when `state` became UNKNOWN, UTC ns; 0 = it is not
     missed_snapshots: int = 0  # complete snapshots that do not list it, since it was last confirmed as working
     presumed_ended: bool = False  # ended because snapshots miss it, not by a message: a late answer may revive it
     qty_mismatch_snapshots: int = 0  # complete snapshots with `unreported_qty` > 0 since `platform_cum_qty` last rose
     cancel_wanted: bool = False  # to be cancelled; the cancel is sent, and sent again, until the order has ended
-    cancel_sent_ns: int = 0  # when its last cancel was sent, UTC ns; 0 = none
-    cancels_sent: int = 0  # cancels since it was last listed in spite of one; 0 = the next one may go at once
+    cancel_sent_ns: int = 0  # when its last cancel was sent, UTC ns; 0 = none, or it is listed since: the next goes now
+    cancels_sent: int = 0  # cancels sent; in a state of layout 6 or before: since it was last listed in spite of one
     replace: Replace | None = None  # replace that was sent and is not answered yet; one at a time
     replace_sent_ns: int = 0  # when the last replace was sent, UTC ns; 0 = none
     revision: int = 0  # number of the last replace sent, from 1; 0 = none

@@ -33,6 +33,9 @@ class PositionRecord(Struct, kw_only=True):
     overfilled_ns: int = 0  # since when lots are overfilled, UTC ns; part of the ClOrdIDs that close them
     overfill_orders: int = 0  # closing orders sent for overfills; part of their ClOrdID
     overfill_retry_ns: int = 0  # no next closing order for them before this time, UTC ns
+    over_closed_request: int = 0  # a closing order made it larger: none is sent before this snapshot; 0 = it did not
+    session_open: bool = True  # its market trades, by our calendar, as of the newest valuation
+    session_change_ns: int = 0  # when that changes next, UTC ns; 0 = not known
 
 
 class RouteRecord(Struct, kw_only=True):
@@ -49,17 +52,21 @@ class RouteRecord(Struct, kw_only=True):
     request_pending: bool = False  # it is not answered yet; one at a time
     snapshot_due_ns: int = 0  # when to request the next snapshot ahead of the regular one, UTC ns; 0 = none
     last_reconciled_ns: int = 0  # when the last complete snapshot was reconciled, UTC ns; 0 = never
+    executions_as_of_ns: int = 0  # time of its executions by the clock that stamps them, UTC ns; 0 = none was stated
     positions: dict[str, PositionRecord] = field(default_factory=dict)  # symbol -> its net position
     tickets: dict[str, dict[str, Decimal]] = field(default_factory=dict)  # symbol -> position ticket -> signed lots
     external_orders: list[WorkingOrder] = field(default_factory=list)  # working orders that are not ours
     live: dict[str, None] = field(default_factory=dict)  # ClOrdIDs of our orders that may still trade
+    live_closing: dict[str, None] = field(default_factory=dict)  # those of `live` that close lots of others
     unreported_orders: dict[str, None] = field(default_factory=dict)  # ClOrdIDs of orders with `unreported_qty` > 0
     executions: dict[str, None] = field(default_factory=dict)  # keys of executions here, in order of arrival
     ticket_owner: dict[str, tuple[str, int]] = field(default_factory=dict)  # position ticket -> (signal id, leg)
     funds: Account | None = None  # balance and equity as last reported; None = not yet
     severed: bool = False  # link cut by the kill level SEVER: refused until the operator resumes
+    retired_ns: int = 0  # when the operator has retired it: nothing waits for it; 0 = in use, or linked again
     retired: dict[str, str] = field(default_factory=dict)  # contract that was rolled -> root that named it before
     holding_signals: dict[str, None] = field(default_factory=dict)  # signals with an open leg here, in order of opening
+    waiting_closes: dict[str, None] = field(default_factory=dict)  # those of them whose closing order may not leave yet
     owed_requests: int = 0  # snapshot requests since `owes_since_ns`
     owes_since_ns: int = 0  # since when it owes a complete snapshot that was requested, UTC ns; 0 = it owes none
     overdue_since_ns: int = 0  # since when it has owed one for too long: no entries, UTC ns; 0 = it does not
@@ -78,6 +85,8 @@ class KillRecord(Struct, kw_only=True):
     verified: bool = True  # a snapshot taken after the last step shows that the level holds
     verifying_request_id: int = 0  # first snapshot request whose answer may verify it; 0 = that answer has come
     attempts: int = 0  # closing orders sent here for lots that no leg holds; part of their ClOrdID
+    fruitless: int = 0  # rounds of them in a row that have traded nothing: the pause between them grows
+    close_retry_ns: int = 0  # no next round of them before this time, engine's time
     retry_ns: int = 0  # no next step before this time, UTC ns
     external_cancelled_ns: int = 0  # when orders that are not ours were last cancelled, UTC ns; 0 = never
     text: str = ""  # what is still lacking, or "verified", for people

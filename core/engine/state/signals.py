@@ -46,7 +46,16 @@ class LegRecord(Struct, kw_only=True):
     stale_rate: bool = False  # `rate` was too old for risk at that time
     closing: bool = False  # True = it is being closed, or was; entries and stops end
     exit_attempts: int = 0  # rounds of closing orders in an open market since closing was last requested
-    retry_ns: int = 0  # no next try (exit, hedge, stop, roll-over) before this time, UTC ns; 0 = at once
+    fruitless_exits: int = 0  # of these, rounds in a row that have traded nothing: the pause between them grows
+    exit_alert_ns: int = 0  # when it was last alerted that it does not close, engine's time; 0 = not
+    clearing_since_ns: int = 0  # since when stop and target are cancelled for a closing order; 0 = they are not
+    clearing_until_ns: int = 0  # until when their end is waited for; 0 = that time is over, or they are not cancelled
+    closing_waits: str = ""  # why no closing order leaves now, or has traded yet, for people; empty = neither
+    retry_ns: int = 0  # no next try (exit, hedge, roll-over) before this time, UTC ns; 0 = at once
+    protect_retry_ns: int = 0  # no next stop or target before this time, UTC ns; 0 = at once
+    unprotected_since_ns: int = 0  # since when its stop does not cover what it holds, UTC ns; 0 = it does, or none is
+    unprotected_ns: int = 0  # how long that was the case before, in all, ns
+    unprotected_why: str = ""  # what forced it, for people; empty = it is covered, or no stop is wanted
     session_opened_ns: int = 0  # when its market was seen to open while it was held, UTC ns; 0 = not since its entry
     roll_out: RollPlan | None = None  # its contract was rolled, and it has to leave it; None = it was not
     rolls_over_from: int = -1  # index of the leg of an older contract whose lots this one takes over; -1 = none

@@ -13,7 +13,7 @@ from .orders import ExecutionRecord, OrderRecord, OrphanRecord
 from .routes import KillRecord, RouteRecord
 from .signals import SignalRecord
 
-STATE_LAYOUT: Final = 6
+STATE_LAYOUT: Final = 7
 """Raised with each change of a field: then add a converter (`layouts.py`) and a golden journal (tests)."""
 
 
@@ -28,11 +28,16 @@ class ContractRecord(Struct, kw_only=True):
 class EngineState(Struct, kw_only=True):
     """Everything that the engine remembers from one event to the next."""
 
-    layout: Literal[6]  # STATE_LAYOUT of the version that wrote it
+    layout: Literal[7]  # STATE_LAYOUT of the version that wrote it
     settings: EngineSettings  # waiting times, from the configuration
     limits: Limits  # risk limits, from the configuration
     stage: int  # stage of going live that is in force, from 1
-    now_ns: int = 0  # time of the newest event, UTC ns; never runs backwards
+    now_ns: int = 0  # engine's time of the newest event, ns: UTC at its start, then steady; never runs backwards
+    wall_offset_ns: int = 0  # wall clock less the engine's time, ns: the sum of the steps of the wall clock
+    lowest_offset_ns: int = (
+        0  # lowest `wall_offset_ns` since a trading day without a step: how far stamps may lie behind
+    )
+    clock_stepped: bool = False  # the wall clock was set in this trading day
     boot_id: str = ""  # id of the gateway process that was started last; empty = the journal is new
     awaited_platforms: dict[str, None] = field(default_factory=dict)  # with a new journal: not reconciled yet
     signals: dict[str, SignalRecord] = field(default_factory=dict)  # signal id -> signal, in order of arrival
@@ -50,4 +55,5 @@ class EngineState(Struct, kw_only=True):
     last_entries: dict[str, tuple[int, str]] = field(default_factory=dict)  # symbol|side -> (time, signal id)
     usd_rates: dict[str, UsdRate] = field(default_factory=dict)  # currency -> newest rate seen
     contracts: dict[str, ContractRecord] = field(default_factory=dict)  # root -> contract in front
+    latches: dict[str, str] = field(default_factory=dict)  # limit that bars entries until `resume` -> why it does
     counts: dict[str, int] = field(default_factory=dict)  # counters for people, by name
