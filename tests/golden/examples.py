@@ -277,6 +277,7 @@ EXAMPLES: tuple[m.Message, ...] = (
     m.Kill(request_id=1, level=m.KillLevel.FLATTEN, reason="practice", by="operator", platform="mt5", unproven=True),
     m.Resume(request_id=2, reason="practice over", by="operator"),
     m.Acknowledge(request_id=3, platform="mt5", symbol="NQ", by="operator", quantity=Decimal("-0.10"), account="5001"),
+    m.AccountRetire(request_id=6, platform="nt8", account="SIM1", by="operator", confirmation="SIM1"),
     m.StageChange(request_id=4, stage=2, by="operator", confirmation="I promote to stage 2", evidence="run 9"),
     m.Query(request_id=5, what=m.QueryKind.REPORT, signal_id="nexus-000042"),
     m.AdminResult(request_id=1, accepted=True, done=False, lines=("mt5: flatten sent, not verified yet",)),

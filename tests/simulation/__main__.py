@@ -12,17 +12,27 @@ from collections.abc import Iterator
 from functools import partial
 
 from tests.simulation.run import Outcome, run_seed
+from tests.simulation.schedule import SECOND
 
 
-def run_seeds(first: int, seeds: int, jobs: int, show: bool, liars: bool) -> Iterator[Outcome]:
+def run_seeds(first: int, seeds: int, jobs: int, show: bool, ways: dict[str, bool]) -> Iterator[Outcome]:
     """Outcomes in the order of the seeds; a seed's outcome does not depend on the process that runs it."""
     numbers = range(first, first + seeds)
     if jobs == 1 or show:
         for seed in numbers:
-            yield run_seed(seed, keep_lines=show, liars=liars)
+            yield run_seed(seed, keep_lines=show, **ways)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(partial(run_seed, liars=liars), numbers, chunksize=5)
+        yield from pool.imap(partial(run_seed, **ways), numbers, chunksize=5)
+
+
+def describe_exits(naked: dict[str, int], races: Counter[str]) -> str:
+    """The longest that lots were without a working stop, by what forced it; and races that a platform has allowed."""
+    worst = sorted(naked.items(), key=lambda each: -each[1])
+    found = (
+        "; without a stop at worst: " + ", ".join(f"{why} {ns / SECOND:.1f} s" for why, ns in worst) if worst else ""
+    )
+    return found + "".join(f"; {race} {count}" for race, count in sorted(races.items()))
 
 
 def main() -> int:
@@ -33,24 +43,30 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="print every event of the run (one seed)")
     parser.add_argument("--liars", action="store_true", help="platforms lie in every run, not in one of three")
     options = parser.parse_args()
+    ways = {name: getattr(options, name) for name in ("liars",)}
     started = time.perf_counter()
     orders = events = crashes = fills = signals = 0
     failed: list[int] = []
     faults: Counter[str] = Counter()
-    for outcome in run_seeds(options.first, options.seeds, options.jobs, options.show, options.liars):
+    races: Counter[str] = Counter()
+    naked: dict[str, int] = {}
+    for outcome in run_seeds(options.first, options.seeds, options.jobs, options.show, ways):
         orders += outcome.orders
         events += outcome.events
         crashes += outcome.crashes
         fills += outcome.fills
         signals += outcome.signals
         faults.update(outcome.faults)
+        races.update(outcome.races)
+        for reason, spent_ns in outcome.naked_worst.items():
+            naked[reason] = max(naked.get(reason, 0), spent_ns)
         if outcome.lines is not None:
             print("\n".join(outcome.lines))
         if outcome.violations:
             failed.append(outcome.seed)
             print(f"seed {outcome.seed} ({outcome.digest}): " + "; ".join(outcome.violations))
             print(f"  drawn: {outcome.drawn}")
-            again = f"--seeds 1 --first {outcome.seed} --show" + (" --liars" if options.liars else "")
+            again = " ".join([f"--seeds 1 --first {outcome.seed} --show", *(f"--{way}" for way in ways if ways[way])])
             print(f"  the same again, event by event: python -m tests.simulation {again}")
     seconds = time.perf_counter() - started
     print(
@@ -58,6 +74,7 @@ def main() -> int:
         f"{signals} signals, {orders} orders, {fills} fills, {events} events, {crashes} crashes, {seconds:.1f} s, "
         f"{orders / seconds:.0f} orders/s, {events / seconds:.0f} events/s; faults: "
         + ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in sorted(faults.items()))
+        + describe_exits(naked, races)
     )
     return 1 if failed else 0
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from nexus_gateway.core.engine.state import EngineState, OrderRecord, RouteRecord
 from nexus_gateway.core.engine.turn import bar_of
-from nexus_gateway.core.messages import LegState
+from nexus_gateway.core.messages import LegState, OrderRole
 
 from tests.simulation.schedule import MS
 
 
 def scan_due_ns(state: EngineState) -> int | None:
-    due = [state.day.ends_ns] if state.day.ends_ns else []
+    due = [state.day.ends_ns - state.wall_offset_ns] if state.day.ends_ns else []
     for name, route in state.routes.items():
         due += _of_route(state, name, route)
     for signal_id in state.active:
         signal = state.signals[signal_id]
         if signal.deadline_ns and signal.decision in ("", "kept"):
             due.append(signal.deadline_ns)
-        due += [leg.retry_ns for leg in signal.legs if leg.retry_ns > state.now_ns]
+        for leg in signal.legs:
+            due += [each for each in (leg.retry_ns, leg.protect_retry_ns, leg.clearing_until_ns) if each]
     return min(due, default=None)
 
 
@@ -36,19 +37,34 @@ def _of_route(state: EngineState, name: str, route: RouteRecord) -> list[int]:
     if route.owed_requests >= 3 and not route.overdue_since_ns:
         due.append(route.owes_since_ns + 3 * settings.snapshot_ms * MS)
     overfilled = [each for each in route.positions.values() if each.overfilled]
-    due += [each.overfill_retry_ns for each in overfilled if each.overfill_retry_ns > state.now_ns]
+    due += [each.overfill_retry_ns for each in overfilled if each.overfill_retry_ns]
     for order_id in route.live:
         order = state.orders[order_id]
-        due += _of_order(order, settings.ack_ms * MS, is_barred=bool(bar_of(state, name, order.order.symbol)))
+        is_barred = bool(bar_of(state, name, order.order.symbol))
+        is_asked = bool(route.request_pending or route.snapshot_due_ns)
+        due += _of_order(order, settings.ack_ms * MS, is_barred, is_asked)
+        due += _of_resting(state, route, order)
     return due
 
 
-def _of_order(order: OrderRecord, wait_ns: int, is_barred: bool) -> list[int]:
+def _of_resting(state: EngineState, route: RouteRecord, order: OrderRecord) -> list[int]:
+    """A closing order that works in an open market is cancelled when it has not traded for 10 s."""
+    position = route.positions.get(order.order.symbol)
+    shut = position is not None and not position.session_open
+    works = order.state in (LegState.WORKING, LegState.PARTIALLY_FILLED) and not order.cancel_wanted
+    if order.role is not OrderRole.EXIT or not works or shut:
+        return []
+    signal = state.signals.get(order.signal_id)
+    opened_ns = 0 if signal is None else signal.legs[order.leg].session_opened_ns
+    return [max(order.last_news_ns, opened_ns) + 10_000 * MS]
+
+
+def _of_order(order: OrderRecord, wait_ns: int, is_barred: bool, is_asked: bool) -> list[int]:
     due = []
     if order.state is LegState.SENT:
         due.append(order.sent_ns + wait_ns)
     if order.cancel_wanted and not is_barred:
         due.append(order.cancel_sent_ns + wait_ns)
-    if order.replace is not None:
+    if order.replace is not None and not is_asked:
         due.append(order.replace_sent_ns + wait_ns)
     return due

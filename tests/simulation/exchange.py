@@ -35,7 +35,9 @@ class Exchange:
     def step(self) -> None:
         """Once a second: the market opens or closes."""
         for platform in self.platforms:
-            platform.is_shut = self.rolls_ns <= self.schedule.now_ns < self.opens_ns
+            was_shut, platform.is_shut = platform.is_shut, self.rolls_ns <= self.schedule.now_ns < self.opens_ns
+            if was_shut and not platform.is_shut:
+                platform.opened_ns = self.schedule.now_ns
         self.schedule.at(SECOND, self.step)
 
     def _decide(self, chosen: e.ContractRecord | None, hellos: Mapping[str, m.Hello]) -> e.ContractChosen | None:

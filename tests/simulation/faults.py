@@ -4,8 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
+from typing import Final
 
 from tests.simulation.schedule import Schedule
+
+EXIT_KINDS: Final = (
+    "refusal",
+    "shut_market",
+    "wrong_calendar",
+    "thin_book",
+    "stop_during_close",
+    "stop_before_rest",
+    "reduction",
+    "sleep",
+    "resting",
+)
+"""`refusal`: a period begins in which a platform refuses; `stop_before_rest`: a stop
+trades while the rest of its entry works; `reduction`: NEXUS closes a part by a reduce-only signal; `sleep`: the
+computer sleeps, and both clocks have jumped when it wakes; `resting`: a
+closing order works for a while before it trades.
+"""
+CLOCK_KINDS: Final = ("clock_step",)
+"""Drawn apart: a run without them is otherwise the same."""
 
 
 @dataclass
@@ -36,12 +56,30 @@ class Faults:
     reused_id: float = 0.0
     incomplete_part: float = 0.0
     swallowed_snapshot: float = 0.0
+    refusal: float = 0.0
+    shut_market: float = 0.0
+    wrong_calendar: float = 0.0
+    thin_book: float = 0.0
+    stop_during_close: float = 0.0
+    stop_before_rest: float = 0.0
+    reduction: float = 0.0
+    sleep: float = 0.0
+    resting: float = 0.0
+    clock_step: float = 0.0
     lists_ended_orders: bool = True
     seen: dict[str, int] = field(default_factory=dict)
 
     def strike(self, kind: str, schedule: Schedule, times: float = 1.0) -> bool:
         """Whether a fault of this kind happens now."""
         hit = schedule.chance(getattr(self, kind) * times)
+        if hit:
+            self.note(kind)
+        return hit
+
+    def happens(self, kind: str, schedule: Schedule) -> bool:
+        """As `strike`, for the kinds of exits and clocks: drawn apart."""
+        probability = getattr(self, kind)
+        hit = probability > 0 and schedule.extra.random() < probability
         if hit:
             self.note(kind)
         return hit
@@ -62,6 +100,13 @@ class Faults:
         self.stall = self.disk_full = self.engine_fault = 0.0
         self.lie = self.lie_about_order = self.lie_about_position = self.overfill = self.reused_id = 0.0
         self.incomplete_part = self.swallowed_snapshot = 0.0
+        for kind in EXIT_KINDS + CLOCK_KINDS:
+            setattr(self, kind, 0.0)
+
+    def quiet(self) -> None:
+        """Honest platforms, sound links and a process that lives: what exits have to cope with is then seen alone."""
+        seen, lists_ended_orders = self.seen, self.lists_ended_orders
+        self.__dict__.update(vars(Faults(seen=seen, lists_ended_orders=lists_ended_orders)))
 
 
 def draw_faults(rng: Random, liars: bool = False) -> Faults:
@@ -110,3 +155,31 @@ def _draw_lies(rng: Random, liars: bool) -> dict[str, float]:
         "swallowed_snapshot": 0.15,
     }
     return {name: rng.uniform(0, value) if rng.random() < 0.6 else 0.0 for name, value in most.items()}
+
+
+def draw_exit_faults(faults: Faults, rng: Random) -> None:
+    """Add the faults of exits. In a third of the runs they come alone, in a third nothing is lost on the links."""
+
+    def some(most: float) -> float:
+        return rng.uniform(0, most) if rng.random() < 0.7 else 0.0
+
+    way = rng.randrange(3)
+    if way == 0:
+        faults.quiet()
+    elif way == 1:
+        faults.lost = faults.late = faults.swallowed_snapshot = 0.0
+    faults.refusal = some(0.05)
+    faults.shut_market = rng.choice([0.0, 1.0])
+    faults.wrong_calendar = rng.choice([0.0, 0.0, 0.6])
+    faults.thin_book = rng.choice([0.0, 0.3, 0.95])
+    faults.stop_during_close = some(0.5)
+    faults.stop_before_rest = rng.choice([0.0, 0.5, 0.9])
+    faults.reduction = some(0.3)
+    faults.sleep = rng.choice([0.0, 0.0, 0.0, 0.01])
+    faults.resting = rng.choice([0.0, 0.0, 0.3])
+
+
+def draw_clock_faults(faults: Faults, rng: Random) -> None:
+    """Not with lost journals: with the steps in them lost as well, nobody knows by which clock the lost was stamped."""
+    drawn = rng.choice([0.0, 0.02, 0.06])
+    faults.clock_step = 0.0 if faults.torn or faults.missing else drawn

@@ -28,9 +28,11 @@ from tests.simulation.journal import MemoryJournal
 from tests.simulation.markets import Contracts, Markets
 from tests.simulation.plants import Plants
 from tests.simulation.ports import Port, Ports
+from tests.simulation.progress import explain
 from tests.simulation.schedule import MS, SECOND, Schedule
 from tests.simulation.sent import SentOrders
 from tests.simulation.surroundings import make_counters, make_kill_file, make_log
+from tests.simulation.watched import WatchedEngine
 
 _encoder = msgspec.msgpack.Encoder()
 CHECKPOINT_EVERY = 200
@@ -47,21 +49,6 @@ class StandsStillError(Exception):
 
 class Crash(BaseException):
     """The process dies here. No code of the gateway may catch it."""
-
-
-class WatchedEngine(Engine):
-    """The production engine; in a running process it is watched, and raises where the simulation wants it to."""
-
-    process: SimulatedGateway | None = None
-
-    def handle(self, event: e.Event, now_ns: int) -> list[e.Effect]:
-        try:
-            effects = super().handle(event, now_ns)
-        except Exception as error:
-            if self.process is not None:
-                self.process.note_exception(event, error)
-            raise
-        return effects if self.process is None else self.process.watch(self, event, effects)
 
 
 class SimulatedGateway:
@@ -93,6 +80,9 @@ class SimulatedGateway:
         if plants.skip_journal:
             self.journal.forgets = e.SignalArrived
         self.on_start: Callable[[], None] = lambda: None
+        self.on_handled: Callable[[e.Event], None] = lambda event: None
+        self.on_fault: Callable[[], None] = lambda: None
+        self.on_loss: Callable[[], None] = lambda: None
         self.ports: Ports | None = None
         self.greeter: Greeter | None = None
         self.broken: list[str] = []
@@ -106,13 +96,26 @@ class SimulatedGateway:
         self._trades_before: set[str] = set()
         self._committed_digest = ""
         self._is_spoiled = False  # its engine has raised, and is not rebuilt yet
-        self._full_until_ns = 0
+        self.full_until_ns = self._busy_until_ns = 0
         self._is_turning = False
-        self._next_turn_ns = 0
+        self.next_turn_ns = 0
         self._free_ns = 0
         self._turns = (0, 0)
 
     # Its life.
+
+    def _steady_ns(self) -> int:
+        return self.schedule.wall_ns if self.plants.deadlines_on_wall else self.schedule.now_ns
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it can do nothing now: it sleeps, stalls, or waits for its disk."""
+        return self.schedule.now_ns < max(self._busy_until_ns, self.full_until_ns)
+
+    def sleep_until(self, at_ns: int) -> None:
+        """The computer sleeps: no turn begins before."""
+        self._busy_until_ns = max(self._busy_until_ns, at_ns)
+        self._free_ns = max(self._free_ns, at_ns)
 
     @property
     def engine(self) -> Engine | None:
@@ -130,7 +133,7 @@ class SimulatedGateway:
         self._journaled = journaled
         self._gateway = Gateway(
             SimpleNamespace(log=log, sleep=self._sleep),
-            SimpleNamespace(wall_ns=lambda: self.schedule.now_ns, steady_ns=lambda: self.schedule.now_ns),
+            SimpleNamespace(wall_ns=lambda: self.schedule.wall_ns, steady_ns=self._steady_ns),
             journaled,
             self.markets,
             self.contracts,
@@ -189,11 +192,13 @@ class SimulatedGateway:
             self.journal.tear(len(self.journal.rows))
             self._committed_digest = ""
             self.sent.losses += 1
+            self.on_loss()
         elif self.faults.strike("torn", self.schedule):
             self._trades_before = trades
             self.journal.tear(self.schedule.rng.randrange(1, 40))
             self._committed_digest = ""
             self.sent.losses += 1
+            self.on_loss()
         self.schedule.at(self.schedule.rng.randrange(50, 3_000) * MS, self.start)
 
     def _crash_now(self, where: str) -> None:
@@ -211,14 +216,18 @@ class SimulatedGateway:
         self._turn_at(max(self.schedule.now_ns, self._free_ns))
 
     def _turn_at(self, at_ns: int) -> None:
-        if self._gateway is None or self._is_turning or self.schedule.now_ns < self._next_turn_ns <= at_ns:
+        if self._gateway is None or self._is_turning or self.schedule.now_ns < self.next_turn_ns <= at_ns:
             return
-        self._next_turn_ns = at_ns
+        self.next_turn_ns = at_ns
         gateway = self._gateway
         self.schedule.at(max(at_ns - self.schedule.now_ns, 0), lambda: self._turn(gateway, at_ns))
 
     def _turn(self, gateway: Gateway, at_ns: int) -> None:
-        if gateway is not self._gateway or at_ns != self._next_turn_ns or self._is_turning:
+        if gateway is not self._gateway or at_ns != self.next_turn_ns or self._is_turning:
+            return
+        if self.schedule.now_ns < self._busy_until_ns:
+            self.next_turn_ns = 0
+            self._turn_at(self._busy_until_ns)
             return
         self._run(gateway.turn)
 
@@ -226,18 +235,25 @@ class SimulatedGateway:
         """The next turn: when the engine is due, at least once a second; the one that is over has taken its time."""
         assert self.engine is not None
         assert self.ports is not None
-        due_ns = self.engine.next_due_ns()
+        due_ns = self.engine.next_due_ns()  # in the engine's time, which is steady
         if due_ns != (scanned_ns := scan_due_ns(self.engine.state)):
             self.broken.append(f"the engine is due at {due_ns}, a look at everything says {scanned_ns}")
         now_ns, rng = self.schedule.now_ns, self.schedule.rng
         busy_ns = rng.randrange(MS // 10, 3 * MS)
         if self.faults.strike("stall", self.schedule):
             busy_ns = rng.randrange(100, 1_500) * MS
-        self._free_ns = now_ns + busy_ns
-        self._next_turn_ns = 0
+            self._busy_until_ns = max(self._busy_until_ns, now_ns + busy_ns)
+        self._free_ns = max(now_ns + busy_ns, self._busy_until_ns)
+        self.next_turn_ns = 0
         waiting = self.ports.adapters.has_events or self.ports.nexus.has_events
-        next_ns = now_ns if waiting else min(due_ns or now_ns + SECOND, now_ns + SECOND)
+        due_in_ns = SECOND if due_ns is None else due_ns - self.engine_ns()
+        next_ns = now_ns if waiting else now_ns + min(due_in_ns, SECOND)
         self._turn_at(max(next_ns, self._free_ns))
+
+    def engine_ns(self) -> int:
+        """The engine's time: that of its wall clock, less the steps that it knows of."""
+        assert self.engine is not None
+        return self.schedule.wall_ns - self.engine.state.wall_offset_ns
 
     def _sleep(self, seconds: float) -> bool:
         """Wait for the disk: the world goes on meanwhile."""
@@ -247,9 +263,9 @@ class SimulatedGateway:
     # Its disk.
 
     def _before_commit(self) -> None:
-        if self.schedule.now_ns >= self._full_until_ns and self.faults.strike("disk_full", self.schedule):
-            self._full_until_ns = self.schedule.now_ns + self.schedule.rng.randrange(100, 6_000) * MS
-        if self.schedule.now_ns < self._full_until_ns:
+        if self.schedule.now_ns >= self.full_until_ns and self.faults.strike("disk_full", self.schedule):
+            self.full_until_ns = self.schedule.now_ns + self.schedule.rng.randrange(100, 6_000) * MS
+        if self.schedule.now_ns < self.full_until_ns:
             raise JournalError("the disk is full")
         self._crash_now("crash before the commit")
 
@@ -278,7 +294,9 @@ class SimulatedGateway:
             self.broken += [f"after {e.describe_event(event)}: {text}" for text in check(engine.state)]
         if self.faults.strike("engine_fault", self.schedule):
             self._is_spoiled = True
+            self.on_fault()
             raise RuntimeError("planted")
+        self.on_handled(event)
         if self.plants.resend_timeout:
             unknown = [o for o in engine.state.orders.values() if o.state is m.LegState.UNKNOWN]
             effects = [*effects, *(e.SendToPlatform(order.order) for order in unknown)]
@@ -328,25 +346,4 @@ class SimulatedGateway:
             self.wake()
 
     def explain(self, route: str = "") -> str:
-        """Why there is no progress, as far as it can be seen: of an account, or of the process as a whole."""
-        if self.engine is None or self.ports is None:
-            return "the gateway is down"
-        state, now_ns = self.engine.state, self.schedule.now_ns
-        due_ns = self.engine.next_due_ns()
-        found = [
-            f"due in {'-' if due_ns is None else (due_ns - now_ns) // MS} ms",
-            f"next turn in {(self._next_turn_ns - now_ns) // MS} ms",
-            f"disk full for {max(self._full_until_ns - now_ns, 0) // MS} ms",
-        ]
-        record = state.routes.get(route)
-        if record is not None:
-            asked_ms = (now_ns - record.request_sent_ns) // MS
-            found += [
-                f"session {'open' if route in self.ports.adapters.sessions else 'none'}",
-                f"severed {record.severed}",
-                f"up {record.up}, ready {record.ready}",
-                f"snapshot {record.request_id} was requested {asked_ms} ms ago, pending {record.request_pending}",
-                f"live {[f'{name} {state.orders[name].state}' for name in list(record.live)[:3]]}",
-                f"kill {state.kills[route].text if route in state.kills else '-'}",
-            ]
-        return ", ".join(found)
+        return explain(self, route)

@@ -44,8 +44,14 @@ class Markets:
             bid=BASE[contract] - Decimal("0.25"),
             ask=BASE[contract],
             quote_ns=now_ns,
-            session_open=not platform.is_shut,
+            session_open=not (platform.is_shut or platform.hours.says_shut(self._schedule.now_ns)),
+            session_change_ns=self._change_ns(platform, now_ns),
         )
+
+    def _change_ns(self, platform: FakePlatform, now_ns: int) -> int:
+        """By the clock of the caller, who may have a wall clock that was set."""
+        at_ns = platform.hours.changes_ns(self._schedule.now_ns)
+        return at_ns and at_ns + now_ns - self._schedule.now_ns
 
 
 class Contracts:

@@ -12,6 +12,8 @@ from tests.simulation.platform import BASE, SYMBOL, FakePlatform
 from tests.simulation.schedule import MS, Schedule
 
 KINDS = list(m.FanOutKind)
+LARGE = 25
+"""Lots of a large entry, in runs with thin books."""
 
 
 class Nexus:
@@ -23,11 +25,15 @@ class Nexus:
         self.schedule, self.faults, self.platforms, self.send = schedule, faults, platforms, send
         self.signals: dict[str, m.Signal] = {}
         self.reports: dict[str, m.Report] = {}
-        self.revisions: dict[str, int] = {}
+        self.by_key: dict[str, m.Signal] = {}
+        self.reducing: set[str] = set()
+        self.issued_ns: dict[str, int] = {}
+        self.on_report: Callable[[m.Report], None] = lambda report: None
         self.side = m.Side.BUY
 
     def receive(self, message: object) -> None:
         if isinstance(message, m.Report):
+            self.on_report(message)
             old = self.reports.get(message.signal_id)
             if old is None or message.revision >= old.revision:
                 self.reports[message.signal_id] = message
@@ -49,9 +55,9 @@ class Nexus:
             signal_id=f"s{number}",
             symbol=SYMBOL,
             side=side,
-            created_ns=self.schedule.now_ns,
+            created_ns=self.schedule.wall_ns,
             targets=tuple(m.Target(platform=p.name) for p in targets),
-            quantity=Decimal(rng.randrange(1, 4)),
+            quantity=self._draw_size(),
             order_type=order_type,
             limit_price=price if order_type is m.OrderType.LIMIT else None,
             stop_price=price + 4 * side.sign if order_type is m.OrderType.STOP else None,
@@ -62,9 +68,42 @@ class Nexus:
                 decide_within_ms=rng.choice([0, 3_000]),
             ),
         )
-        self.signals[signal.signal_id] = signal
-        self._repeat(signal, 0)
+        self._issue(signal)
+        if self.faults.reduction:
+            self.schedule.at(self.schedule.extra.randrange(500, 15_000) * MS, lambda: self._reduce(signal))
         self.schedule.at(rng.randrange(500, 20_000) * MS, lambda: self._change(signal))
+
+    def _draw_size(self) -> Decimal:
+        """Now and then so many lots that a thin book takes a minute to close them, one by one."""
+        lots = Decimal(self.schedule.rng.randrange(1, 4))
+        return Decimal(LARGE) if self.faults.thin_book and self.schedule.extra.random() < 0.08 else lots
+
+    def _issue(self, signal: m.Signal) -> None:
+        self.issued_ns[signal.signal_id] = self.schedule.now_ns
+        self.signals[signal.signal_id] = self.by_key[m.signal_key(signal.signal_id)] = signal
+        self._repeat(signal, 0)
+
+    def _reduce(self, signal: m.Signal) -> None:
+        """Close a part of what may be held: one lot, at the market, by a signal of its own."""
+        if not self.faults.happens("reduction", self.schedule):
+            return
+        reduction = m.Signal(
+            signal_id=f"r{len(self.signals)}",
+            symbol=SYMBOL,
+            side=signal.side.opposite,
+            created_ns=self.schedule.wall_ns,
+            targets=signal.targets[:1],
+            quantity=Decimal(1),
+            reduce_only=True,
+        )
+        self.reducing.add(m.signal_key(reduction.signal_id))
+        self._issue(reduction)
+
+    def close_all(self, platform: str) -> None:
+        """Close its newest signals of a platform."""
+        mine = [name for name, signal in self.signals.items() if platform in {each.platform for each in signal.targets}]
+        for name in mine[-15:]:
+            self.send(m.SignalClose(signal_id=name))
 
     def _bracket(self, stop: Decimal, target: Decimal | None) -> m.Bracket:
         """By price, or by a distance that is off every grid."""

@@ -12,7 +12,8 @@ from tests.simulation.schedule import SECOND
 @dataclass
 class Plants:
     """`skip_journal`: signals are not journaled. `resend_timeout`: an unknown order is sent again.
-    `send_before_commit`: orders leave at once. The others are done to the engine that a start has rebuilt.
+    `send_before_commit`: orders leave at once. `deadlines_on_wall`: the clock that should be steady steps, too.
+    The others are done to the engine that a start has rebuilt.
     """
 
     skip_journal: bool = False
@@ -22,6 +23,7 @@ class Plants:
     reset_counters: bool = False
     rebase_equity: bool = False
     forget_second_half: bool = False
+    deadlines_on_wall: bool = False
 
     @property
     def any(self) -> bool:

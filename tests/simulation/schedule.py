@@ -13,15 +13,26 @@ START_NS = 1_760_000_000 * SECOND
 
 
 class Schedule:
-    """Calls functions at simulated times. `trace` hashes what happened, so that two runs can be compared."""
+    """Calls functions at simulated times. `trace` hashes what happened, so that two runs can be compared.
+
+    `extra`: draws the faults of exits, so that a run without them is the one that it was before there were any.
+    `wall_step_ns`: by what the wall clock of the gateway's computer was set since the start; `now_ns` is steady.
+    """
 
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
+        self.extra = Random(f"exits of {seed}")
         self.now_ns = START_NS
+        self.wall_step_ns = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._number = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self.lines: list[str] | None = None
+
+    @property
+    def wall_ns(self) -> int:
+        """What the clock of the gateway's computer shows."""
+        return self.now_ns + self.wall_step_ns
 
     def at(self, delay_ns: int, call: Callable[[], None]) -> None:
         self._number += 1

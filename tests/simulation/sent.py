@@ -14,28 +14,31 @@ from tests.simulation.schedule import Schedule
 
 
 class SentOrders:
-    """`losses`: how often the journal has lost its tail; after that an order may be sent again."""
+    """`losses`: how often the journal has lost its tail; after that an order may be sent again. `reducing`: keys of
+    signals that only reduce. Days are those of the gateway's wall clock.
+    """
 
     def __init__(self, schedule: Schedule, limits: Limits) -> None:
         self.schedule, self.limits = schedule, limits
         self.orders = 0
         self.losses = 0
+        self.reducing: set[str] = set()
         self.times: dict[str, int] = {}
         self.first_sent_ns: dict[str, int] = {}
         self.equity: dict[str, Decimal] = {}
         self.day_start: dict[str, tuple[int, Decimal]] = {}
 
     def day_ns(self) -> int:
-        return day_bounds(self.schedule.now_ns, self.limits.day_zone, self.limits.day_starts)[0]
+        return day_bounds(self.schedule.wall_ns, self.limits.day_zone, self.limits.day_starts)[0]
 
     def note_equity(self, state: EngineState) -> None:
         """What each day began with, from what is on disk."""
         # By the time of the newest event: a full disk may put it there only after a day has begun.
-        day_ns = day_bounds(state.now_ns, self.limits.day_zone, self.limits.day_starts)[0]
+        day_ns = day_bounds(state.now_ns + state.wall_offset_ns, self.limits.day_zone, self.limits.day_starts)[0]
         for name, route in state.routes.items():
             if route.funds is None:
                 continue
-            if self.day_start.get(name, (0,))[0] != day_ns:
+            if self.day_start.get(name, (0,))[0] < day_ns:  # a clock that is set back begins no day again
                 self.day_start[name] = day_ns, self.equity.get(name, route.funds.equity)
             self.equity[name] = route.funds.equity
 
@@ -48,7 +51,7 @@ class SentOrders:
             self.orders += 1
             name = message.client_order_id
             self.times[name] = self.times.get(name, 0) + 1
-            self.first_sent_ns.setdefault(name, self.schedule.now_ns)
+            self.first_sent_ns.setdefault(name, self.schedule.wall_ns)
             if self.times[name] > 1 + self.losses:
                 found.append(f"{name} was sent {self.times[name]} times")
             found += self._check_contract(message, state)
@@ -73,6 +76,7 @@ class SentOrders:
         most = self.limits.max_daily_loss_usd
         assert most is not None
         loss = sum((start - self.equity[name] for name, (_, start) in self.day_start.items()), Decimal(0))
-        if parts is not None and parts.role is m.OrderRole.ENTRY and loss >= most and not self.losses:
+        opens = parts is not None and parts.role is m.OrderRole.ENTRY and parts.key not in self.reducing
+        if opens and loss >= most and not self.losses:
             return [f"{order.client_order_id} was entered after a loss of {loss}, limit {most}"]
         return []

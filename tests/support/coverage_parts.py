@@ -24,7 +24,10 @@ PIDS_VARIABLE: Final = "NEXUS_TEST_PIDS"
 _MOST_BROKEN: Final = 0.02
 _CHILDREN_UNMEASURED: Final = ("conformance", "adapters", "bridges", "nexus_link")
 """Folders whose tests start hundreds of processes that run the same lines: measured, each costs a third more CPU."""
-_UNMEASURED: Final = ("core/engine/test_simulation.py", "core/engine/test_histories.py")
+_UNMEASURED: Final = tuple(
+    f"core/engine/{name}.py"
+    for name in ("test_simulation", "test_exits_simulated", "test_histories", "test_clock_histories")
+)
 """Tests that run the same lines of the engine a million times: measured, they take three times as long."""
 _STARTS_COVERAGE: Final = "COVERAGE_PROCESS"
 """Environment: how the names of the variables begin by which a child process is measured."""

@@ -118,6 +118,14 @@ class Desk:
     def link_down(self, platform: str = "a") -> None:
         self.give(e.LinkDown(platform=platform, account="acc"))
 
+    @property
+    def wall_ns(self) -> int:
+        """The wall clock; `now_ns` is the engine's time."""
+        return self.now_ns + self.engine.state.wall_offset_ns
+
+    def step_clock(self, seconds: int) -> list:
+        return self.give(e.ClockStepped(step_ns=seconds * SECOND))
+
     def wait(self, ms: int) -> list:
         self.now_ns += ms * MS
         return self.give(e.ClockTicked())
@@ -127,7 +135,7 @@ class Desk:
             "signal_id": "s1",
             "symbol": "NQ",
             "side": m.Side.BUY,
-            "created_ns": self.now_ns,
+            "created_ns": self.wall_ns,
             "targets": tuple(m.Target(platform=p) for p in platforms or ("a",)),
             "quantity": D(2),
             "bracket": m.Bracket(stop_loss=D(20990) if fields.get("side") != m.Side.SELL else D(21010)),
@@ -135,7 +143,7 @@ class Desk:
         if "risk_usd" in fields:
             values["quantity"] = None
         if markets is None:
-            markets = tuple(market(p, self.now_ns) for p in platforms or ("a",))
+            markets = tuple(market(p, self.wall_ns) for p in platforms or ("a",))
         return self.give(e.SignalArrived(signal=m.Signal(**(values | fields)), markets=markets, peer="nexus"))
 
     def ask(self, request, markets: tuple | None = None) -> list:
@@ -145,7 +153,7 @@ class Desk:
         record = self.engine.state.signals.get(request.signal_id)
         if markets is None and isinstance(request, m.SignalReplace) and record is not None:
             markets = tuple(
-                market(leg.platform, self.now_ns, account=leg.account, symbol=leg.symbol) for leg in record.legs
+                market(leg.platform, self.wall_ns, account=leg.account, symbol=leg.symbol) for leg in record.legs
             )
         return self.give(e.NexusAsked(request=request, peer="desk", markets=markets or ()))
 
@@ -186,7 +194,7 @@ class Desk:
             "side": order.side,
             "quantity": order.quantity if quantity is None else D(str(quantity)),
             "price": D(21000),
-            "ts_event_ns": self.now_ns,
+            "ts_event_ns": self.wall_ns,
         }
         return m.Fill(**(values | fields))
 
