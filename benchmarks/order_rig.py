@@ -35,6 +35,7 @@ def make_config(root: Path, platforms: tuple[str, ...]) -> GatewayConfig:
         plain, stage=1, stages={1: stage}, lookalike_window_ms=0, max_same_side_entries=None, max_spread_ticks=None,
         max_position_default=D(10**9), max_notional_usd=None, max_orders_per_s=None, max_quote_age_ms=60_000,
         max_orders_per_s_per_platform=None, max_daily_loss_usd=D(10**12), max_drawdown_usd=D(10**12),
+        max_working_orders=None, max_working_orders_per_platform=None, max_messages_per_fill=None,
     )  # fmt: skip
     simulator = PlatformConfig(
         adapter="nexus_gateway.adapters.simulator:SimulatorAdapter",

@@ -100,8 +100,10 @@ _LAYERS = {
         "effects settings",
         "state events",
         "turn",
-        "orders admission invariants retention",
-        "rolls timers",
+        "clock",
+        "orders retention",
+        "admission invariants timers",
+        "rolls",
         "signals",
         "operator",
         "engine",
@@ -125,7 +127,7 @@ _LAYERS = {
 }
 _PLATFORMS = {"mt5", "nt8", "quantower", "sierra", "bookmap", "simulator", "replay"}
 # Most rooms and floors that a folder may have; folders of platforms are not counted.
-_BUDGETS = {"core": (16, 7), "core/engine": (15, 9), "adapters": (16, 7), "nexus_link": (10, 5), "shm": (20, 7)}
+_BUDGETS = {"core": (16, 7), "core/engine": (15, 10), "adapters": (16, 7), "nexus_link": (10, 5), "shm": (21, 7)}
 
 
 def folders():

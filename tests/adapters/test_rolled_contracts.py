@@ -196,6 +196,8 @@ def test_market_hours_follow_the_clock():
     assert not hours.is_open()
     now = datetime(2025, 3, 12, 22, 0, 0, tzinfo=UTC)
     assert hours.is_open()
+    now = datetime(2025, 3, 12, 21, 30, 0, tzinfo=UTC)  # set back
+    assert not hours.is_open()
 
 
 @pytest.fixture

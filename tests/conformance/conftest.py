@@ -62,6 +62,7 @@ def rig(shared_rig: Rig) -> Rig:
     assert shared_rig.is_running
     shared_rig.quote(18000, 18000.25, DEEP, DEEP)
     shared_rig.gateway.listen(0.05)
+    shared_rig.gateway.until(lambda: shared_rig.gateway.sessions == 1, "an open link")
     shared_rig.gateway.forget()
     return shared_rig
 

@@ -91,8 +91,10 @@ class GatewayPeer:
         return self.hello
 
     def send(self, message: m.Message) -> None:
+        """Send it over the open link; a link that a stalled machine has cut is waited for."""
         peer = f"{self.hello.platform}|{self.hello.account}"
-        assert self._server.send(peer, message), "no link"
+        self.pump(0.0)
+        self.until(lambda: self._server.send(peer, message), f"an open link to {peer}")
 
     def place(self, **terms: Any) -> m.Order:
         """Send an order; `role` and `signal` make its id, `not_after_s` its age limit."""

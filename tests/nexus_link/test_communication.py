@@ -24,6 +24,7 @@ from nexus_gateway.nexus_link.orders.ledger import OrderLedger
 from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError
 from nexus_gateway.nexus_link.orders.outcomes import SignalOutcome
 from nexus_gateway.nexus_link.sizing import InstrumentTable
+from nexus_gateway.shm import host
 
 from tests.support.scripted_gateway import (
     ScriptedGateway,
@@ -127,6 +128,19 @@ def test_a_lookalike_is_refused_here_already(folder):
         assert other_side.outcome is not None
         assert len(sent(gateway)) == 2
         assert adapter.ledger.summarize()["rejects"] == {"lookalike_signal": 1}
+
+
+@pytest.mark.parametrize("step_s", [-3_600, 3_600])
+def test_a_quotes_age_is_measured_by_no_clock_that_is_set(folder, monkeypatch, step_s):
+    now_ns, true_ns = host.steady_ns(), time.time_ns
+    monkeypatch.setattr(host, "steady_ns", lambda: now_ns)
+    with trading(folder) as (_, adapter):
+        monkeypatch.setattr(time, "time_ns", lambda: true_ns() + step_s * 10**9)
+        now_ns += 10**9
+        assert adapter.send_trading_signal(idea(), 30).outcome is not None
+        now_ns += 60 * 10**9
+        codes = [refusal.code for refusal in adapter.send_trading_signal(idea(tick_ns=2_000), 30).refusals]
+        assert codes == [RejectCode.STALE_QUOTE] * 2
 
 
 def test_an_unknown_outcome_bars_new_risk_on_its_symbol(folder):

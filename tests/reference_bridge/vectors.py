@@ -96,6 +96,8 @@ CAPABILITIES = {
     "lists_positions": True,
     "lists_orders": True,
     "flatten": False,
+    "oco_shrinks": False,
+    "stops_at": "exchange",
 }
 HELLO = {
     "type": "hello",

@@ -34,6 +34,7 @@ from tests.support.patience import patient
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
+SECOND = 10**9
 TOKEN = "a token of enough characters"
 TOKEN_HASH = hashlib.sha256(TOKEN.encode()).hexdigest()
 BRIDGE = """
@@ -242,17 +243,38 @@ def test_announced_silence_is_work(make_keep):
     keep.stop()
 
 
-def test_a_pause_of_its_own_is_not_the_bridges_silence(make_keep, monkeypatch):
+def write_pulse(keep, at_ns):
+    pulse = {"pid": 1, "boot_id": "b", "at_ns": at_ns, "until_ns": at_ns + 5 * SECOND, "doing": "turning"}
+    keep.files.pulse.write_text(json.dumps(pulse))
+
+
+def test_a_pause_of_its_own_is_not_the_bridges_silence(make_keep):
     """The machine slept for an hour: the pulse is old, and the bridge has had no time to write another."""
-    keep = make_keep("beat").start()
-    wait_for(keep.files.pulse.exists)
-    real_ns = time.time_ns
-    monkeypatch.setattr("time.time_ns", lambda: real_ns() + 3600 * 10**9)
-    (bridge,) = BridgeKeeper(keep.context, read_settings(keep.config), keep.files, "test").bridges
-    bridge._looked_ns = real_ns()
+    keep, now_ns = make_keep("beat"), 0
+    write_pulse(keep, 0)
+    settings = read_settings(keep.config)
+    (bridge,) = BridgeKeeper(keep.context, settings, keep.files, "test", steady_ns=lambda: now_ns).bridges
     assert not bridge.is_silent_too_long()
-    monkeypatch.undo()
-    keep.stop()
+    now_ns += 3_600 * SECOND
+    assert not bridge.is_silent_too_long()
+    for _ in range(3):
+        now_ns += SECOND
+        silent = bridge.is_silent_too_long()
+    assert silent
+
+
+@pytest.mark.parametrize("step_s", [0, -3_600, 3_600, -86_400, 86_400])
+def test_a_step_of_the_clock_neither_hides_nor_makes_silence(make_keep, step_s):
+    keep, now_ns = make_keep("beat"), 0
+    settings = read_settings(keep.config)
+    (bridge,) = BridgeKeeper(keep.context, settings, keep.files, "test", steady_ns=lambda: now_ns).bridges
+    write_pulse(keep, 10**18)
+    assert not bridge.is_silent_too_long()
+    write_pulse(keep, 10**18 + step_s * SECOND + 1)
+    for _ in range(8):
+        assert not bridge.is_silent_too_long()
+        now_ns += SECOND
+    assert bridge.is_silent_too_long()
 
 
 def test_a_bridge_that_does_not_stop_is_killed(make_keep):

@@ -248,6 +248,16 @@ def test_clock_offset_is_that_of_the_shortest_round_trip():
     assert clock.latest_at_bridge(0) == 0, "no limit stays no limit"
 
 
+@pytest.mark.parametrize("step_ns", [-3_600 * 10**9, 3_600 * 10**9])
+def test_a_clock_that_was_set_is_measured_anew_at_once(step_ns):
+    """Else closing orders would be refused as too late, or let through an hour late, until 16 exchanges have passed."""
+    clock, utc_ns = ClockOffset(), 10**18
+    clock.add(utc_ns, utc_ns + 5100, utc_ns + 5100, utc_ns + 200)
+    utc_ns += step_ns
+    clock.add(utc_ns, utc_ns - step_ns + 8000, utc_ns - step_ns + 8000, utc_ns + 6000)
+    assert (clock.offset_ns, clock.round_trip_ns) == (5000 - step_ns, 6000)
+
+
 @pytest.mark.parametrize("length", [LENGTH, OLD_LENGTH])
 def test_an_order_carries_its_limit_by_the_bridges_clock_and_names_for_its_children(length):
     clock = ClockOffset()

@@ -383,7 +383,9 @@ def test_a_quote_counts_by_the_hour_in_which_it_happened(now, at, open_):
 def test_the_gate_moves_with_the_sessions():
     clock = Clock("2025-11-18T18:24")
     intake, hours = gate(clock)
-    for now, open_ in (("2025-11-18T18:26", False), ("2025-11-19T08:00", False), ("2025-11-19T09:01", True)):
+    steps = (("2025-11-18T18:26", False), ("2025-11-19T08:00", False), ("2025-11-19T09:01", True))
+    set_back = (("2025-11-18T18:30", False), ("2025-11-18T18:20", True))
+    for now, open_ in (*steps, *set_back):
         clock.now_ns = sp_ns(now)
         hours.turn()
         (row,) = take(intake, quote(now))

@@ -8,6 +8,7 @@ import datetime
 import json
 import math
 import sys
+import time
 import zoneinfo
 from decimal import Decimal
 from pathlib import Path
@@ -38,6 +39,27 @@ OLD_ENTRY_ID = m.client_order_id(m.signal_key("some signal"), 3, m.OrderRole.ENT
 
 def ms_of(*when: int, zone: datetime.tzinfo = UTC) -> int:
     return int(datetime.datetime(*when, tzinfo=zone).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("step_s", [-60, -3_600, -86_400, -8 * 86_400, 3_600, 86_400])
+def test_the_history_reaches_as_far_after_the_clock_was_set(monkeypatch, step_s):
+    """What was dealt before the clock was set back lies ahead of it, and would be missing in each snapshot."""
+    asked = []
+
+    def need(name, *span, **_):
+        asked.append((name, span))
+        return ()
+
+    reader = mt5.ViewReader(SimpleNamespace(need=need), AT_UTC, 3_600)
+    dealt_s = time.time_ns() // 10**9
+    reader.read(0, set())
+    true_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: true_ns() + step_s * 10**9)
+    asked.clear()
+    reader.read(0, set())
+    spans = [span for name, span in asked if name in ("history_orders_get", "history_deals_get")]
+    assert len(spans) == 2
+    assert all(from_s < dealt_s < until_s for from_s, until_s in spans)
 
 
 # The package itself.

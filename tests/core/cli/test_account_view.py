@@ -157,6 +157,11 @@ def test_an_overdue_snapshot_is_shown_with_its_age() -> None:
     assert "OVERDUE for 31.0 s" in view.describe_account(row)
 
 
+def test_of_a_retired_account_one_line_is_left() -> None:
+    (row,) = view.account_rows([state(linked=False, ready=False, retired_ns=NOW - 60 * S)], NOW)
+    assert view.describe_account(row) == "nt8, account SIM1: retired 60.0 s ago"
+
+
 def test_a_contradiction_is_a_block_with_all_that_a_person_needs() -> None:
     lines = view.describe_contradiction(LIE, NOW)
     assert lines[0] == "CONTRADICTION wrong_side on nt8, account SIM1, NQ, for 12.0 s"
@@ -222,6 +227,12 @@ def test_trouble_is_counted_in_words_with_what_to_type() -> None:
     assert describe_trouble(orders_status(routes_overdue=3)) == (
         "TROUBLE: 3 accounts owe a snapshot; type: nexus-gateway orders"
     )
+    assert describe_trouble(orders_status(latches=1)) == (
+        "TROUBLE: 1 limit bars entries until `resume`; type: nexus-gateway resume --reason TEXT"
+    )
+    assert describe_trouble(orders_status(latches=2, contradictions=1)).endswith(
+        "1 contradiction of a platform, 2 limits bar entries until `resume`; type: nexus-gateway orders"
+    )
     dead = describe_trouble(orders_status(positions_unsettled=2, state="dead writer"))
     assert "2 positions are not settled (the gateway's last figures: it is dead writer)" in dead
 
@@ -232,9 +243,12 @@ def test_order_links_are_named_apart_from_market_data() -> None:
     assert "(gateway: dead writer)" in describe_order_links(orders_status(state="dead writer", linked=0))
 
 
-@pytest.mark.parametrize("gauge", ["contradictions", "routes_overdue", "positions_unsettled"])
+@pytest.mark.parametrize(
+    "gauge", ["contradictions", "routes_overdue", "positions_unsettled", "latches", "accounts_left"]
+)
 def test_status_is_not_healthy_while_something_waits_and_asks_nobody(run_dir: Path, gauge: str) -> None:
-    names = ("routes_up", "routes_ready", "contradictions", "routes_overdue", "positions_unsettled")
+    names = ("routes_up", "routes_ready", "contradictions", "routes_overdue", "positions_unsettled", "latches")
+    names += ("accounts_left",)
     gateway = CountersPage.create(run_dir, "gateway", names)
     adapter = CountersPage.create(run_dir, "nt8", ("link_up", "order_link_up", "last_publish_utc_ns"))
     adapter.counter("link_up").set(1)
@@ -258,7 +272,8 @@ def test_status_is_not_healthy_while_something_waits_and_asks_nobody(run_dir: Pa
         console.print(render_snapshot(after))
         shown = console.export_text()
         assert shown.index("TROUBLE: 2 ") < shown.index("orders: 1 of 1 linked") < shown.index("market data")
-        assert "type: nexus-gateway orders" in shown.replace("\n", " ")
+        cure = "resume" if gauge == "latches" else "orders"
+        assert f"type: nexus-gateway {cure}" in " ".join(shown.split())
         assert "data link" in shown
     finally:
         writer.close()

@@ -188,7 +188,7 @@ def test_a_kill_that_nobody_can_verify_says_so() -> None:
         assert [kill.level for kill in read_kill_file(kill_file_path(floor.folder))] == [KillLevel.FLATTEN]
         shown = run(floor, "kill", "--level", "flatten", "--timeout", "5")
         assert "flatten: accepted, NOT verified: not confirmed within " in shown.out
-        assert " s by nt8; the gateway goes on: repeat this command" in shown.out
+        assert " s by nt8; the gateway goes on; repeat this command to see how far it is" in shown.out
         assert "check your positions at the platforms themselves" in shown.out
     finally:
         floor.close()

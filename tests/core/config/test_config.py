@@ -116,6 +116,12 @@ def test_survives_the_way_to_the_children(tmp_path: Path) -> None:
         ("run_folder: ticks", "run_folder was 'ticks', must be an absolute path or begin with ~; write null"),
         ("recorder: {folder: x}", "recorder.folder was 'x', must be an absolute path"),
         ("recorder: {enabled: maybe}", "recorder.enabled was 'maybe', must be true or false; the default is false"),
+        (
+            "orders: {cancel_on_disconnect_ms: 0}",
+            "orders.cancel_on_disconnect_ms was 0, must be a whole number at least 500 and at most 86400000",
+        ),
+        ("orders: {cancel_on_disconnect_ms: .nan}", "orders.cancel_on_disconnect_ms was nan, must be a whole number"),
+        ("orders: {cancel_on_disconnect_ms: 5 s}", "write the bare number of milliseconds"),
         ("recorder: {rotate_bytes: 1}", "recorder.rotate_bytes was 1, must be a whole number at least 1048576"),
         ("cores: {recorder: 1}", "cores.recorder was 1, must be a list of a whole number"),
         ("cores: {recorder: [a]}", "cores.recorder[0] was 'a', must be a whole number"),

@@ -123,6 +123,11 @@ BREAKS: list[tuple[RejectCode, Callable[[Case], object]]] = [
     (RejectCode.DRAWDOWN, lambda c: _loss(c, "max_drawdown_usd")),
     (RejectCode.ORDER_RATE, lambda c: c.limits(max_orders_per_s=1)),
     (RejectCode.REPEATED_ENTRIES, lambda c: c.limits(max_same_side_entries=1)),
+    (RejectCode.LATCHED, lambda c: c.state.latches.update({"repeated_entries|a|acc|NQ|buy": "too many"})),
+    (RejectCode.MAX_WORKING_ORDERS, lambda c: c.limits(max_working_orders=1)),
+    (RejectCode.MAX_WORKING_ORDERS, lambda c: c.limits(max_working_orders_per_platform=1)),
+    (RejectCode.MAX_TRADED_NOTIONAL, lambda c: c.limits(max_traded_notional_usd=D(125_999))),
+    (RejectCode.MESSAGES_PER_FILL, lambda c: c.limits(max_messages_per_fill=1, messages_before_ratio=0)),
 ]  # fmt: skip
 
 

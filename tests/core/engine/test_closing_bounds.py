@@ -48,7 +48,7 @@ ATTEMPTS = [pytest.param(1_100, id="more than two characters number"), pytest.pa
 @pytest.mark.parametrize("attempts", ATTEMPTS)
 def test_each_closing_attempt_of_a_leg_has_an_id_of_its_own(attempts):
     """The platform refuses each; NEXUS's command tries again at once."""
-    desk = DoubtDesk(settings=e.EngineSettings(client_order_id_chars=22, max_exit_attempts=500))
+    desk = DoubtDesk(settings=e.EngineSettings(client_order_id_chars=22))
     desk.checks = False
     desk.signal()
     desk.fill(desk.only())

@@ -10,7 +10,7 @@ from nexus_gateway.core.messages import ContradictionKind as Kind
 from nexus_gateway.core.messages import LegState, RejectCode, Side, SignalState
 
 from tests.support.doubt_desk import DoubtDesk, entered
-from tests.support.orders import D, market
+from tests.support.orders import D, Desk, market
 
 LIES = {
     Kind.WRONG_SIDE: {"side": Side.SELL},
@@ -195,3 +195,16 @@ def test_a_fill_on_another_account_of_our_platform_is_told():
     desk.signal("a")
     desk.fill(structs.replace(desk.only("a"), platform="b"))
     assert any("of another account" in each.text for each in desk.effects if isinstance(each, e.Alert))
+
+
+def test_an_execution_of_a_leg_whose_market_has_no_tick_is_not_judged_by_it():
+    desk = Desk("a")
+    desk.signal(markets=(market("a", desk.now_ns, tick_size=D(0)),))
+    assert not desk.orders
+    order_id = m.client_order_id(m.signal_key("s1"), 0, m.OrderRole.ENTRY, 0, 22)
+    fill = m.Fill(
+        platform="a", account="acc", exec_id="x", client_order_id=order_id, symbol="NQ", side=m.Side.BUY,
+        quantity=D(1), price=D(21000), ts_event_ns=desk.now_ns,
+    )  # fmt: skip
+    desk.give(e.AdapterSaid(message=fill))
+    assert desk.position() == 1

@@ -259,19 +259,6 @@ def test_a_hedge_on_the_account_of_its_own_primary_is_refused():
     assert not desk.orders
 
 
-def test_an_exit_is_tried_again_but_not_for_ever():
-    desk = Desk("a", settings=e.EngineSettings(max_exit_attempts=3))
-    desk.signal()
-    desk.fill(desk.only())
-    desk.ask(m.SignalClose(signal_id="s1"))
-    for _ in range(6):
-        desk.reject(desk.only(role=OrderRole.EXIT))
-        desk.wait(1_500)
-    assert len(desk.orders) == 4
-    assert desk.report().legs[0].text.startswith("still open")
-    assert desk.report().residual_quantity == 2
-
-
 def guarded(**able: bool) -> Desk:
     """A platform that keeps no brackets, with a filled entry, its stop and its target."""
     desk = Desk("b")
@@ -292,19 +279,6 @@ def test_protection_lives_where_the_capabilities_say():
     stop, target = desk.only(role=OrderRole.STOP_LOSS), desk.only(role=OrderRole.TAKE_PROFIT)
     assert (stop.side, stop.quantity, stop.stop_price) == (Side.SELL, D(2), D(20990))
     assert (target.quantity, target.limit_price) == (D(2), D(21020))
-
-
-def test_a_partial_entry_is_protected_for_exactly_what_is_open():
-    desk = Desk("b")
-    desk.link_up("a", brackets=False)
-    desk.signal(quantity=D(3))
-    desk.fill(desk.only(), 1)
-    first = desk.only(role=OrderRole.STOP_LOSS)
-    assert first.quantity == 1
-    desk.update(first)
-    desk.fill(desk.only(), 2)
-    desk.wait(1_000)
-    assert desk.only(role=OrderRole.STOP_LOSS).quantity == 2
 
 
 def test_oco_sibling_is_cancelled_when_the_other_fills():
@@ -478,7 +452,7 @@ def test_a_hedge_stays_while_the_primary_only_shrinks():
 
 
 def test_closing_in_a_shut_market_waits_for_it_to_open_and_does_not_give_up():
-    desk = Desk("a", settings=e.EngineSettings(max_exit_attempts=2))
+    desk = Desk("a")
     desk.signal()
     desk.fill(desk.only())
     desk.give(e.MarketMoved(markets=(market("a", desk.now_ns, session_open=False),)))
@@ -495,20 +469,6 @@ def test_closing_in_a_shut_market_waits_for_it_to_open_and_does_not_give_up():
     desk.give(e.MarketMoved(markets=(market("a", desk.now_ns),)))
     desk.fill(desk.only(role=OrderRole.EXIT))
     assert (desk.report().state, len(desk.orders)) == (SignalState.CLOSED, 13)
-
-
-def test_close_once_more_tries_again_what_was_given_up():
-    desk = Desk("a", settings=e.EngineSettings(max_exit_attempts=2))
-    desk.signal()
-    desk.fill(desk.only())
-    desk.ask(m.SignalClose(signal_id="s1"))
-    for _ in range(4):
-        desk.reject(desk.only(role=OrderRole.EXIT))
-        desk.wait(1_500)
-    assert (len(desk.orders), desk.report().legs[0].code) == (3, RejectCode.OUTCOME_UNKNOWN)
-    desk.ask(m.SignalClose(signal_id="s1"))
-    desk.fill(desk.only(role=OrderRole.EXIT))
-    assert (desk.report().state, desk.report().legs[0].code) == (SignalState.CLOSED, RejectCode.NONE)
 
 
 def test_two_targets_that_mean_one_account_are_one_leg():
@@ -614,7 +574,7 @@ def test_a_stop_that_ends_with_the_session_is_placed_again_when_the_market_opens
     refuse_all()
     assert desk.report().state is SignalState.FILLED
     tried = len(desk.orders)
-    assert tried == 10  # entry, first stop, and then two at once and one each five minutes
+    assert tried == 9  # entry, first stop, one when that had ended, and then one each five minutes
     desk.wait(5_000)
     assert len(desk.orders) == tried
     desk.give(e.MarketMoved(markets=(market("a", desk.now_ns),)))

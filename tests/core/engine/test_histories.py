@@ -31,7 +31,6 @@ class History:
             "a",
             settings=e.EngineSettings(
                 retention_ms=rng.choice([60_000, 7 * DAY_MS]),
-                max_exit_attempts=rng.choice([1, 3, 20]),
                 expected_platforms=rng.choice([(), ("a",), ("a", "b")]),
             ),
             limits=wide_limits(max_orders_per_s=rng.choice([None, 5])),
@@ -203,6 +202,7 @@ class History:
             m.Kill(request_id=1, level=level, reason="", by="x", own_only=rng.random() < 0.5),
             m.Resume(request_id=1, reason="", by="x", platform=rng.choice(["", platform])),
             m.Acknowledge(request_id=1, platform="", symbol="NQ", by="x"),
+            m.AccountRetire(request_id=1, platform=platform, by="x", confirmation=rng.choice(["", "acc", "acc"])),
             m.StageChange(request_id=1, stage=1, by="x"),
             m.Query(request_id=1, what=rng.choice(list(m.QueryKind)), signal_id=self.some_signal()),
         ]

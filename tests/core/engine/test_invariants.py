@@ -11,7 +11,7 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine import engine as engine_module
 from nexus_gateway.core.engine import invariants
 from nexus_gateway.core.engine.invariants import check, check_touched
-from nexus_gateway.core.engine.orders import booking, exits, lifecycle, placement, updates
+from nexus_gateway.core.engine.orders import booking, closing, external_lots, lifecycle, placement, updates
 from nexus_gateway.core.engine.orders.transitions import TRANSITIONS, OrderEvent, Transition
 from nexus_gateway.core.engine.signals import changes
 from nexus_gateway.core.engine.turn import Turn
@@ -90,7 +90,7 @@ def _external_kept(patch: pytest.MonkeyPatch) -> None:
         turn.shift_open(signal_id, leg, lots)
         leg.external_qty += lots
 
-    patch.setattr(exits, "_reduce_leg", reduce)
+    patch.setattr(external_lots, "_reduce_leg", reduce)
 
 
 def _uncounted(patch: pytest.MonkeyPatch) -> None:
@@ -146,13 +146,13 @@ def _taken_for_over(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unbarred(patch: pytest.MonkeyPatch) -> None:
-    for module in (exits, placement):
+    for module in (closing, placement):
         patch.setattr(module, "bar_of", lambda *_: "")
 
 
 def _closed_twice(patch: pytest.MonkeyPatch) -> None:
-    true = exits.OrderTerms
-    patch.setattr(exits, "OrderTerms", lambda **terms: true(**(terms | {"quantity": 2 * terms["quantity"]})))
+    true = closing.OrderTerms
+    patch.setattr(closing, "OrderTerms", lambda **terms: true(**(terms | {"quantity": 2 * terms["quantity"]})))
 
 
 PLANTS = [

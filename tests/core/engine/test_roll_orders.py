@@ -78,6 +78,17 @@ def test_the_old_position_goes_on_under_its_contracts_own_name():
     assert desk.count("position_drift") == 0
 
 
+def test_a_position_that_is_renamed_in_a_shut_market_is_known_as_shut_until_it_opens():
+    """Closing orders that wait are woken by the change to open: a position renamed as open would show no change."""
+    desk = RollDesk()
+    shut = market("a", desk.now_ns, contract=OLD, account="acc", session_open=False, session_change_ns=desk.now_ns)
+    desk.give(e.MarketMoved(markets=(shut,)))
+    desk.give(chosen())
+    desk.present(NQ=NEW, **{OLD: OLD})
+    position = desk.engine.state.routes["a|acc"].positions[OLD]
+    assert (position.session_open, position.session_change_ns) == (False, shut.session_change_ns)
+
+
 def test_a_platform_that_is_left_behind_is_named_and_gets_no_order():
     desk = RollDesk()
     reason = "a: has no quote of NQM25"

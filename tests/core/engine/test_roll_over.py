@@ -141,8 +141,9 @@ def test_a_shut_market_holds_back_policy_close_too_and_leaves_the_stop():
     desk.switch()
     assert desk.roles() == "EST"
     assert not any(isinstance(x.message, m.Cancel) for x in desk.all_effects if isinstance(x, e.SendToPlatform))
-    desk.give(e.NexusAsked(request=m.SignalClose(signal_id="s1")))  # who asks for it gets it
-    assert desk.sent(m.Cancel)
+    desk.give(e.NexusAsked(request=m.SignalClose(signal_id="s1")))  # no command takes the stop away either
+    assert not desk.sent(m.Cancel)
+    assert "its stop stays" in desk.report().legs[0].text
 
 
 def test_a_bracket_of_the_gateways_own_is_placed_anew_for_what_is_open():

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig
-from nexus_gateway.core.engine import Engine
+from nexus_gateway.core.engine import Engine, MarketMoved
 from nexus_gateway.core.engine.state import STATE_LAYOUT
 from nexus_gateway.core.engine.state.layouts import CONVERTERS, read_state
 from nexus_gateway.core.errors import GatewayError
@@ -189,6 +189,35 @@ def test_each_renamed_field_of_layout_4_keeps_its_own_value() -> None:
     assert (state.awaited_platforms, state.signals_by_key) == ({"nt8": None}, {"k1": "s1"})
     assert state.found_keys == {"k2": 30}
     assert list(state.counts.items()) == [("closed_externally", 31), ("orders", 32), ("evicted_fill", 33)]
+
+
+def test_what_layout_6_has_traded_today_counts_once_a_rate_is_known() -> None:
+    plain = msgspec.msgpack.decode(checkpoint_of(FOLDER / "layout_6" / JOURNAL))
+    ours = {key: each for key, each in plain["executions"].items() if each["client_order_id"] or each["signal_id"]}
+    assert ours
+    engine = Engine.load(msgspec.msgpack.encode(plain))
+    today = [key for key, each in ours.items() if each["ts_event_ns"] >= plain["day"]["started_ns"]]
+    day = engine.state.day
+    assert (list(day.unpriced_executions), day.traded_usd, sum(day.fills.values())) == (today, 0, len(today))
+    assert not engine.state.latches
+    assert (engine.state.limits.max_working_orders, engine.state.limits.repeated_entries_latch) == (None, False)
+    engine.handle(MarketMoved(markets=()), engine.state.now_ns)
+    assert set(day.traded) | set(day.unpriced_executions) == set(today)
+    known = [engine.state.executions[key] for key in day.traded]
+    assert all(each.quantity * each.price > 0 for each in known if each.counts)
+    assert day.traded_usd == sum(day.traded.values())
+
+
+def test_a_state_of_layout_6_lists_the_live_orders_that_close_lots() -> None:
+    plain = msgspec.msgpack.decode(checkpoint_of(FOLDER / "layout_6" / JOURNAL))
+    live = [(name, order_id) for name, route in plain["routes"].items() for order_id in route["live"]]
+    orders = {order_id: plain["orders"][order_id] for _, order_id in live}
+    entry = next(order_id for order_id, order in orders.items() if order["role"] == "E")
+    stop = next(order_id for order_id, order in orders.items() if order["role"] == "S")
+    plain["signals"][orders[entry]["signal_id"]]["signal"]["reduce_only"] = True
+    orders[stop]["role"] = "X"
+    routes = Engine.load(msgspec.msgpack.encode(plain)).state.routes
+    assert {order_id for route in routes.values() for order_id in route.live_closing} == {entry, stop}
 
 
 def test_a_state_of_today_needs_no_converter_and_meets_none(path: Path) -> None:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.gateway.clock import ClockWatch
 from nexus_gateway.core.gateway.inbox import Inbox
 from nexus_gateway.core.transport import PeerMessage
 
@@ -49,14 +48,3 @@ def test_a_replace_comes_with_the_markets_of_its_legs_and_a_cancel_without():
     cancel = inbox.translate(PeerMessage("nexus|n", NEXUS, m.SignalCancel(signal_id="s1")), T0)
     assert isinstance(cancel, e.NexusAsked)
     assert cancel.markets == ()
-
-
-def test_a_clock_that_was_set_back_is_said_once_and_so_is_its_catching_up():
-    said: list[str] = []
-    log = SimpleNamespace(
-        error=lambda text, **fields: said.append("behind"), warning=lambda text, **fields: said.append("caught up")
-    )
-    watch = ClockWatch(SimpleNamespace(wall_ns=lambda: T0 + 1), log)
-    for engine_ns in (T0, 2**62, 2**62, T0):
-        watch.check(engine_ns)
-    assert said == ["behind", "caught up"]

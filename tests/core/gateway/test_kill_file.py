@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from nexus_gateway.core.logs import process_log
 from nexus_gateway.core.messages import KillLevel
 from nexus_gateway.shm import host
 
-from tests.support.orders import Desk
+from tests.support.orders import SECOND, Desk
 
 
 class Looking:
@@ -82,6 +83,16 @@ def test_what_the_operator_has_resumed_stays_resumed(tmp_path: Path) -> None:
     assert looking.desk.engine.state.kill is KillLevel.NORMAL
 
 
+def test_a_kill_that_was_given_before_the_clock_was_set_back_can_be_resumed(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, Desk("a"))
+    ahead_ns = time.time_ns() + 3_600 * SECOND
+    add_kill(looking.path, KillEntry(level=KillLevel.NO_NEW, reason="", by="desk", at_ns=ahead_ns))
+    looking.look()
+    looking.kills.note_resume(m.Resume(request_id=1, reason="over", by="desk"), accepted=True)
+    looking.kills.remove_resumed()
+    assert not looking.path.exists()
+
+
 def test_a_resume_that_was_not_accepted_lets_severed_links_come_up(tmp_path: Path) -> None:
     looking = Looking(tmp_path, Desk("a"))
     looking.write(KillLevel.SEVER)
@@ -106,11 +117,14 @@ def test_a_file_that_cannot_be_changed_stays_in_force(tmp_path: Path, monkeypatc
 
 def test_a_kill_that_was_given_after_the_resume_is_not_lifted_by_it(tmp_path: Path) -> None:
     path = kill_file_path(tmp_path)
-    for at_ns, platform in ((1, "a"), (5, "b")):
-        add_kill(path, KillEntry(level=KillLevel.SEVER, platform=platform, reason="", by="desk", at_ns=at_ns))
-    lower_severed(path, until_ns=3)
+    first, second = (
+        KillEntry(level=KillLevel.SEVER, platform=platform, reason="", by="desk", at_ns=1) for platform in ("a", "b")
+    )
+    add_kill(path, first)
+    add_kill(path, second)
+    lower_severed(path, given=(first,))
     assert [kill.level for kill in read_kill_file(path)] == [KillLevel.NO_NEW, KillLevel.SEVER]
-    remove_kills(path, until_ns=3)
+    remove_kills(path, given=read_kill_file(path)[:1])
     assert [kill.platform for kill in read_kill_file(path)] == ["b"]
     remove_kills(path, "a")
     assert len(read_kill_file(path)) == 1

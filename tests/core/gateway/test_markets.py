@@ -179,10 +179,11 @@ def test_the_front_contract_is_taken_when_nobody_names_one(market: Market) -> No
 def test_hours_are_the_exchanges(market: Market) -> None:
     sunday_noon_ns = 1_763_294_400 * SECOND  # 2025-11-16 12:00 UTC
     monday_noon_ns = sunday_noon_ns + 24 * 3_600 * SECOND
-    for now_ns, is_open in ((sunday_noon_ns, False), (monday_noon_ns, True)):
+    for now_ns, is_open, change_h in ((sunday_noon_ns, False, 11), (monday_noon_ns, True, 10)):
         context = market.markets.context(NT8, "NQ", now_ns)
         assert context is not None
         assert context.session_open is is_open
+        assert context.session_change_ns == now_ns + change_h * 3_600 * SECOND
 
 
 def test_reais_come_from_the_pair_else_from_the_dollar_future_never_one_to_one(market: Market) -> None:

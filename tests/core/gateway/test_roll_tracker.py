@@ -111,6 +111,20 @@ def test_nobody_moves_while_nobody_is_ready():
         assert not [each for each in rig.step(now_ns) if isinstance(each, Roll)]
 
 
+def test_a_roll_that_waits_is_tried_again_after_the_clock_was_set_back():
+    rig = Rig(readiness("nt8", new_price=None), contracts={"NQ": "NQH25"})
+    rig.step(1400)
+    rig.platforms[0] = readiness("nt8")
+    assert [type(each) for each in rig.step(1100)] == [Roll]
+
+
+def test_reasons_are_told_again_after_the_clock_was_set_back():
+    rig = Rig(readiness("nt8", new_price=None), contracts={"NQ": "NQH25"})
+    rig.step(1400)
+    assert [type(each) for each in rig.step(1100)] == [RollWaits]
+    assert rig.step(1110) == []
+
+
 def test_a_new_reason_is_told_at_once():
     rig = Rig(readiness("nt8", new_price=None), contracts={"NQ": "NQH25"})
     rig.step(1000)

@@ -106,7 +106,7 @@ def test_a_bust_takes_the_stop_that_the_platform_holds_with_it(row_follows):
         assert [role_of(cancel.client_order_id) for cancel in scene.exchange.cancelled] == [OrderRole.STOP_LOSS]
         scene.proofs(2)
         assert scene.working_orders() == ()
-        assert any("after a bust or a correction 0 lots are held" in alert.text for alert in scene.alerts())
+        assert any("after a bust or a correction, 0 lots are held" in alert.text for alert in scene.alerts())
         scene.agree("E")
 
 

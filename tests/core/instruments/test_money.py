@@ -157,6 +157,16 @@ def test_an_older_value_of_the_same_source_does_not_replace_a_newer():
     assert [each.value for each in made.rates()] == [Decimal("5.60")]
 
 
+def test_a_rate_that_is_ahead_of_a_clock_set_back_gives_way_to_the_next():
+    made = converter(rate("5.60", age=-3_600))
+    made.put(rate("5.50"))
+    assert [each.value for each in made.rates()] == [Decimal("5.60")]  # without a clock it is the newer one
+    made.put(rate("5.50"), NOW)
+    assert made.convert(BRL_20, "USD", NOW).quality == "fresh"
+    made.put(rate("5.40", age=5), NOW)
+    assert [each.value for each in made.rates()] == [Decimal("5.50")]
+
+
 def test_crossing_a_third_currency_is_as_old_as_its_oldest_rate():
     eur_brl, eur_usd = rate("6.00", pair="EURBRL"), rate("1.20", pair="EURUSD", age=11)
     assert str(converter(eur_brl, rate("1.20", pair="EURUSD")).convert(BRL_20, "USD", NOW).amount) == "4.00 USD"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal as D
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nexus_gateway.core.errors import ConfigError
-from nexus_gateway.core.risk import DayCounters, day_bounds, floor_to_lot, lots_for_risk, read_limits, risk_usd
+from nexus_gateway.core.risk import DayCounters, Limits, day_bounds, floor_to_lot, lots_for_risk, read_limits, risk_usd
 
 from tests.support.orders import CONFIG, SECOND, T0, market
 
@@ -22,6 +23,21 @@ from tests.support.orders import CONFIG, SECOND, T0, market
         ("max_daily_loss_usd: 500", "max_daily_loss_usd: 0", "above zero"),
         ("max_daily_loss_usd: 500", "max_daily_los_usd: 500", "max_daily_los"),
         ("collar_ticks: 200", "collar_ticks: -1", "collar_ticks"),
+        ("max_traded_notional_usd: null", "max_traded_notional_usd: .nan", "finite number above zero, one was NaN"),
+        ("max_traded_notional_usd: null", "max_traded_notional_usd: .inf", "finite number above zero, one was Inf"),
+        ("max_traded_notional_usd: null", "max_traded_notional_usd: 0", "above zero, one was 0"),
+        ("max_traded_notional_usd: null", "max_traded_notional_usd: -5", "above zero, one was -5"),
+        ("max_working_orders: 1000", "max_working_orders: 0", r"max_working_orders"),
+        ("max_working_orders: 1000", "max_working_orders: 1.5", r"max_working_orders"),
+        ("max_working_orders_per_platform: 250", "max_working_orders_per_platform: -1", "max_working_orders_per_plat"),
+        ("max_messages_per_fill: 100", "max_messages_per_fill: 0", "max_messages_per_fill"),
+        ("max_messages_per_fill: 100", "max_messages_per_fill: .nan", "max_messages_per_fill"),
+        ("messages_before_ratio: 1000", "messages_before_ratio: -1", "messages_before_ratio"),
+        ("messages_before_ratio: 1000", "messages_before_ratio: null", "messages_before_ratio"),
+        ("repeated_entries_latch: true", "repeated_entries_latch: 1", "repeated_entries_latch"),
+        ("repeated_entries_latch: true", "repeated_entries_latch: null", "repeated_entries_latch"),
+        ("max_messages_per_fill: 100\n", "", "missing max_messages_per_fill; every limit must be written, null"),
+        ("max_signal_age_ms: 10000\n", "", "missing max_signal_age_ms"),
         ("collar_ticks: 200", "collar_ticks: many", "collar_ticks"),
         ("size_unit: micro", "size_unit: tons", "size_unit"),
         ('day_starts: "17:00"', 'day_starts: "25:00"', "day_starts"),
@@ -41,6 +57,28 @@ def test_a_bad_file_is_refused_whole_and_by_name(tmp_path, old, new, named):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no\.yaml"):
         read_limits(tmp_path / "no.yaml")
+
+
+@pytest.mark.parametrize(
+    "key", ["max_working_orders", "max_working_orders_per_platform", "max_traded_notional_usd", "max_messages_per_fill"]
+)
+def test_each_cap_can_be_off_and_none_is_off_by_omission(tmp_path, key):
+    lines = CONFIG.read_text().splitlines()
+    path = tmp_path / "risk_limits.yaml"
+    path.write_text("\n".join(f"{key}: null" if line.startswith(f"{key}:") else line for line in lines))
+    assert getattr(read_limits(path), key) is None
+    path.write_text("\n".join(line for line in lines if not line.startswith(f"{key}:")))
+    with pytest.raises(ConfigError, match=f"missing {key};"):
+        read_limits(path)
+
+
+def test_limits_of_a_journal_that_did_not_know_these_have_them_off():
+    plain = msgspec.to_builtins(read_limits(CONFIG))
+    new = {"repeated_entries_latch", "max_working_orders", "max_working_orders_per_platform", "messages_before_ratio",
+           "max_traded_notional_usd", "max_messages_per_fill"}  # fmt: skip
+    former = {key: value for key, value in plain.items() if key not in new}
+    limits = msgspec.msgpack.decode(msgspec.msgpack.encode(former), type=Limits)
+    assert {getattr(limits, key) for key in new} == {None, False}
 
 
 def test_null_switches_a_check_off(tmp_path):
