@@ -122,11 +122,13 @@ def test_a_hung_terminal_answers_when_it_is_released(terminal):
     code = (
         "import MetaTrader5 as m, os, signal\n"
         "signal.signal(signal.SIGTERM, lambda *_: os._exit(3))\n"
+        "print('calls', flush=True)\n"
         f"print(m.initialize({str(terminal.exe)!r}), m.positions_total(), flush=True)\n"
     )
     for is_asked_to_end in (True, False):
         terminal.hang()
         child = start(terminal, code)
+        assert child.stdout.readline() == "calls\n"
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(1.0)
         if is_asked_to_end:
@@ -165,8 +167,12 @@ def test_a_client_that_stopped_reading_stops_nobody_else(terminal):
 def test_a_busy_terminal_lets_the_next_client_in_when_one_goes(tmp_path):
     with StandIn(tmp_path, clients_max=1) as stand_in:
         assert mt5.initialize(str(stand_in.exe))
-        code = f"import MetaTrader5 as m; print(m.initialize({str(stand_in.exe)!r}), m.positions_total())"
+        code = (
+            "import MetaTrader5 as m; print('calls', flush=True)\n"
+            f"print(m.initialize({str(stand_in.exe)!r}), m.positions_total())"
+        )
         child = start(stand_in, code)
+        assert child.stdout.readline() == "calls\n"
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(1.0)
         mt5.shutdown()
