@@ -229,6 +229,7 @@ class Fire:
         ]
         left += [f"{name} is to be closed" for name in self.wanted_closed if not scene.is_closed(name)]
         left += [f"{name} is to be flat" for name in self._to_be_flat() if scene.venues[name].held()]
+        left += [f"{name}: {venue.turned_over()}" for name, venue in scene.venues.items() if venue.turned_over()]
         if left:
             return left
         self.wanted_closed.clear()

@@ -27,12 +27,15 @@ from nexus_gateway.core.messages import (
     find_client_order_id,
 )
 
+from .patience import patient
 from .trading_floor import Floor
 from .venue_adapter import ZERO, D, Habits, Moment, Resting, VenueAdapter, role_of
 
 PRICE = D(21_000)
 PROTECTIVE = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
 OPENING = (OrderRole.ENTRY, OrderRole.ROLL, OrderRole.HEDGE)
+_HEARD_WITHIN_S = 0.25
+"""The gateway hears of a trade within this."""
 
 
 class Venue(VenueAdapter):
@@ -59,6 +62,10 @@ class Venue(VenueAdapter):
 
     def stop_lots(self, symbol: str = "NQ") -> Decimal:
         return sum((_leaves(each) for each in self.working(OrderRole.STOP_LOSS, symbol=symbol)), ZERO)
+
+    def turned_over(self) -> dict[str, Decimal]:
+        """Positions that are on the wrong side."""
+        return {symbol: lots for symbol, lots in self.net.items() if lots * self.sides[symbol] < 0}
 
     def is_covered(self) -> bool:
         """Whether stops work for exactly the lots that are held, symbol by symbol."""
@@ -168,16 +175,26 @@ class Venue(VenueAdapter):
         return ticket
 
     def _is_forced(self, resting: Resting) -> bool:
-        """Whether a stop has traded just before its cancel, which left when a reduce-only signal had traded: where
-        reduce-only is ignored both close. The gateway closes the excess again.
+        """Whether two orders have crossed where reduce-only is ignored, so that both close. The gateway closes the
+        excess again. Either a stop has traded just before its cancel, which left when a reduce-only signal had traded;
+        or a stop or target has just traded, and the gateway had not heard of it when it sent a reduce-only signal.
         """
         symbol = resting.row.symbol
+        heard_s = time.monotonic() - patient(_HEARD_WITHIN_S)
+        if self.habits.reduce_only:
+            return False
+        if resting.role is OrderRole.ENTRY:
+            traded = [f"{each.name.lower()} traded" for each in PROTECTIVE]
+            return any(
+                each.symbol == symbol and each.at_s >= heard_s and each.what.startswith(tuple(traded))
+                for each in self.moments
+            )
         reduced = any(
             each.role is OrderRole.ENTRY and each.row.filled and each.row.side.sign * self.sides[symbol] < 0
             for each in self.orders.values()
             if each.row.symbol == symbol
         )
-        return resting.row.client_order_id in self._raced and reduced and not self.habits.reduce_only
+        return resting.row.client_order_id in self._raced and reduced
 
     def _follow(self, resting: Resting, ticket: str) -> None:
         """What the exchange does by itself after a trade: brackets, OCO siblings, orders of a ticket that is gone."""
