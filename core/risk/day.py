@@ -25,23 +25,20 @@ class Equity(Struct, kw_only=True):
 
 
 class DayCounters(Struct, kw_only=True):
-    """The used part of the day's limits. A trade is reserved before sending, given back only when nothing traded."""
+    """The used part of the day's limits. A trade is reserved before sending, given back only when nothing traded.
+
+    The day's bounds are by the wall clock; times of trades, orders and entries are the engine's.
+    """
 
     started_ns: int = 0  # start of the trading day, UTC ns
     ends_ns: int = 0  # its end, UTC ns; 0 = no day has begun yet
-    trades: dict[str, int] = field(
-        default_factory=dict
-    )  # key of a signal that opened, or may have, -> when, engine's time
+    trades: dict[str, int] = field(default_factory=dict)  # key of a signal that opened, or may have -> when, engine ns
     realized_usd: Decimal = Decimal(0)  # result of closed lots today, fees off, all accounts
     unpriced: bool = False  # a result of today has no USD value: the loss is unknown, and entries are refused
     unpriced_accounts: dict[str, None] = field(default_factory=dict)  # routes whose equity has no USD rate
     equity: dict[str, Equity] = field(default_factory=dict)  # route -> equity of its account
-    sent_ns: dict[str, list[int]] = field(
-        default_factory=dict
-    )  # route ("" = all) -> orders of the last second, engine's time
-    entries_ns: dict[str, list[int]] = field(
-        default_factory=dict
-    )  # route|symbol|side -> entries in the window, engine's time
+    sent_ns: dict[str, list[int]] = field(default_factory=dict)  # route ("" = all) -> orders of the last second
+    entries_ns: dict[str, list[int]] = field(default_factory=dict)  # route|symbol|side -> entries in the window
     breached: bool = False  # a loss limit was breached today: no stage goes up
     drawdown_breached: bool = False  # the drawdown was at its limit at the last check; outlives the day
     traded_usd: Decimal = Decimal(0)  # value of the executions in `traded`

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ...messages import Cancel, Order, OrderRole, RejectCode, Replace
+from ...messages import Cancel, Order, RejectCode, Replace
 from ...risk import Finding, Proposal
 from ..effects import SendToPlatform
 from ..state import (
@@ -27,6 +27,7 @@ from ..state import (
     route_of,
 )
 from ..turn import Turn, leg_orders
+from .exposure import PROTECTIVE
 from .money import rate_to_usd
 
 LIFT: Final = "nexus-gateway resume --reason TEXT"
@@ -38,8 +39,6 @@ CURES: Final = {
 }
 """Cures of the caps."""
 _REPEATED: Final = f"{RejectCode.REPEATED_ENTRIES.value}|"
-_PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
-_ENTRY, _HEDGE, _ROLL = OPENING
 
 
 def count_messages(turn: Turn) -> None:
@@ -111,9 +110,7 @@ class Activity(Struct, frozen=True):
 
     working: int = 0  # orders of ours that may work then, on all accounts
     working_here: int = 0  # the same on the entry's own account
-    traded_usd: Decimal | None = (
-        ZERO  # value of the day's executions, of working entries and of this one; None = unknown
-    )
+    traded_usd: Decimal | None = ZERO  # value of the day's executions, of working entries and this one; None = unknown
 
 
 def measure_activity(
@@ -152,7 +149,7 @@ def _working_entries(turn: Turn, route: RouteRecord) -> Iterator[tuple[OrderReco
     orders = turn.state.orders
     for order_id in route.live:
         order = orders[order_id]
-        if order.role is _ENTRY or order.role is _HEDGE or order.role is _ROLL:
+        if order.role in OPENING:
             leg = turn.leg(order.signal_id, order.leg)
             if leg is not None:
                 yield order, leg
@@ -164,7 +161,7 @@ def _may_work(turn: Turn, name: str, entries: list[tuple[OrderRecord, LegRecord]
     for _, leg in entries:
         wanted = _protective(leg)
         if wanted:
-            standing = sum(each.live and each.role in _PROTECTIVE for each in leg_orders(turn.state, leg))
+            standing = sum(each.live and each.role in PROTECTIVE for each in leg_orders(turn.state, leg))
             count += max(wanted - standing, 0)
     return count
 

@@ -34,9 +34,7 @@ class EngineState(Struct, kw_only=True):
     stage: int  # stage of going live that is in force, from 1
     now_ns: int = 0  # engine's time of the newest event, ns: UTC at its start, then steady; never runs backwards
     wall_offset_ns: int = 0  # wall clock less the engine's time, ns: the sum of the steps of the wall clock
-    lowest_offset_ns: int = (
-        0  # lowest `wall_offset_ns` since a trading day without a step: how far stamps may lie behind
-    )
+    lowest_offset_ns: int = 0  # lowest `wall_offset_ns` since a day without a step: how far stamps may lie behind
     clock_stepped: bool = False  # the wall clock was set in this trading day
     boot_id: str = ""  # id of the gateway process that was started last; empty = the journal is new
     awaited_platforms: dict[str, None] = field(default_factory=dict)  # with a new journal: not reconciled yet
