@@ -51,6 +51,8 @@ def position_rows(states: Iterable[AccountState], now_ns: int) -> list[Row]:
             "account": state.account,
             "reconciled_age_s": _age_s(state.reconciled_ns, now_ns),
             **to_plain_builtins(position),
+            # With a figure that was never reported nothing agrees yet, and nothing differs.
+            "agrees": None if position.agrees and position.reported is None else position.agrees,
             "reported_age_s": _age_s(position.reported_ns, now_ns),
             "note": _note_of(state, position),
         }

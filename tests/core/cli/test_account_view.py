@@ -99,6 +99,7 @@ def test_a_position_is_listed_while_anybody_says_that_it_is_there() -> None:
     rows = view.position_rows([state(*held)], NOW)
     assert [row["symbol"] for row in rows] == ["A", "B", "C", "D", "E"]
     assert {row["symbol"]: row["note"] for row in rows if not row["note"]} == {"A": ""}
+    assert [row["agrees"] for row in rows] == [True, True, False, False, None]
 
 
 @pytest.mark.parametrize(
