@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ..core.config.schema import CurveConfig
+from ..core.config.orders import CurveConfig
 from ..core.errors import ConfigError, DataFormatError
 from ..core.instruments.catalog import Catalog, load_catalog
 from ..core.instruments.sessions import load_sessions

@@ -8,6 +8,7 @@ from .loading import (
     SYMBOLS_FILE as SYMBOLS_FILE,
     load_config as load_config,
 )
+from .orders import CurveConfig as CurveConfig, OrdersConfig as OrdersConfig
 from .rollover import RolloverConfig as RolloverConfig
 from .schema import (
     GATEWAY_NAME as GATEWAY_NAME,
@@ -15,10 +16,8 @@ from .schema import (
     PLATFORM_KEYS as PLATFORM_KEYS,
     RECORDER_NAME as RECORDER_NAME,
     SIMULATOR as SIMULATOR,
-    CurveConfig as CurveConfig,
     GatewayConfig as GatewayConfig,
     LauncherConfig as LauncherConfig,
-    OrdersConfig as OrdersConfig,
     PlatformConfig as PlatformConfig,
     RecorderConfig as RecorderConfig,
     SymbolConfig as SymbolConfig,

@@ -22,6 +22,8 @@ from ...shm.tick import Platform
 from ..risk.limits import Limits
 from .default_limits import make_default_limits
 from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS, DEFAULT_TICK_SIZES
+from .folders import check_folder, folder_or
+from .orders import OrdersConfig
 from .rollover import RolloverConfig
 
 SIMULATOR: Final = "nexus_gateway.adapters.simulator:SimulatorAdapter"
@@ -38,16 +40,6 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 ENTRY_PATTERN: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """An adapter's class or a process's function, as "module:name"."""
-
-
-def _folder_or(folder: str | None, default: Path) -> Path:
-    return default if folder is None else Path(folder).expanduser()
-
-
-def _check_folder(key: str, folder: str | None) -> None:
-    # Never relative: else the files of a trading process depend on the folder from which it was started.
-    if folder is not None and not Path(folder).expanduser().is_absolute():
-        raise ValueError(f"{key} was {folder!r}, must be an absolute path or begin with ~; write null for the default")
 
 
 def _first_repeated(names: tuple[str, ...]) -> str | None:
@@ -109,101 +101,12 @@ class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
 
     def __post_init__(self) -> None:
-        _check_folder("folder", self.folder)
+        check_folder("folder", self.folder)
 
     @property
     def path(self) -> Path:
         """The folder of the recordings."""
-        return _folder_or(self.folder, host.local_data_folder() / "recordings")
-
-
-class CurveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Files of CURVE keys, as created by `nexus-gateway keys`. The gateway needs the first two; a process that connects
-    needs its own `secret_key_file`, and the gateway's public key as `server_key_file`.
-    """
-
-    secret_key_file: str
-    clients_folder: str | None = None
-    server_key_file: str | None = None
-
-    def __post_init__(self) -> None:
-        for key in self.__struct_fields__:
-            _check_folder(key, getattr(self, key))
-
-
-class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The gateway process, which trades.
-
-    `host` other than loopback needs `curve`. Port 0 = the socket file in the run folder only. `mute_after_ms`: a link
-    that is unresponsive for this long is cut. `queue_messages`: limit of each peer's queue; a full one cuts the link.
-    `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
-    for each run folder. `durability` process: a power cut may lose the last orders. `send_within_ms`, `ack_ms`,
-    `settle_ms`, `proof_ms`: see `EngineSettings`. `overfills`: whether lots that a platform has filled
-    beyond an order's size, confirmed by two snapshots, are closed at the market or kept. `cancel_on_disconnect_ms`: the
-    working entries of a NEXUS that has had no session for this long are cancelled. `usd_rates`: USD for one unit
-    of a currency, used when no other rate is fresh. `rates_file`: daily reference rates, used when no live rate is
-    fresh and the newest row is at most `rates_file_age_h` old. `instruments_file`, `hours_file`: your own instruments
-    and trading hours. The three files are described in docs/instruments.md.
-    """
-
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    adapter_port: Annotated[int, Meta(ge=0, le=65_535)] = 5555
-    nexus_port: Annotated[int, Meta(ge=0, le=65_535)] = 5556
-    heartbeat_ms: Annotated[int, Meta(ge=10, le=60_000)] = 500
-    mute_after_ms: Annotated[int, Meta(ge=20, le=600_000)] = 2_000
-    queue_messages: Annotated[int, Meta(ge=10, le=1_000_000)] = 4_096
-    max_peers: Annotated[int, Meta(ge=1, le=10_000)] = 256
-    token_file: str | None = None
-    curve: CurveConfig | None = None
-    journal: str | None = None
-    durability: Literal["power", "process"] = "power"
-    checkpoint_events: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
-    send_within_ms: Annotated[int, Meta(ge=10, le=600_000)] = 1_000
-    ack_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
-    settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
-    proof_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
-    overfills: Literal["close", "keep"] = "close"
-    cancel_on_disconnect_ms: Annotated[int, Meta(ge=500, le=86_400_000)] | None = None
-    usd_rates: dict[str, Decimal] = {}
-    rates_file: str | None = None
-    rates_file_age_h: Annotated[float, Meta(gt=0, le=8_784)] = 120.0
-    instruments_file: str | None = None
-    hours_file: str | None = None
-
-    @property
-    def instruments_path(self) -> Path | None:
-        """The user's own instruments; None = only the shipped ones."""
-        return None if self.instruments_file is None else Path(self.instruments_file).expanduser()
-
-    @property
-    def rates_path(self) -> Path | None:
-        """The file of daily reference rates; None = no file."""
-        return None if self.rates_file is None else Path(self.rates_file).expanduser()
-
-    @property
-    def hours_path(self) -> Path | None:
-        """The user's own trading hours; None = only the shipped ones."""
-        return None if self.hours_file is None else Path(self.hours_file).expanduser()
-
-    def __post_init__(self) -> None:
-        for key in ("token_file", "journal", "instruments_file", "hours_file", "rates_file"):
-            _check_folder(key, getattr(self, key))
-        if self.mute_after_ms < 2 * self.heartbeat_ms:
-            raise ValueError(
-                f"mute_after_ms was {self.mute_after_ms}, must be at least twice heartbeat_ms {self.heartbeat_ms}; "
-                "else one late heartbeat cuts the link"
-            )
-        if self.settle_ms <= self.send_within_ms:
-            raise ValueError(
-                f"settle_ms was {self.settle_ms}, must exceed send_within_ms {self.send_within_ms}; "
-                "else an order on its way is presumed lost"
-            )
-        if self.adapter_port and self.adapter_port == self.nexus_port:
-            raise ValueError(f"nexus_port was {self.nexus_port}, must differ from adapter_port; write another")
-        for currency, rate in self.usd_rates.items():
-            if not (rate.is_finite() and rate > 0):
-                raise ValueError(f"usd_rates.{currency} was {rate}, must be above 0; write USD for one {currency}")
+        return folder_or(self.folder, host.local_data_folder() / "recordings")
 
 
 _ENTRIES_OF_0_1: Final = {
@@ -261,8 +164,8 @@ class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rollover: RolloverConfig = RolloverConfig()
 
     def __post_init__(self) -> None:
-        _check_folder("run_folder", self.run_folder)
-        _check_folder("log_folder", self.log_folder)
+        check_folder("run_folder", self.run_folder)
+        check_folder("log_folder", self.log_folder)
         if self.ring_capacity & (self.ring_capacity - 1):
             near = 1 << self.ring_capacity.bit_length()
             raise ValueError(f"ring_capacity was {self.ring_capacity}, must be a power of two; write {near}")
@@ -296,17 +199,17 @@ class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def run_path(self) -> Path:
         """The run folder in force."""
-        return _folder_or(self.run_folder, host.default_run_folder())
+        return folder_or(self.run_folder, host.default_run_folder())
 
     @property
     def log_path(self) -> Path:
         """The log folder in force."""
-        return _folder_or(self.log_folder, host.local_data_folder() / "logs")
+        return folder_or(self.log_folder, host.local_data_folder() / "logs")
 
     @property
     def token_path(self) -> Path:
         """The token file of the gateway's ports."""
-        return _folder_or(self.orders.token_file, self.run_path / "gateway.token")
+        return folder_or(self.orders.token_file, self.run_path / "gateway.token")
 
     @property
     def journal_path(self) -> Path:
@@ -315,7 +218,7 @@ class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_field
         name = "orders"
         if run_path != host.default_run_folder():
             name += "-" + hashlib.blake2b(str(run_path.absolute()).encode(), digest_size=4).hexdigest()
-        return _folder_or(self.orders.journal, host.local_data_folder() / "journal" / f"{name}.sqlite")
+        return folder_or(self.orders.journal, host.local_data_folder() / "journal" / f"{name}.sqlite")
 
     def cores_of(self, process: str) -> tuple[int, ...]:
         """Cores that a process is pinned to; empty = any core."""

@@ -58,7 +58,7 @@ from .orders.lifecycle import mark_unknown
 from .orders.links import apply_account, await_executions, link_down, link_up
 from .orders.markets import record_markets, record_rates, record_sessions
 from .orders.overfills import drive_overfills
-from .orders.reconciliation import apply_snapshot
+from .orders.snapshots.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
 from .retention import evict_external, evict_finished
 from .rolls.decision import apply_contract, apply_news

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import psutil
 from nexus_gateway.adapters.paper.scenarios import SCENARIOS
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, SymbolConfig
-from nexus_gateway.core.config.schema import OrdersConfig
+from nexus_gateway.core.config.orders import OrdersConfig
 from nexus_gateway.core.launcher.plan import ADAPTER_ENTRY
 from nexus_gateway.core.process import LaunchFile, ProcessId, ProcessSpec
 from nexus_gateway.core.transport import LinkTiming

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, SymbolConfig
-from nexus_gateway.core.config.schema import OrdersConfig
+from nexus_gateway.core.config.orders import OrdersConfig
 from nexus_gateway.core.instruments.catalog import load_catalog
 from nexus_gateway.core.instruments.expiry import contract_dates
 from nexus_gateway.core.instruments.rollover import Rollover

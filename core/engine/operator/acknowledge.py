@@ -10,8 +10,8 @@ from ..orders.contradictions import ACKNOWLEDGED, STRIKES, await_cancels, end_co
 from ..orders.executions import book_confirmed
 from ..orders.lifecycle import end_order, record_unreported
 from ..orders.overfills import note_overfill
-from ..orders.positions import adopt_position
-from ..orders.settlement import signed_lots
+from ..orders.snapshots.positions import adopt_position
+from ..orders.snapshots.settlement import signed_lots
 from ..state import ZERO, ContradictionRecord, OrderRecord, PositionRecord, RouteRecord
 from ..turn import Turn, live_orders, reported_now
 

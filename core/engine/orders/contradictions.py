@@ -1,7 +1,7 @@
 """Contradictions: judge what a platform says, and bar an account and symbol while something there cannot be true.
 
 What disagrees is never booked. It is alerted by name, its legs are unknown, and nothing of ours is sent to its account
-for its symbols until a snapshot has settled what is held (`settlement.py`), or the operator has (`acknowledge`).
+for its symbols until a snapshot (`snapshots/settlement.py`) or the operator (`acknowledge`) has settled what is held.
 """
 
 from __future__ import annotations

@@ -187,7 +187,12 @@ def _closes_lots(state: StateDict, order: StateDict) -> bool:
     return signal is not None and bool(signal["signal"]["reduce_only"])
 
 
-CONVERTERS: Final[dict[int, Converter]] = {4: _from_4, 5: _from_5, 6: _from_6}
+def _from_7(state: StateDict) -> StateDict:
+    """Layout 8."""
+    return state
+
+
+CONVERTERS: Final[dict[int, Converter]] = {4: _from_4, 5: _from_5, 6: _from_6, 7: _from_7}
 """Former layout -> converter to the next layout. `layout` itself is set by `read_state`."""
 
 

@@ -13,7 +13,7 @@ from .orders import ExecutionRecord, OrderRecord, OrphanRecord
 from .routes import KillRecord, RouteRecord
 from .signals import SignalRecord
 
-STATE_LAYOUT: Final = 7
+STATE_LAYOUT: Final = 8
 """Raised with each change of a field: then add a converter (`layouts.py`) and a golden journal (tests)."""
 
 
@@ -28,7 +28,7 @@ class ContractRecord(Struct, kw_only=True):
 class EngineState(Struct, kw_only=True):
     """Everything that the engine remembers from one event to the next."""
 
-    layout: Literal[7]  # STATE_LAYOUT of the version that wrote it
+    layout: Literal[8]  # STATE_LAYOUT of the version that wrote it
     settings: EngineSettings  # waiting times, from the configuration
     limits: Limits  # risk limits, from the configuration
     stage: int  # stage of going live that is in force, from 1

@@ -20,7 +20,7 @@ import pytest
 from nexus_gateway.adapters.bridge.process import COUNTERS, TOKEN_VARIABLE, BridgeFiles, BridgeKeeper
 from nexus_gateway.adapters.mt5.settings import Mt5GlobalSettings
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, convert_settings
-from nexus_gateway.core.config.schema import OrdersConfig
+from nexus_gateway.core.config.orders import OrdersConfig
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.launcher.launcher import Launcher
 from nexus_gateway.core.launcher.plan import ADAPTER_ENTRY, BRIDGE_ENTRY, plan_processes, simulate_platforms

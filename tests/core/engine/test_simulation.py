@@ -12,7 +12,8 @@ from itertools import chain
 import pytest
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine import admission, engine
-from nexus_gateway.core.engine.orders import closing, executions, links, reconciliation
+from nexus_gateway.core.engine.orders import closing, executions, links
+from nexus_gateway.core.engine.orders.snapshots import reconciliation
 from nexus_gateway.core.engine.signals import fanout
 from nexus_gateway.core.messages import RejectCode
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ....shm.durations import NS_PER_MS
-from ...messages import RejectCode, Snapshot
-from ..state import ZERO, RouteRecord, route_of
-from ..turn import Turn
-from .contradictions import STRIKES, await_cancels
-from .executions import booked_key
-from .external_lots import add_external
+from .....shm.durations import NS_PER_MS
+from ....messages import RejectCode, Snapshot
+from ...state import ZERO, RouteRecord, route_of
+from ...turn import Turn
+from ..contradictions import STRIKES, await_cancels
+from ..executions import booked_key
+from ..external_lots import add_external
 from .settlement import note_unstable_position, settle_position, stands_about_orders
 
 

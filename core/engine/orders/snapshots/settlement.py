@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ...messages import ContradictionKind, Executions
-from ..state import ZERO, ContradictionRecord, PositionRecord, RouteRecord
-from ..turn import Turn
-from .contradictions import STRIKES, Doubt, end_contradiction, is_confirmable, open_contradiction
-from .executions import book_confirmed
-from .overfills import note_overfill
+from ....messages import ContradictionKind, Executions
+from ...state import ZERO, ContradictionRecord, PositionRecord, RouteRecord
+from ...turn import Turn
+from ..contradictions import STRIKES, Doubt, end_contradiction, is_confirmable, open_contradiction
+from ..executions import book_confirmed
+from ..overfills import note_overfill
 
 
 def stands_about_orders(route: RouteRecord, symbol: str) -> bool:

@@ -11,23 +11,23 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from ....shm.durations import NS_PER_MS
-from ...messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
-from ..clock import earliest_wall_ns
-from ..state import ZERO, OrderRecord, RouteRecord, route_of
-from ..turn import Turn, live_orders
-from .contradictions import STRIKES, await_cancels
-from .executions import apply_fill, booked_key, presume_bust
-from .exposure import PROTECTIVE
-from .lifecycle import end_order, mark_unknown, record_unreported
-from .links import apply_account, pay_snapshot, schedule_snapshot
+from .....shm.durations import NS_PER_MS
+from ....messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
+from ...clock import earliest_wall_ns
+from ...state import ZERO, OrderRecord, RouteRecord, route_of
+from ...turn import Turn, live_orders
+from ..contradictions import STRIKES, await_cancels
+from ..executions import apply_fill, booked_key, presume_bust
+from ..exposure import PROTECTIVE
+from ..lifecycle import end_order, mark_unknown, record_unreported
+from ..links import apply_account, pay_snapshot, schedule_snapshot
+from ..recognition import find_own_id, recognise
+from ..updates import accept_row, apply_row, reported_filled
 from .positions import apply_positions, find_gaps, has_flattened, note_booked, note_positions
-from .recognition import find_own_id, recognise
 from .settlement import (
     settle_contradictions,
     stands_about_orders,
 )
-from .updates import accept_row, apply_row, reported_filled
 
 
 class Parts(Struct, frozen=True):
