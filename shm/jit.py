@@ -2,22 +2,23 @@
 
 `cache=True` stamps a kernel with its own file only: when a constant or a callee in another file changes, the old
 machine code is used silently, and a ring would be read at last week's offsets. So the cache folder is keyed by a hash
-over every source file with kernels, layouts and constants. Another release's folder is not used.
+over every source file with kernels, layouts and constants. Another release's folder is not used. The files in it are
+`kernel_cache`'s: damaged ones are compiled anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import numba
-from numba.core import config
+from numba.core import typeinfer
 
 from . import host
+from .kernel_cache import KernelCache, say_once
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,18 +38,19 @@ def source_key() -> str:
     return digest.hexdigest()[:16]
 
 
-def _cache_folder() -> Path:
+def _cache_folder() -> Path | None:
     base = os.environ.get("NUMBA_CACHE_DIR") or str(host.local_data_folder() / "kernels")
     folder = Path(base) / source_key()
     try:
         host.make_private_folder(folder)  # private, since the files in it are executed
-    except OSError:  # read-only home folder: compile in every process instead of refusing to start
-        folder = Path(tempfile.gettempdir()) / f"nexus-gateway-kernels-{source_key()}-{os.getpid()}"
-        host.make_private_folder(folder)
+    except OSError as error:  # such as a read-only home folder
+        say_once("kernel folder cannot be used, each process compiles its kernels", folder, str(error))
+        return None
     return folder
 
 
 CACHE_FOLDER: Final = _cache_folder()
+"""Of this release's compiled kernels; None = nothing is kept."""
 
 
 def kernel(*signatures: str, brief: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -61,15 +63,17 @@ def kernel(*signatures: str, brief: bool = False) -> Callable[[Callable[P, R]], 
     """
 
     def compile_(function: Callable[P, R]) -> Callable[P, R]:
-        # numba reads the setting at decoration. It is restored at once: kernels of NEXUS itself must not use our cache.
-        users_folder = config.CACHE_DIR
-        config.CACHE_DIR = str(CACHE_FOLDER)
-        try:
-            decorate: Any = numba.njit(list(signatures) or None, cache=True, nogil=not brief)
-            compiled: Callable[P, R] = decorate(function)
-        finally:
-            config.CACHE_DIR = users_folder
-        return compiled
+        # As numba's own decorator with `cache=True` does it, apart from the cache.
+        decorate: Any = numba.njit(nogil=not brief)
+        compiled: Any = decorate(function)
+        compiled._cache = KernelCache(function, CACHE_FOLDER)
+        if signatures:
+            with typeinfer.register_dispatcher(compiled):
+                for signature in signatures:
+                    compiled.compile(signature)
+                compiled.disable_compile()
+        result: Callable[P, R] = compiled
+        return result
 
     return compile_
 

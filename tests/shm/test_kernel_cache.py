@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import pickle
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nexus_gateway.shm.layout as layout_module
+import numba
 import pytest
-from nexus_gateway.shm import jit
+from nexus_gateway.shm import jit, kernel_cache
 
 _ROOT = Path(layout_module.__file__).resolve().parents[1]
 
@@ -96,12 +101,143 @@ def test_a_cache_folder_that_cannot_be_made_is_no_reason_not_to_start(tmp_path):
     (tmp_path / "file").touch()
     ran = subprocess.run(
         [sys.executable, "-c", "from nexus_gateway.shm import jit; print(jit.CACHE_FOLDER)"],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file")},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert Path(ran.stdout.strip()).parent == tmp_path
+    assert ran.stdout.strip() == "None"
+    assert ran.stderr.count("kernel folder cannot be used") == 1
+    assert str(tmp_path / "file") in ran.stderr
+
+
+def cut_to_half(content):
+    return content[: len(content) // 2]
+
+
+def flip_last_byte(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def of_another_numba(content):
+    return content.replace(numba.__version__.encode(), b"9" * len(numba.__version__), 1)
+
+
+DAMAGES = {
+    "emptied": lambda content: b"",
+    "cut within the head": lambda content: content[:20],
+    "cut to half": cut_to_half,
+    "one byte too short": lambda content: content[:-1],
+    "one byte too long": lambda content: content + b"x",
+    "one bit flipped in the machine code": flip_last_byte,
+    "noise": lambda content: random.Random(1).randbytes(len(content)),
+    "a file of numba's own": lambda content: pickle.dumps(("0.1", {})) * 100,
+    "of another version, with a digest that agrees": lambda content: resign(of_another_numba(content)),
+    "a payload that is no kernel, with a digest that agrees": lambda content: resign(without_kernel(content)),
+}
+
+
+def without_kernel(content):
+    start = len(kernel_cache._MAGIC) + kernel_cache._DIGEST_BYTES
+    identity_bytes = int.from_bytes(content[start : start + 4], "little")
+    return content[: start + 4 + identity_bytes] + pickle.dumps(("no", "kernel"))
+
+
+def resign(content):
+    """The content with the digest that belongs to it: as another release or machine would have written it."""
+    start = len(kernel_cache._MAGIC) + kernel_cache._DIGEST_BYTES
+    body = content[start:]
+    return kernel_cache._MAGIC + hashlib.sha256(body).digest() + body
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Compile a small kernel through the cache; returns it and whether it came from the cache."""
+    monkeypatch.setattr(jit, "CACHE_FOLDER", tmp_path)
+    monkeypatch.setattr(kernel_cache, "_said", set())
+
+    def compile_():
+        def triple(number: int) -> int:
+            return number * 3
+
+        compiled = jit.kernel("int64(int64)")(triple)
+        assert compiled(14) == 42
+        return compiled.stats.cache_hits.total() == 1
+
+    assert not compile_(), "the first one is compiled"
+    assert compile_(), "the second one must come from the cache, or the test proves nothing"
+    return compile_
+
+
+def kernel_file(folder):
+    (path,) = folder.glob("*" + kernel_cache.SUFFIX)
+    return path
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_kernel_file_is_a_miss_and_is_written_anew(cached, tmp_path, caplog, damage):
+    path = kernel_file(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    assert not cached(), "nothing of it may be used"
+    (said,) = caplog.records
+    assert said.levelname == "WARNING"
+    assert str(path) in said.getMessage()
+    caplog.clear()
+    assert cached()
+    assert not caplog.records
+
+
+def test_a_file_that_cannot_be_read_or_replaced_is_compiled_at_each_start(cached, tmp_path, caplog):
+    path = kernel_file(tmp_path)
+    path.unlink()
+    path.mkdir()  # root may read and write every file, but no folder
+    (path / "something").touch()
+    for _ in range(2):
+        assert not cached()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(",")[0] for text in warnings] == [
+        "kernel file cannot be read",
+        "kernel file cannot be written",
+    ], "each said once per process"
+    assert [each.name for each in tmp_path.iterdir()] == [path.name], "nothing is left behind"
+
+
+def test_a_folder_that_has_gone_or_takes_nothing_is_compiled_at_each_start(cached, tmp_path, caplog, monkeypatch):
+    shutil.rmtree(tmp_path)
+    assert not cached()
+    tmp_path.mkdir()
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(kernel_cache.os, "open", refuse)
+    assert not cached()
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "said once"
+
+
+def test_kernels_that_differ_only_in_what_they_close_over_have_files_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_FOLDER", tmp_path)
+
+    def make(factor):
+        return jit.kernel("int64(int64)")(lambda number: number * factor)
+
+    assert [make(factor)(10) for factor in (2, 3, 2)] == [20, 30, 20]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_start_with_every_file_damaged_in_its_own_way_is_a_start(tree):
+    before = probe(tree)
+    assert probe(tree)[2] == 2
+    files = sorted((tree / "cache").rglob("*" + kernel_cache.SUFFIX))
+    assert len(files) >= len(DAMAGES)
+    for number, path in enumerate(files):
+        damage = list(DAMAGES.values())[number % len(DAMAGES)]
+        path.write_bytes(damage(path.read_bytes()))
+    assert probe(tree) == before, "compiled again"
+    assert probe(tree)[2] == 2, "and kept again"
 
 
 def test_the_users_own_cache_folder_is_left_alone():
