@@ -21,6 +21,7 @@ DEAD_AFTER_S: Final = 2.0
 """Without a heartbeat for so long a writer counts as dead, its quotes as stale; it beats about ten times a second."""
 _DEAD_AFTER_NS: Final = int(DEAD_AFTER_S * 1e9)
 REFRESH_EVERY_S: Final = 1.0
+_STALE: Final = int(TickFlag.STALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class MarketView:
             self._fan_in = FanIn(list(self._readers.values()), symbols=self._wanted_ids(), latency=self._latency)
 
     def latest(self, symbol: str, platform: str | None = None) -> Quote | None:
-        """Newest quote of a symbol, from one platform or from all; None when there is none. Some 3 us a platform.
+        """Newest quote of a symbol, from one platform or from all; None when there is none. 4 to 8 us a platform.
 
         Of all, live quotes go before stale ones: a stale mark has a newer time than the last tick of a quiet market.
         """
@@ -278,20 +279,13 @@ class MarketView:
         record = None if symbol_id is None or symbol_id >= board.rows else board.latest(symbol_id)
         if record is None:
             return None
+        # As plain Python values in one step: each field taken from numpy's record costs 0.2 us, a flag's test 4 us.
+        _, ts_event_ns, ts_recv_ns, bid, ask, last, bid_size, ask_size, last_size, _, _, flags = record.item()
         # abs: a heartbeat from before a reboot lies in the future, and would make a dead writer look alive.
         is_silent = abs(board.heartbeat_age_ns()) > _DEAD_AFTER_NS
-        is_stale = bool(record["flags"] & TickFlag.STALE) or is_silent or board.is_closed()
+        is_stale = flags & _STALE != 0 or is_silent or board.is_closed()
+        age_s = max(time.time_ns() - ts_recv_ns, 0) / 1e9  # not below 0 when the clock stepped back
         return Quote(
-            symbol,
-            board.name,
-            float(record["bid"]),
-            float(record["ask"]),
-            float(record["last"]),
-            float(record["bid_size"]),
-            float(record["ask_size"]),
-            float(record["last_size"]),
-            int(record["ts_event_ns"]),
-            int(record["ts_recv_ns"]),
-            max(time.time_ns() - int(record["ts_recv_ns"]), 0) / 1e9,  # not below 0 when the clock stepped back
-            is_stale,
+            *(symbol, board.name, bid, ask, last, bid_size, ask_size, last_size),
+            *(ts_event_ns, ts_recv_ns, age_s, is_stale),
         )

@@ -18,8 +18,16 @@ from .layout import SYMBOL_NAME_BYTES
 from .segment import Segment
 
 CAPACITY: Final = 4096
+# Each contract that a roll brings in takes an id, and ids are never given back while the directory stands.
+IDS_FOR_CONTRACTS: Final = 512
+MAX_CONFIGURED: Final = CAPACITY - 1 - IDS_FOR_CONTRACTS
+"""Symbols that a configuration may list."""
 # A process that changes an entry can lose its core in the middle, so a reader gives it far more than the microsecond.
 _PATIENCE_S: Final = 1.0
+
+
+class DirectoryFullError(ValueError):
+    """No id is left for another symbol."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,8 @@ def add_symbols(folder: Path, symbols: Iterable[Symbol]) -> list[int]:
         The ids, in order.
 
     Raises:
-        ValueError: a name is empty or too long, or the directory is full. Nothing was added then.
+        ValueError: a name is empty or too long. Nothing was added then.
+        DirectoryFullError: nothing was added either.
         SegmentInUseError: another process held the directory for seconds.
     """
     wanted = list(symbols)
@@ -113,7 +122,10 @@ def add_symbols(folder: Path, symbols: Iterable[Symbol]) -> list[int]:
         new = {symbol.name: symbol for symbol in wanted if directory.id_of(symbol.name) is None}
         count = len(directory)
         if count + len(new) >= CAPACITY:
-            raise ValueError(f"symbol directory would hold {count + len(new)} symbols; at most {CAPACITY - 1}")
+            raise DirectoryFullError(
+                f"symbol directory would hold {count + len(new)} symbols, at most {CAPACITY - 1}; stop the gateway, "
+                "NEXUS and other readers and start again: the directory is then built anew, without expired contracts"
+            )
         for symbol_id, symbol in enumerate(new.values(), start=count + 1):
             row = directory._entries[symbol_id]
             row["generation"], row["tick_size"], row["rolled_ns"] = (

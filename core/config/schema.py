@@ -18,6 +18,7 @@ from msgspec.structs import force_setattr
 from ...shm import host
 from ...shm.layout import SYMBOL_NAME_BYTES
 from ...shm.run_folder import check_name
+from ...shm.symbols import IDS_FOR_CONTRACTS, MAX_CONFIGURED
 from ...shm.tick import Platform
 from ..risk.limits import Limits
 from .default_limits import make_default_limits
@@ -172,6 +173,11 @@ class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         repeated = _first_repeated(tuple(symbol.name for symbol in self.symbols))
         if repeated is not None:
             raise ValueError(f"symbols was given {repeated!r} twice, allowed is once; remove one of the two")
+        if len(self.symbols) > MAX_CONFIGURED:
+            raise ValueError(
+                f"symbols had {len(self.symbols)} entries, allowed are {MAX_CONFIGURED} (ids are kept for "
+                f"{IDS_FOR_CONTRACTS} contracts of rolls); remove those that no platform quotes"
+            )
         if len(self.symbols) >= self.board_rows:
             raise ValueError(f"board_rows was {self.board_rows}, must exceed the {len(self.symbols)} symbols; raise it")
         for process in self.cores:

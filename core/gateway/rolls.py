@@ -15,7 +15,7 @@ from typing import Final
 
 from ...shm.durations import NS_PER_S
 from ...shm.segment import SegmentError
-from ...shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
+from ...shm.symbols import DirectoryFullError, Symbol, SymbolDirectory, add_symbols, roll_symbol
 from ..config import GatewayConfig
 from ..engine import ContractChosen, ContractNews, ContractRecord, RollSpread
 from ..errors import ConfigError
@@ -124,7 +124,7 @@ class LiveContracts:
             if not 0 < self._retire_at_ns - now_ns <= _RETIRE_NS:  # also when the clock was set back
                 self._retire_at_ns = now_ns + _RETIRE_NS
                 self._retire_expired(directory, now_ns)
-        except SegmentError as error:
+        except (SegmentError, DirectoryFullError) as error:
             # Not made yet, or locked by another process for a moment: the next turn finds the same difference.
             self._log.warning("symbol directory cannot be written now", reason=str(error))
 
@@ -160,7 +160,7 @@ class LiveContracts:
         for root, step in list(self._to_warm.items()):
             try:
                 self._activate(SymbolDirectory.attach(self._folder), root, step.new)
-            except SegmentError as error:
+            except (SegmentError, DirectoryFullError) as error:
                 self._log.warning("symbol directory cannot be written now", root=root, reason=str(error))
                 continue
             del self._to_warm[root]

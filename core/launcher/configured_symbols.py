@@ -6,7 +6,7 @@ import math
 import time
 from pathlib import Path
 
-from ...shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
+from ...shm.symbols import DirectoryFullError, Symbol, SymbolDirectory, add_symbols, roll_symbol
 from ..config import GatewayConfig, SymbolConfig
 from ..errors import RunFolderError
 from ..instruments.catalog import load_catalog
@@ -19,12 +19,16 @@ def enter_symbols(folder: Path, config: GatewayConfig) -> None:
     in an old directory may be last month's, and an adapter that starts with it would swap the front and the next month.
 
     Raises:
-        RunFolderError: the directory is still in use by a reader, and a tick size in it differs from the configuration.
+        RunFolderError: the directory is still in use by a reader, and a tick size in it differs from the configuration,
+            or it has no room for new symbols.
         ConfigError: the user's instruments file is wrong.
     """
     rolling = _rolling_roots(config)
     wanted = [_directory_entry(symbol, symbol.name in rolling) for symbol in config.symbols]
-    ids = add_symbols(folder, wanted)
+    try:
+        ids = add_symbols(folder, wanted)
+    except DirectoryFullError as error:
+        raise RunFolderError(f"run folder {folder}: {error}") from error
     directory = SymbolDirectory.attach(folder)
     for symbol, symbol_id in zip(wanted, ids, strict=True):
         entry = _whole_entry(folder, directory, symbol_id, symbol.name)

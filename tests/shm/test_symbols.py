@@ -7,7 +7,7 @@ import math
 import pytest
 from nexus_gateway.shm import run_folder, symbols
 from nexus_gateway.shm.segment import SegmentError
-from nexus_gateway.shm.symbols import CAPACITY, Symbol, SymbolDirectory, add_symbols, roll_symbol
+from nexus_gateway.shm.symbols import CAPACITY, DirectoryFullError, Symbol, SymbolDirectory, add_symbols, roll_symbol
 
 from tests.support import shm_children
 from tests.support.shm_processes import finish, start
@@ -71,7 +71,7 @@ def test_a_contract_that_is_too_long_is_refused_at_a_roll(run_dir):
 def test_the_directory_fills_up_and_says_so(run_dir):
     names = [Symbol(0, f"S{i}") for i in range(CAPACITY - 1)]
     assert add_symbols(run_dir, names) == list(range(1, CAPACITY))
-    with pytest.raises(ValueError, match=f"would hold {CAPACITY} symbols; at most {CAPACITY - 1}"):
+    with pytest.raises(DirectoryFullError, match=f"would hold {CAPACITY} symbols, at most {CAPACITY - 1}; stop the"):
         add_symbols(run_dir, [Symbol(0, "ONE-MORE")])
     assert add_symbols(run_dir, [Symbol(0, "S7")]) == [8], "known names still get their answer"
 

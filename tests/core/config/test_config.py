@@ -9,9 +9,11 @@ import msgspec
 import pytest
 import yaml
 from nexus_gateway.core.config import PLATFORM_KEYS, SIMULATOR, GatewayConfig, PlatformConfig, load_config, platform_of
-from nexus_gateway.core.errors import ConfigError
+from nexus_gateway.core.errors import ConfigError, RunFolderError
+from nexus_gateway.core.launcher.configured_symbols import enter_symbols
 from nexus_gateway.core.process import load_entry
 from nexus_gateway.shm import host
+from nexus_gateway.shm.symbols import IDS_FOR_CONTRACTS, MAX_CONFIGURED, Symbol, add_symbols
 from nexus_gateway.shm.tick import Platform
 from nexus_gateway.shm.writer import TickWriter
 
@@ -242,6 +244,26 @@ def test_ring_and_board_limits_are_those_of_the_writer(tmp_path: Path, run_dir: 
     for capacity, board_rows in ((4, 0), (1 << 29, 0), (8, 65_537)):
         with pytest.raises(ValueError, match="was"):
             TickWriter(run_dir, "x", Platform.SIM, capacity=capacity, board_rows=board_rows)
+
+
+def test_a_configuration_lists_no_more_symbols_than_get_ids(tmp_path: Path, run_dir: Path) -> None:
+    """Found out at `run`, it would be a traceback. Contracts of rolls need ids beside those of the configuration."""
+
+    def listed(count: int) -> str:
+        rows = ", ".join(f"{{name: S{number}, tick_size: '1'}}" for number in range(count))
+        return f"symbols: [{rows}]\nboard_rows: 65536\n"
+
+    platforms = f"nt8: {{adapter: '{SIMULATOR}', symbols: [S1]}}\n"
+    fault, *_ = faults(tmp_path, listed(MAX_CONFIGURED + 1), platforms)
+    assert f"symbols had {MAX_CONFIGURED + 1} entries, allowed are {MAX_CONFIGURED} (" in fault
+    assert "remove" in fault
+    config = load(tmp_path, listed(MAX_CONFIGURED), platforms)
+    enter_symbols(run_dir, config)
+    add_symbols(run_dir, [Symbol(0, f"C{number}") for number in range(IDS_FOR_CONTRACTS)])
+    other = msgspec.structs.replace(config.symbols[0], name="X")
+    changed = msgspec.structs.replace(config, symbols=(other, *config.symbols[1:]))
+    with pytest.raises(RunFolderError, match="would hold 4096 symbols, at most 4095; stop the gateway, NEXUS"):
+        enter_symbols(run_dir, changed)
 
 
 def test_platform_keys_have_ids() -> None:

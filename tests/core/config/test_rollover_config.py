@@ -18,7 +18,7 @@ from nexus_gateway.core.launcher.configured_symbols import enter_symbols
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.shm import symbols
 from nexus_gateway.shm.segment import SegmentInUseError, SegmentState
-from nexus_gateway.shm.symbols import Symbol, SymbolDirectory, add_symbols
+from nexus_gateway.shm.symbols import DirectoryFullError, Symbol, SymbolDirectory, add_symbols
 
 
 def live(folder: Path, contract: str = "", **rollover: object) -> Markets:
@@ -83,8 +83,9 @@ def test_a_run_folder_made_anew_knows_the_contract_before_from_the_journal(tmp_p
     assert entries == {"NQ": "NQH27", "ES": "ESH27", "NQZ26": "NQZ26"}
 
 
-def test_a_directory_that_somebody_holds_for_a_moment_delays_the_warm_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [SegmentInUseError("held", SegmentState.LIVE), DirectoryFullError("full")])
+def test_a_directory_that_takes_no_symbol_for_a_moment_delays_the_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     """It must not end the gateway, and the next contract must be subscribed all the same."""
     add_symbols(tmp_path, [Symbol(0, "NQ", "NQZ26")])
@@ -94,7 +95,7 @@ def test_a_directory_that_somebody_holds_for_a_moment_delays_the_warm_up(
     day_before_ns = int(datetime(2026, 12, 13, 12, tzinfo=UTC).timestamp()) * 1_000_000_000
 
     def held(*_: object) -> list[int]:
-        raise SegmentInUseError("held", SegmentState.LIVE)
+        raise fault
 
     with monkeypatch.context() as patched:
         patched.setattr(gateway_contracts, "add_symbols", held)
