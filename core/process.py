@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,11 @@ from .logs import Log, process_log, set_up_logs
 EXIT_CLEAN: Final = 0
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 2
+
+RECOVERING: Final = "recovering"
+"""Gauge of a process that rebuilds its state before it works: 1 meanwhile. See `describe_recovery`."""
+RECOVERED_PERMILLE: Final = "recovered_permille"
+"""Gauge beside it: how much is rebuilt, 0 to 1,000."""
 
 LAUNCH_FILE: Final = "launch.json"
 _BEAT_NS: Final = 100_000_000
@@ -149,7 +154,7 @@ class ProcessContext:
         """Write a heartbeat; call it in every turn of the loop. Writes ten times a second at most, else takes 100 ns.
 
         The first one ends the start phase: from then on the launcher kills the process after `heartbeat_timeout_s`
-        without a heartbeat.
+        without a heartbeat, or after `recovery_timeout_s` while its gauge `RECOVERING` is 1.
         """
         now_ns = time.monotonic_ns()
         if now_ns >= self._next_beat_ns:
@@ -194,6 +199,13 @@ class ProcessContext:
         """End cleanly: the counters stay readable, with the state "closed" instead of "dead writer"."""
         if self._counters is not None:
             self._counters.close()
+
+
+def describe_recovery(counters: Mapping[str, int]) -> str:
+    """Return "recovering, 41 %" for the counters of a process that rebuilds its state; else an empty text."""
+    if not counters.get(RECOVERING):
+        return ""
+    return f"recovering, {counters.get(RECOVERED_PERMILLE, 0) // 10} %"
 
 
 def load_entry(entry: str, where: str) -> Any:

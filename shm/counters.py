@@ -100,6 +100,8 @@ class CountersPage:
     ) -> CountersPage:
         """The page of this process. An earlier process's page with the same names is reused: counts survive a restart.
 
+        The heartbeat is 0 until the first `beat`: opening the page does not show that the process's loop runs.
+
         Raises:
             SegmentInUseError: a live process of that name has it.
             ValueError: a name is empty, twice, longer than 56 bytes or not plain ASCII.
@@ -121,7 +123,7 @@ class CountersPage:
             return page.counter_names() == list(counters) and page.histogram_names() == list(histograms)
 
         path = run_folder.counters_path(folder, process)
-        return cls(Segment.open_writer(path, layout.COUNTERS, body, fill, fits))
+        return cls(Segment.open_writer(path, layout.COUNTERS, body, fill, fits, silent=True))
 
     @classmethod
     def attach(cls, folder: Path, process: str) -> CountersPage:
@@ -163,6 +165,10 @@ class CountersPage:
     def beat(self) -> None:
         """Write the heartbeat that the launcher watches."""
         self.segment.beat()
+
+    def last_beat_ns(self) -> int | None:
+        """System-wide monotonic time of the last heartbeat; None = none since its process opened the page."""
+        return self.segment.field("heartbeat_ns") or None
 
     def state(self) -> SegmentState:
         return self.segment.state()

@@ -77,6 +77,7 @@ class Segment:
         body_bytes: int,
         fill: Callable[[Segment], None],
         fits: Callable[[Segment], bool],
+        silent: bool = False,
     ) -> Segment:
         """Become the one writer of `path`: reuse the segment of an earlier writer if it fits, else create a new one.
 
@@ -84,6 +85,7 @@ class Segment:
             body_bytes: bytes after the layout's own.
             fill: sets the layout's fields of a new segment; runs before the version word makes it ready.
             fits: whether an earlier writer's segment of the same version can be reused (same capacity ...).
+            silent: the heartbeat is 0 until the first `beat`, so that "opened" and "runs" can be told apart.
 
         Raises:
             SegmentInUseError: another process writes it.
@@ -96,7 +98,7 @@ class Segment:
             if found_bytes == size:
                 segment = cls._map(path, layout, descriptor, size)
                 if segment._is_ready() and fits(segment):
-                    segment._enter(first=False)
+                    segment._enter(first=False, silent=silent)
                     return segment
                 del segment
             if found_bytes:
@@ -113,7 +115,7 @@ class Segment:
             segment._fields["magic"] = layout.magic
             segment._fields["segment_bytes"] = size
             fill(segment)
-            segment._enter(first=True)
+            segment._enter(first=True, silent=silent)
             return segment
         except BaseException:
             if descriptor != -1:
@@ -220,15 +222,18 @@ class Segment:
         magic = bytes(self._fields["magic"])
         return self.version == self.layout.version and magic == self.layout.magic.rstrip(b"\0")
 
-    def _enter(self, *, first: bool) -> None:
+    def _enter(self, *, first: bool, silent: bool) -> None:
         pid = os.getpid()
+        if silent:
+            self._fields["heartbeat_ns"] = 0  # before the pid: a predecessor's heartbeat must not count for this writer
         self._fields["writer_pid"] = pid
         self._fields["writer_started_ms"] = host.started_ms(pid) or 0
         self._fields["incarnation"] = self.field("incarnation") + 1
         self._fields["closed"] = 0
         # No heartbeat for a reused segment: data of a dead writer would look live until the new one marks it stale.
         if first:
-            self.beat()
+            if not silent:
+                self.beat()
             # The version makes the segment ready, so it must become visible last; a system call in between is a
             # full barrier on every CPU, and this file must not need numba for one store.
             os.fstat(self._descriptor or 0)

@@ -16,9 +16,10 @@ import numpy as np
 
 from ...shm import layout, run_folder
 from ...shm.counters import CountersPage
-from ...shm.segment import Segment, SegmentError
+from ...shm.segment import Segment, SegmentError, SegmentState
 from ...shm.tick import Platform
 from ..config import GATEWAY_NAME
+from ..process import describe_recovery
 
 UNRESPONSIVE_AFTER_S: Final = 2.0
 """Every process writes its heartbeat several times a second. A heartbeat this far in the future counts as silence too:
@@ -83,20 +84,27 @@ class LatencyStatus(msgspec.Struct, frozen=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
-    """One process with a counters page. `starts`: how often it was started, the first time included."""
+    """One process with a counters page.
+
+    Attributes:
+        state: "live", "closed", "dead writer"; of a live one before its first heartbeat "starting", and while it reads
+            its journal such as "recovering, 41 %".
+        starts: how often it was started, the first time included.
+        heartbeat_age_s: None = no heartbeat since it was started.
+    """
 
     name: str
     pid: int
     state: str
     starts: int
-    heartbeat_age_s: float
+    heartbeat_age_s: float | None
     counters: dict[str, int]
     latencies: dict[str, LatencyStatus]
 
     @property
     def unresponsive(self) -> bool:
-        """Whether it gives no heartbeat."""
-        return abs(self.heartbeat_age_s) > UNRESPONSIVE_AFTER_S
+        """Whether it gives no heartbeat any more. Not before its first one: that is the start."""
+        return self.heartbeat_age_s is not None and abs(self.heartbeat_age_s) > UNRESPONSIVE_AFTER_S
 
 
 class OrdersStatus(msgspec.Struct, frozen=True):
@@ -247,14 +255,15 @@ def _describe_reader(cursor: Segment, published: int) -> ReaderStatus:
 
 
 def _describe_process(name: str, page: CountersPage) -> ProcessStatus:
-    segment = page.segment
+    segment, counters, state, beat_ns = page.segment, page.values(), page.state(), page.last_beat_ns()
+    phase = "starting" if beat_ns is None else describe_recovery(counters)
     return ProcessStatus(
         name,
         segment.field("writer_pid"),
-        page.state().value,
+        phase if phase and state is SegmentState.LIVE else state.value,
         segment.field("incarnation"),
-        segment.heartbeat_age_ns() / 1e9,
-        page.values(),
+        None if beat_ns is None else (time.monotonic_ns() - beat_ns) / 1e9,
+        counters,
         {histogram: describe_latency(page, histogram) for histogram in page.histogram_names()},
     )
 
@@ -265,7 +274,8 @@ def _describe_orders(rings: list[RingStatus], processes: list[ProcessStatus]) ->
         return None
     counters = gateway.counters
     # Its links have ended with it, whatever its gauges say still.
-    linked, ready = (counters.get(name, 0) if gateway.state == "live" else 0 for name in ("routes_up", "routes_ready"))
+    has_ended = gateway.state in (SegmentState.CLOSED.value, SegmentState.DEAD_WRITER.value)
+    linked, ready = (0 if has_ended else counters.get(name, 0) for name in ("routes_up", "routes_ready"))
     return OrdersStatus(
         state=gateway.state,
         linked=linked,

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..process import RECOVERING
 from .monitor import LatencyStatus, OrdersStatus, ProcessStatus, RingStatus, Snapshot
 
 
@@ -124,7 +125,8 @@ def _render_processes(processes: list[ProcessStatus]) -> Table:
     table = _make_table("processes", ("process", "state"), ("process", "pid", "state", "starts", "heartbeat"))
     for process in processes:
         state = "unresponsive" if process.state == "live" and process.unresponsive else process.state
-        style = {"live": "green", "closed": ""}.get(state, "red")
+        begins = state == "starting" or state.startswith(RECOVERING)
+        style = "yellow" if begins else {"live": "green", "closed": ""}.get(state, "red")
         table.add_row(
             process.name,
             str(process.pid),

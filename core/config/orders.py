@@ -31,7 +31,9 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `host` other than loopback needs `curve`. Port 0 = the socket file in the run folder only. `mute_after_ms`: a link
     that is unresponsive for this long is cut. `queue_messages`: limit of each peer's queue; a full one cuts the link.
     `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
-    for each run folder. `durability` process: a power cut may lose the last orders. `send_within_ms`, `ack_ms`,
+    for each run folder. `durability` process: a power cut may lose the last orders. `checkpoint_events`,
+    `checkpoint_bytes`, `checkpoint_replay_ms`: the engine's state is saved when so many events, bytes of events or so
+    much processor time of them have come since the last time, whichever is first. `send_within_ms`, `ack_ms`,
     `settle_ms`, `proof_ms`: see `EngineSettings`. `overfills`: whether lots that a platform has filled
     beyond an order's size, confirmed by two snapshots, are closed at the market or kept. `cancel_on_disconnect_ms`: the
     working entries of a NEXUS that has had no session for this long are cancelled. `usd_rates`: USD for one unit
@@ -53,6 +55,8 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     journal: str | None = None
     durability: Literal["power", "process"] = "power"
     checkpoint_events: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
+    checkpoint_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 34)] = 16 << 20
+    checkpoint_replay_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
     send_within_ms: Annotated[int, Meta(ge=10, le=600_000)] = 1_000
     ack_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000

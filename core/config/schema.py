@@ -69,12 +69,15 @@ class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `heartbeat_timeout_s`: a running process without a heartbeat for this long is killed and restarted; when too low, a
     busy machine kills healthy feeds. `start_timeout_s`: the same from its start to its first heartbeat, longer because
-    the very first start compiles kernels. After `max_restarts` within `restart_window_s` the process stays down.
+    the very first start compiles kernels. `recovery_timeout_s`: the same while it
+    reads its journal, where each heartbeat stands for progress, so a long journal is read to its end. After
+    `max_restarts` within `restart_window_s` the process stays down.
     `stop_grace_s`: from the request to stop until the kill.
     """
 
     heartbeat_timeout_s: Seconds = 10.0
     start_timeout_s: Seconds = 120.0
+    recovery_timeout_s: Seconds = 600.0
     max_restarts: Annotated[int, Meta(ge=0, le=1000)] = 5
     restart_window_s: Seconds = 300.0
     backoff_first_s: Seconds = 0.5

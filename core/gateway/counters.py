@@ -8,6 +8,7 @@ from ...shm.counters import Counter, CountersPage
 from ...shm.histogram import observe_value
 from ..engine import EngineState, accounts_left
 from ..messages import ContradictionKind, LegState, RejectCode
+from ..process import RECOVERED_PERMILLE, RECOVERING
 from ..transport import LinkServer
 from ..transport.server import COUNTERS as LINK_COUNTERS
 
@@ -49,6 +50,8 @@ _GAUGES: Final = (
     "positions_unsettled",
     "latches",
     "accounts_left",
+    RECOVERING,
+    RECOVERED_PERMILLE,
 )
 _ENGINE: Final = (
     "duplicate_fill",
@@ -103,7 +106,7 @@ class GatewayCounters:
         self._cells: dict[str, Counter] = {name: page.counter(name) for name in COUNTERS}
         self._histograms = {name: page.histogram_address(name) for name in HISTOGRAMS}
         self._link_counts: dict[str, int] = {}
-        for name in ("routes_up", "routes_ready"):
+        for name in ("routes_up", "routes_ready", RECOVERING):
             self._cells[name].set(0)  # the value of a former process: its links are gone
 
     def add(self, name: str, amount: int = 1) -> None:
@@ -132,6 +135,15 @@ class GatewayCounters:
     def set_kill_file(self, level: int) -> None:
         """Show the kill level that the kill file demands."""
         self._cells["kill_file_level"].set(level)
+
+    def show_recovery(self, share: float) -> None:
+        """Show that the journal is read, and how much of it: 0.0 to 1.0."""
+        self._cells[RECOVERED_PERMILLE].set(int(share * 1000))
+        self._cells[RECOVERING].set(1)
+
+    def end_recovery(self) -> None:
+        """The journal is read."""
+        self._cells[RECOVERING].set(0)
 
     def publish(self, state: EngineState, links: dict[str, LinkServer]) -> None:
         """Copy the gauges and totals from the engine's state and the links. Takes some 0.1 ms: a few times a second."""

@@ -7,6 +7,7 @@ the next start knows it and asks its platform what became of it. One commit a tu
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from ...shm.durations import NS_PER_MS, NS_PER_S
@@ -93,6 +94,8 @@ class Gateway:
         self._rates = RateUpdates(markets, journaled.limits.max_rate_age_ms)
         self._next_check_ns = self._next_refresh_ns = self._next_value_ns = self._next_deadline_ns = 0
         self._connected: list[PeerUp] = []
+        self._received: deque[LinkEvent] = deque()
+        journaled.on_progress = self._show_rebuild
         self._absences = Absences(journaled.settings.cancel_on_disconnect_ms)
 
     def start(self) -> None:
@@ -123,10 +126,10 @@ class Gateway:
         self._read_clock()
         # Both ports are emptied before `tick` judges silence: after a long pause of this process the peers' heartbeats
         # are still waiting in the sockets, and links would be cut that are well.
-        for event in (*self._adapters.receive(), *self._nexus.receive()):
-            self._handle(event)
-        for event in (*self._adapters.tick(), *self._nexus.tick()):
-            self._handle(event)
+        self._received += (*self._adapters.receive(), *self._nexus.receive())
+        self._handle_received()
+        self._received += (*self._adapters.tick(), *self._nexus.tick())
+        self._handle_received()
         self._run_due_tasks(started_ns)
         self._finish_turn(started_ns)
 
@@ -134,6 +137,22 @@ class Gateway:
         due_ns = self._journaled.engine.next_due_ns()
         until_due_ms = MAX_WAIT_MS if due_ns is None else -((self._engine_clock.read() - due_ns) // NS_PER_MS)
         return min(MAX_WAIT_MS, until_due_ms)
+
+    def _handle_received(self) -> None:
+        while self._received:
+            self._handle(self._received.popleft())
+
+    def _show_rebuild(self, share: float) -> None:
+        """Called while the engine is rebuilt, in the middle of a turn, each 100 ms or so.
+
+        Seconds may pass: launcher and peers would take the silence for a hang. What arrives is held until the engine is
+        there; read it must be, since a peer whose messages are not acknowledged cuts its link.
+        """
+        self._counters.show_recovery(share)
+        self._context.beat()
+        for server in (self._adapters, self._nexus):
+            self._received += server.receive()
+            server.send_heartbeats()
 
     def _handle(self, event: LinkEvent) -> None:
         self._absences.note(event, self._clock.steady_ns())
@@ -172,6 +191,7 @@ class Gateway:
             effects = self._journaled.handle(event, now_ns)
         except EngineFaultError as fault:
             self._counters.add("engine_faults")
+            self._counters.end_recovery()
             # A deadline that raises would be due again in the next turn, and the gateway rebuild its engine for ever.
             self._next_deadline_ns = self._clock.steady_ns() + _AFTER_FAULT_NS
             if isinstance(event, Started):

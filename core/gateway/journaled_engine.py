@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, JournalError, Rebuilt, rebuild
+from ..journal import Journal, JournalError, Rebuilt, ReplayObserver, rebuild
 from ..logs import Log
-from ..messages import Query
+from ..messages import LegState, Query
 from ..risk import Limits
+from .checkpoints import CheckpointBounds, CheckpointSchedule, ReplayCheckpoints
 
 
 def engine_settings(config: GatewayConfig) -> EngineSettings:
@@ -39,25 +43,38 @@ class EngineFaultError(GatewayError):
     """The engine raised on an event, a fault of this program. The event is dropped, the engine is as before it."""
 
 
+class ReadJournal(Protocol):
+    """Rebuilds an engine from what the journal has on disk; `settings` and `limits` are for an empty one."""
+
+    def __call__(self, settings: EngineSettings, limits: Limits, observer: ReplayObserver, /) -> Rebuilt: ...
+
+
+def ignore_progress(share: float) -> None:
+    """Take no notice of how far the journal is read."""
+
+
 class JournaledEngine:
     """Owned by the gateway's thread, as the engine is.
 
     Attributes:
         engine: as of the last event handled; read its state, never change it.
         settings, limits: of this process, from the configuration.
+        on_progress: called each 100 ms or so while the journal is read, with the share that is replayed: also in
+            `handle`, when the engine has to be rebuilt.
     """
 
     def __init__(
         self,
         journal: Journal,
-        read: Callable[[EngineSettings, Limits], Rebuilt],
+        read: ReadJournal,
         settings: EngineSettings,
         limits: Limits,
-        checkpoint_events: int,
+        bounds: CheckpointBounds,
         log: Log,
+        on_progress: Callable[[float], None] = ignore_progress,
+        processor_ns: Callable[[], int] = time.thread_time_ns,
     ) -> None:
-        """`read`: rebuilds an engine from what `journal` has on disk; `settings` and `limits` are for an empty one, and
-        for the process that starts.
+        """`read` reads `journal`. `processor_ns`: the processor time of this thread.
 
         Raises:
             JournalError: the journal is damaged.
@@ -66,19 +83,17 @@ class JournaledEngine:
         self._read = read
         self.settings = settings
         self.limits = limits
-        self._checkpoint_events = checkpoint_events
+        self._bounds = bounds
+        self._schedule = CheckpointSchedule(bounds)
+        self._processor_ns = processor_ns
         self._log = log
-        rebuilt = read(settings, limits)
+        self.on_progress = on_progress
+        self._events_of_turn = 0
+        self._is_quiet = True
+        self._uncommitted: list[Effect] = []
+        rebuilt = self._rebuild("journal read")
         self.engine: Engine = rebuilt.engine
         self.engine.drop_changes()
-        self._since_checkpoint = rebuilt.events
-        self._uncommitted: list[Effect] = []
-        log.info(
-            "journal read",
-            events=journal.last_seq,
-            replayed=rebuilt.events,
-            from_checkpoint=rebuilt.from_checkpoint_seq,
-        )
         if rebuilt.passed_over:
             log.warning("checkpoints skipped, more events were replayed", reasons=rebuilt.passed_over)
         if rebuilt.differing:
@@ -87,9 +102,13 @@ class JournaledEngine:
                 "is taken as sent, and the platforms are asked what became of it",
                 events=rebuilt.differing[:20],
             )
+        # At once, before any link is open: a process that dies in its start must not replay the same again.
+        self.checkpoint(self.engine.state.now_ns)
 
     @classmethod
-    def open(cls, config: GatewayConfig, log: Log, beat: Callable[[], None]) -> JournaledEngine:
+    def open(
+        cls, config: GatewayConfig, log: Log, on_progress: Callable[[float], None] = ignore_progress
+    ) -> JournaledEngine:
         """Open the configured journal file and rebuild the engine from it.
 
         Raises:
@@ -102,10 +121,15 @@ class JournaledEngine:
         journal = Journal(path, config.orders.durability)
         log.info("journal opened", journal=str(path))
         try:
-            beat()
+            on_progress(0.0)
             read = partial(rebuild, journal.connection)
-            made = cls(journal, read, settings, config.limits, config.orders.checkpoint_events, log)
-            beat()
+            bounds = CheckpointBounds(
+                events=config.orders.checkpoint_events,
+                payload_bytes=config.orders.checkpoint_bytes,
+                replay_ns=config.orders.checkpoint_replay_ms * NS_PER_MS,
+            )
+            made = cls(journal, read, settings, config.limits, bounds, log, on_progress)
+            on_progress(1.0)
         except BaseException:
             journal.close()
             raise
@@ -119,6 +143,7 @@ class JournaledEngine:
             EngineFaultError: the engine raised; it was rebuilt from the journal, and the event dropped.
             JournalError: that could not be done.
         """
+        from_ns = self._processor_ns()
         try:
             effects = self.engine.handle(event, now_ns)
         except Exception as error:
@@ -129,13 +154,15 @@ class JournaledEngine:
             self._journal.commit()
             # No `drop_changes` here, as at a start: the reports of this turn were not sent yet. Those of signals that
             # the replay has changed are sent again, which does no harm.
-            self.engine = self._read(self.settings, self.limits).engine
+            self.engine = self._rebuild("the engine is rebuilt").engine
             raise EngineFaultError(f"the engine raised {type(error).__name__} on {type(event).__name__}") from error
         self._uncommitted += effects
         if isinstance(event, AdminAsked) and isinstance(event.request, Query):
             return effects  # a query changes nothing, and a dashboard sends one each second: do not fill the journal
+        handling_ns = self._processor_ns() - from_ns
         self._journal.append(event, now_ns, effects)
-        self._since_checkpoint += 1
+        self._schedule.add(self._journal.last_payload_bytes, handling_ns)
+        self._events_of_turn += 1
         return effects
 
     def commit(self) -> list[Effect]:
@@ -146,6 +173,7 @@ class JournaledEngine:
         """
         self._journal.commit()
         effects, self._uncommitted = self._uncommitted, []
+        self._is_quiet, self._events_of_turn = not self._events_of_turn, 0
         return effects
 
     def pop_reports(self) -> list[TellNexus]:
@@ -169,17 +197,48 @@ class JournaledEngine:
         self._journal.commit()
 
     def checkpoint(self, now_ns: int, *, always: bool = False) -> None:
-        """Save the engine's state when enough events have come since the last checkpoint, so that a start is short.
+        """Save the engine's state when a start would have to replay too much since the last checkpoint.
 
-        Without room on the disk it is only logged: all events are on disk, a start merely replays more of them.
+        Call it after `commit`. It waits for a turn without events and orders that await an answer; see
+        `CheckpointSchedule`. Without room on the disk it is only logged: all events are on disk, a start merely replays
+        more of them.
         """
-        if self._since_checkpoint and (always or self._since_checkpoint >= self._checkpoint_events):
-            self._since_checkpoint = 0  # also when it fails: else each turn would try again, and be slow
-            try:
-                self._journal.checkpoint(self.engine.save(), now_ns)
-            except JournalError as error:
-                self._log.warning("no checkpoint: the next start will replay more", reason=str(error))
+        schedule = self._schedule
+        if not schedule.events or not (always or schedule.is_due(is_quiet=True)):
+            return
+        if not always and not schedule.is_due(is_quiet=False) and not (self._is_quiet and self._awaits_no_answer()):
+            return
+        from_ns = self._processor_ns()
+        cost_ns = 0
+        try:
+            state = self.engine.save()
+            self._journal.checkpoint(state, now_ns)
+            cost_ns = self._processor_ns() - from_ns
+            self._log.debug("checkpoint", events=schedule.events, bytes=len(state), processor_ms=cost_ns // NS_PER_MS)
+        except JournalError as error:
+            self._log.warning("no checkpoint: the next start will replay more", reason=str(error))
+        schedule.restart(cost_ns)  # also when it has failed: else each turn would try again, and be slow
 
     def close(self) -> None:
         """Commit and release the journal."""
         self._journal.close()
+
+    def _rebuild(self, what: str) -> Rebuilt:
+        from_ns = time.monotonic_ns()
+        observer = ReplayCheckpoints(self._journal, self._bounds.replay_ns, self.on_progress, self._log)
+        rebuilt = self._read(self.settings, self.limits, observer)
+        self._schedule.begin(rebuilt)
+        self._log.info(
+            what,
+            events=self._journal.last_seq,
+            replayed=rebuilt.events,
+            from_checkpoint=rebuilt.from_checkpoint_seq,
+            replayed_bytes=rebuilt.payload_bytes,
+            took_ms=(time.monotonic_ns() - from_ns) // NS_PER_MS,
+        )
+        return rebuilt
+
+    def _awaits_no_answer(self) -> bool:
+        state = self.engine.state
+        waiting = (LegState.PENDING, LegState.SENT)
+        return not any(state.orders[name].state in waiting for route in state.routes.values() for name in route.live)

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 from ..config import GatewayConfig
+from ..errors import GatewayError
 from ..kill_file import kill_file_path
 from ..messages import Role
 from ..process import EXIT_CLEAN, ProcessContext
@@ -34,6 +35,10 @@ from .ports import Ports
 from .rolls import LiveContracts
 
 
+class _StoppedError(GatewayError):
+    """The process was asked to stop while it reads its journal, which may take minutes."""
+
+
 def main(context: ProcessContext) -> int:
     """Run the gateway until it is stopped.
 
@@ -43,13 +48,26 @@ def main(context: ProcessContext) -> int:
     """
     config, log = context.config, context.log
     counters = GatewayCounters(context.open_counters(COUNTERS, HISTOGRAMS))
+
+    def show_recovery(share: float) -> None:
+        counters.show_recovery(share)
+        context.beat()
+        if context.stopping:
+            raise _StoppedError
+
     keys = _server_keys(config)
     check_host(config.orders.host, keys)
     token = ensure_token(config.token_path)
     boot_id = uuid.uuid4().hex
     # The journal before the ports: its lock shows that no other gateway runs on it. Binding first would take the
     # socket file away from a gateway that does.
-    journaled = JournaledEngine.open(config, log, context.beat)
+    counters.show_recovery(0.0)  # before the first heartbeat: from that on the launcher looks at the phase
+    try:
+        journaled = JournaledEngine.open(config, log, show_recovery)
+    except _StoppedError:
+        log.info("stopped while the journal was read; the next start goes on behind the last checkpoint")
+        return EXIT_CLEAN
+    counters.end_recovery()
     authenticator = None if keys is None else start_authenticator(keys)
     ports: list[LinkServer] = []
     try:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -28,13 +30,30 @@ _intent_decoder: msgspec.msgpack.Decoder[Order | Cancel | Replace | Flatten] = m
     Order | Cancel | Replace | Flatten
 )
 _encoder = msgspec.msgpack.Encoder()
+_PROGRESS_NS: Final = 100_000_000
+_SQL_STEPS: Final = 100_000
+"""Instructions of SQLite between two signs of progress within one statement: some ms."""
+
+
+class ReplayObserver(Protocol):
+    """Follows a replay that may take long. What it raises ends the replay."""
+
+    def progress(self, share: float) -> None:
+        """Called each 100 ms or so; `share`: 0.0 to 1.0 of the events are replayed."""
+
+    def save(self, engine: Engine, seq: int, at_ns: int) -> None:
+        """May write a checkpoint of the state after event `seq`, so that a replay that is cut off goes on from there.
+
+        Called as often as `progress`, and after the last event.
+        """
 
 
 class Rebuilt(Struct):
     """An engine as of the journal's last event.
 
-    `differing`: numbers of events whose replay made other orders than were written. `passed_over`: newer checkpoints
-    that could not be used, and why.
+    `payload_bytes`, `replay_ns`: size of the events replayed, and the processor time of that. `load_ns`: processor time
+    of reading the checkpoint; 0 without one. `differing`: numbers of events whose replay made other orders than were
+    written. `passed_over`: newer checkpoints that could not be used, and why.
     """
 
     engine: Engine
@@ -43,6 +62,9 @@ class Rebuilt(Struct):
     last_at_ns: int
     differing: list[int]
     passed_over: list[str]
+    payload_bytes: int = 0
+    replay_ns: int = 0
+    load_ns: int = 0
 
 
 def decode_event(payload: bytes, seq: int) -> Event:
@@ -60,7 +82,12 @@ def decode_event(payload: bytes, seq: int) -> Event:
 
 
 def rebuild(
-    connection: sqlite3.Connection, settings: EngineSettings, limits: Limits, use_checkpoint: bool = True
+    connection: sqlite3.Connection,
+    settings: EngineSettings,
+    limits: Limits,
+    observer: ReplayObserver | None = None,
+    *,
+    use_checkpoint: bool = True,
 ) -> Rebuilt:
     """Rebuild the engine. `settings` and `limits` are used only for an empty journal, else those in its events.
 
@@ -70,7 +97,7 @@ def rebuild(
     Raises: JournalError when an event is missing, altered or cannot be read.
     """
     try:
-        return _replay(connection, Engine(settings, limits), use_checkpoint)
+        return _Replay(connection, observer).run(Engine(settings, limits), use_checkpoint)
     except sqlite3.DatabaseError as error:
         raise JournalError(f"the journal cannot be read: {error}; {_CURE}") from error
 
@@ -78,30 +105,79 @@ def rebuild(
 _CURE = "run `nexus-gateway journal verify` and restore the last backup"
 
 
-def _replay(connection: sqlite3.Connection, empty: Engine, use_checkpoint: bool) -> Rebuilt:
-    engine, start, at_ns, chain = empty, 0, 0, GENESIS
-    passed_over: list[str] = []
-    if use_checkpoint:
-        engine, start, at_ns, chain = _newest_checkpoint(connection, empty, passed_over)
-    intents = _read_intents(connection, start)
-    differing: list[int] = []
-    count = 0
-    for seq, event_ns, payload, stored in connection.execute(
-        "SELECT seq, at_ns, payload, chain FROM events WHERE seq > ? ORDER BY seq", (start,)
-    ):
-        count += 1
-        if seq != start + count:
-            raise JournalError(f"event {start + count} of the journal is missing; {_CURE}")
-        if event_ns is not None and payload is not None:
-            chain = chain_hash(chain, event_ns, payload)
-        if chain != stored:
-            raise JournalError(f"event {seq} of the journal is not as it was written; {_CURE}")
-        effects = engine.handle(decode_event(payload, seq), event_ns)
-        if _intent_bytes(effects) != intents.get(seq, []):
-            differing.append(seq)
-            engine.follow_sent(effects, [_intent_decoder.decode(each) for each in intents.get(seq, [])])
-        at_ns = event_ns
-    return Rebuilt(engine, count, start, at_ns, differing, passed_over)
+class _Replay:
+    """One reading of a journal."""
+
+    def __init__(self, connection: sqlite3.Connection, observer: ReplayObserver | None) -> None:
+        self._connection = connection
+        self._observer = observer
+        self._share = 0.0
+        self._due_ns = 0
+        self._raised: Exception | None = None
+
+    def run(self, empty: Engine, use_checkpoint: bool) -> Rebuilt:
+        # One statement may read a gigabyte before it returns its first row.
+        self._connection.set_progress_handler(self._show, _SQL_STEPS)
+        try:
+            return self._replay(empty, use_checkpoint)
+        except sqlite3.OperationalError:
+            if self._raised is not None:
+                raise self._raised from None
+            raise
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    def _replay(self, empty: Engine, use_checkpoint: bool) -> Rebuilt:
+        engine, start, at_ns, chain = empty, 0, 0, GENESIS
+        passed_over: list[str] = []
+        from_ns = time.thread_time_ns()
+        if use_checkpoint:
+            engine, start, at_ns, chain = _newest_checkpoint(self._connection, empty, passed_over)
+        load_ns = time.thread_time_ns() - from_ns if start else 0
+        total = self._connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
+        intents = _Intents(self._connection, start)
+        differing: list[int] = []
+        count = payload_bytes = 0
+        from_ns = time.thread_time_ns()
+        for seq, event_ns, payload, stored in self._connection.execute(
+            "SELECT seq, at_ns, payload, chain FROM events WHERE seq > ? ORDER BY seq", (start,)
+        ):
+            count += 1
+            if seq != start + count:
+                raise JournalError(f"event {start + count} of the journal is missing; {_CURE}")
+            if event_ns is not None and payload is not None:
+                chain = chain_hash(chain, event_ns, payload)
+            if chain != stored:
+                raise JournalError(f"event {seq} of the journal is not as it was written; {_CURE}")
+            effects = engine.handle(decode_event(payload, seq), event_ns)
+            written = intents.of_event(seq)
+            if _intent_bytes(effects) != written:
+                differing.append(seq)
+                engine.follow_sent(effects, [_intent_decoder.decode(each) for each in written])
+            at_ns = event_ns
+            payload_bytes += len(payload)
+            if self._observer is not None and (seq == total or self._is_due()):
+                self._share = (seq - start) / (total - start)
+                self._observer.progress(self._share)
+                self._observer.save(engine, seq, at_ns)
+        replay_ns = time.thread_time_ns() - from_ns
+        return Rebuilt(engine, count, start, at_ns, differing, passed_over, payload_bytes, replay_ns, load_ns)
+
+    def _is_due(self) -> bool:
+        now_ns = time.monotonic_ns()
+        if now_ns < self._due_ns:
+            return False
+        self._due_ns = now_ns + _PROGRESS_NS
+        return True
+
+    def _show(self) -> int:
+        """For SQLite, within a statement; not 0 ends the statement, which cannot pass an exception on."""
+        try:
+            if self._observer is not None and self._is_due():
+                self._observer.progress(self._share)
+        except Exception as error:
+            self._raised = error
+        return self._raised is not None
 
 
 def _newest_checkpoint(
@@ -122,14 +198,23 @@ def _newest_checkpoint(
     return empty, 0, 0, GENESIS
 
 
-def _read_intents(connection: sqlite3.Connection, start: int) -> dict[int, list[bytes]]:
-    intents: dict[int, list[bytes]] = {}
-    rows = connection.execute(
-        "SELECT event_seq, payload FROM intents WHERE event_seq > ? ORDER BY event_seq, ordinal", (start,)
-    )
-    for seq, payload in rows:
-        intents.setdefault(seq, []).append(payload)
-    return intents
+class _Intents:
+    """The intents after event `start`, handed out event by event: all of a week's at once would be 100 MB."""
+
+    def __init__(self, connection: sqlite3.Connection, start: int) -> None:
+        self._rows = connection.execute(
+            "SELECT event_seq, payload FROM intents WHERE event_seq > ? ORDER BY event_seq, ordinal", (start,)
+        )
+        self._next: tuple[int, bytes] | None = self._rows.fetchone()
+
+    def of_event(self, seq: int) -> list[bytes]:
+        """Return those of event `seq`; call it with rising numbers."""
+        found = []
+        while self._next is not None and self._next[0] <= seq:
+            if self._next[0] == seq:
+                found.append(self._next[1])
+            self._next = self._rows.fetchone()
+        return found
 
 
 def _intent_bytes(effects: list[Effect]) -> list[bytes]:

@@ -38,6 +38,8 @@ def encode_event(event: Event) -> bytes:
 class Journal:
     """The only writer of a journal file; owned by one thread of the gateway process.
 
+    `last_seq`, `last_payload_bytes`: number and size of the newest event.
+
     `durability` "power": a commit is on disk before it returns (synchronous=FULL), so that no order that has left is
     lost in a power failure. "process": a commit survives the death of the process, not of the machine.
     """
@@ -64,6 +66,7 @@ class Journal:
             raise
         self.last_seq: int = last[0] if last is not None else 0
         self._chain: bytes = last[1] if last is not None else GENESIS
+        self.last_payload_bytes = 0
         self._events: list[tuple[int, int, str, bytes, bytes]] = []
         self._intents: list[tuple[int, int, str, str, str, bytes]] = []
         self._notes: list[tuple[int, int, str, bytes]] = []
@@ -73,6 +76,7 @@ class Journal:
         self.last_seq += 1
         seq = self.last_seq
         payload = _encoder.encode(event)
+        self.last_payload_bytes = len(payload)
         self._chain = chain_hash(self._chain, now_ns, payload)
         self._events.append((seq, now_ns, str(event.__struct_config__.tag), payload, self._chain))
         for ordinal, effect in enumerate(effects):
@@ -112,21 +116,26 @@ class Journal:
         self._intents.clear()
         self._notes.clear()
 
-    def checkpoint(self, state: bytes, now_ns: int, keep: int = 3) -> None:
+    def checkpoint(self, state: bytes, now_ns: int, keep: int = 3, *, seq: int | None = None) -> None:
         """Save the engine's state after the last committed event, so that a start replays only the events after it.
+
+        `seq`: save that after an earlier event, inside a replay. The newest `keep` checkpoints stay, and this one:
+        newer ones may be there that this program cannot read.
 
         Raises: JournalError when events are held uncommitted, or the disk refuses.
         """
         if self._events:
             raise JournalError("checkpoint with uncommitted events; commit first")
+        seq = self.last_seq if seq is None else seq
         digest = hashlib.blake2b(state, digest_size=16).hexdigest()
         try:
             self._connection.execute(
-                "INSERT OR REPLACE INTO checkpoints VALUES (?,?,?,?)", (self.last_seq, now_ns, state, digest)
+                "INSERT OR REPLACE INTO checkpoints VALUES (?,?,?,?)", (seq, now_ns, state, digest)
             )
             self._connection.execute(
-                "DELETE FROM checkpoints WHERE seq NOT IN (SELECT seq FROM checkpoints ORDER BY seq DESC LIMIT ?)",
-                (keep,),
+                "DELETE FROM checkpoints WHERE seq != ? "
+                "AND seq NOT IN (SELECT seq FROM checkpoints ORDER BY seq DESC LIMIT ?)",
+                (seq, keep),
             )
         except sqlite3.Error as error:
             raise _explain(self.path, error) from error

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
 from ...shm import host
-from ...shm.counters import CountersPage
+from ...shm.counters import Counter, CountersPage
 from ...shm.segment import SegmentError
-from ..process import ProcessId, ProcessSpec
+from ..process import RECOVERING, ProcessId, ProcessSpec, describe_recovery
 
 PROCESS_MODULE: Final = "nexus_gateway.core.process"
 _CONSOLE_KEEP_BYTES: Final = 1 << 20
@@ -29,7 +30,8 @@ class Child:
         self._console_file = console_file
         self._popen: subprocess.Popen[bytes] | None = None
         self._page: CountersPage | None = None
-        self._first_beat_ns: int | None = None
+        self._recovering: Counter | None = None
+        self._spawned_ns = 0
         self.identity: ProcessId | None = None
 
     def spawn(self) -> None:
@@ -40,6 +42,7 @@ class Child:
             *("-m", PROCESS_MODULE, self.spec.name, "--run-folder", str(self._run_folder)),
             *("--launcher", ProcessId.own().text),
         ]
+        self._spawned_ns = time.monotonic_ns()
         with self._open_console() as console:
             self._popen = subprocess.Popen(
                 command,
@@ -60,7 +63,7 @@ class Child:
             return None
         code = self._popen.poll()
         if code is not None:
-            self._popen = self._page = self._first_beat_ns = self.identity = None
+            self._popen = self._page = self._recovering = self.identity = None
         return code
 
     def wait(self, timeout_s: float) -> int | None:
@@ -73,18 +76,21 @@ class Child:
         return self.poll()
 
     def last_beat_ns(self) -> int | None:
-        """System-wide monotonic time of the last heartbeat; None = none since the process was started.
+        """System-wide monotonic time of the last heartbeat; None = none since the process was started."""
+        page = self._own_page()
+        beat_ns = None if page is None else page.last_beat_ns()
+        # A page that a predecessor left is taken over: its last heartbeat may still be seen for a moment.
+        return None if beat_ns is None or beat_ns < self._spawned_ns else beat_ns
 
-        The first stamp does not count: it is written when the page is created, and only a second, later one shows that
-        the loop runs.
-        """
-        page = self._attach_page()
-        if page is None or self.identity is None or page.segment.field("writer_pid") != self.identity.pid:
-            return None
-        beat_ns = page.segment.field("heartbeat_ns")
-        if self._first_beat_ns is None:
-            self._first_beat_ns = beat_ns
-        return None if beat_ns == self._first_beat_ns else beat_ns
+    @property
+    def is_recovering(self) -> bool:
+        """Whether the process reads its journal, by its own gauge."""
+        return self._own_page() is not None and self._recovering is not None and bool(self._recovering.value)
+
+    def describe_recovery(self) -> str:
+        """How far it has read its journal, such as "recovering, 41 %"; empty when it does not."""
+        page = self._own_page()
+        return "" if page is None else describe_recovery(page.values())
 
     def ask_to_stop(self) -> None:
         """Request a clean end; does not wait."""
@@ -96,12 +102,16 @@ class Child:
         if self._popen is not None and self._popen.poll() is None:
             host.kill_tree(self._popen.pid)
 
-    def _attach_page(self) -> CountersPage | None:
+    def _own_page(self) -> CountersPage | None:
+        """The page of this very process; None before it has opened one."""
         if self._page is None or self._page.segment.is_replaced():
-            try:
+            self._page = self._recovering = None
+            with contextlib.suppress(SegmentError):
                 self._page = CountersPage.attach(self._run_folder, self.spec.name)
-            except SegmentError:
-                self._page = None
+            if self._page is not None and RECOVERING in self._page.counter_names():
+                self._recovering = self._page.counter(RECOVERING)
+        if self._page is None or self.identity is None or self._page.segment.field("writer_pid") != self.identity.pid:
+            return None
         return self._page
 
     @contextlib.contextmanager

@@ -48,7 +48,9 @@ _KILL_REQUESTS: Final = 2  # at the second request to stop, kill what still runs
 
 @dataclass(frozen=True)
 class ChildRow:
-    """One child, as `describe` returns it. `pid`: None = no process. `heartbeat_age_s`: None = no heartbeat yet."""
+    """One child, as `describe` returns it. `pid`: None = no process. `state`: a `ChildState`, with how far it is
+    while it reads its journal: "recovering, 41 %". `heartbeat_age_s`: None = no heartbeat yet.
+    """
 
     name: str
     pid: int | None
@@ -229,7 +231,7 @@ class Launcher:
                 ChildRow(
                     name=child.spec.name,
                     pid=child.identity.pid if child.identity else None,
-                    state=supervision.state.value,
+                    state=_describe_state(child, supervision),
                     restarts=supervision.restarts,
                     heartbeat_age_s=None if beat_ns is None else time.monotonic() - beat_ns / NS_PER_S,
                     cores=child.spec.cores,
@@ -268,7 +270,8 @@ class Launcher:
             self._handle_exit(child, supervision, now_s, code)
             return True
         beat_ns = child.last_beat_ns()
-        if supervision.check_heartbeat(now_s, None if beat_ns is None else beat_ns / NS_PER_S):
+        beat_s = None if beat_ns is None else beat_ns / NS_PER_S
+        if supervision.check_heartbeat(now_s, beat_s, child.is_recovering):
             self._log.error("process is unresponsive, killing it", child=child.spec.name, reason=supervision.detail)
             self._count("hang_kills")
             child.kill()
@@ -330,3 +333,8 @@ class Launcher:
 
     def _console_file(self, name: str) -> Path | None:
         return None if self._console else self._config.log_path / f"{name}.console"
+
+
+def _describe_state(child: Child, supervision: Supervision) -> str:
+    recovery = child.describe_recovery() if supervision.state is ChildState.RECOVERING else ""
+    return recovery or supervision.state.value

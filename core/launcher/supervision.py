@@ -17,6 +17,7 @@ class ChildState(Enum):
 
     WAITING = "waiting"  # to be started at `due_s`
     STARTING = "starting"  # runs, no heartbeat yet
+    RECOVERING = "recovering"  # reads its journal; each heartbeat stands for progress
     RUNNING = "running"
     KILLED = "killed"  # was unresponsive; waiting for its end
     FINISHED = "finished"  # ended by itself with exit code 0
@@ -24,6 +25,7 @@ class ChildState(Enum):
     STOPPED = "stopped"  # stopped by the launcher
 
 
+_ALIVE: Final = frozenset({ChildState.STARTING, ChildState.RECOVERING, ChildState.RUNNING})
 DOWN: Final = frozenset({ChildState.FINISHED, ChildState.FAILED, ChildState.STOPPED})
 """States in which a child does not run and will not be started again."""
 
@@ -41,7 +43,7 @@ class Supervision:
         self._limits = limits
         self._recent_s: deque[float] = deque()
         self._started_s = 0.0
-        self._watched_from_s = 0.0
+        self._watched_from_s = self._last_beat_s = 0.0
         self.state = ChildState.WAITING
         self.restarts = 0
         self.due_s = 0.0
@@ -60,27 +62,33 @@ class Supervision:
         """
         self._watched_from_s = now_s
 
-    def check_heartbeat(self, now_s: float, last_beat_s: float | None) -> bool:
+    def check_heartbeat(self, now_s: float, last_beat_s: float | None, is_recovering: bool = False) -> bool:
         """Whether the child is unresponsive and must be killed now. Returns True once per start.
 
         Args:
-            last_beat_s: its last heartbeat; None = none yet.
+            last_beat_s: its last heartbeat; None = none yet, or not to be seen now. The first one ends the start.
+            is_recovering: whether it reads its journal, at a start or after a fault of its engine.
         """
-        if self.state is ChildState.STARTING and last_beat_s is not None:
-            self.state = ChildState.RUNNING
+        if self.state in _ALIVE and last_beat_s is not None:
+            self._last_beat_s = last_beat_s
+            self.state = ChildState.RECOVERING if is_recovering else ChildState.RUNNING
+        what = "heartbeat"
         if self.state is ChildState.STARTING:
             # Compiling kernels at the very first start takes far longer than any healthy turn of a loop.
             limit_s, from_s = self._limits.start_timeout_s, self._started_s
         elif self.state is ChildState.RUNNING:
-            assert last_beat_s is not None
-            limit_s, from_s = self._limits.heartbeat_timeout_s, last_beat_s
+            limit_s, from_s = self._limits.heartbeat_timeout_s, self._last_beat_s
+        elif self.state is ChildState.RECOVERING:
+            # Without progress, not in all: a long journal takes as long as it takes, and a kill would begin it anew.
+            limit_s, from_s = self._limits.recovery_timeout_s, self._last_beat_s
+            what = "progress in reading the journal"
         else:
             return False
         silence_s = now_s - max(from_s, self._watched_from_s)
         if silence_s <= limit_s:
             return False
         self.state = ChildState.KILLED
-        self.detail = f"no heartbeat for {silence_s:.1f} s, limit {limit_s:g} s"
+        self.detail = f"no {what} for {silence_s:.1f} s, limit {limit_s:g} s"
         return True
 
     def on_exit(self, now_s: float, code: int, jitter: float) -> None:

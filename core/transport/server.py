@@ -192,6 +192,15 @@ class LinkServer:
                 self._cut(session, str(fault), fault.code)
         return self._pop_events()
 
+    def send_heartbeats(self) -> None:
+        """Send due heartbeats and judge nobody: for a caller that cannot handle events now. Call `receive` as well,
+        since a peer that gets no acknowledgement takes this end for dead.
+        """
+        now_ns = self._monotonic_ns()
+        for session in list(self._by_id.values()):
+            if now_ns >= session.link.due_ns:
+                self._send_frames(session, session.link.frame_heartbeat(now_ns, self._utc_ns()))
+
     def send(self, peer: str, *bodies: Message) -> bool:
         """Queue messages for a peer, at most `MAX_ENVELOPES_PER_MESSAGE`; they arrive together.
 

@@ -154,3 +154,14 @@ def test_the_page_beats(run_dir, page):
     before = other.segment.field("heartbeat_ns")
     page.beat()
     assert other.segment.field("heartbeat_ns") > before
+
+
+def test_a_page_that_is_opened_has_no_heartbeat_yet_also_when_a_predecessor_had_one(run_dir, page):
+    other = CountersPage.attach(run_dir, "worker")
+    assert other.last_beat_ns() is None
+    page.beat()
+    assert other.last_beat_ns() is not None
+    page.close()
+    again = CountersPage.create(run_dir, "worker", ["ticks", "errors"], ["latency_ns", "size_bytes"])
+    assert other.last_beat_ns() is None
+    again.close()

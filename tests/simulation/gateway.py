@@ -15,6 +15,7 @@ from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.engine.invariants import check
+from nexus_gateway.core.gateway.checkpoints import CheckpointBounds
 from nexus_gateway.core.gateway.gateway import Gateway
 from nexus_gateway.core.gateway.greeting import Greeter
 from nexus_gateway.core.gateway.journaled_engine import EngineFaultError, JournaledEngine
@@ -124,7 +125,10 @@ class SimulatedGateway:
     def start(self) -> None:
         before, boot = self._committed_digest, f"g{self.crashes}"
         log, kills = make_log(), make_kill_file()
-        journaled = JournaledEngine(self.journal, self.journal.read, self.settings, self.limits, CHECKPOINT_EVERY, log)
+        bounds = CheckpointBounds(events=CHECKPOINT_EVERY, payload_bytes=1 << 30, replay_ns=1 << 60)
+        journaled = JournaledEngine(
+            self.journal, self.journal.read, self.settings, self.limits, bounds, log, processor_ns=lambda: 0
+        )
         self._look_at_the_rebuilt(journaled.engine, before)
         self.ports = Ports(Port(self._to_platform, self._cut), Port(self._to_nexus, self._reconnect))
         platforms = dict.fromkeys(self.settings.expected_platforms)

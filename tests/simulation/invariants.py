@@ -312,7 +312,7 @@ def _check_replay(gateway: Gateway, engine: Engine) -> list[str]:
         return []
     found = []
     for use_checkpoint in (True, False):
-        made = gateway.journal.read(gateway.settings, gateway.limits, use_checkpoint)
+        made = gateway.journal.read(gateway.settings, gateway.limits, use_checkpoint=use_checkpoint)
         if made.differing:
             found.append(f"replay (checkpoint {use_checkpoint}) makes other orders after events {made.differing[:5]}")
         again = made.engine

@@ -53,6 +53,7 @@ class MemoryJournal:
     held: list[Row] = field(default_factory=list)
     intents: dict[str, int] = field(default_factory=dict)
     checkpoints: list[tuple[int, bytes]] = field(default_factory=list)
+    last_payload_bytes: int = 0
 
     @property
     def last_seq(self) -> int:
@@ -86,7 +87,9 @@ class MemoryJournal:
         self.rows = self.rows[: max(len(self.rows) - rows, 0)]
         self.checkpoints = [c for c in self.checkpoints if c[0] <= len(self.rows)]
 
-    def read(self, settings: e.EngineSettings, limits: Limits, use_checkpoint: bool = True) -> Rebuilt:
+    def read(
+        self, settings: e.EngineSettings, limits: Limits, observer: object = None, *, use_checkpoint: bool = True
+    ) -> Rebuilt:
         engine, start = self.make_engine(settings, limits), 0
         if self.checkpoints and use_checkpoint:
             start, state = self.checkpoints[-1]

@@ -15,7 +15,7 @@ def _nothing(*_: object, **__: object) -> None:
 
 
 def make_log() -> SimpleNamespace:
-    return SimpleNamespace(info=_nothing, warning=_nothing, error=_nothing, exception=_nothing)
+    return SimpleNamespace(debug=_nothing, info=_nothing, warning=_nothing, error=_nothing, exception=_nothing)
 
 
 def make_kill_file() -> SimpleNamespace:
@@ -42,6 +42,7 @@ def make_counters(counts: dict[str, int]) -> SimpleNamespace:
         observe=_nothing,
         set_kill_file=_nothing,
         publish=_nothing,
+        end_recovery=_nothing,
     )
 
 

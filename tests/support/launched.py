@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nexus_gateway.core.config import GatewayConfig, LauncherConfig
 from nexus_gateway.core.errors import ConfigError
-from nexus_gateway.core.process import ProcessContext, ProcessSpec
+from nexus_gateway.core.process import RECOVERED_PERMILLE, RECOVERING, ProcessContext, ProcessSpec
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentError, SegmentState
@@ -69,6 +69,20 @@ def run_mute(context: ProcessContext) -> int:
     """Never gives a sign of life."""
     context.open_counters(())
     time.sleep(600)
+    return 0
+
+
+def run_recovering(context: ProcessContext) -> int:
+    """Reads a journal in four steps, each far longer than its heartbeats may be apart later."""
+    page = context.open_counters((RECOVERING, RECOVERED_PERMILLE, "turns"))
+    page.counter(RECOVERING).set(1)
+    for step in range(4):
+        page.counter(RECOVERED_PERMILLE).set(250 * step)
+        context.beat()
+        time.sleep(float(context.arguments["step_s"]))
+    page.counter(RECOVERING).set(0)
+    while not context.sleep(0.02):
+        page.counter("turns").add()
     return 0
 
 

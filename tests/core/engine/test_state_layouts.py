@@ -104,7 +104,7 @@ def rebuilt(path: Path, use_checkpoint: bool = True) -> Rebuilt:
     config = GatewayConfig()
     connection = sqlite3.connect(path)
     try:
-        return rebuild(connection, engine_settings(config), config.limits, use_checkpoint)
+        return rebuild(connection, engine_settings(config), config.limits, use_checkpoint=use_checkpoint)
     finally:
         connection.close()
 
@@ -316,7 +316,7 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over_for_an_older_one_and_sa
     assert reason in told
     config = GatewayConfig(orders=OrdersConfig(journal=str(path)))
     with caplog.at_level(logging.WARNING):
-        JournaledEngine.open(config, process_log("gateway"), lambda: None).close()
+        JournaledEngine.open(config, process_log("gateway")).close()
     (record,) = caplog.records
     assert record.fields["reasons"] == [told]
 

@@ -65,7 +65,7 @@ class Process:
     def __init__(self, folder: Path, clocks: Clocks) -> None:
         self.config = GatewayConfig(orders=OrdersConfig(journal=str(folder / "orders.sqlite")))
         self.clocks, self.sent = clocks, []
-        self.journaled = JournaledEngine.open(self.config, process_log("gateway"), lambda: None)
+        self.journaled = JournaledEngine.open(self.config, process_log("gateway"))
         self.adapters = Port(lambda peer, body: self.sent.append(body), lambda peer: None)
         nothing: Any = lambda *_: None  # noqa: E731
         stand_ins = SimpleNamespace(inward=lambda message: message, outward=lambda message: message)

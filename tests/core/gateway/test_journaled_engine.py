@@ -5,15 +5,19 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig
 from nexus_gateway.core.engine import AdminAsked, AnswerAdmin, LinkUp, SendToPlatform, Started
+from nexus_gateway.core.gateway.checkpoints import CheckpointBounds, ReplayCheckpoints
 from nexus_gateway.core.gateway.journaled_engine import EngineFaultError, JournaledEngine, engine_settings
-from nexus_gateway.core.journal import JournalError
+from nexus_gateway.core.journal import Journal, JournalError, rebuild, recovery
+from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.core.messages import Query, QueryKind
+from nexus_gateway.shm.durations import NS_PER_S
 
 from tests.support.links import adapter_hello
 
@@ -28,7 +32,7 @@ def config(tmp_path: Path) -> GatewayConfig:
 
 @pytest.fixture
 def journaled(config: GatewayConfig) -> Iterator[JournaledEngine]:
-    made = JournaledEngine.open(config, LOG, lambda: None)
+    made = JournaledEngine.open(config, LOG)
     made.handle(Started(boot_id="b", settings=engine_settings(config), limits=config.limits), time.time_ns())
     yield made
     made.close()
@@ -97,22 +101,22 @@ def test_an_engine_that_raises_is_rebuilt_and_the_event_dropped(
 
 
 def test_a_start_replays_from_the_checkpoint(config: GatewayConfig) -> None:
-    first = JournaledEngine.open(config, LOG, lambda: None)
+    first = JournaledEngine.open(config, LOG)
     for number in range(120):
         first.handle(LinkUp(hello=adapter_hello(boot_id=f"b{number}")), time.time_ns())
     first.commit()
     first.checkpoint(time.time_ns())
     digest = first.engine.digest()
     first.close()
-    second = JournaledEngine.open(config, LOG, lambda: None)
+    second = JournaledEngine.open(config, LOG)
     assert second.engine.digest() == digest
-    assert second._since_checkpoint == 0
+    assert second._schedule.events == 0
     second.close()
 
 
 def test_a_second_gateway_on_the_same_journal_is_refused(journaled: JournaledEngine, config: GatewayConfig) -> None:
     with pytest.raises(JournalError, match="another gateway"):
-        JournaledEngine.open(config, LOG, lambda: None)
+        JournaledEngine.open(config, LOG)
 
 
 def test_a_question_leaves_no_trace_not_even_its_time(journaled: JournaledEngine, config: GatewayConfig) -> None:
@@ -136,3 +140,133 @@ def test_a_checkpoint_that_finds_no_room_ends_nothing(
     journaled.handle(LinkUp(hello=adapter_hello()), time.time_ns())
     assert journaled.commit()
     assert events_on_disk(config) == 3
+
+
+def link(number: int) -> LinkUp:
+    return LinkUp(hello=adapter_hello(boot_id=f"b{number}"))
+
+
+def checkpoints_on_disk(config: GatewayConfig) -> list[int]:
+    connection = sqlite3.connect(config.journal_path)
+    try:
+        return [row[0] for row in connection.execute("SELECT seq FROM checkpoints ORDER BY seq")]
+    finally:
+        connection.close()
+
+
+class Bounded:
+    """A journaled engine whose processor time is the test's: each event takes `handling_ns`."""
+
+    def __init__(self, config: GatewayConfig, journal: Journal, **bounds: int) -> None:
+        self.now_ns, self.handling_ns = 0, 0
+        values = {"events": 1_000_000, "payload_bytes": 1 << 40, "replay_ns": 1 << 60} | bounds
+        settings = engine_settings(config)
+        read = partial(rebuild, journal.connection)
+        self.journaled = JournaledEngine(
+            journal, read, settings, config.limits, CheckpointBounds(**values), LOG, processor_ns=self._processor_ns
+        )
+
+    def _processor_ns(self) -> int:
+        self.now_ns += self.handling_ns
+        return self.now_ns
+
+    def turn(self, *events: LinkUp) -> None:
+        for event in events:
+            self.journaled.handle(event, time.time_ns())
+        self.journaled.commit()
+        self.journaled.checkpoint(time.time_ns())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "handling_ns", "needed"),
+    [({"events": 3}, 0, 3), ({"payload_bytes": 1000}, 0, None), ({"replay_ns": 10 * NS_PER_S}, 4 * NS_PER_S, 3)],
+)
+def test_a_checkpoint_is_due_by_events_bytes_or_processor_time_and_waits_for_a_quiet_turn(
+    config: GatewayConfig, bounds: dict[str, int], handling_ns: int, needed: int | None
+) -> None:
+    config.journal_path.parent.mkdir()
+    if needed is None:
+        needed = -(-1000 // len(encode_event(link(10))))
+    with Journal(config.journal_path) as journal:
+        bounded = Bounded(config, journal, **bounds)
+        bounded.handling_ns = handling_ns
+        for number in range(needed - 1):
+            bounded.turn(link(10 + number))
+            bounded.turn()
+            assert checkpoints_on_disk(config) == []
+        bounded.turn(link(10 + needed))
+        assert checkpoints_on_disk(config) == [], "the turn had an event"
+        bounded.turn()
+        assert checkpoints_on_disk(config) == [needed]
+
+
+def test_a_checkpoint_does_not_wait_for_ever_for_a_quiet_turn(config: GatewayConfig) -> None:
+    config.journal_path.parent.mkdir()
+    with Journal(config.journal_path) as journal:
+        bounded = Bounded(config, journal, events=5)
+        for number in range(10):
+            assert checkpoints_on_disk(config) == []
+            bounded.turn(link(number))
+        assert checkpoints_on_disk(config) == [10]
+
+
+def test_a_checkpoint_that_costs_much_is_written_less_often(config: GatewayConfig) -> None:
+    config.journal_path.parent.mkdir()
+    with Journal(config.journal_path) as journal:
+        bounded = Bounded(config, journal, replay_ns=1_000_000)
+        bounded.handling_ns = 100_000_000  # every measurement, that of the checkpoint as well
+        bounded.turn(link(0))
+        bounded.turn()
+        assert checkpoints_on_disk(config) == [1]
+        for number in range(1, 10):
+            bounded.turn(link(number))
+            bounded.turn()
+            assert checkpoints_on_disk(config) == [1]
+        bounded.turn(link(10))
+        bounded.turn()
+        assert checkpoints_on_disk(config) == [1, 11]
+
+
+def test_a_start_that_had_to_replay_much_leaves_a_checkpoint_before_anything_else(config: GatewayConfig) -> None:
+    first = JournaledEngine.open(config, LOG)
+    for number in range(120):
+        first.handle(link(number), time.time_ns())
+    first.commit()
+    first._journal.close()  # killed
+    second = JournaledEngine.open(config, LOG)
+    assert checkpoints_on_disk(config) == [120]
+    second._journal.close()  # killed in its start
+    third = JournaledEngine.open(config, LOG)
+    assert third._schedule.events == 0
+    assert third.engine.digest() == second.engine.digest()
+    third.close()
+
+
+def test_a_long_replay_leaves_checkpoints_on_its_way(config: GatewayConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "_PROGRESS_NS", 0)
+    first = JournaledEngine.open(config, LOG)
+    for number in range(50):
+        first.handle(link(number), time.time_ns())
+    first.commit()
+    first._journal.close()
+    with Journal(config.journal_path) as journal:
+        observer = ReplayCheckpoints(journal, 1, lambda share: None, LOG)  # one after each event, but for its own cost
+        rebuild(journal.connection, engine_settings(config), config.limits, observer)
+    written = checkpoints_on_disk(config)
+    assert written
+    assert written[0] < 50
+
+
+def test_a_rebuild_after_a_fault_says_how_far_it_is(
+    journaled: JournaledEngine, config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    journaled.on_progress = shares.append
+
+    def raise_fault(event: object, now_ns: int) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(journaled.engine, "handle", raise_fault)
+    with pytest.raises(EngineFaultError):
+        journaled.handle(link(1), time.time_ns())
+    assert shares[-1] == 1.0

@@ -38,7 +38,7 @@ def rebuilt(path: Path, use_checkpoint: bool = True) -> Rebuilt:
     config = GatewayConfig()
     connection = sqlite3.connect(path)
     try:
-        return rebuild(connection, engine_settings(config), config.limits, use_checkpoint)
+        return rebuild(connection, engine_settings(config), config.limits, use_checkpoint=use_checkpoint)
     finally:
         connection.close()
 
@@ -138,7 +138,7 @@ def test_a_gateway_starts_on_it(folder, tmp_path, caplog):
     path = copied(folder, tmp_path)
     config = GatewayConfig(orders=OrdersConfig(journal=str(path)))
     with caplog.at_level(logging.WARNING):
-        journaled = JournaledEngine.open(config, process_log("gateway"), lambda: None)
+        journaled = JournaledEngine.open(config, process_log("gateway"))
     try:
         assert facts_of(journaled.engine, told["layout"]) == told_facts(told)
         # What it saves now is of today's layout, and is read before any older one.

@@ -21,6 +21,7 @@ from nexus_gateway.core.journal import (
     backup,
     export,
     rebuild,
+    recovery,
     restore,
     verify,
 )
@@ -329,3 +330,81 @@ def test_a_schema_version_that_is_no_number_is_refused_by_name(tmp_path):
     damage(path, "UPDATE meta SET value = 'two' WHERE name = 'schema_version'")
     with pytest.raises(JournalError, match="'two'"):
         Journal(path)
+
+
+class Watching:
+    """An observer of a replay that writes a checkpoint after chosen events, and dies after one."""
+
+    def __init__(self, journal, save_after=(), die_after=0):
+        self.journal, self.save_after, self.die_after = journal, save_after, die_after
+        self.shares: list[float] = []
+
+    def progress(self, share: float) -> None:
+        self.shares.append(share)
+
+    def save(self, engine, seq, at_ns) -> None:
+        if seq in self.save_after:
+            self.journal.checkpoint(engine.save(), at_ns, seq=seq)
+        if seq == self.die_after:
+            raise InterruptedError
+
+
+def test_a_replay_says_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(recovery, "_PROGRESS_NS", 0)
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        watching = Watching(journal)
+        rebuild(journal.connection, SETTINGS, wide_limits(), watching)
+    count = len(desk.events)
+    assert watching.shares == [number / count for number in range(1, count + 1)]
+
+
+def test_one_statement_that_reads_much_says_that_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(recovery, "_PROGRESS_NS", 0)
+    monkeypatch.setattr(recovery, "_SQL_STEPS", 1)
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        watching = Watching(journal)
+        rebuild(journal.connection, SETTINGS, wide_limits(), watching)
+        assert len(watching.shares) > 2 * len(desk.events)
+        watching.progress = lambda share: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            rebuild(journal.connection, SETTINGS, wide_limits(), watching)
+
+
+def test_a_replay_that_is_cut_off_goes_on_from_the_checkpoint_within_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(recovery, "_PROGRESS_NS", 0)
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal, pytest.raises(InterruptedError):
+        rebuild(journal.connection, SETTINGS, wide_limits(), Watching(journal, save_after=(3, 5), die_after=6))
+    again = rebuilt(path)
+    assert (again.from_checkpoint_seq, again.events) == (5, len(desk.events) - 5)
+    assert again.engine.digest() == desk.engine.digest()
+    assert again.differing == []
+
+
+def test_a_checkpoint_within_a_replay_stays_beside_newer_ones_that_cannot_be_read(tmp_path):
+    path = tmp_path / "j.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        last = journal.last_seq
+        for seq in (last - 2, last - 1, last):
+            journal.checkpoint(b"\x93 of a newer release", desk.now_ns, seq=seq)
+        for seq in (2, 4):
+            engine = Engine(desk.settings, desk.limits)
+            for at_ns, event in desk.events[:seq]:
+                engine.handle(event, at_ns)
+            journal.checkpoint(engine.save(), desk.events[seq - 1][0], seq=seq)
+        assert [row[0] for row in journal.connection.execute("SELECT seq FROM checkpoints")] == [
+            4,
+            last - 2,
+            last - 1,
+            last,
+        ]
+    again = rebuilt(path)
+    assert again.from_checkpoint_seq == 4
+    assert len(again.passed_over) == 3
+    assert again.engine.digest() == desk.engine.digest()

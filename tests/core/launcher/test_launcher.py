@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from nexus_gateway.core.cli.monitor import Monitor
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
@@ -27,7 +28,7 @@ from nexus_gateway.shm.symbols import SymbolDirectory, roll_symbol
 
 from tests.support.launched import QUICK, ROOT, make_config, make_spec
 from tests.support.patience import patient
-from tests.support.shm_processes import linux_only
+from tests.support.shm_processes import linux_only, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -313,3 +314,36 @@ def test_a_run_folder_that_is_full_at_the_start_is_named(tmp_path: Path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with Launcher(make_config(tmp_path), []):  # given back
         pass
+
+
+def test_a_process_that_reads_its_journal_is_not_killed_for_its_pauses_and_says_how_far_it_is(tmp_path: Path) -> None:
+    config = make_config(tmp_path, msgspec.structs.replace(QUICK, heartbeat_timeout_s=1.0))
+    with Launcher(config, [make_spec("reads", "run_recovering", step_s=1.5)]) as launcher:
+        seen: list[str] = []
+        while row(launcher, "reads").state != "running":
+            launcher.step()
+            state = row(launcher, "reads").state
+            if state not in seen:
+                seen.append(state)
+                if state == "recovering, 25 %":
+                    snapshot = Monitor(tmp_path / "run").snapshot()
+                    process = next(each for each in snapshot.processes if each.name == "reads")
+                    assert process.state == state
+                    assert not snapshot.is_healthy
+                    assert own_counters(tmp_path)["children_running"] == 0
+            time.sleep(0.02)
+        assert seen == ["starting", *(f"recovering, {share} %" for share in (0, 25, 50, 75)), "running"]
+        assert row(launcher, "reads").restarts == 0
+        assert own_counters(tmp_path)["hang_kills"] == 0
+
+
+def test_a_process_is_not_taken_for_started_before_its_first_heartbeat(tmp_path: Path) -> None:
+    """A page alone shows nothing, neither a new one nor one that a predecessor has beaten in."""
+    with Launcher(make_config(tmp_path), [make_spec("one", "run_mute"), make_spec("two")]) as launcher:
+        step_until(launcher, "two", "running")
+        wait_for(lambda: (tmp_path / "run" / "one.counters").exists(), "the page of a process without a heartbeat")
+        launcher.step()
+        assert (row(launcher, "one").state, row(launcher, "one").heartbeat_age_s) == ("starting", None)
+        shown = {each.name: each for each in Monitor(tmp_path / "run").snapshot().processes}
+        assert (shown["one"].state, shown["one"].heartbeat_age_s) == ("starting", None)
+        assert shown["two"].state == "live"

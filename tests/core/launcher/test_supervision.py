@@ -114,3 +114,30 @@ def test_a_stop_keeps_an_earlier_verdict() -> None:
     supervision = started()
     supervision.on_stop("killed")
     assert (supervision.state, supervision.detail) == (ChildState.STOPPED, "killed")
+
+
+def test_a_process_that_reads_its_journal_has_a_limit_of_its_own_from_its_last_progress() -> None:
+    supervision = Supervision(msgspec.structs.replace(LIMITS, recovery_timeout_s=50))
+    supervision.on_start(0)
+    for now_s in (1, 40, 80, 120):
+        assert not supervision.check_heartbeat(now_s, now_s - 30, is_recovering=True)
+        assert supervision.state is ChildState.RECOVERING
+    assert not supervision.check_heartbeat(140, 90, is_recovering=True)
+    assert supervision.check_heartbeat(140.1, 90, is_recovering=True)
+    assert supervision.detail == "no progress in reading the journal for 50.1 s, limit 50 s"
+
+
+def test_after_the_journal_is_read_the_short_limit_counts_and_a_rebuild_has_the_long_one_again() -> None:
+    supervision = started()
+    supervision.check_heartbeat(50, 50, is_recovering=True)
+    assert not supervision.check_heartbeat(55, 55)
+    assert supervision.state is ChildState.RUNNING
+    assert not supervision.check_heartbeat(100, 55, is_recovering=True)
+    assert supervision.check_heartbeat(100, 55)
+
+
+def test_a_heartbeat_that_cannot_be_seen_for_a_moment_counts_from_the_last_one() -> None:
+    supervision = started()
+    supervision.check_heartbeat(5, 5)
+    assert not supervision.check_heartbeat(15, None)
+    assert supervision.check_heartbeat(15.1, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -575,3 +576,22 @@ def test_a_server_of_another_version_is_told_by_both_versions(folder: Path, seq:
         client.receive()
         assert f"was {PROTOCOL_VERSION - 1}, this side speaks {PROTOCOL_VERSION}" in client.cut_reason
         client.close()
+
+
+def test_an_owner_that_cannot_handle_events_keeps_its_links_by_reading_and_heartbeats(ends: Ends) -> None:
+    client = ends.client(nexus_hello())
+    ends.until(lambda: client.is_up)
+    ends.turn()
+    held: list[object] = []
+    until_s = time.monotonic() + 3 * FAST.mute_after_ms / 1000
+    while time.monotonic() < until_s:
+        held += ends.server.receive()
+        ends.server.send_heartbeats()
+        client.receive()
+        client.tick()
+        assert client.is_up
+        time.sleep(0.005)
+    assert not any(isinstance(event, PeerDown) for event in held)
+    assert not any(isinstance(event, PeerDown) for event in ends.server.tick())
+    assert client.send(QUERY)
+    ends.until(lambda: any(event.body == QUERY for event in saids(ends)))
