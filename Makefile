@@ -54,10 +54,12 @@ quick: $(STAMP)
 	NEXUS_TEST_QUICK=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not processes and not torture" --durations=5 $(QUICK)
 
 # The long forms, one after the other: hundreds of kills, thousands of examples and seeds. Leave the machine to them.
+# A seed of the simulation is about 100 orders: SEEDS=30000 are 3,000,000.
+SEEDS ?= 10000
 torture: $(STAMP)
 	@echo "seed $(SEED); the same again: make torture SEED=$(SEED)"
 	NEXUS_TEST_SEED=$(SEED) $(BIN)/pytest -m torture --timeout 3600 --hypothesis-seed=$(SEED) --durations=20
-	$(BIN)/python -m tests.simulation --seeds 10000 --first $(SEED)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(SEED)
 
 # The order engine with its journal and risk checks against faulty platforms; every seed repeats exactly.
 simulate: $(STAMP)

@@ -23,10 +23,17 @@ import psutil
 import yaml
 from nexus_gateway.adapters.paper.book import PaperBook
 from nexus_gateway.adapters.paper.store import PaperStore
-from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig, RolloverConfig, SymbolConfig
+from nexus_gateway.core.config import (
+    GatewayConfig,
+    LauncherConfig,
+    OrdersConfig,
+    PlatformConfig,
+    RolloverConfig,
+    SymbolConfig,
+)
 from nexus_gateway.core.engine import AdapterSaid
 from nexus_gateway.core.journal.recovery import decode_event
-from nexus_gateway.core.launcher.launcher import Launcher
+from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
 from nexus_gateway.core.launcher.plan import plan_processes
 from nexus_gateway.core.messages import Bracket, Fill, Side, Signal, SignalClose, Snapshot, Target
 from nexus_gateway.core.process import ProcessContext, ProcessSpec
@@ -70,11 +77,13 @@ class System:
         symbols: Sequence[str] = ("NQ", "ES", "YM"),
         *,
         with_nexus: bool = False,
+        nexus_every_s: float = 0.1,
+        launcher: LauncherConfig | None = None,
         rollover: RolloverConfig | None = None,
         contracts: Mapping[str, str] | None = None,
         **limits: object,
     ) -> None:
-        """`platforms`: name -> settings beside a lively market; `limits`: changed ones."""
+        """`platforms`: name -> settings beside a lively market; `launcher` None: a quick one; `limits`: changes."""
         self.root = short_folder()
         self.folder = self.root / "run"
         self.diary = Diary(self.root / "nexus.diary")
@@ -100,7 +109,7 @@ class System:
             ),
             ring_capacity=1 << 12,
             board_rows=64,
-            launcher=msgspec.structs.replace(QUICK, max_restarts=1_000, start_timeout_s=120),
+            launcher=launcher or msgspec.structs.replace(QUICK, max_restarts=1_000, start_timeout_s=120),
             orders=OrdersConfig(adapter_port=0, nexus_port=0, journal=str(self.root / "orders.sqlite")),
             platforms={
                 name: PlatformConfig(adapter=_SIMULATOR, symbols=tuple(symbols), settings=market | dict(settings))
@@ -111,7 +120,8 @@ class System:
         )
         self._specs = plan_processes(self.config)
         if with_nexus:
-            arguments = {"diary": str(self.diary.path), "outbox": str(self.root / "nexus.outbox")}
+            files = {"diary": str(self.diary.path), "outbox": str(self.root / "nexus.outbox")}
+            arguments = files | {"every_s": nexus_every_s}
             self._specs.append(ProcessSpec(name=NEXUS, entry="tests.support.system:run_nexus", arguments=arguments))
         self._launcher: Launcher | None = None
         self._links: list[NexusGatewayInterface] = []
@@ -177,6 +187,11 @@ class System:
         for victim in victims:
             victim.kill()
         return at_ns
+
+    def row(self, process: str = "gateway") -> ChildRow:
+        """What the launcher says of a process."""
+        assert self._launcher is not None
+        return next(row for row in self._launcher.describe() if row.name == process)
 
     def counters(self, process: str = "gateway") -> dict[str, int]:
         try:
@@ -297,7 +312,7 @@ def _revision(entry: Told) -> int:
 
 
 def run_nexus(context: ProcessContext) -> int:
-    """Trade until told to stop: an idea every 0.1 s on the next symbol, at most a few of them held at a time.
+    """Trade until told to stop: an idea every `every_s` on the next symbol, at most a few of them held at a time.
 
     As an owner's program should, it opens nothing on a symbol with an unknown outcome, and after a restart decides once
     more whatever it has not seen the end of. A file `pause` in the run folder ends the ideas.
@@ -314,7 +329,7 @@ def run_nexus(context: ProcessContext) -> int:
     for name, signal in diary.signals.items():
         if name not in diary.told or not diary.told[name].outcome.is_final:
             nexus.send_signal(signal, 0)
-    while not context.sleep(0.1):
+    while not context.sleep(context.arguments["every_s"]):
         diary.refresh()
         if (context.run_folder / "pause").exists():
             continue

@@ -1,0 +1,1 @@
+"""How cost grows with what has happened: journal, checkpoints, replay, questions, clock ticks, snapshots."""

@@ -1,0 +1,1 @@
+"""Days of the gateway in virtual time: its own class, journal and market data; paper exchanges as platforms."""
