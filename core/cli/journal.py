@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +21,12 @@ from .command import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained,
 
 def add_commands(app: typer.Typer) -> None:
     """Put `journal`, `report` and `keys` on the command line."""
-    journal = typer.Typer(no_args_is_help=True, help="The journal: verify, backup, restore, export.")
+    journal = typer.Typer(no_args_is_help=True, help="The journal: verify, backup, restore, export, archive.")
     journal.command("verify")(journal_verify)
     journal.command("backup")(journal_backup)
     journal.command("restore")(journal_restore)
     journal.command("export")(journal_export)
+    journal.command("archive")(journal_archive)
     app.add_typer(journal, name="journal")
     app.command()(report)
     app.command()(keys)
@@ -36,27 +38,30 @@ def journal_verify(
     run_folder: RunFolder = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a journal from end to end. Works while a gateway uses it."""
+    """Check a journal and its archives from end to end. Works while a gateway uses it."""
     from ..journal import verify
 
     with explained():
         path = _existing(file or load(config, run_folder).journal_path)
         verdict = verify(path)
     if as_json:
-        print_json({"journal": str(path), "sound": not verdict.problems, **msgspec.structs.asdict(verdict)})
+        print_json({"journal": str(path), "sound": verdict.is_sound, **msgspec.structs.asdict(verdict)})
     else:
-        typer.echo(f"{path}: {verdict.events:,} events, {verdict.intents:,} intents")
-        for problem in verdict.problems:
+        typer.echo(f"{path}: {_size_of(verdict)}")
+        for problem in (*verdict.problems, *_missing(path, verdict)):
             typer.echo(f"  {problem}")
-        typer.echo("sound" if not verdict.problems else "NOT sound: restore the last backup")
-    if verdict.problems:
+        if verdict.problems:
+            typer.echo("NOT sound: restore the last backup")
+        else:
+            typer.echo("NOT complete: bring the archives back from a backup" if verdict.missing_archives else "sound")
+    if not verdict.is_sound:
         raise typer.Exit(EXIT_TROUBLE)
 
 
 def journal_backup(
     target: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
-    """Copy the journal to a file and check the copy. Works while a gateway uses it."""
+    """Copy the journal and its archives, and check the copy. Works while a gateway uses it."""
     from ..journal import backup, verify
     from ..journal.store import open_database
 
@@ -71,7 +76,9 @@ def journal_backup(
 def journal_restore(
     source: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
-    """Replace the journal by a sound backup; the old file is kept beside it. Refused while a gateway runs."""
+    """Replace the journal and its archives by a sound backup; the old ones are kept beside it. Refused while a gateway
+    runs.
+    """
     from ..journal import restore
 
     with explained():
@@ -109,14 +116,71 @@ def journal_export(
         typer.echo(f"{count:,} lines written to {output}")
 
 
+def journal_archive(
+    keep_days: Annotated[int | None, typer.Option(min=8, help="Days that stay; none = orders.keep_days.")] = None,
+    config: ConfigFolder = None,
+    run_folder: RunFolder = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move old events to compressed archives beside the journal now, and shrink it. Works while a gateway uses it: the
+    archives are written, and the gateway itself removes the archived events, at the change of the day.
+    """
+    from ..journal.retention import archive_due, archive_folder, confirm_archive, remove_all
+    from ..journal.store import open_database
+
+    with explained():
+        chosen = load(config, run_folder)
+        path = _existing(chosen.journal_path)
+        days = keep_days or chosen.orders.keep_days
+        if days is None:
+            raise ConfigError("orders.keep_days was null: events are never archived; give --keep-days")
+        entries = list(archive_due(path, days, time.time_ns()))
+        with ExitStack() as stack:
+            removed = True
+            try:
+                stack.enter_context(_exclusive(path))
+            except GatewayError:
+                removed = False  # only the gateway that uses it may write to it
+            else:
+                connection = stack.enter_context(closing(open_database(path)))
+                for entry in entries:
+                    confirm_archive(connection, entry)
+                remove_all(connection)
+    if as_json:
+        print_json({"journal": str(path), "archives": [entry.name for entry in entries], "removed": removed})
+        return
+    for entry in entries:
+        typer.echo(f"{entry.name}: events {entry.first_seq} to {entry.last_seq}")
+    typer.echo(
+        f"{len(entries)} archives written to {archive_folder(path)}" if entries else f"nothing is {days} days old"
+    )
+    if removed:
+        typer.echo(f"{path} holds {path.stat().st_size:,} bytes now")
+    elif entries:
+        typer.echo(
+            "the running gateway removes these events from its journal at the change of the day, or when it starts"
+        )
+
+
 def _print_copy(what: str, path: Path, verdict: Any, as_json: bool) -> None:
     if as_json:
-        print_json({"file": str(path), "sound": not verdict.problems, **msgspec.structs.asdict(verdict)})
+        print_json({"file": str(path), "sound": verdict.is_sound, **msgspec.structs.asdict(verdict)})
     else:
-        typer.echo(f"{what} {path}: {verdict.events:,} events, {verdict.intents:,} intents")
-    if verdict.problems:
-        typer.echo("; ".join(verdict.problems), err=True)
+        typer.echo(f"{what} {path}: {_size_of(verdict)}")
+    if not verdict.is_sound:
+        typer.echo("; ".join((*verdict.problems, *_missing(path, verdict))), err=True)
         raise typer.Exit(EXIT_TROUBLE)
+
+
+def _size_of(verdict: Any) -> str:
+    archived = f", {verdict.first_seq - 1:,} of the events in {verdict.archives} archives" if verdict.archives else ""
+    return f"{verdict.events:,} events, {verdict.intents:,} intents{archived}"
+
+
+def _missing(path: Path, verdict: Any) -> list[str]:
+    from ..journal.retention import archive_folder
+
+    return [f"archive {archive_folder(path) / name} is missing" for name in verdict.missing_archives]
 
 
 def _existing(path: Path) -> Path:

@@ -34,12 +34,13 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     for each run folder. `durability` process: a power cut may lose the last orders. `checkpoint_events`,
     `checkpoint_bytes`, `checkpoint_replay_ms`: the engine's state is saved when so many events, bytes of events or so
     much processor time of them have come since the last time, whichever is first. `send_within_ms`, `ack_ms`,
-    `settle_ms`, `proof_ms`: see `EngineSettings`. `overfills`: whether lots that a platform has filled
-    beyond an order's size, confirmed by two snapshots, are closed at the market or kept. `cancel_on_disconnect_ms`: the
-    working entries of a NEXUS that has had no session for this long are cancelled. `usd_rates`: USD for one unit
-    of a currency, used when no other rate is fresh. `rates_file`: daily reference rates, used when no live rate is
-    fresh and the newest row is at most `rates_file_age_h` old. `instruments_file`, `hours_file`: your own instruments
-    and trading hours. The three files are described in docs/instruments.md.
+    `settle_ms`, `proof_ms`: see `EngineSettings`. `keep_days`: older events of the journal move to compressed archives
+    beside it; at least 8, since the engine remembers 7; None = never. `overfills`: whether lots that a platform has
+    filled beyond an order's size, confirmed by two snapshots, are closed at the market or kept.
+    `cancel_on_disconnect_ms`: the working entries of a NEXUS that has had no session for this long are cancelled.
+    `usd_rates`: USD for one unit of a currency, used when no other rate is fresh. `rates_file`: daily reference rates,
+    used when no live rate is fresh and the newest row is at most `rates_file_age_h` old. `instruments_file`,
+    `hours_file`: your own instruments and trading hours. The three files are described in docs/instruments.md.
     """
 
     enabled: bool = True
@@ -61,6 +62,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ack_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
     proof_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
+    keep_days: Annotated[int, Meta(ge=8, le=36_500)] | None = 30
     overfills: Literal["close", "keep"] = "close"
     cancel_on_disconnect_ms: Annotated[int, Meta(ge=500, le=86_400_000)] | None = None
     usd_rates: dict[str, Decimal] = {}

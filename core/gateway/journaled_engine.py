@@ -105,6 +105,11 @@ class JournaledEngine:
         # At once, before any link is open: a process that dies in its start must not replay the same again.
         self.checkpoint(self.engine.state.now_ns)
 
+    @property
+    def journal(self) -> Journal:
+        """For work on the file beside the events, in the gateway's thread."""
+        return self._journal
+
     @classmethod
     def open(
         cls, config: GatewayConfig, log: Log, on_progress: Callable[[float], None] = ignore_progress

@@ -24,6 +24,7 @@ from ..transport import (
     server_endpoints,
     start_authenticator,
 )
+from .archiving import JournalArchiving
 from .clock import Clock
 from .counters import COUNTERS, HISTOGRAMS, GatewayCounters
 from .gateway import Gateway
@@ -69,6 +70,8 @@ def main(context: ProcessContext) -> int:
         return EXIT_CLEAN
     counters.end_recovery()
     authenticator = None if keys is None else start_authenticator(keys)
+    clock = Clock()
+    archiving = JournalArchiving(journaled.journal, config.orders.keep_days, log)
     ports: list[LinkServer] = []
     try:
         # Before the ports as well: it takes a second, in which hellos would wait in vain.
@@ -89,11 +92,14 @@ def main(context: ProcessContext) -> int:
             )
             ports.append(_open_port(context, link, port, settings, greeter, keys))
         contracts = LiveContracts(config, context.run_folder, markets, log)
-        gateway = Gateway(context, Clock(), journaled, markets, contracts, Ports(*ports), kills, counters, boot_id)
+        gateway = Gateway(context, clock, journaled, markets, contracts, Ports(*ports), kills, counters, boot_id)
         gateway.start()
         log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage, curve=keys is not None)
         while not context.stopping:
+            events_before = journaled.journal.last_seq
             gateway.turn()
+            if journaled.journal.last_seq == events_before:
+                archiving.step(clock.wall_ns() - journaled.engine.state.wall_offset_ns)
             context.beat()
         # Only after a clean turn. State that an exception left half changed must not become a checkpoint: without one
         # the next start rebuilds it from the events.
@@ -102,6 +108,7 @@ def main(context: ProcessContext) -> int:
         # Positions and working orders stay as they are: they live at the platforms.
         for server in ports:
             server.close()
+        archiving.close()
         journaled.close()
         if authenticator is not None:
             authenticator.stop()

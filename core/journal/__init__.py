@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .archive import Verdict as Verdict, backup as backup, export as export, restore as restore, verify as verify
+from .archive import backup as backup, export as export, restore as restore
 from .recovery import Rebuilt as Rebuilt, ReplayObserver as ReplayObserver, rebuild as rebuild
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION, JournalError as JournalError
 from .store import Durability as Durability, Journal as Journal
+from .verification import Verdict as Verdict, verify as verify

@@ -1,105 +1,40 @@
-"""Verifies, backs up, restores and exports journal files. Backup and export work while a gateway is running."""
+"""Backs up, restores and exports journals with their archives. Backup and export work while a gateway is running."""
 
 from __future__ import annotations
 
-import hashlib
+import heapq
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
+from .retention.archive_file import file_digest
+from .retention.history import archive_folder, archives_of, journal_path, read_rows
+from .retention.tables import EVENT_COLUMNS
 from .schema import JournalError, schema_version
-from .store import GENESIS, chain_hash, open_database
-
-
-class Verdict(Struct):
-    """Result of a check of a journal; `problems` is empty when it is sound."""
-
-    events: int
-    intents: int
-    last_at_ns: int
-    problems: list[str]
-
-
-def verify(path: Path) -> Verdict:
-    """Check a journal file from end to end: pages, event numbers, hash chain, intents, checkpoints.
-
-    Raises: JournalError when it cannot be opened at all.
-    """
-    connection = open_database(path, read_only=True)
-    try:
-        problems = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        version = schema_version(connection)
-        if not version:
-            return Verdict(0, 0, 0, [*problems, "the file holds no journal"])
-        problems += _cut_off(connection, path)
-        events, last_at_ns = _verify_chain(connection, problems)
-        intents = connection.execute("SELECT count(*) FROM intents").fetchone()[0]
-        stray = connection.execute(
-            "SELECT count(*) FROM intents WHERE event_seq NOT IN (SELECT seq FROM events)"
-        ).fetchone()[0]
-        if stray:
-            problems.append(f"{stray} intents belong to no event")
-        for seq, state, digest in connection.execute("SELECT seq, state, digest FROM checkpoints"):
-            if state is None or hashlib.blake2b(state, digest_size=16).hexdigest() != digest:
-                problems.append(f"checkpoint {seq} is not as it was written")
-        return Verdict(events, intents, last_at_ns, problems)
-    except sqlite3.DatabaseError as error:
-        return Verdict(0, 0, 0, [f"not readable: {error}"])
-    finally:
-        connection.close()
-
-
-def _cut_off(connection: sqlite3.Connection, path: Path) -> list[str]:
-    """Find a truncated file, which SQLite does not: it reads missing pages at the end as empty ones.
-
-    While a write-ahead log exists, the missing pages may rightly be in there.
-    """
-    log = path.with_name(path.name + "-wal")
-    if log.exists() and log.stat().st_size:
-        return []
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    size = connection.execute("PRAGMA page_size").fetchone()[0]
-    found = path.stat().st_size
-    return [] if found >= pages * size else [f"the file is cut off: {found} of {pages * size} bytes"]
-
-
-def _verify_chain(connection: sqlite3.Connection, problems: list[str]) -> tuple[int, int]:
-    chain, expected, last_at_ns = GENESIS, 1, 0
-    for seq, at_ns, payload, stored in connection.execute("SELECT seq, at_ns, payload, chain FROM events ORDER BY seq"):
-        if at_ns is None or payload is None or stored is None:
-            # SQLite reads a missing page as an empty one.
-            problems.append(f"event {seq} cannot be read, nor what follows it")
-            return expected - 1, last_at_ns
-        chain = chain_hash(chain, at_ns, payload)
-        last_at_ns = at_ns
-        if seq != expected:
-            problems.append(f"events {expected} to {seq - 1} are missing")
-        elif chain != stored:
-            problems.append(f"event {seq} was altered, or one before it")
-        # Go on from the stored hash: else each event behind one altered event would be named as well.
-        chain, expected = stored, seq + 1
-    return expected - 1, last_at_ns
+from .store import open_database
+from .verification import Verdict, verify
 
 
 def backup(connection: sqlite3.Connection, target: Path, pages: int = 256) -> None:
-    """Copy a journal that is in use to `target`, in small steps; `target` is complete or does not exist.
+    """Copy a journal that is in use to `target`, in small steps, and its archives to the folder beside `target`.
+
+    `target` is complete or does not exist. Archives that are there already are not copied again, nor is one that the
+    journal names and that is missing: `verify` of the copy says so.
 
     Raises: JournalError when the copy cannot be written.
     """
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)
     try:
-        with_copy = sqlite3.connect(part)
-        try:
-            connection.backup(with_copy, pages=pages)
-            with_copy.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            with_copy.close()
+        _copy_database(connection, part, pages)
+        _copy_archives(part, (archive_folder(journal_path(connection)),), archive_folder(target))
         os.replace(part, target)
     except (sqlite3.Error, OSError) as error:
         part.unlink(missing_ok=True)
@@ -107,19 +42,33 @@ def backup(connection: sqlite3.Connection, target: Path, pages: int = 256) -> No
 
 
 def restore(source: Path, target: Path) -> Verdict:
-    """Replace a journal that no gateway is using by a sound backup; the old file is kept beside it as `.old`.
+    """Replace a journal that no gateway is using by a sound backup; the old one is kept beside it as `.old`.
+
+    The archives that the backup names are taken from beside it, or from those of the journal that it replaces. Without
+    them the journal is restored all the same as long as it has a checkpoint to start from; the verdict names them.
 
     Raises: JournalError when the backup is not sound; the target is untouched then.
     """
-    verdict = verify(source)
-    if verdict.problems:
-        raise JournalError(f"{source} was not restored: {'; '.join(verdict.problems[:5])}; use another backup")
+    old_archives = archive_folder(target)
+    folders = (archive_folder(source), old_archives)
+    verdict = verify(source, folders)
+    problems = list(verdict.problems)
+    if verdict.missing_archives and not verdict.checkpoints:
+        problems.append(f"it has no checkpoint, and archives are missing: {', '.join(verdict.missing_archives)}")
+    if problems:
+        raise JournalError(f"{source} was not restored: {'; '.join(problems[:5])}; use another backup")
     part = target.with_name(target.name + ".part")
-    connection = open_database(source, read_only=True)
+    new_archives = old_archives.with_name(old_archives.name + ".part")
+    part.unlink(missing_ok=True)
+    shutil.rmtree(new_archives, ignore_errors=True)
     try:
-        backup(connection, part)
-    finally:
-        connection.close()
+        with closing(open_database(source, read_only=True)) as connection:
+            _copy_database(connection, part)
+        _copy_archives(part, folders, new_archives)
+    except (sqlite3.Error, OSError) as error:
+        part.unlink(missing_ok=True)
+        shutil.rmtree(new_archives, ignore_errors=True)
+        raise JournalError(f"{source} was not restored: {error}; {target} is untouched") from error
     for suffix in ("-wal", "-shm"):
         # SQLite would replay the old file's write-ahead log into the new file.
         side = target.with_name(target.name + suffix)
@@ -127,8 +76,39 @@ def restore(source: Path, target: Path) -> Verdict:
             os.replace(side, target.with_name(target.name + ".old" + suffix))
     if target.exists():
         os.replace(target, target.with_name(target.name + ".old"))
+    if old_archives.exists():
+        # Its archives may hold events that the restored journal has not had, and will give other numbers to.
+        kept = old_archives.with_name(target.name + ".old.archive")
+        shutil.rmtree(kept, ignore_errors=True)
+        os.replace(old_archives, kept)
+    if new_archives.exists():
+        os.replace(new_archives, old_archives)
     os.replace(part, target)
     return verdict
+
+
+def _copy_database(connection: sqlite3.Connection, target: Path, pages: int = 256) -> None:
+    with closing(sqlite3.connect(target)) as copy:
+        connection.backup(copy, pages=pages)
+        copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def _copy_archives(journal: Path, sources: Sequence[Path], target: Path) -> None:
+    """Copy the archives that `journal` names, each from the first of `sources` that has a sound one."""
+    with closing(open_database(journal, read_only=True)) as connection:
+        entries = archives_of(connection) if schema_version(connection) else []
+    for entry in entries:
+        copy = target / entry.name
+        if copy.exists() and file_digest(copy) == entry.digest:
+            continue
+        for folder in sources:
+            archive = folder / entry.name
+            if archive.exists() and file_digest(archive) == entry.digest:
+                target.mkdir(parents=True, exist_ok=True, mode=0o700)
+                part = copy.with_name(copy.name + ".part")
+                shutil.copy2(archive, part)
+                os.replace(part, copy)
+                break
 
 
 def export(path: Path) -> Iterator[str]:
@@ -138,19 +118,24 @@ def export(path: Path) -> Iterator[str]:
     """
     connection = open_database(path, read_only=True)
     try:
-        rows = connection.execute(
-            "SELECT seq, at_ns, 0, 0, kind, payload FROM events "
-            "UNION ALL SELECT event_seq, 0, 1, ordinal, kind, payload FROM intents "
-            "UNION ALL SELECT event_seq, 0, 2, ordinal, kind, payload FROM notes ORDER BY 1, 3, 4"
-        )
-        tables = ("event", "intent", "note")
-        for seq, at_ns, table, _, kind, payload in rows:
-            line: dict[str, object] = {"seq": seq, "row": tables[table], "kind": kind}
-            if table == 0:
-                line["at_ns"] = at_ns
-            line["content"] = msgspec.msgpack.decode(payload)
+        connection.execute("BEGIN")  # a gateway may be moving rows to an archive
+        parts = [_in_order(connection, table, place) for place, table in enumerate(("events", "intents", "notes"))]
+        for (seq, _), table, row in heapq.merge(*parts, key=lambda part: part[0]):
+            line: dict[str, object] = {"seq": seq, "row": table.removesuffix("s"), "kind": row["kind"]}
+            if table == "events":
+                line["at_ns"] = row["at_ns"]
+            line["content"] = msgspec.msgpack.decode(row["payload"])
             yield json.dumps(line, ensure_ascii=False)
     except sqlite3.DatabaseError as error:
         raise JournalError(f"journal {path} cannot be exported: {error}") from error
     finally:
         connection.close()
+
+
+def _in_order(
+    connection: sqlite3.Connection, table: str, place: int
+) -> Iterator[tuple[tuple[Any, int], str, dict[str, Any]]]:
+    """Yield a table's rows with a key that puts those of one event behind each other."""
+    column = EVENT_COLUMNS[table]
+    for row in read_rows(connection, table):
+        yield (row[column], place), table, row

@@ -22,6 +22,7 @@ from ..engine import Effect, Engine, EngineSettings, Event, SendToPlatform
 from ..errors import GatewayError
 from ..messages import Cancel, Flatten, Order, Replace, SnapshotRequest
 from ..risk import Limits
+from .retention.history import read_rows
 from .schema import JournalError
 from .store import GENESIS, chain_hash
 
@@ -92,9 +93,9 @@ def rebuild(
     """Rebuild the engine. `settings` and `limits` are used only for an empty journal, else those in its events.
 
     A checkpoint that is damaged, or of a state layout that this program cannot read, is skipped for an older one, or
-    for the events alone.
+    for the events alone; those that are archived are read from the archives then.
 
-    Raises: JournalError when an event is missing, altered or cannot be read.
+    Raises: JournalError when an event or an archive is missing, altered or cannot be read.
     """
     try:
         return _Replay(connection, observer).run(Engine(settings, limits), use_checkpoint)
@@ -139,9 +140,8 @@ class _Replay:
         differing: list[int] = []
         count = payload_bytes = 0
         from_ns = time.thread_time_ns()
-        for seq, event_ns, payload, stored in self._connection.execute(
-            "SELECT seq, at_ns, payload, chain FROM events WHERE seq > ? ORDER BY seq", (start,)
-        ):
+        for row in read_rows(self._connection, "events", start):
+            seq, event_ns, payload, stored = row["seq"], row["at_ns"], row["payload"], row["chain"]
             count += 1
             if seq != start + count:
                 raise JournalError(f"event {start + count} of the journal is missing; {_CURE}")
@@ -202,18 +202,16 @@ class _Intents:
     """The intents after event `start`, handed out event by event: all of a week's at once would be 100 MB."""
 
     def __init__(self, connection: sqlite3.Connection, start: int) -> None:
-        self._rows = connection.execute(
-            "SELECT event_seq, payload FROM intents WHERE event_seq > ? ORDER BY event_seq, ordinal", (start,)
-        )
-        self._next: tuple[int, bytes] | None = self._rows.fetchone()
+        self._rows = read_rows(connection, "intents", start)
+        self._next = next(self._rows, None)
 
     def of_event(self, seq: int) -> list[bytes]:
         """Return those of event `seq`; call it with rising numbers."""
         found = []
-        while self._next is not None and self._next[0] <= seq:
-            if self._next[0] == seq:
-                found.append(self._next[1])
-            self._next = self._rows.fetchone()
+        while self._next is not None and self._next["event_seq"] <= seq:
+            if self._next["event_seq"] == seq:
+                found.append(self._next["payload"])
+            self._next = next(self._rows, None)
         return found
 
 

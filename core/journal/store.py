@@ -22,6 +22,8 @@ from .schema import JournalError, migrate
 Durability = Literal["power", "process"]
 
 _encoder = msgspec.msgpack.Encoder()
+_WAL_BYTES = 32 << 20
+"""The write-ahead log is cut to this size when it was emptied; else it keeps the size of its largest transaction."""
 GENESIS = b"\x00" * 8
 
 
@@ -56,6 +58,7 @@ class Journal:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
             self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             self.migrated_from, _ = migrate(self._connection)
             last = self._connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         except sqlite3.DatabaseError as error:

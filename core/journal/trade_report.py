@@ -24,6 +24,7 @@ from ..errors import ConfigError
 from ..messages import LegState, RejectCode, Report, SignalState
 from ..risk import Limits, day_bounds
 from .recovery import decode_event
+from .retention.history import read_rows
 from .store import open_database
 
 _Z_95: Final = 1.959963984540054
@@ -167,8 +168,10 @@ def _reports(journal: Path, limits: Limits) -> Iterator[_LastReport]:
     engine = Engine(EngineSettings(), limits)  # the first event holds the journaled ones, which replace these
     with closing(open_database(journal, read_only=True)) as connection:
         try:
-            for seq, at_ns, payload in connection.execute("SELECT seq, at_ns, payload FROM events ORDER BY seq"):
-                for effect in (*engine.handle(decode_event(payload, seq), at_ns), *engine.pop_reports()):
+            connection.execute("BEGIN")  # a gateway may be moving rows to an archive
+            for row in read_rows(connection, "events"):
+                event = decode_event(row["payload"], row["seq"])
+                for effect in (*engine.handle(event, row["at_ns"]), *engine.pop_reports()):
                     message = effect.message if isinstance(effect, TellNexus) else None
                     if isinstance(message, Report) and not message.duplicate:
                         signal_id = message.signal_id

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nexus_gateway.core.journal import export
+from nexus_gateway.core.journal.retention import archive_folder
+
+from tests.support.old_journals import write_old_journal
 from tests.support.operator_commands import run
 from tests.support.trading_floor import Floor
 
@@ -40,3 +44,38 @@ def test_keys_are_made(tmp_path: Path) -> None:
     made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert Path(made["secret"]).stat().st_mode & 0o777 == 0o600
     assert Path(made["public"]).exists()
+
+
+def test_journal_archive_beside_a_gateway_and_without_one(tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite"
+    desk = write_old_journal(path, days=100)
+    before = "".join(f"{line}\n" for line in export(path))
+    size = path.stat().st_size
+    floor = Floor(("nt8",), journal=str(path), keep_days=None)
+    try:
+        floor.start()
+        floor.until(lambda: floor.counters())
+        refused = run(floor, "journal", "archive")
+        assert refused.code == 2
+        assert "keep_days was null" in refused.err
+        beside = run(floor, "journal", "archive", "--keep-days", "8", "--json").json
+        assert (beside["archives"], beside["removed"]) == ([f"000000000001-{len(desk.events) - 1:012d}.zip"], False)
+        assert run(floor, "journal", "verify", "--json").json["first_seq"] == 1
+        floor.kill()
+        alone = run(floor, "journal", "archive", "--keep-days", "8")
+        assert alone.code == 0
+        assert f"{beside['archives'][0]}: events 1 to {len(desk.events) - 1}" in alone.out
+        assert path.stat().st_size < size / 2
+        sound = run(floor, "journal", "verify", "--json").json
+        assert (sound["sound"], sound["first_seq"], sound["archives"]) == (True, len(desk.events), 1)
+        output = tmp_path / "journal.jsonl"
+        assert run(floor, "journal", "export", "-o", str(output)).code == 0
+        assert output.read_text().startswith(before)
+        (archive_folder(path) / beside["archives"][0]).unlink()
+        for words in (("journal", "verify"), ("journal", "export", "-o", str(output)), ("report",)):
+            answer = run(floor, *words)
+            assert answer.code != 0
+            assert f"{beside['archives'][0]} is missing" in answer.out + answer.err
+        assert "NOT complete" in run(floor, "journal", "verify").out
+    finally:
+        floor.close()

@@ -1,0 +1,109 @@
+"""Writes what is due for the archives of a journal, in a process of its own or while no gateway runs.
+
+It only reads the journal, so it works beside a gateway. The rows stay in the journal until its only writer has
+confirmed the archive and removed them, see `removal`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from ....shm import host
+from ....shm.durations import NS_PER_DAY
+from ..schema import SCHEMA_VERSION, JournalError, schema_version
+from ..store import open_database
+from .archive_file import SUFFIX, Archive, ArchiveEntry, write_archive
+from .history import archive_folder, chain_before, first_seq, last_spare_seq, newest_archive
+
+_LOCK: Final = "lock"
+MAX_ARCHIVE_BYTES: Final = 256 << 20
+"""Rows of one archive, uncompressed. More is split, so that reading one stays quick and a retry repeats little."""
+
+
+def last_due_seq(connection: sqlite3.Connection, keep_days: int, now_ns: int) -> int:
+    """Return the last event that may leave the journal: older than `keep_days`, and before the oldest checkpoint.
+
+    0 when none may. A start replays from a checkpoint, so what follows the oldest one stays, however old it is.
+    """
+    low, high = first_seq(connection) - 1, last_spare_seq(connection)
+    before_ns = now_ns - keep_days * NS_PER_DAY
+    # Times rise with the numbers, so that halving finds the place without reading all rows of a month.
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute("SELECT at_ns FROM events WHERE seq = ?", (middle,)).fetchone()
+        if row is None or row[0] >= before_ns:
+            high = middle - 1
+        else:
+            low = middle
+    return low if low >= first_seq(connection) else 0
+
+
+def archive_due(
+    journal: Path, keep_days: int, now_ns: int, max_bytes: int = MAX_ARCHIVE_BYTES
+) -> Iterator[ArchiveEntry]:
+    """Write all archives that are due, one after another, and yield each as soon as it is complete.
+
+    One that was written and never confirmed is checked against the journal and yielded again.
+
+    Raises: JournalError when another process writes archives, the journal is damaged, or the disk takes no more.
+    """
+    folder = archive_folder(journal)
+    with closing(open_database(journal, read_only=True)) as connection:
+        version = schema_version(connection)
+        if version > SCHEMA_VERSION:
+            raise JournalError(f"journal schema version was {version}, this program knows {SCHEMA_VERSION}; update it")
+        last = last_due_seq(connection, keep_days, now_ns) if version else 0
+        if not last:
+            return
+        with _locked(folder):
+            chain = chain_before(connection)
+            newest = newest_archive(connection)
+            seq = first_seq(connection)
+            if newest is not None and newest.last_seq >= seq:
+                # Its rows are still being removed: go on behind it.
+                seq, chain = newest.last_seq + 1, bytes.fromhex(newest.chain_after)
+            while seq <= last:
+                entry = _find_written(connection, folder, seq, chain)
+                if entry is None:
+                    entry = write_archive(connection, folder, seq, last, chain, max_bytes)
+                yield entry
+                seq, chain = entry.last_seq + 1, bytes.fromhex(entry.chain_after)
+
+
+def _find_written(connection: sqlite3.Connection, folder: Path, seq: int, chain: bytes) -> ArchiveEntry | None:
+    """Return a sound archive of this journal that begins with `seq`. Any other of that name is put aside."""
+    for path in sorted(folder.glob(f"{seq:012d}-*{SUFFIX}")):
+        try:
+            with Archive(path) as archive:
+                archive.check()
+                entry = archive.entry()
+            row = connection.execute("SELECT chain FROM events WHERE seq = ?", (entry.last_seq,)).fetchone()
+            if (entry.chain_before, row and row[0].hex()) == (chain.hex(), entry.chain_after):
+                return entry
+        except JournalError:
+            pass  # it is put aside, as one of another history is, such as that before a restore
+        os.replace(path, path.with_name(path.name + ".foreign"))
+    return None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other archiving processes off: two would cut the same events into different files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = host.open_private(folder / _LOCK, create=True)
+    except OSError as error:
+        raise JournalError(f"archives cannot be written to {folder}: {error}; correct its permissions") from error
+    try:
+        if not host.try_lock(descriptor):
+            raise JournalError(f"another process writes archives to {folder}; wait until it has ended")
+        for part in folder.glob("*.part"):
+            part.unlink(missing_ok=True)  # of a process that died: a living one would hold the lock
+        yield
+    finally:
+        os.close(descriptor)
