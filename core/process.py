@@ -4,7 +4,8 @@
 (`launch.json`) that the launcher wrote to FOLDER, and calls the entry "module:function" of NAME with a ProcessContext.
 
 Exit codes: 0 clean end (not restarted), 1 failure (restarted), 2 configuration error (never restarted: it would fail in
-the same way again). Any other code, and an end by a signal, is restarted.
+the same way again), 3 a file of the run folder was lost (restarted for as long as it takes: no fault of the process).
+Any other code, and an end by a signal, is restarted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from msgspec import Struct
 
 from ..shm import host
 from ..shm.counters import CountersPage
+from ..shm.segment import find_damage
 from .config import GatewayConfig
 from .errors import ConfigError, GatewayError
 from .logs import Log, process_log, set_up_logs
@@ -31,6 +33,7 @@ from .logs import Log, process_log, set_up_logs
 EXIT_CLEAN: Final = 0
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 2
+EXIT_FILES: Final = 3
 
 RECOVERING: Final = "recovering"
 """Gauge of a process that rebuilds its state before it works: 1 meanwhile. See `describe_recovery`."""
@@ -109,6 +112,7 @@ class ProcessContext:
     Attributes:
         name: of the process, as in the configuration, in file names of the run folder and in the logs.
         arguments: its `ProcessSpec.arguments`.
+        lost_file: the file of the run folder that this process must be started anew for, and why; empty = none.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class ProcessContext:
         self._launcher = launcher
         self._counters: CountersPage | None = None
         self._stopping = False
+        self.lost_file = ""
         self._next_beat_ns = 0
         self._release_at_ns = time.monotonic_ns() + _RELEASE_AFTER_NS
         self._next_launcher_check_ns = time.monotonic_ns() + _LAUNCHER_CHECK_NS
@@ -167,9 +172,10 @@ class ProcessContext:
 
     @property
     def stopping(self) -> bool:
-        """Whether to end now: a stop was requested, or the launcher has died. Checks the launcher twice a second.
+        """Whether to end now: a stop was requested, the launcher has died, or a file that this process writes was
+        removed or damaged. Checks the launcher and the files twice a second.
 
-        Without this an orphan would go on sending data or orders unsupervised.
+        Without this an orphan would go on sending data or orders unsupervised, or a writer into a file without readers.
         """
         if not self._stopping and self._launcher is not None:
             now_ns = time.monotonic_ns()
@@ -178,10 +184,18 @@ class ProcessContext:
                 if not self._launcher.is_alive():
                     self.log.warning("launcher is gone, stopping", launcher_pid=self._launcher.pid)
                     self._stopping = True
+                elif damage := find_damage():
+                    self.stop_for_lost_file(damage)
         return self._stopping
 
     def request_stop(self) -> None:
         """Make `stopping` true. Safe in a signal handler and from any thread."""
+        self._stopping = True
+
+    def stop_for_lost_file(self, damage: str) -> None:
+        """Make `stopping` true; the launcher starts this process again. `damage`: which file, and what became of it."""
+        self.log.error("a file of this process was lost, it is started anew", damage=damage)
+        self.lost_file = damage
         self._stopping = True
 
     def sleep(self, seconds: float) -> bool:
@@ -238,7 +252,14 @@ def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int
             platform, one of them unsupervised.
     """
     try:
-        launch = LaunchFile.read(run_folder)
+        try:
+            launch = LaunchFile.read(run_folder)
+        except ConfigError as error:
+            if launcher is None:
+                raise
+            # Our launcher has written it: it was removed or damaged since, and the launcher writes it again.
+            print(f"{name}: {error}", file=sys.stderr)
+            return EXIT_FILES
         if launcher is not None and launch.launcher.text != launcher:
             print(f"{name}: launcher {launcher} is gone, {launch.launcher.text} has its run folder", file=sys.stderr)
             return EXIT_CLEAN
@@ -259,6 +280,8 @@ def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int
         log.debug("process starts", entry=spec.entry, cores=list(spec.cores))
         code = int(entry(context))
         context.close()
+        if context.lost_file:
+            code = EXIT_FILES
     except ConfigError as error:
         log.error("configuration error, will not be restarted", reason=str(error))
         code = EXIT_CONFIG

@@ -247,8 +247,8 @@ class MarketView:
                 self._boards[name] = board
                 return False
             fresh = TickReader(self.folder, name, start=self._start, cursor=self._reader_name)
-        except SegmentError:
-            return False  # not there yet; the next refresh looks again
+        except (SegmentError, FileNotFoundError):
+            return False  # not there yet, or the folder has just gone; the next refresh looks again
         if reader is not None:
             self._detach(name)
         self._readers[name] = fresh

@@ -157,10 +157,11 @@ class CountersPage:
         )
 
     def counter_names(self) -> list[str]:
-        return [bytes(name).decode() for name in self._counters["name"]]
+        # "replace": of a page that somebody has overwritten no reader may die.
+        return [bytes(name).decode(errors="replace") for name in self._counters["name"]]
 
     def histogram_names(self) -> list[str]:
-        return [bytes(name).decode() for name in self._histograms["name"]]
+        return [bytes(name).decode(errors="replace") for name in self._histograms["name"]]
 
     def beat(self) -> None:
         """Write the heartbeat that the launcher watches."""

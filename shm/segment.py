@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+import weakref
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import host
+from .cut_files import MappingGuard
 from .layout import HEADER, Layout
 
 _LOCK_PATIENCE_S: Final = 2.0
@@ -43,6 +45,9 @@ class SegmentError(Exception):
         self.state = state
 
 
+_written: Final[weakref.WeakSet[Segment]] = weakref.WeakSet()  # what this process writes now
+
+
 class SegmentInUseError(SegmentError):
     """Another live process writes this segment."""
 
@@ -56,13 +61,20 @@ class Segment:
     """
 
     def __init__(
-        self, path: Path, layout: Layout, mapping: mmap.mmap, status: os.stat_result, descriptor: int | None
+        self,
+        path: Path,
+        layout: Layout,
+        mapping: mmap.mmap,
+        guard: MappingGuard,
+        status: os.stat_result,
+        descriptor: int | None,
     ) -> None:
         self.path = path
         self.layout = layout
         self.bytes: npt.NDArray[np.uint8] = np.frombuffer(mapping, dtype=np.uint8)
         self.address = int(self.bytes.ctypes.data)
         self._fields = self.bytes[: layout.size_bytes].view(layout.dtype)[0]
+        self._guard = guard
         self._descriptor = descriptor
         # Of the opened file, never of the path, which may name a newer file by now.
         self._status = status
@@ -130,6 +142,7 @@ class Segment:
     def close_writer(self) -> None:
         """End the writing cleanly: readers see CLOSED instead of DEAD_WRITER. The file and its data stay."""
         if self._descriptor is not None:
+            _written.discard(self)
             self._fields["closed"] = 1
             host.unlock(self._descriptor)
             os.close(self._descriptor)
@@ -144,7 +157,24 @@ class Segment:
         """
         if self._descriptor is None:
             raise PermissionError(f"{self.path}: only the writer of a segment may unlink it")
+        _written.discard(self)
         self.path.unlink(missing_ok=True)
+
+    def damage(self) -> str:
+        """Say what somebody has done to the file that this writer still writes; empty = it is sound. Some 5 us.
+
+        The writer does not notice by itself: its mapping stays, while readers see another file or none.
+        """
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            return "was removed" if isinstance(error, FileNotFoundError | NotADirectoryError) else ""
+        if not os.path.samestat(found, self._status):
+            return "was replaced by another file"
+        if self._guard.is_cut or found.st_size < len(self.bytes):
+            return f"was cut to {found.st_size} of {len(self.bytes)} bytes"
+        is_sound = self._is_ready() and self.field("writer_pid") == os.getpid()
+        return "" if is_sound else "was overwritten"
 
     # -- reader ---------------------------------------------------------------------------------------------
 
@@ -162,8 +192,11 @@ class Segment:
                 if size < HEADER.size_bytes:
                     raise SegmentError(f"{path}: its writer is still creating it; try again", SegmentState.NOT_READY)
                 mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                guard = MappingGuard(mapping, is_written=False)
         except FileNotFoundError:
             raise SegmentError(f"{path}: no such segment; is its writer running?", SegmentState.NOT_THERE) from None
+        except OSError as error:
+            raise SegmentError(f"{path} cannot be read: {error.strerror}", SegmentState.NOT_READY) from error
         # All releases share the header, so a file too short for this layout can still be identified.
         header = np.frombuffer(mapping, HEADER.dtype, count=1)[0]
         version, magic = int(header["version"]), bytes(header["magic"])
@@ -175,7 +208,7 @@ class Segment:
                 f"version {layout.version}; run the same release on both sides",
                 SegmentState.OTHER_VERSION,
             )
-        return cls(path, layout, mapping, status, None)
+        return cls(path, layout, mapping, guard, status, None)
 
     def state(self) -> SegmentState:
         """LIVE, CLOSED or DEAD_WRITER of an attached segment. Any process may ask; costs some 20 us."""
@@ -186,11 +219,13 @@ class Segment:
         return SegmentState.DEAD_WRITER
 
     def is_replaced(self) -> bool:
-        """Whether the path now names another file: attach again to see new data."""
+        """Whether the path now names another file, or the file was cut: attach again to see new data."""
         try:
-            return not os.path.samestat(os.stat(self.path), self._status)
-        except FileNotFoundError:
+            return self._guard.is_cut or not os.path.samestat(os.stat(self.path), self._status)
+        except (FileNotFoundError, NotADirectoryError):
             return True
+        except OSError:
+            return False  # not to be seen now; what is mapped stays good
 
     # -- both -----------------------------------------------------------------------------------------------
 
@@ -204,7 +239,7 @@ class Segment:
 
     def text(self, name: str) -> str:
         """Current value of one of the layout's text fields."""
-        return bytes(self._fields[name]).decode()
+        return bytes(self._fields[name]).decode(errors="replace")  # of a damaged file no reader may die
 
     def set_field(self, name: str, value: int | bytes) -> None:
         """Writer only; a reader's mapping is read-only and numpy raises ValueError."""
@@ -216,7 +251,9 @@ class Segment:
 
     @classmethod
     def _map(cls, path: Path, layout: Layout, descriptor: int, size: int) -> Segment:
-        return cls(path, layout, mmap.mmap(descriptor, size), os.fstat(descriptor), descriptor)
+        mapping = mmap.mmap(descriptor, size)
+        guard = MappingGuard(mapping, is_written=True)
+        return cls(path, layout, mapping, guard, os.fstat(descriptor), descriptor)
 
     def _is_ready(self) -> bool:
         magic = bytes(self._fields["magic"])
@@ -238,6 +275,7 @@ class Segment:
             # full barrier on every CPU, and this file must not need numba for one store.
             os.fstat(self._descriptor or 0)
             self._fields["version"] = self.layout.version
+        _written.add(self)
 
 
 def inspect(path: Path, layout: Layout) -> SegmentState:
@@ -246,6 +284,15 @@ def inspect(path: Path, layout: Layout) -> SegmentState:
         return Segment.attach(path, layout).state()
     except SegmentError as error:
         return error.state
+
+
+def find_damage() -> str:
+    """Name a segment that this process writes and whose file was removed or damaged, and how; empty = all are sound."""
+    for segment in list(_written):
+        damage = segment.damage()
+        if damage:
+            return f"{segment.path} {damage}"
+    return ""
 
 
 def _open_locked(path: Path, layout: Layout) -> int:

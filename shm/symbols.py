@@ -60,12 +60,12 @@ class SymbolDirectory:
         return self._segment.is_replaced()
 
     def __len__(self) -> int:
-        return self._segment.field("count")
+        return min(self._segment.field("count"), len(self._entries) - 1)  # of a damaged file it may be anything
 
     def id_of(self, name: str) -> int | None:
         """Id of a universal name; None when no process has added it."""
         for new_id in range(len(self._ids) + 1, len(self) + 1):
-            self._ids[bytes(self._entries[new_id]["name"]).decode()] = new_id
+            self._ids[bytes(self._entries[new_id]["name"]).decode(errors="replace")] = new_id
         return self._ids.get(name)
 
     def entry(self, symbol_id: int) -> Symbol:
@@ -78,8 +78,8 @@ class SymbolDirectory:
             revision = int(row["revision"])
             symbol = Symbol(
                 symbol_id,
-                bytes(row["name"]).decode(),
-                bytes(row["contract"]).decode(),
+                bytes(row["name"]).decode(errors="replace"),
+                bytes(row["contract"]).decode(errors="replace"),
                 float(row["tick_size"]),
                 int(row["generation"]),
                 int(row["rolled_ns"]),

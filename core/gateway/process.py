@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from .greeting import Greeter
 from .journaled_engine import JournaledEngine
 from .kill_instructions import KillInstructions
 from .markets import Markets
+from .port_files import PortFiles
 from .ports import Ports
 from .rolls import LiveContracts
 
@@ -73,6 +75,7 @@ def main(context: ProcessContext) -> int:
     clock = Clock()
     archiving = JournalArchiving(journaled.journal, config.orders.keep_days, log)
     ports: list[LinkServer] = []
+    endpoints: list[str] = []
     try:
         # Before the ports as well: it takes a second, in which hellos would wait in vain.
         markets = Markets(config, context.run_folder, log)
@@ -90,10 +93,13 @@ def main(context: ProcessContext) -> int:
                 timing=LinkTiming(heartbeat_ms=config.orders.heartbeat_ms, mute_after_ms=config.orders.mute_after_ms),
                 max_peers=config.orders.max_peers,
             )
-            ports.append(_open_port(context, link, port, settings, greeter, keys))
+            bound = server_endpoints(context.run_folder, link, config.orders.host, port)
+            endpoints += bound
+            ports.append(_open_port(context, link, bound, settings, greeter, keys))
         contracts = LiveContracts(config, context.run_folder, markets, log)
         gateway = Gateway(context, clock, journaled, markets, contracts, Ports(*ports), kills, counters, boot_id)
         gateway.start()
+        files = PortFiles(config.token_path, token, endpoints, log)
         log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage, curve=keys is not None)
         while not context.stopping:
             events_before = journaled.journal.last_seq
@@ -101,6 +107,8 @@ def main(context: ProcessContext) -> int:
             if journaled.journal.last_seq == events_before:
                 archiving.step(clock.wall_ns() - journaled.engine.state.wall_offset_ns)
             context.beat()
+            if damage := files.check(time.monotonic_ns()):
+                context.stop_for_lost_file(damage)
         # Only after a clean turn. State that an exception left half changed must not become a checkpoint: without one
         # the next start rebuilds it from the events.
         journaled.checkpoint(journaled.engine.state.now_ns, always=True)
@@ -123,10 +131,14 @@ def _server_keys(config: GatewayConfig) -> ServerKeys | None:
 
 
 def _open_port(
-    context: ProcessContext, link: str, port: int, settings: ServerSettings, greeter: Greeter, keys: ServerKeys | None
+    context: ProcessContext,
+    link: str,
+    endpoints: list[str],
+    settings: ServerSettings,
+    greeter: Greeter,
+    keys: ServerKeys | None,
 ) -> LinkServer:
-    orders = context.config.orders
-    endpoints = server_endpoints(context.run_folder, link, orders.host, port)
-    server = LinkServer(make_server_socket(endpoints, orders.queue_messages, keys), settings, greeter.greet)
+    queue_messages = context.config.orders.queue_messages
+    server = LinkServer(make_server_socket(endpoints, queue_messages, keys), settings, greeter.greet)
     context.log.info("port is open", link=link, endpoints=endpoints)
     return server

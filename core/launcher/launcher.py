@@ -15,31 +15,17 @@ from types import TracebackType
 from typing import Final
 
 from ...shm import host
-from ...shm.counters import CountersPage
 from ...shm.durations import NS_PER_S
-from ...shm.run_folder import remove_stale_segments
 from ..config import LAUNCHER_NAME, GatewayConfig
 from ..errors import RunFolderError
 from ..logs import Log, process_log
 from ..process import EXIT_FAILURE, LaunchFile, ProcessId, ProcessSpec
 from .child import Child
-from .configured_symbols import enter_symbols
 from .plan import check_specs
-from .run_ownership import RunOwnership
+from .run_files import RunFiles
 from .supervision import DOWN, ChildState, Supervision, describe_exit
 from .topology import check_pinning
 
-COUNTERS: Final = (
-    "children_configured",
-    "children_running",
-    "children_failed",
-    "starts",
-    "restarts",
-    "hang_kills",
-    "stop_kills",
-    "orphans_ended",
-    "stale_segments_removed",
-)
 STEP_S: Final = 0.2
 _STOP_POLL_S: Final = 0.05
 _KILL_PATIENCE_S: Final = 5.0
@@ -97,8 +83,11 @@ class Launcher:
         self._stop_requests = 0
         self._last_step_s = 0.0
         self._children_saved = True
-        self._ownership: RunOwnership | None = None
-        self._page: CountersPage | None = None
+        self._rebuild_due = False
+        launch = LaunchFile(
+            launcher=ProcessId.own(), console=console, config=config, processes={spec.name: spec for spec in specs}
+        )
+        self._files = RunFiles(config, launch, self._log)
 
     def request_stop(self) -> None:
         """Make `run` end; a second call kills at once what has not stopped yet. Safe in a signal handler."""
@@ -115,25 +104,9 @@ class Launcher:
         pinned = {child.spec.name: child.spec.cores for child in self._children}
         check_pinning(self._config, pinned, self._log)
         try:
-            # The lock comes first: everything below would damage a gateway that runs in this folder.
-            self._ownership = RunOwnership(self._folder)
-            orphans = self._ownership.end_orphans(self._limits.stop_grace_s, self._log)
-            # Only now: an orphan that still wrote to a segment would have kept it from being removed.
-            stale = remove_stale_segments(self._folder)
-            self._page = CountersPage.create(self._folder, LAUNCHER_NAME, COUNTERS)
-            self._count("orphans_ended", orphans)
-            self._count("stale_segments_removed", len(stale))
-            self._page.counter("children_configured").set(len(self._children))
             if not self._console:
                 self._config.log_path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            enter_symbols(self._folder, self._config)
-            # Before the first child: each reads its entry and arguments from this file.
-            LaunchFile(
-                launcher=ProcessId.own(),
-                console=self._console,
-                config=self._config,
-                processes={child.spec.name: child.spec for child in self._children},
-            ).write(self._folder)
+            self._files.open(self._limits.stop_grace_s)
             self._log.info("launcher starts", run_folder=str(self._folder), processes=list(pinned))
             self._last_step_s = time.monotonic()
             self.step()
@@ -153,6 +126,8 @@ class Launcher:
         # kill all of them would interrupt every platform.
         own_pause = now_s - self._last_step_s > self._limits.heartbeat_timeout_s / 2
         self._last_step_s = now_s
+        if not self._check_files(now_s):
+            return  # no process could start in the folder as it is
         changed = False
         for child in self._children:
             supervision = self._supervisions[child.spec.name]
@@ -208,17 +183,14 @@ class Launcher:
             elif not is_platform:
                 child.ask_to_stop()
             self._wait_for_end(child, supervision)
-        if self._page is not None:
-            self._beat()
-            self._page.close()
-            self._page = None
-        if self._ownership is not None:
+        self._beat()
+        self._files.close_page()
+        if self._files.is_open:
             try:
                 if self._before_release is not None:
                     self._before_release()
             finally:
-                self._ownership.release()
-                self._ownership = None
+                self._files.release()
                 self._log.info("launcher has stopped")
 
     def describe(self) -> list[ChildRow]:
@@ -308,11 +280,34 @@ class Launcher:
                 break
         supervision.on_stop(killed or (describe_exit(code) if code else ""))
 
+    def _check_files(self, now_s: float) -> bool:
+        """Look after the run folder; returns whether processes can run in it."""
+        lost = self._files.check(now_s)
+        if lost and not self._rebuild_due:
+            self._log.error("a file of all processes was lost, they are started anew", damage=lost)
+            self._end_all(now_s, lost)
+            self._rebuild_due = True
+        if self._rebuild_due:
+            self._rebuild_due = not self._files.rebuild()
+        if self._files.is_taken:
+            self._log.error("another launcher has taken the run folder, this one ends")
+            self._stop_requests = max(self._stop_requests, 1)
+        return not self._rebuild_due
+
+    def _end_all(self, now_s: float, reason: str) -> None:
+        """Kill all processes and wait for their end: what they still published would have ids of the lost directory."""
+        ended = [child for child in self._children if self._supervisions[child.spec.name].on_files_lost(now_s, reason)]
+        for child in ended:
+            child.kill()
+        for child in ended:
+            code = child.wait(_KILL_PATIENCE_S)
+            if code is not None:
+                self._handle_exit(child, self._supervisions[child.spec.name], now_s, code)
+
     def _save_children(self) -> None:
-        assert self._ownership is not None
         children = {child.spec.name: child.identity for child in self._children if child.identity is not None}
         try:
-            self._ownership.save_children(children)
+            self._files.save_children(children)
             self._children_saved = True
         except OSError as error:
             # The file is for the next launcher's clean-up: trading must not stop because a full disk refuses it.
@@ -321,15 +316,11 @@ class Launcher:
             self._children_saved = False
 
     def _beat(self) -> None:
-        if self._page is not None:
-            states = [supervision.state for supervision in self._supervisions.values()]
-            self._page.counter("children_running").set(states.count(ChildState.RUNNING))
-            self._page.counter("children_failed").set(states.count(ChildState.FAILED))
-            self._page.beat()
+        states = [supervision.state for supervision in self._supervisions.values()]
+        self._files.beat(states.count(ChildState.RUNNING), states.count(ChildState.FAILED))
 
     def _count(self, name: str, amount: int = 1) -> None:
-        if self._page is not None:
-            self._page.counter(name).add(amount)
+        self._files.count(name, amount)
 
     def _console_file(self, name: str) -> Path | None:
         return None if self._console else self._config.log_path / f"{name}.console"

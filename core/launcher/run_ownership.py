@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,12 @@ class LaunchState(Struct, frozen=True, kw_only=True):
 
 
 class RunOwnership:
-    """The lock of a run folder, held by a launcher. The system releases it when the launcher ends, kill -9 included."""
+    """The lock of a run folder, held by a launcher. The system releases it when the launcher ends, kill -9 included.
+
+    Attributes:
+        path: of the lock file.
+        is_taken: whether another launcher has the folder since the lock file was removed.
+    """
 
     def __init__(self, run_folder: Path) -> None:
         """Take the lock; the folder is created when missing.
@@ -39,27 +45,51 @@ class RunOwnership:
             RunFolderError: another launcher holds it, or other users can read the folder.
         """
         self._folder = run_folder
+        self.path = run_folder / LOCK_FILE
+        self.is_taken = False
+        self._descriptor = self._take()
+
+    def take_again(self) -> bool:
+        """Restore the lock file after somebody has removed or damaged it; returns whether it was.
+
+        Raises:
+            RunFolderError: as at first. `is_taken`: another launcher was faster, and this one must end.
+        """
         try:
-            host.make_private_folder(run_folder)
-            descriptor = host.open_private(run_folder / LOCK_FILE, create=True)
+            is_ours = os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            is_ours = False
+        if not is_ours:
+            former, self._descriptor = self._descriptor, self._take()
+            os.close(former)
+        elif _read_pid(self._descriptor) == b"%d\n" % os.getpid():
+            return False
+        else:
+            _write_pid(self._descriptor)
+        return True
+
+    def _take(self) -> int:
+        try:
+            host.make_private_folder(self._folder)
+            descriptor = host.open_private(self.path, create=True)
         except OSError as error:
             raise RunFolderError(
-                f"run folder {run_folder} cannot be used: {error}; name another in run_folder"
+                f"run folder {self._folder} cannot be used: {error}; name another in run_folder"
             ) from error
         if not host.lock_within(descriptor, _LOCK_PATIENCE_S):
             holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
+            self.is_taken = True
             raise RunFolderError(
-                f"run folder {run_folder} is in use by the launcher with pid {holder}, allowed is one; "
+                f"run folder {self._folder} is in use by the launcher with pid {holder}, allowed is one; "
                 "stop that one, or name another run_folder"
             )
         try:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, b"%d\n" % os.getpid())
+            _write_pid(descriptor)
         except OSError as error:
             os.close(descriptor)
-            raise RunFolderError(f"run folder {run_folder} is full: {error.strerror}; free some space") from error
-        self._descriptor = descriptor
+            raise RunFolderError(f"run folder {self._folder} is full: {error.strerror}; free some space") from error
+        return descriptor
 
     def save_children(self, children: Mapping[str, ProcessId]) -> None:
         """Write the running children to `launch-state.json`; call it after every start and end of a child."""
@@ -93,9 +123,22 @@ class RunOwnership:
 
     def release(self) -> None:
         """Release the folder after a clean stop. The lock file stays: removed, two launchers could hold the folder."""
-        (self._folder / STATE_FILE).unlink(missing_ok=True)
-        (self._folder / LAUNCH_FILE).unlink(missing_ok=True)
+        if not self.is_taken:
+            for name in (STATE_FILE, LAUNCH_FILE):
+                with contextlib.suppress(OSError):  # the folder may have gone
+                    (self._folder / name).unlink()
         os.close(self._descriptor)
+
+
+def _write_pid(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, b"%d\n" % os.getpid())
+
+
+def _read_pid(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, 100)
 
 
 def _is_child(pid: int) -> bool:

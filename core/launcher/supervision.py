@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final
 
 from ..config import LauncherConfig
-from ..process import EXIT_CLEAN, EXIT_CONFIG
+from ..process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FILES
 
 _LEAST_JITTER: Final = 0.5
 
@@ -42,8 +42,10 @@ class Supervision:
     def __init__(self, limits: LauncherConfig) -> None:
         self._limits = limits
         self._recent_s: deque[float] = deque()
+        self._recent_losses_s: deque[float] = deque()
         self._started_s = 0.0
         self._watched_from_s = self._last_beat_s = 0.0
+        self._has_lost_files = False
         self.state = ChildState.WAITING
         self.restarts = 0
         self.due_s = 0.0
@@ -53,6 +55,7 @@ class Supervision:
         """The process was created."""
         self.state = ChildState.STARTING
         self._started_s = self._watched_from_s = now_s
+        self._has_lost_files = False
 
     def on_own_pause(self, now_s: float) -> None:
         """The launcher itself did not run for a while (machine asleep, stopped in a debugger).
@@ -91,6 +94,23 @@ class Supervision:
         self.detail = f"no {what} for {silence_s:.1f} s, limit {limit_s:g} s"
         return True
 
+    def on_files_lost(self, now_s: float, reason: str) -> bool:
+        """The files that all processes share were lost: this one must start anew with new ones.
+
+        Returns:
+            Whether there is a process, which the caller kills now. One that has failed is tried again: perhaps it did
+            for want of a file.
+        """
+        if self.state is ChildState.FAILED:
+            self.state, self.due_s = ChildState.WAITING, now_s
+        if self.state in DOWN:
+            return False
+        self.detail = reason
+        if self.state is ChildState.WAITING:
+            return False
+        self.state, self._has_lost_files = ChildState.KILLED, True
+        return True
+
     def on_exit(self, now_s: float, code: int, jitter: float) -> None:
         """The process has ended: decide whether it is restarted, and when.
 
@@ -108,14 +128,17 @@ class Supervision:
             return
         # Only restarts within the window count: one crash a day must never use up the budget.
         reason = self.detail if hung else describe_exit(code)
-        while self._recent_s and self._recent_s[0] < now_s - self._limits.restart_window_s:
-            self._recent_s.popleft()
-        if len(self._recent_s) >= self._limits.max_restarts:
+        # Lost files are no fault of the process: it is tried for as long as it takes, ever more slowly.
+        has_limit = not self._has_lost_files and (hung or code != EXIT_FILES)
+        recent_s = self._recent_s if has_limit else self._recent_losses_s
+        while recent_s and recent_s[0] < now_s - self._limits.restart_window_s:
+            recent_s.popleft()
+        if has_limit and len(recent_s) >= self._limits.max_restarts:
             self.state = ChildState.FAILED
-            self.detail = f"{reason}; {len(self._recent_s)} restarts in {self._limits.restart_window_s:g} s used up"
+            self.detail = f"{reason}; {len(recent_s)} restarts in {self._limits.restart_window_s:g} s used up"
             return
-        pause_s = min(self._limits.backoff_first_s * 2.0 ** len(self._recent_s), self._limits.backoff_max_s)
-        self._recent_s.append(now_s)
+        pause_s = min(self._limits.backoff_first_s * 2.0 ** len(recent_s), self._limits.backoff_max_s)
+        recent_s.append(now_s)
         self.restarts += 1
         self.due_s = now_s + pause_s * (_LEAST_JITTER + (1 - _LEAST_JITTER) * jitter)
         self.state, self.detail = ChildState.WAITING, reason
@@ -128,4 +151,6 @@ class Supervision:
 
 def describe_exit(code: int) -> str:
     """An exit code as text."""
+    if code == EXIT_FILES:
+        return "a file of it in the run folder was removed or damaged"
     return f"ended by signal {-code}" if code < 0 else f"exit code {code}"

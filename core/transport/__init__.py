@@ -14,6 +14,7 @@ from .access import (
     ensure_token as ensure_token,
     read_token as read_token,
     server_endpoints as server_endpoints,
+    write_token as write_token,
 )
 from .client import LinkClient as LinkClient, LinkState as LinkState
 from .link import (

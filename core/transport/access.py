@@ -22,19 +22,35 @@ _TOKEN_BYTES = 32
 
 
 def ensure_token(path: Path) -> str:
-    """Return the token in `path`; make the file with a random one if it does not exist. For the gateway only.
+    """Return the token in `path`; make the file with a random one if it does not exist or holds no text. For the
+    gateway only; its clients read the file again when their token is refused.
 
     Raises:
         ConfigError: as `read_token`, or the file cannot be written.
     """
-    if not path.exists():
+    if not _holds_text(path):
         try:
-            host.replace_private(path, secrets.token_urlsafe(_TOKEN_BYTES).encode())
+            write_token(path, secrets.token_urlsafe(_TOKEN_BYTES))
         except OSError as error:
             raise ConfigError(
                 f"token file {path} cannot be written: {error.strerror}; correct orders.token_file"
             ) from error
     return read_token(path)
+
+
+def write_token(path: Path, token: str) -> None:
+    """Write the token file, mode 0600, in one step. Raises OSError."""
+    host.replace_private(path, token.encode())
+
+
+def _holds_text(path: Path) -> bool:
+    # Emptied or overwritten with something else, it would keep the gateway from starting until somebody removes it.
+    try:
+        return bool(path.read_text(encoding="ascii").strip())
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+    except OSError:
+        return True  # it is for `read_token` to say what is wrong
 
 
 def read_token(path: Path) -> str:

@@ -20,6 +20,7 @@ from nexus_gateway.core.process import (
     EXIT_CLEAN,
     EXIT_CONFIG,
     EXIT_FAILURE,
+    EXIT_FILES,
     LaunchFile,
     ProcessContext,
     ProcessId,
@@ -90,6 +91,26 @@ def test_without_an_order_it_says_who_writes_it(tmp_path: Path) -> None:
     code, printed = run("x", tmp_path)
     assert code == EXIT_CONFIG
     assert "launch.json does not exist; the launcher writes it" in printed
+
+
+def test_an_order_that_was_lost_since_the_launcher_wrote_it_is_waited_for(tmp_path: Path) -> None:
+    """A configuration error would keep the process down for good."""
+    code, printed = run("x", tmp_path, None, "--launcher", ProcessId.own().text)
+    assert code == EXIT_FILES
+    assert "launch.json does not exist" in printed
+
+
+@linux_only
+def test_ends_to_be_started_anew_when_its_file_was_lost(tmp_path: Path) -> None:
+    run_folder = write_launch_file(tmp_path, make_spec("x"))
+
+    def remove(_: subprocess.Popen[str]) -> None:
+        wait_for(lambda: count_turns(run_folder, "x") > 0, "first turn")
+        (run_folder / "x.counters").unlink()
+
+    code, printed = run("x", run_folder, remove)
+    assert code == EXIT_FILES
+    assert f"{run_folder}/x.counters was removed" in printed
 
 
 def test_an_order_of_another_release_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from nexus_gateway.nexus_link.example.feature_reader import FeatureReader
 from nexus_gateway.nexus_link.market_view import MarketView
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.idle import Backoff
+from nexus_gateway.shm.run_folder import remove_stale_segments
 from nexus_gateway.shm.symbols import SymbolDirectory
 from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import empty_ticks
@@ -383,3 +385,48 @@ def test_two_brokers_prices_do_not_make_a_market_that_jumps(feeds, tmp_path):
     assert state[1]["mid"] == 121.25
     assert state[1]["variance_ewma"] > 0
     view.close()
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"\xee" * path.stat().st_size)
+
+
+@linux_only
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), overwrite, Path.unlink])
+@pytest.mark.parametrize("names", [("nt8.ticks",), ("nt8.board",), ("directory.symbols",), ()])
+def test_files_that_are_lost_leave_the_view_alive_and_it_attaches_to_the_new_ones(tmp_path, names, damage):
+    """Without names: the whole folder. NEXUS has these files mapped, too: their loss must not end it."""
+    make_symbols(tmp_path, "NQ", "ES")
+    feed = make_feed(tmp_path, "nt8", Platform.NT8)
+    view = MarketView(tmp_path)
+    for _ in range(3):
+        publish_quote(feed, 1, 100.0, 100.5)
+    feed.beat()
+    assert not view.latest("NQ").is_stale
+    for path in [tmp_path / name for name in names] or list(tmp_path.iterdir()):
+        damage(path)
+    out = empty_ticks(64)
+    for _ in range(2):
+        view.drain(out)
+        view.wait(0.01)
+        quote = view.latest("NQ")
+        assert quote is None or quote.is_stale or (quote.bid, quote.ask) == (100.0, 100.5), "old or none, never wrong"
+        view.refresh()
+    publish_quote(feed, 1, 100.0, 100.5)  # its adapter does not know yet
+    close_feed(feed)
+    remove_stale_segments(tmp_path)  # as the launcher does before it makes the directory anew
+    if "directory.symbols" in names or not names:
+        (tmp_path / "directory.symbols").unlink(missing_ok=True)
+    make_symbols(tmp_path, "ES", "NQ")  # the ids are others in a new directory
+    symbol_id = SymbolDirectory.attach(tmp_path).id_of("NQ")
+    feed = make_feed(tmp_path, "nt8", Platform.NT8)
+    publish_quote(feed, symbol_id, 200.0, 200.5)
+    feed.beat()
+    view.refresh()
+    view.refresh()
+    assert (view.latest("NQ").bid, view.latest("ES")) == (200.0, None)
+    count = view.drain(out)
+    assert out[:count]["bid"].tolist()[-1] == 200.0
+    assert view.symbol_id("NQ") == symbol_id
+    view.close()
+    close_feed(feed)

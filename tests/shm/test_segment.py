@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from nexus_gateway.shm import host, layout, run_folder
-from nexus_gateway.shm.segment import Segment, SegmentError, SegmentInUseError, SegmentState, inspect
+from nexus_gateway.shm.segment import Segment, SegmentError, SegmentInUseError, SegmentState, find_damage, inspect
 
 from tests.support import shm_children
 from tests.support.shm_processes import kill, linux_only, running, wait_for, wait_for_file
@@ -302,6 +302,56 @@ def test_adopting_is_no_sign_of_life(path):
     successor = open_writer(path)
     assert successor.field("heartbeat_ns") == before
     successor.close_writer()
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "was removed"),
+        (lambda path: os.truncate(path, 0), "was cut to 0 of"),
+        (lambda path: os.truncate(path, path.stat().st_size - 1), f"of {layout.RING.size_bytes + _BODY_BYTES} bytes"),
+        (lambda path: path.write_bytes(b"x" * path.stat().st_size), "was overwritten"),
+        (lambda path: path.replace(path.with_suffix(".old")), "was removed"),
+        (lambda path: (path.unlink(), path.write_bytes(b"x")), "was replaced by another file"),
+    ],
+)
+def test_a_writer_is_told_what_was_done_to_its_file(path, damage, said):
+    writer = open_writer(path)
+    other = open_writer(path.with_name("b.ticks"))
+    assert (writer.damage(), find_damage()) == ("", "")
+    damage(path)
+    assert said in writer.damage()
+    assert find_damage() == f"{path} {writer.damage()}"
+    assert other.damage() == ""
+    writer.close_writer()
+    assert find_damage() == "", "what it has closed is no business of a writer any more"
+    again = open_writer(path)
+    assert again.damage() == "", "the next writer makes a new file"
+    again.close_writer()
+    other.unlink()
+    assert find_damage() == ""
+    other.close_writer()
+
+
+@linux_only
+def test_a_reader_of_a_file_that_was_cut_attaches_to_the_next_one(path):
+    writer = open_writer(path)
+    reader = Segment.attach(path, layout.RING)
+    os.truncate(path, 0)
+    assert reader.field("capacity") == 0
+    assert reader.is_replaced()
+    assert reader.state() is SegmentState.DEAD_WRITER
+    writer.close_writer()
+    again = open_writer(path)
+    assert Segment.attach(path, layout.RING).field("capacity") == 64
+    again.close_writer()
+
+
+def test_a_folder_in_place_of_a_segment_is_a_segment_that_is_not_ready(path):
+    path.mkdir()
+    with pytest.raises(SegmentError, match="cannot be read"):
+        Segment.attach(path, layout.RING)
 
 
 def test_heartbeat_age_grows_and_is_reset(path):

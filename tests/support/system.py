@@ -178,6 +178,11 @@ class System:
         assert outcome is not None
         return outcome
 
+    def rows(self) -> list[ChildRow]:
+        """The launcher's children."""
+        assert self._launcher is not None
+        return self._launcher.describe()
+
     def kill(self, names: Sequence[str]) -> int:
         """kill -9 of all at once; the launcher starts them again. Returns when, UTC ns."""
         assert self._launcher is not None

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from nexus_gateway.core.config import LauncherConfig
 from nexus_gateway.core.launcher.supervision import ChildState, Supervision
+from nexus_gateway.core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FILES
 
 LIMITS = LauncherConfig(
     heartbeat_timeout_s=10,
@@ -41,6 +42,56 @@ def test_silence_at_start_and_later_have_limits_of_their_own() -> None:
     assert supervision.check_heartbeat(15.1, 5)
     assert supervision.state is ChildState.KILLED
     assert not supervision.check_heartbeat(16, 5), "killed once"
+
+
+def test_a_page_that_was_removed_is_silence_since_the_last_heartbeat() -> None:
+    supervision = started()
+    supervision.check_heartbeat(5, 5)
+    assert not supervision.check_heartbeat(15, None)
+    assert supervision.check_heartbeat(15.1, None)
+    supervision.on_exit(16, -9, jitter=1.0)
+    supervision.on_start(20)
+    assert not supervision.check_heartbeat(100, None), "the next process starts, whatever the former one did"
+    assert supervision.state is ChildState.STARTING
+
+
+def test_lost_files_use_up_no_budget_and_the_pauses_grow() -> None:
+    supervision = started()
+    pauses = []
+    for now_s in (10.0, 20.0, 30.0, 40.0, 50.0):
+        supervision.on_exit(now_s, EXIT_FILES, jitter=1.0)
+        pauses.append(supervision.due_s - now_s)
+        supervision.on_start(supervision.due_s)
+    assert pauses == [1, 2, 3, 3, 3]
+    assert supervision.detail == "a file of it in the run folder was removed or damaged"
+    for now_s in (51.0, 52.0, 53.0):
+        supervision.on_exit(now_s, 1, jitter=1.0)
+        assert supervision.state is ChildState.WAITING, "faults of its own have their whole budget"
+    supervision.on_exit(54, 1, jitter=1.0)
+    assert supervision.state is ChildState.FAILED
+
+
+@pytest.mark.parametrize("code", [0, 2, 1, -9])
+def test_whoever_is_ended_for_lost_files_comes_back_whatever_its_code(code: int) -> None:
+    supervision = started()
+    for now_s in range(10):
+        assert supervision.on_files_lost(now_s, "the folder was removed")
+        supervision.on_exit(now_s, code, jitter=1.0)
+        assert (supervision.state, supervision.detail) == (ChildState.WAITING, "the folder was removed")
+        assert not supervision.on_files_lost(now_s, "again"), "there is no process to be killed"
+        supervision.on_start(now_s)
+
+
+def test_one_that_failed_is_tried_again_with_new_files_and_one_that_finished_is_not() -> None:
+    supervision = started()
+    supervision.on_exit(1, EXIT_CONFIG, jitter=1.0)
+    assert supervision.state is ChildState.FAILED
+    assert not supervision.on_files_lost(2, "the folder was removed")
+    assert (supervision.state, supervision.due_s) == (ChildState.WAITING, 2)
+    supervision.on_start(2)
+    supervision.on_exit(3, EXIT_CLEAN, jitter=1.0)
+    assert not supervision.on_files_lost(4, "the folder was removed")
+    assert supervision.state is ChildState.FINISHED
 
 
 def test_silence_while_the_launcher_stood_still_proves_nothing() -> None:

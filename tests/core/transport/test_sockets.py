@@ -528,6 +528,12 @@ class TestToken:
         assert ensure_token(folder / "t") == token == read_token(folder / "t")
         assert (folder / "t").stat().st_mode & 0o777 == 0o600
 
+    @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+    def test_the_gateway_makes_a_new_one_in_place_of_one_that_is_none(self, folder: Path, content: bytes) -> None:
+        (folder / "t").write_bytes(content)
+        assert len(ensure_token(folder / "t")) >= 32
+        assert (folder / "t").stat().st_mode & 0o777 == 0o600
+
     def test_one_that_others_may_read_is_refused(self, folder: Path) -> None:
         ensure_token(folder / "t")
         os.chmod(folder / "t", 0o640)
