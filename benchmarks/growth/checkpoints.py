@@ -80,7 +80,7 @@ from nexus_gateway.core.logs import process_log
 config, rss = pickle.load(sys.stdin.buffer), lambda: psutil.Process().memory_info().rss / 1e6
 before = rss()
 log = process_log("growth")
-journaled = JournaledEngine.open(config, log, lambda: None)
+journaled = JournaledEngine.open(config, log)
 after, began_s = rss(), time.process_time()
 gc.collect()
 took_ms = (time.process_time() - began_s) * 1e3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import psutil
 import pytest
 from msgspec import structs
 from nexus_gateway.core.config import LauncherConfig
@@ -52,8 +53,10 @@ def play(system: System, signals_a_day: float, days: float) -> Trader:
         return made.trader
 
 
-def kill_and_wait(system: System, kills: int, chance) -> list[float]:
-    """Kill the gateway while it trades, again and again. Returns how long each took until all routes were ready, s."""
+def kill_and_wait(system: System, kills: int, chance) -> list[tuple[float, float]]:
+    """Kill the gateway while it trades, again and again. Returns how long each took until all routes were ready, s, and
+    the new gateway's processor time for it, s, which says more where other programs run.
+    """
     took_s = []
     for _ in range(kills):
         system.rest(chance.uniform(1, 4))
@@ -61,7 +64,8 @@ def kill_and_wait(system: System, kills: int, chance) -> list[float]:
         began_s = time.monotonic()
         at_ns = system.kill(["gateway"])
         system.until(lambda before=before: is_ready(system, before.pid), COMES_BACK_S)
-        took_s.append(time.monotonic() - began_s)
+        wall_s = time.monotonic() - began_s
+        took_s.append((wall_s, sum(psutil.Process(system.row().pid).cpu_times()[:2])))
         assert system.row().restarts == before.restarts + 1, "it was restarted more than once"
         system.until(lambda at_ns=at_ns: trades_since(system, at_ns))
     return took_s
@@ -104,7 +108,7 @@ def find_faults(system: System, trader: Trader) -> list[str]:
     return found + ledgers.faults()
 
 
-def kill_on_day_two(signals_a_day: float, days: float, kills: int, chance) -> list[float]:
+def kill_on_day_two(signals_a_day: float, days: float, kills: int, chance) -> list[tuple[float, float]]:
     system = make_system()
     trader = play(system, signals_a_day, days)
     with system:
@@ -127,8 +131,7 @@ def test_a_gateway_killed_at_any_moment_of_day_two_comes_back(monkeypatch, capsy
     for _ in range(10):
         took_s += kill_on_day_two(signals_a_day, chance.uniform(1.0, 2.0), 5, chance)
     with capsys.disabled():
-        p50, p95, most = np.percentile(took_s, [50, 95, 100])
-        print(
-            f"\n{signals_a_day} signals a day, {len(took_s)} kills on day two, from the kill to six routes ready: "
-            f"p50 {p50:.2f} s, p95 {p95:.2f} s, max {most:.2f} s"
-        )
+        print(f"\n{signals_a_day} signals a day, {len(took_s)} kills on day two, from the kill to six routes ready:")
+        for column, what in enumerate(("elapsed", "processor time of the new gateway")):
+            p50, p95, most = np.percentile([each[column] for each in took_s], [50, 95, 100])
+            print(f"  {what}: p50 {p50:.2f} s, p95 {p95:.2f} s, max {most:.2f} s")

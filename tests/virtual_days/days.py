@@ -62,7 +62,7 @@ class VirtualDays:
         symbol = config.symbols[0].name
         self.trader = Trader(self.schedule, list(config.platforms), symbol, prices[symbol], self.ask)
         log = make_log()
-        self.journaled = JournaledEngine.open(config, log, lambda: None)
+        self.journaled = JournaledEngine.open(config, log)
         self._ports = Ports(Port(self._to_platform, self._lost), Port(self._to_nexus, self._lost))
         markets = Markets(config, config.run_path)
         self.gateway = Gateway(
@@ -212,7 +212,7 @@ class VirtualDays:
             self._run(self.gateway.turn)
 
     def _run(self, step: Callable[[], None]) -> None:
-        self._market.beat()
+        self._market.refresh(self.schedule.now_ns)
         self._is_turning = True
         before_ns, collecting_ns = time.thread_time_ns(), self._collecting_ns
         step()

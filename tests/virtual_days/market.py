@@ -15,7 +15,7 @@ _BEAT_S = 0.2
 
 
 class VirtualMarket:
-    """`beat` is called often: in real time, for a board without a heartbeat counts as dead whatever hour is played."""
+    """The same quotes at each `refresh`, with the hour that is played as their time."""
 
     def __init__(self, config: GatewayConfig, prices: Mapping[str, Decimal], now_ns: int) -> None:
         folder = config.run_path
@@ -28,21 +28,22 @@ class VirtualMarket:
             for name in config.platforms
         ]
         self._next_beat_s = 0.0
-        ticks = empty_ticks(len(ids))
-        for tick, symbol_id, each in zip(ticks, ids, config.symbols, strict=True):
-            tick["symbol"], tick["flags"] = symbol_id, int(TickFlag.BID | TickFlag.ASK)
-            tick["bid"] = tick["ask"] = float(prices[each.name])
-            tick["last"] = float("nan")
-            tick["ts_event_ns"] = tick["ts_recv_ns"] = now_ns
-        for writer in self._writers:
-            writer.publish(ticks, stamp=False)
-        self.beat()
+        self._ticks = empty_ticks(len(ids))
+        self._ticks["flags"], self._ticks["last"] = int(TickFlag.BID | TickFlag.ASK), float("nan")
+        for tick, symbol_id, each in zip(self._ticks, ids, config.symbols, strict=True):
+            tick["symbol"], tick["bid"], tick["ask"] = symbol_id, float(prices[each.name]), float(prices[each.name])
+        self.refresh(now_ns)
 
-    def beat(self) -> None:
+    def refresh(self, now_ns: int) -> None:
+        """Publish the quotes. The heartbeats are in real time, and may be late without harm: the quotes are fresh."""
+        self._ticks["ts_event_ns"] = self._ticks["ts_recv_ns"] = now_ns
         now_s = time.monotonic()
-        if now_s >= self._next_beat_s:
+        is_due = now_s >= self._next_beat_s
+        if is_due:
             self._next_beat_s = now_s + _BEAT_S
-            for writer in self._writers:
+        for writer in self._writers:
+            writer.publish(self._ticks, stamp=False)
+            if is_due:
                 writer.beat()
 
     def close(self) -> None:
