@@ -173,6 +173,17 @@ def open_private(path: Path, *, create: bool = False, exclusive: bool = False) -
     return os.open(path, flags, 0o600)
 
 
+def is_mount_point(path: Path) -> bool:
+    """Whether a file system, or a single file, is mounted exactly at `path`. False where the system does not say."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    real = os.path.realpath(path)
+    escaped = real.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
+    return any(line.split(" ")[4] == escaped for line in lines)
+
+
 def steady_ns() -> int:
     """Return ns of a clock that is never set and goes on while the computer sleeps, as `monotonic` does not."""
     if sys.platform == "linux":

@@ -195,7 +195,9 @@ def _exclusive(path: Path) -> Iterator[None]:
 
     Else `restore` would replace a file that a gateway goes on writing.
     """
-    with closing(sqlite3.connect(path.with_name(path.name + "-lock"), isolation_level=None, timeout=0)) as lock:
+    from ..journal import lock_path
+
+    with closing(sqlite3.connect(lock_path(path), isolation_level=None, timeout=0)) as lock:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:

@@ -38,6 +38,7 @@ from .inbox import Inbox, PlatformMessage, Refused
 from .journaled_engine import EngineFaultError, JournaledEngine
 from .kill_instructions import KillInstructions, was_accepted
 from .markets import Markets
+from .outage import JournalOutage
 from .outbox import Outbox
 from .ports import Ports
 from .rate_updates import RateUpdates
@@ -54,7 +55,6 @@ _VALUE_NS: Final = 5_000_000_000
 _DEADLINE_NS: Final = 2_000_000
 """Deadlines are in ms; those that fall due within this time share one event of the journal."""
 _AFTER_FAULT_NS: Final = NS_PER_S
-_DISK_RETRY_S: Final = 0.5
 
 
 class Gateway:
@@ -88,6 +88,7 @@ class Gateway:
         self._adapters, self._nexus = ports.adapters, ports.nexus
         self._inbox = Inbox(markets, self._known_hellos, self._known_legs)
         self._outbox = Outbox(ports.adapters, ports.nexus, markets.stand_ins, counters, self._log)
+        self._outage = JournalOutage(context, journaled, (ports.adapters, ports.nexus), counters)
         self._signal_ns = 0
         self._valuation = Valuation(self._inbox)
         self._contracts, self._contracts_due = contracts, True
@@ -245,6 +246,7 @@ class Gateway:
             self._choose_contracts()
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + _CHECK_NS
+            self._outage.check_files()
             self._check_kill_file()
             for lost in self._absences.pop_lost(self._journaled.engine.state, now_ns):
                 self._apply(lost)
@@ -264,7 +266,7 @@ class Gateway:
         try:
             effects = self._journaled.commit()
         except JournalError as error:
-            self._wait_for_disk(error)
+            self._outage.wait(error)
             effects = self._journaled.commit()
         done_ns = self._clock.steady_ns()
         if effects:
@@ -300,29 +302,6 @@ class Gateway:
             self._outbox.send_reports(self._journaled.pop_reports())
         except EngineFaultError:
             self._counters.add("engine_faults")
-
-    def _wait_for_disk(self, error: JournalError) -> None:
-        """Cut all links and wait until the journal can be written.
-
-        Links are cut because a gateway that is connected but cannot journal looks healthy: NEXUS would wait for a
-        report, and an adapter's fills would fill the queues. Cut, each side sees it at once, and after the reconnect
-        the platforms are asked what they hold. The turn's effects stay held: they leave after the commit that follows,
-        or never, when the process is stopped here.
-        """
-        self._log.error("the journal cannot be written: all trading stops until it can", reason=str(error))
-        for server in (self._adapters, self._nexus):
-            for peer in server.peers:
-                server.cut(peer, "the gateway's journal cannot be written", RejectCode.LINK_DOWN)
-        while True:
-            self._counters.add("journal_failures")
-            if self._context.sleep(_DISK_RETRY_S):
-                raise error
-            try:
-                self._journaled.retry()
-            except JournalError:
-                continue
-            self._log.warning("the journal can be written again")
-            return
 
     def _check_kill_file(self) -> None:
         for kill in self._kills.pending(lambda: self._journaled.engine.state):

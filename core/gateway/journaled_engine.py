@@ -194,11 +194,12 @@ class JournaledEngine:
             raise EngineFaultError(f"a report could not be made: {type(error).__name__}") from error
 
     def retry(self) -> None:
-        """Write again what `commit` could not write; the effects stay held.
+        """Write again what `commit` could not write, or look at the files again; the effects stay held.
 
         Raises:
             JournalError: the disk still refuses.
         """
+        self._journal.check_files()
         self._journal.commit()
 
     def checkpoint(self, now_ns: int, *, always: bool = False) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,20 @@ from .store import open_database
 from .verification import Verdict, verify
 
 
-def backup(connection: sqlite3.Connection, target: Path, pages: int = 256) -> None:
+def backup(
+    connection: sqlite3.Connection, target: Path, pages: int = 256, on_step: Callable[[], object] = lambda: None
+) -> None:
     """Copy a journal that is in use to `target`, in small steps, and its archives to the folder beside `target`.
 
     `target` is complete or does not exist. Archives that are there already are not copied again, nor is one that the
-    journal names and that is missing: `verify` of the copy says so.
+    journal names and that is missing: `verify` of the copy says so. `on_step` is called after each `pages` pages.
 
     Raises: JournalError when the copy cannot be written.
     """
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)
     try:
-        _copy_database(connection, part, pages)
+        _copy_database(connection, part, pages, on_step)
         _copy_archives(part, (archive_folder(journal_path(connection)),), archive_folder(target))
         os.replace(part, target)
     except (sqlite3.Error, OSError) as error:
@@ -87,9 +89,11 @@ def restore(source: Path, target: Path) -> Verdict:
     return verdict
 
 
-def _copy_database(connection: sqlite3.Connection, target: Path, pages: int = 256) -> None:
+def _copy_database(
+    connection: sqlite3.Connection, target: Path, pages: int = 256, on_step: Callable[[], object] = lambda: None
+) -> None:
     with closing(sqlite3.connect(target)) as copy:
-        connection.backup(copy, pages=pages)
+        connection.backup(copy, pages=pages, progress=lambda *_: on_step())
         copy.execute("PRAGMA journal_mode = DELETE")
 
 

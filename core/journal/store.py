@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ import msgspec
 
 from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform
 from ..messages import Flatten, SnapshotRequest
+from .files import JournalFiles, check_before_opening, lock_path, move_log_into_journal, real_journal_path
 from .schema import JournalError, migrate
 
 Durability = Literal["power", "process"]
@@ -53,7 +55,12 @@ class Journal:
         """
         self.path = path
         self._lock = _acquire_lock(path)
-        self._connection = open_database(path)
+        try:
+            check_before_opening(path)
+            self._connection = open_database(real_journal_path(path))
+        except BaseException:
+            self._lock.close()
+            raise
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
@@ -61,6 +68,8 @@ class Journal:
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             self.migrated_from, _ = migrate(self._connection)
             last = self._connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+            limit = self._connection.execute("PRAGMA journal_size_limit").fetchone()[0]
+            self._files = JournalFiles(path, limit if limit >= 0 else sys.maxsize)
         except sqlite3.DatabaseError as error:
             self._release()
             raise _explain(path, error) from error
@@ -97,11 +106,12 @@ class Journal:
     def commit(self) -> None:
         """Put everything held on disk in one transaction; does nothing when nothing is held.
 
-        Raises: JournalError when the disk refuses (full, gone). The events are still held, and none of their effects
-        may be carried out.
+        Raises: JournalError when the disk refuses (full, gone), or the file is not the one that was opened. The events
+        are still held, and none of their effects may be carried out.
         """
         if not self._events:
             return
+        self.check_files()
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -143,6 +153,28 @@ class Journal:
         except sqlite3.Error as error:
             raise _explain(self.path, error) from error
 
+    def check_files(self) -> None:
+        """Compare the journal's names with its open files; call it several times a second. Takes some 10 us.
+
+        A lock file that was deleted is taken anew.
+
+        Raises: JournalLostError when they were deleted, renamed, replaced, cut, or got a second name; JournalError when
+        another gateway has taken the lock.
+        """
+        self._files.check()
+        if self._files.is_lock_lost():
+            lock = _acquire_lock(self.path)
+            self._lock.close()
+            self._lock = lock
+            self._files.note_lock()
+
+    def move_log_into_file(self) -> None:
+        """Write what only the write-ahead log holds into the journal file.
+
+        Raises: JournalError when a part of it could not be written.
+        """
+        move_log_into_journal(self._connection, self.path)
+
     @property
     def connection(self) -> sqlite3.Connection:
         """For `recovery` and `archive`, which read this file while it is open here."""
@@ -176,7 +208,7 @@ def _acquire_lock(path: Path) -> sqlite3.Connection:
     """
     lock = None
     try:
-        lock = sqlite3.connect(path.with_name(path.name + "-lock"), isolation_level=None, timeout=0)
+        lock = sqlite3.connect(lock_path(path), isolation_level=None, timeout=0)
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         if lock is not None:

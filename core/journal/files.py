@@ -1,0 +1,186 @@
+"""Watches the files of an open journal from outside: whether their names still lead to what this process writes.
+
+SQLite goes on writing into a file that was deleted, renamed or replaced, and notices nothing: every order would be
+journaled into a file that the next start does not find. So the names are compared with the files regularly. Only by
+`os.stat`: a second descriptor of the journal, once closed, would drop SQLite's locks on it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from ...shm import host
+from .schema import JournalError
+
+_CHECK_NS: Final = 200_000_000
+_SIDES: Final = ("-wal", "-shm")
+
+
+class Loss(Enum):
+    """What has happened to a journal's files."""
+
+    MISSING = "missing"  # no file of its name: deleted or renamed
+    REPLACED = "replaced"  # its name leads to another file
+    CUT = "cut"  # it is shorter than it was
+    SHARED = "shared"  # it has a second name, by which it may be opened as well
+    SIDE_MISSING = "side missing"  # the journal is there, the file of its write-ahead log is not
+
+
+class JournalLostError(JournalError):
+    """The journal's files are not what this process has opened: nothing may be written until they are again."""
+
+    def __init__(self, loss: Loss, text: str) -> None:
+        super().__init__(text)
+        self.loss = loss
+
+
+def real_journal_path(path: Path) -> Path:
+    """Resolve links: one file has one path, and so one lock and one write-ahead log."""
+    return Path(os.path.realpath(path))
+
+
+def lock_path(path: Path) -> Path:
+    """The lock file of a journal, the same by whatever links it is named."""
+    real = real_journal_path(path)
+    return real.with_name(real.name + "-lock")
+
+
+def check_before_opening(path: Path) -> None:
+    """Refuse a journal that could be opened by a second path at the same time: each would have its own log and lock.
+
+    Raises: JournalError naming the other way to it, and the cure.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return  # a new journal
+    if status.st_nlink > 1:
+        raise JournalError(_shared_text(path, status))
+    if host.is_mount_point(path):
+        raise JournalError(
+            f"journal {path} is a mount of a single file: its write-ahead log would lie beside this name, and whoever "
+            "opens the file by its other path would not see it; mount the folder that holds it"
+        )
+
+
+class JournalFiles:
+    """The files of one open journal: the file itself, its write-ahead log, and that log's index."""
+
+    def __init__(self, path: Path, log_bytes: int) -> None:
+        """Call it after the first statement, when SQLite has made all of them.
+
+        Args:
+            path: as configured.
+            log_bytes: size to which SQLite itself cuts the write-ahead log.
+        """
+        self._log_bytes = log_bytes
+        self._path = path
+        self._real = real_journal_path(path)
+        self._main = os.stat(self._real)
+        self._lock = os.stat(lock_path(path))
+        self._sides = {suffix: _stat(self._side(suffix)) for suffix in _SIDES}
+        self._due_ns = 0
+
+    def check(self) -> None:
+        """Look at the files, at most each 200 ms; costs some 10 us then.
+
+        Raises: JournalLostError, at every call until they are again what they were.
+        """
+        now_ns = time.monotonic_ns()
+        if now_ns < self._due_ns:
+            return
+        self._check_main()
+        for suffix in _SIDES:
+            self._check_side(suffix)
+        self._due_ns = now_ns + _CHECK_NS  # not after a failure: the next call looks again
+
+    def is_lock_lost(self) -> bool:
+        """Whether the lock file was deleted or replaced, so that a second gateway could lock a new one."""
+        now = _stat(lock_path(self._path))
+        return now is None or not os.path.samestat(now, self._lock)
+
+    def note_lock(self) -> None:
+        """The lock file that is there now is held."""
+        self._lock = os.stat(lock_path(self._path))
+
+    def _check_main(self) -> None:
+        # By the configured path, which may lead over links: where it leads is what the next start opens.
+        now = _stat(self._path)
+        if now is None:
+            raise JournalLostError(
+                Loss.MISSING,
+                f"journal {self._path} was deleted or renamed while the gateway writes it; put it back by that name "
+                "and trading goes on",
+            )
+        if not os.path.samestat(now, self._main):
+            raise JournalLostError(
+                Loss.REPLACED,
+                f"journal {self._path} was replaced by another file while the gateway writes the old one; put the old "
+                "one back and trading goes on; to use the other one, stop the gateway and run `nexus-gateway journal "
+                "restore FILE`",
+            )
+        if now.st_nlink > 1:
+            raise JournalLostError(Loss.SHARED, _shared_text(self._path, now))
+        if now.st_size < self._main.st_size:
+            raise JournalLostError(
+                Loss.CUT,
+                f"journal {self._path} was cut from {self._main.st_size} to {now.st_size} bytes by another program; "
+                "stop the gateway and restore the last backup",
+            )
+        self._main = now
+
+    def _check_side(self, suffix: str) -> None:
+        path, now, before = self._side(suffix), _stat(self._side(suffix)), self._sides[suffix]
+        if before is None:
+            self._sides[suffix] = now
+        elif now is None:
+            raise JournalLostError(
+                Loss.SIDE_MISSING, f"{path}, part of the open journal, was deleted; the gateway starts anew without it"
+            )
+        elif not os.path.samestat(now, before):
+            raise JournalLostError(
+                Loss.REPLACED, f"{path}, part of the open journal, was replaced by another file; remove that file"
+            )
+        elif suffix == "-wal" and now.st_size < min(before.st_size, self._log_bytes):
+            raise JournalLostError(
+                Loss.CUT,
+                f"{path}, part of the open journal, was cut from {before.st_size} to {now.st_size} bytes by another "
+                "program; stop the gateway and restore the last backup",
+            )
+        else:
+            self._sides[suffix] = now
+
+    def _side(self, suffix: str) -> Path:
+        return self._real.with_name(self._real.name + suffix)
+
+
+def move_log_into_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """Write everything that only the write-ahead log holds into the journal file itself.
+
+    Raises: JournalError when a part of it could not be written.
+    """
+    try:
+        busy, in_log, moved = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    except sqlite3.Error as error:
+        raise JournalError(f"journal {path}: its write-ahead log could not be moved into it: {error}") from error
+    if busy or in_log != moved:
+        raise JournalError(f"journal {path}: {in_log - moved} pages of its write-ahead log wait for another reader")
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:  # a name that leads to nothing, or into a folder that is gone
+        return None
+
+
+def _shared_text(path: Path, status: os.stat_result) -> str:
+    return (
+        f"journal {path} has {status.st_nlink} names (hard links): opened by another of them it would get a second "
+        f"write-ahead log, and be destroyed; remove the other names (find them by inode {status.st_ino})"
+    )
