@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import itertools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from ...shm.run_folder import ring_names
 from ...shm.segment import SegmentInUseError
 from ..config import GatewayConfig, load_config
 from ..errors import ConfigError, DataFormatError, GatewayError, GatewaySilentError, RunFolderError
-from ..messages import Message
+from ..messages import Message, RejectCode
 
 if TYPE_CHECKING:
     from .operator_link import OperatorLink
@@ -107,10 +108,19 @@ def load_or_exit(config: Path | None, run_folder: Path | None, platform: str = "
         return load(config, run_folder, platform)
 
 
-def send_command(config: GatewayConfig, request: Message, timeout_s: float, as_json: bool) -> None:
-    """Send one command, print its answer, and exit with 1 when it was refused."""
+def send_command(
+    config: GatewayConfig, request: Message, timeout_s: float, as_json: bool, repeat_s: float = 0.0
+) -> None:
+    """Send one command, print its answer, and exit with 1 when it was refused.
+
+    `repeat_s`: for this long it is repeated each second while the answer is that a platform is not ready.
+    """
+    until_s = time.monotonic() + repeat_s
     with explained(), open_link(config, timeout_s) as link:
         result = link.command(request, REQUEST, timeout_s)
+        while result.code is RejectCode.PLATFORM_NOT_READY and time.monotonic() < until_s:
+            time.sleep(1.0)
+            result = link.command(request, REQUEST, timeout_s)
     if as_json:
         print_json(result)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -23,6 +23,8 @@ from .command import (
     print_json,
     send_command,
 )
+
+_COMPARE_S: Final = 30.0
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -94,7 +96,8 @@ def stage_promote(
     request = StageChange(
         request_id=REQUEST, stage=number, by=operator_name(), confirmation=typed, evidence=evidence[:512]
     )
-    send_command(chosen, request, timeout, as_json)
+    # The gateway first compares the whole period with each platform.
+    send_command(chosen, request, timeout, as_json, repeat_s=_COMPARE_S)
 
 
 def stage_demote(

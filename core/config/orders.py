@@ -34,9 +34,10 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     for each run folder. `durability` process: a power cut may lose the last orders. `checkpoint_events`,
     `checkpoint_bytes`, `checkpoint_replay_ms`: the engine's state is saved when so many events, bytes of events or so
     much processor time of them have come since the last time, whichever is first. `send_within_ms`, `ack_ms`,
-    `settle_ms`, `proof_ms`: see `EngineSettings`. `keep_days`: older events of the journal move to compressed archives
-    beside it; at least 8, since the engine remembers 7; None = never. `overfills`: whether lots that a platform has
-    filled beyond an order's size, confirmed by two snapshots, are closed at the market or kept.
+    `settle_ms`: see `EngineSettings`. `proof_ms`: each platform is compared with the books this often. `keep_days`:
+    older events of the journal move to compressed archives beside it; at least 8, since the engine remembers 7; None =
+    never. `overfills`: whether lots that a platform has filled beyond an order's size, confirmed by two snapshots, are
+    closed at the market or kept.
     `cancel_on_disconnect_ms`: the working entries of a NEXUS that has had no session for this long are cancelled.
     `usd_rates`: USD for one unit of a currency, used when no other rate is fresh. `rates_file`: daily reference rates,
     used when no live rate is fresh and the newest row is at most `rates_file_age_h` old. `instruments_file`,

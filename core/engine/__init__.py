@@ -24,11 +24,15 @@ from .events import NexusAsked as NexusAsked
 from .events import NexusLost as NexusLost
 from .events import RollSpread as RollSpread
 from .events import SignalArrived as SignalArrived
+from .events import SnapshotChanges as SnapshotChanges
+from .events import SnapshotWanted as SnapshotWanted
 from .events import Started as Started
 from .events import describe_event as describe_event
+from .orders.snapshots.agreement import check_from_ns as check_from_ns
 from .settings import EngineSettings as EngineSettings
 from .state import ContractRecord as ContractRecord
 from .state import EngineState as EngineState
+from .state import RouteRecord as RouteRecord
 from .state import route_of as route_of
 from .turn import accounts_left as accounts_left
 from .turn import kill_level as kill_level

@@ -41,6 +41,8 @@ from .events import (
     NexusAsked,
     NexusLost,
     SignalArrived,
+    SnapshotChanges,
+    SnapshotWanted,
     Started,
     describe_event,
 )
@@ -55,9 +57,11 @@ from .orders.as_sent import Message as SentMessage
 from .orders.as_sent import follow_sent
 from .orders.executions import apply_correction, apply_fill
 from .orders.lifecycle import mark_unknown
-from .orders.links import apply_account, await_executions, link_down, link_up
+from .orders.links import apply_account, await_executions, link_down, link_up, want_snapshot
 from .orders.markets import record_markets, record_rates, record_sessions
 from .orders.overfills import drive_overfills
+from .orders.snapshots.agreement import find_difference
+from .orders.snapshots.changes import reduce_snapshot
 from .orders.snapshots.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
 from .retention import evict_external, evict_finished
@@ -87,6 +91,9 @@ class Engine:
         self._due_is_known = False
         self._changed: dict[str, None] = {}
         self._last_reports: dict[str, Report] = {}
+        self.agreed_ns: dict[str, int] = {}
+        """Route -> when a regular comparison was requested that agreed, engine's time: shown to people, never decided
+        by, since a replay does not know it."""
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
         """Apply one event at `now_ns`, the engine's time. It never runs back: the last one stands for an earlier one.
@@ -112,6 +119,19 @@ class Engine:
         self._due_times.update(state, turn)
         self._due_is_known = False
         return turn.effects
+
+    def condense(self, event: Event) -> Event:
+        """Return an event as it is to be journaled and handled: a snapshot without what it repeats. Changes nothing.
+
+        Handled next, before any other event, it has the outcome of the whole snapshot.
+        """
+        if isinstance(event, AdapterSaid) and isinstance(event.message, Snapshot):
+            return reduce_snapshot(self.state, event.message)
+        return event
+
+    def find_difference(self, snapshot: Snapshot, sent_ns: int) -> str:
+        """Return what a snapshot and the books do not agree about; empty = nothing. See `find_difference`."""
+        return find_difference(self.state, snapshot, sent_ns)
 
     def follow_sent(self, made: list[Effect], sent: list[SentMessage]) -> None:
         """Bring the state to what the journal says was sent with the last event, where this program has made others.
@@ -162,7 +182,7 @@ class Engine:
     def _answer(self, query: Query, peer: str, now_ns: int) -> list[Effect]:
         """Answer a query. It changes nothing, not even time or day: it is not journaled, and no replay repeats it."""
         turn = Turn(self.state, max(self.state.now_ns, now_ns))
-        apply_query(turn, query, peer)
+        apply_query(turn, query, peer, self.agreed_ns)
         return turn.effects
 
     def _dispatch(self, turn: Turn, event: Event) -> None:
@@ -182,6 +202,11 @@ class Engine:
                     # Its market may have shut since the last valuation: then the stop stays.
                     record_markets(turn, event.markets)
                 apply_change(turn, event.request, event.markets, event.peer)
+            case SnapshotChanges():
+                apply_snapshot(turn, event)
+                _touch_known_route(turn, event.snapshot.platform, event.snapshot.account)
+            case SnapshotWanted():
+                want_snapshot(turn, event)
             case LinkUp():
                 link_up(turn, event.hello)
             case LinkDown():
@@ -261,7 +286,7 @@ def _apply_adapter_message(turn: Turn, message: OrderUpdate | Fill | Correction 
         case OrderUpdate():
             apply_update(turn, message)
         case Snapshot():
-            apply_snapshot(turn, message)
+            apply_snapshot(turn, reduce_snapshot(turn.state, message))
         case Correction():
             apply_correction(turn, message)
         case Reject():
@@ -270,7 +295,11 @@ def _apply_adapter_message(turn: Turn, message: OrderUpdate | Fill | Correction 
             apply_account(turn, message)
         case _:
             assert_never(message)
-    name = route_of(message.platform, message.account)
+    _touch_known_route(turn, message.platform, message.account)
+
+
+def _touch_known_route(turn: Turn, platform: str, account: str) -> None:
+    name = route_of(platform, account)
     if name in turn.state.routes:
         turn.touch_route(name)
 

@@ -91,6 +91,29 @@ class AdapterSaid(Struct, tag="adapter_said", frozen=True, kw_only=True):
     account: str = ""
 
 
+class SnapshotChanges(Struct, tag="snapshot_changes", frozen=True, kw_only=True):
+    """A platform's snapshot without what it repeats, as `Engine.condense` makes it of the whole one.
+
+    `snapshot`: rows that say what is booked already are left out. `unlisted_executions`: keys of booked executions of
+    its period that it does not list. `unlisted_orders`: ClOrdIDs of live orders that it does not list.
+    `same_positions`, `same_external_orders`: it lists them as the last one did, and their rows are left out.
+    """
+
+    snapshot: Snapshot
+    unlisted_executions: tuple[str, ...] = ()
+    unlisted_orders: tuple[str, ...] = ()
+    same_positions: bool = False
+    same_external_orders: bool = False
+
+
+class SnapshotWanted(Struct, tag="snapshot_wanted", frozen=True, kw_only=True):
+    """A regular comparison outside of the engine has found what it cannot settle: the engine requests a snapshot."""
+
+    platform: str
+    account: str
+    reason: str
+
+
 class AdminAsked(Struct, tag="admin_asked", frozen=True, kw_only=True):
     """A command of the operator. `peer` gets the answer."""
 
@@ -152,6 +175,8 @@ Event = (
     | SignalArrived
     | NexusAsked
     | AdapterSaid
+    | SnapshotChanges
+    | SnapshotWanted
     | AdminAsked
     | MarketMoved
     | ContractChosen
@@ -166,6 +191,8 @@ def describe_event(event: Event) -> str:
         case AdapterSaid(message=message):
             ids = [getattr(message, name, "") for name in ("client_order_id", "exec_id")]
             return " ".join([str(message.__struct_config__.tag), *filter(None, ids), f"of {message.platform}"])
+        case SnapshotChanges(snapshot=snapshot):
+            return f"snapshot of {snapshot.platform}"
         case SignalArrived(signal=signal):
             return f"signal {signal.signal_id}"
         case NexusAsked(request=request):

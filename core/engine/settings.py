@@ -18,6 +18,10 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """An order sent less than this before a snapshot was requested may rightly be missing in it; must exceed
     `send_within_ms` plus the time that the platform may take."""
     proof_ms: Ms = 30_000  # a snapshot is requested this often at least: a link that is up may still lose fills
+    check_ms: Ms | None = None
+    """The process around the engine compares a snapshot of each platform this often, and has the engine request one
+    (`SnapshotWanted`) when it differs; then `proof_ms` is the time between the engine's own full comparisons. None =
+    nobody else compares."""
     retry_ms: Ms = 1_000  # between two attempts of anything
     stop_wait_ms: Ms = 1_000  # a closing order waits this long for the end of the stop that it takes the place of
     cancel_on_disconnect_ms: Ms | None = None

@@ -8,7 +8,7 @@ from ...shm.durations import NS_PER_MS
 from ..messages import LegState
 from .clock import roll_day
 from .orders.lifecycle import mark_unknown
-from .orders.links import note_overdue, overdue_ns, request_snapshot, schedule_snapshot
+from .orders.links import note_overdue, overdue_ns, request_snapshot, schedule_snapshot, snapshot_due_ns
 from .orders.overfills import overfill_due_ns
 from .orders.placement import send_cancel
 from .orders.resting import end_resting, rest_ends_ns
@@ -113,7 +113,7 @@ def _route_due(state: EngineState, name: str, route: RouteRecord) -> list[int]:
     if route.request_pending:
         due.append(route.request_sent_ns + settings.snapshot_ms * NS_PER_MS)
     else:
-        due.append(route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * NS_PER_MS)
+        due.append(snapshot_due_ns(state, name))
     overdue = overdue_ns(state, route)
     if overdue is not None:
         due.append(overdue)
@@ -127,7 +127,7 @@ def run_timers(turn: Turn) -> None:
     for name, route in state.routes.items():
         if route.up:
             _time_out_orders(turn, route)
-            _request_due_snapshot(turn, route)
+            _request_due_snapshot(turn, name)
             overdue = overdue_ns(state, route)
             if overdue is not None and turn.now_ns >= overdue:
                 note_overdue(turn, name)
@@ -152,13 +152,11 @@ def _time_out_orders(turn: Turn, route: RouteRecord) -> None:
         schedule_snapshot(turn, route, turn.state.settings.retry_ms)
 
 
-def _request_due_snapshot(turn: Turn, route: RouteRecord) -> None:
-    settings = turn.state.settings
+def _request_due_snapshot(turn: Turn, name: str) -> None:
+    route = turn.state.routes[name]
     if route.request_pending:
-        if turn.now_ns >= route.request_sent_ns + settings.snapshot_ms * NS_PER_MS:
+        if turn.now_ns >= route.request_sent_ns + turn.state.settings.snapshot_ms * NS_PER_MS:
             turn.count("snapshot_timeout")
             request_snapshot(turn, route)
-        return
-    due_ns = route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * NS_PER_MS
-    if turn.now_ns >= due_ns:
+    elif turn.now_ns >= snapshot_due_ns(turn.state, name):
         request_snapshot(turn, route)

@@ -19,7 +19,6 @@ from ..engine import (
     Event,
     LinkDown,
     LinkUp,
-    MarketMoved,
     NexusAsked,
     SignalArrived,
     Started,
@@ -37,21 +36,17 @@ from .counters import COMMIT_NS, SIGNAL_TO_ORDER_NS, TURN_NS, GatewayCounters
 from .inbox import Inbox, PlatformMessage, Refused
 from .journaled_engine import EngineFaultError, JournaledEngine
 from .kill_instructions import KillInstructions, was_accepted
+from .market_tasks import MarketTasks
 from .markets import Markets
 from .outage import JournalOutage
 from .outbox import Outbox
 from .ports import Ports
-from .rate_updates import RateUpdates
 from .rolls import LiveContracts
-from .valuation import Valuation
+from .snapshot_checks import SnapshotChecks, is_check
 
 MAX_WAIT_MS: Final = 100
 _CHECK_NS: Final = 250_000_000
 """Between two checks of the kill file, and two updates of the gauges."""
-_REFRESH_NS: Final = NS_PER_S
-"""Between two refreshes of quotes, rates and contracts."""
-_VALUE_NS: Final = 5_000_000_000
-"""Between two valuations of what is held."""
 _DEADLINE_NS: Final = 2_000_000
 """Deadlines are in ms; those that fall due within this time share one event of the journal."""
 _AFTER_FAULT_NS: Final = NS_PER_S
@@ -83,17 +78,16 @@ class Gateway:
         self._counters = counters
         self._boot_id = boot_id
         self._kills = kills
-        self._markets = markets
         self._ports = ports
         self._adapters, self._nexus = ports.adapters, ports.nexus
         self._inbox = Inbox(markets, self._known_hellos, self._known_legs)
         self._outbox = Outbox(ports.adapters, ports.nexus, markets.stand_ins, counters, self._log)
         self._outage = JournalOutage(context, journaled, (ports.adapters, ports.nexus), counters)
         self._signal_ns = 0
-        self._valuation = Valuation(self._inbox)
-        self._contracts, self._contracts_due = contracts, True
-        self._rates = RateUpdates(markets, journaled.limits.max_rate_age_ms)
-        self._next_check_ns = self._next_refresh_ns = self._next_value_ns = self._next_deadline_ns = 0
+        max_age_ms, state = journaled.limits.max_rate_age_ms, lambda: journaled.engine.state
+        self._market_tasks = MarketTasks(clock, markets, contracts, self._inbox, max_age_ms, state, self._apply)
+        self._snapshot_checks = SnapshotChecks(journaled, ports.adapters, markets.stand_ins, self._log)
+        self._next_check_ns = self._next_deadline_ns = 0
         self._connected: list[PeerUp] = []
         self._received: deque[LinkEvent] = deque()
         journaled.on_progress = self._show_rebuild
@@ -111,8 +105,7 @@ class Gateway:
         self._give(started, self._engine_clock.read())
         self._absences.begin(made.engine.state, self._clock.steady_ns())
         self._check_kill_file()
-        self._markets.refresh(self._clock.wall_ns())
-        self._choose_contracts()
+        self._market_tasks.start()
         self._finish_turn(self._clock.steady_ns())
         self._publish()
 
@@ -168,8 +161,13 @@ class Gateway:
         if isinstance(event, PeerUp):
             self._log.info("peer connected", peer=event.peer, boot_id=event.hello.boot_id)
             self._connected.append(event)
-        if translated is not None:
-            self._apply(translated)
+        if translated is None:
+            return
+        if isinstance(translated, AdapterSaid) and is_check(translated.message):
+            for found in self._snapshot_checks.take(translated.message, self._read_clock()):
+                self._apply(found)
+            return
+        self._apply(translated)
 
     def _read_clock(self) -> int:
         """Return the engine's time. A step of the wall clock is an event of its own, before what follows it."""
@@ -183,7 +181,8 @@ class Gateway:
         """Hand an event to the engine; its effects are held until the turn's commit. Count and log the outcome."""
         request = event.request if isinstance(event, AdminAsked) else None
         if isinstance(request, Kill) and request.level >= KillLevel.FLATTEN:
-            self._value_held(always=True)  # the engine must know which markets are shut: what protects stays there
+            # The engine must know which markets are shut: what protects stays there.
+            self._market_tasks.value_held(always=True)
         self._give(event, self._read_clock())
 
     def _give(self, event: Event, now_ns: int) -> None:
@@ -217,8 +216,7 @@ class Gateway:
                 self._counters.add("fills", 0 if is_duplicate else 1)
             case LinkUp():
                 self._log.info("platform linked", route=route_of(event.hello.platform, event.hello.account))
-                self._next_refresh_ns = 0  # its quote board may be new, and a signal for it may follow at once
-                self._next_value_ns = 0  # its market may have shut since: the stop of a leg that is closing stays then
+                self._market_tasks.note_link_up()
             case LinkDown():
                 self._log.warning("platform lost", route=route_of(event.platform, event.account), reason=event.reason)
             case AdminAsked(request=Resume() as resume):
@@ -239,11 +237,9 @@ class Gateway:
         self._apply(AdminAsked(request=kill))
 
     def _run_due_tasks(self, now_ns: int) -> None:
-        if now_ns >= self._next_refresh_ns:
-            self._next_refresh_ns = now_ns + _REFRESH_NS
-            self._markets.refresh(self._clock.wall_ns())
-            self._apply_rates()
-            self._choose_contracts()
+        self._market_tasks.run(now_ns)
+        for wanted in self._snapshot_checks.run(self._read_clock()):
+            self._apply(wanted)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + _CHECK_NS
             self._outage.check_files()
@@ -251,9 +247,6 @@ class Gateway:
             for lost in self._absences.pop_lost(self._journaled.engine.state, now_ns):
                 self._apply(lost)
             self._publish()
-        if now_ns >= self._next_value_ns:
-            self._next_value_ns = now_ns + _VALUE_NS
-            self._value_held()
         # Last: a message of this turn may have answered what was due.
         due_ns = self._journaled.engine.next_due_ns()
         if due_ns is not None and self._engine_clock.read() >= due_ns and now_ns >= self._next_deadline_ns:
@@ -272,12 +265,7 @@ class Gateway:
         if effects:
             self._counters.observe(COMMIT_NS, done_ns - commit_from_ns)
             self._counters.add("commits")
-        if self._contracts_due:
-            # After the commit: adapters follow the symbol directory at once. Written earlier, a crash here could leave
-            # some of them on a contract that no journal knows. Before the orders: adapters refuse an entry in a
-            # contract that is not in front.
-            self._contracts_due = False
-            self._contracts.apply(self._journaled.engine.state.contracts, self._clock.wall_ns())
+        self._market_tasks.publish_contracts()
         order_left = self._outbox.carry_out(effects)
         if self._signal_ns:
             if order_left:
@@ -307,25 +295,6 @@ class Gateway:
         for kill in self._kills.pending(lambda: self._journaled.engine.state):
             self._apply(AdminAsked(request=kill))
         self._counters.set_kill_file(self._kills.level)
-
-    def _choose_contracts(self) -> None:
-        state = self._journaled.engine.state
-        hellos = self._known_hellos() | self._inbox.adapters
-        for event in self._contracts.step(self._clock.wall_ns(), state.contracts, hellos):
-            self._apply(event)
-        self._contracts_due = True
-
-    def _apply_rates(self) -> None:
-        contexts = self._rates.due(self._inbox.adapters, self._clock.wall_ns())
-        if contexts:
-            self._apply(MarketMoved(markets=contexts))
-
-    def _value_held(self, *, always: bool = False) -> None:
-        """Give the engine the newest quotes, rates and sessions of what is held; see `Valuation.due`."""
-        clock = self._clock
-        found = self._valuation.due(self._journaled.engine.state, clock.wall_ns(), clock.steady_ns(), always=always)
-        if found:
-            self._apply(MarketMoved(markets=found))
 
     def _resend_reports(self, event: PeerUp) -> None:
         """Send a NEXUS that has connected the newest report of each of its active signals: it may have missed some."""

@@ -69,7 +69,7 @@ class Inbox:
         """
         self.adapters: dict[str, Hello] = {}
         self._markets = markets
-        self._known_hellos = known_hellos
+        self.known_hellos = known_hellos
         self._known_legs = known_legs
 
     def translate(self, event: LinkEvent, now_ns: int) -> Event | None:
@@ -141,7 +141,7 @@ class Inbox:
     def contexts_of(self, signal: Signal, now_ns: int) -> tuple[MarketContext, ...]:
         """Return the market of a signal at each account that its targets may mean."""
         contexts = []
-        hellos = self._known_hellos() | self.adapters
+        hellos = self.known_hellos() | self.adapters
         for target in signal.targets:
             for hello in hellos.values():
                 if hello.platform == target.platform and target.account in ("", hello.account):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
@@ -15,9 +15,12 @@ from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexu
 from ..errors import ConfigError, GatewayError
 from ..journal import Journal, JournalError, Rebuilt, ReplayObserver, rebuild
 from ..logs import Log
-from ..messages import LegState, Query
+from ..messages import LegState, Query, Snapshot
 from ..risk import Limits
 from .checkpoints import CheckpointBounds, CheckpointSchedule, ReplayCheckpoints
+
+FULL_CHECK_MS: Final = 3_600_000
+"""Between two comparisons of a whole period with a platform: busts of long ago are found by them."""
 
 
 def engine_settings(config: GatewayConfig) -> EngineSettings:
@@ -28,7 +31,8 @@ def engine_settings(config: GatewayConfig) -> EngineSettings:
             send_within_ms=orders.send_within_ms,
             ack_ms=orders.ack_ms,
             settle_ms=orders.settle_ms,
-            proof_ms=orders.proof_ms,
+            check_ms=orders.proof_ms,
+            proof_ms=FULL_CHECK_MS,
             client_order_id_chars=22,
             await_brackets=True,
             close_overfills=orders.overfills == "close",
@@ -150,6 +154,7 @@ class JournaledEngine:
         """
         from_ns = self._processor_ns()
         try:
+            event = self.engine.condense(event)
             effects = self.engine.handle(event, now_ns)
         except Exception as error:
             # The state may be half changed, so it is rebuilt. The event is dropped: journaled, it would raise again at
@@ -169,6 +174,15 @@ class JournaledEngine:
         self._schedule.add(self._journal.last_payload_bytes, handling_ns)
         self._events_of_turn += 1
         return effects
+
+    def find_difference(self, snapshot: Snapshot, sent_ns: int) -> str:
+        """Compare a snapshot that was requested at `sent_ns`, engine's time, with the books. Empty = they agree."""
+        try:
+            return self.engine.find_difference(snapshot, sent_ns)
+        except Exception as error:
+            # The engine judges a snapshot of its own, and a fault of it is treated as any other.
+            self._log.exception("a snapshot could not be compared")
+            return f"the comparison raised {type(error).__name__}"
 
     def commit(self) -> list[Effect]:
         """Put the turn's events on disk and return their effects in order, to be carried out now.

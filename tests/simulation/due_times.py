@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nexus_gateway.core.engine.orders.links import snapshot_due_ns
 from nexus_gateway.core.engine.state import EngineState, OrderRecord, RouteRecord
 from nexus_gateway.core.engine.turn import bar_of
 from nexus_gateway.core.messages import LegState, OrderRole
@@ -33,7 +34,7 @@ def _of_route(state: EngineState, name: str, route: RouteRecord) -> list[int]:
     if route.request_pending:
         due.append(route.request_sent_ns + settings.snapshot_ms * MS)
     else:
-        due.append(route.snapshot_due_ns or route.last_reconciled_ns + settings.proof_ms * MS)
+        due.append(snapshot_due_ns(state, name))
     if route.owed_requests >= 3 and not route.overdue_since_ns:
         due.append(route.owes_since_ns + 3 * settings.snapshot_ms * MS)
     overfilled = [each for each in route.positions.values() if each.overfilled]

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core.engine.engine import Engine
 
 if TYPE_CHECKING:
     from tests.simulation.gateway import SimulatedGateway
 
+COMPARE_EVERY = 5
+"""Snapshots of an engine between two that are applied in both ways, the whole and the reduced one."""
+
 
 class WatchedEngine(Engine):
     """The production engine; in a running process it is watched, and raises where the simulation wants it to."""
 
     process: SimulatedGateway | None = None
+    snapshots = 0
+
+    def condense(self, event: e.Event) -> e.Event:
+        reduced = super().condense(event)
+        self.snapshots += reduced is not event
+        if self.process is not None and reduced is not event and self.snapshots % COMPARE_EVERY == 1:
+            self._compare(event, reduced)
+        return reduced
+
+    def _compare(self, whole: e.AdapterSaid, reduced: e.SnapshotChanges) -> None:
+        """The reduced snapshot has the outcome of the one with all rows."""
+        unreduced = structs.replace(reduced, snapshot=whole.message, same_positions=False, same_external_orders=False)
+        outcomes = []
+        for event in (unreduced, reduced):
+            twin = Engine.load(self.save())
+            outcomes.append((twin.handle(event, self.state.now_ns), twin.digest()))
+        if outcomes[0] != outcomes[1]:
+            self.process.broken.append(f"a reduced snapshot of {reduced.snapshot.platform} has another outcome")
 
     def handle(self, event: e.Event, now_ns: int) -> list[e.Effect]:
         try:

@@ -86,6 +86,9 @@ class World:
                 client_order_id_chars=22,
                 close_overfills=seed % 3 > 0,
                 await_brackets=True,
+                # In most runs the process compares regularly, and the engine only now and then, as in the gateway.
+                check_ms=[None, 2_000, 10_000, 30_000][seed % 4],
+                proof_ms=3_600_000 if seed % 4 else 30_000,
             ),
             self.limits,
             plants or Plants(),

@@ -70,6 +70,7 @@ class Desk:
             self.link_up(platform)
 
     def give(self, event: e.Event) -> list:
+        event = self.engine.condense(event)  # as the gateway does
         self.events.append((self.now_ns, event))
         self.effects = [*self.engine.handle(event, self.now_ns), *self.engine.pop_reports()]
         self.all_effects += self.effects

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from ....shm.durations import NS_PER_MS
 from ...messages import AdminResult, Kill, KillLevel, RejectCode, Resume, StageChange
 from ..effects import AnswerAdmin
 from ..orders.activity import lift_latches
 from ..orders.exposure import PROTECTIVE
+from ..orders.links import request_snapshot
 from ..orders.resting import end_orders_of_account
 from ..state import KillRecord, RouteRecord
 from ..turn import Turn, live_orders, signals_of_route
 from .kill import apply_kill, blocking_orders
 from .outlook import describe_link, describe_unfinished, why_gone
 
+_COMPARED_WITHIN_MS: Final = 60_000
+"""Before a stage goes up, the whole period has been compared with each platform this lately."""
 _FIRST_SNAPSHOT: Final = "the first complete snapshot since it was linked has not come yet"
 
 
@@ -100,7 +104,7 @@ def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
     """Change the stage: down at once; up one at a time, with evidence and that stage's sentence typed."""
     state = turn.state
     wanted = state.limits.stages.get(command.stage)
-    refusal = ""
+    refusal, code = "", RejectCode.NOT_ALLOWED
     if wanted is None:
         refusal = f"stage was {command.stage}, described are {sorted(state.limits.stages)}"
     elif command.stage > state.stage + 1:
@@ -112,12 +116,39 @@ def apply_stage(turn: Turn, command: StageChange, peer: str) -> None:
             refusal = "going up needs evidence: name the report it rests on"
         elif state.day.breached or state.kill > KillLevel.NORMAL:
             refusal = "a limit was breached today, or the kill switch is on"
+        else:
+            refusal = _compare_all(turn)
+            code = RejectCode.PLATFORM_NOT_READY
     if refusal:
-        _answer(turn, peer, command.request_id, RejectCode.NOT_ALLOWED, refusal, [])
+        _answer(turn, peer, command.request_id, code, refusal, [])
         return
     turn.alert(RejectCode.NONE, f"stage {state.stage} -> {command.stage} by {command.by}: {command.evidence}")
     state.stage = command.stage
     _answer(turn, peer, command.request_id, RejectCode.NONE, f"stage is {command.stage}", [])
+
+
+def _compare_all(turn: Turn) -> str:
+    """Compare the whole period with each linked platform. Returns why the stage stays; empty = all of them agree.
+
+    A bust of hours ago would make the evidence wrong. Regular comparisons do not reach back so far.
+    """
+    state = turn.state
+    if state.settings.check_ms is None:
+        return ""  # journals of before, in which the stage went up at once
+    waiting = []
+    for name, route in state.routes.items():
+        if not route.up or route.retired_ns:
+            continue
+        is_old = turn.now_ns - route.last_reconciled_ns > _COMPARED_WITHIN_MS * NS_PER_MS
+        if is_old and not route.request_pending:
+            request_snapshot(turn, route)
+        if is_old or route.request_pending or route.snapshot_due_ns or route.contradictions:
+            waiting.append(name)
+    if not waiting:
+        return ""
+    return (
+        f"the whole period is compared with {', '.join(waiting)} first, the stage stays meanwhile; repeat the command"
+    )
 
 
 def watch_limits(turn: Turn) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...messages import (
     AccountState,
     AdminResult,
@@ -28,8 +30,11 @@ _MAX_ROWS = 5_000
 _MAX_CONTRADICTIONS = 500  # of some 1,500 bytes each: more would not fit into one message
 
 
-def apply_query(turn: Turn, query: Query, peer: str) -> None:
-    """Answer with one message an account, or with one report or status."""
+def apply_query(turn: Turn, query: Query, peer: str, agreed_ns: Mapping[str, int]) -> None:
+    """Answer with one message an account, or with one report or status.
+
+    `agreed_ns`: route -> when a regular comparison last agreed, engine's time.
+    """
     if query.what is QueryKind.STATUS:
         turn.effects.append(AnswerAdmin(_status(turn, query), peer))
         return
@@ -49,29 +54,28 @@ def apply_query(turn: Turn, query: Query, peer: str) -> None:
             continue
         if route.retired_ns and query.what is not QueryKind.ACCOUNT_STATE:
             continue  # nothing is known of it any more, but that it is retired
+        as_of_ns = turn.stamp(max(route.last_reconciled_ns, agreed_ns.get(name, 0)))
         if query.what is QueryKind.POSITIONS:
-            turn.effects.append(AnswerAdmin(_positions(turn, route), peer))
+            turn.effects.append(AnswerAdmin(_positions(turn, route, as_of_ns), peer))
         elif query.what is QueryKind.WORKING_ORDERS:
-            turn.effects.append(AnswerAdmin(_working(turn, route), peer))
+            turn.effects.append(AnswerAdmin(_working(turn, route, as_of_ns), peer))
         elif query.what is QueryKind.EXECUTIONS:
-            turn.effects.append(AnswerAdmin(_executions(turn, route), peer))
+            turn.effects.append(AnswerAdmin(_executions(turn, route, as_of_ns), peer))
         elif query.what is QueryKind.ACCOUNT_STATE:
-            turn.effects.append(AnswerAdmin(_account_state(turn, name, route), peer))
+            turn.effects.append(AnswerAdmin(_account_state(turn, name, route, as_of_ns), peer))
         elif route.funds is not None:
             turn.effects.append(AnswerAdmin(route.funds, peer))
 
 
-def _positions(turn: Turn, route: RouteRecord) -> Positions:
+def _positions(turn: Turn, route: RouteRecord, as_of_ns: int) -> Positions:
     rows = tuple(
         Position(symbol=symbol, quantity=position.net, avg_price=position.avg_price, contract=position.contract)
         for symbol, position in route.positions.items()
     )
-    return Positions(
-        platform=route.platform, account=route.account, rows=rows, as_of_ns=turn.stamp(route.last_reconciled_ns)
-    )
+    return Positions(platform=route.platform, account=route.account, rows=rows, as_of_ns=as_of_ns)
 
 
-def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
+def _account_state(turn: Turn, name: str, route: RouteRecord, as_of_ns: int) -> AccountState:
     positions = tuple(
         PositionState(
             symbol=symbol,
@@ -92,14 +96,14 @@ def _account_state(turn: Turn, name: str, route: RouteRecord) -> AccountState:
         linked=route.up,
         ready=route.ready and not route.overdue_since_ns,
         overdue_since_ns=turn.stamp(route.overdue_since_ns),
-        reconciled_ns=turn.stamp(route.last_reconciled_ns),
+        reconciled_ns=as_of_ns,
         positions=positions[:_MAX_ROWS],
         contradictions=tuple(describe(turn, route, each) for each in standing),
         retired_ns=turn.stamp(route.retired_ns),
     )
 
 
-def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
+def _working(turn: Turn, route: RouteRecord, as_of_ns: int) -> WorkingOrders:
     rows = [
         WorkingOrder(
             client_order_id=order.order.client_order_id,
@@ -120,11 +124,11 @@ def _working(turn: Turn, route: RouteRecord) -> WorkingOrders:
         platform=route.platform,
         account=route.account,
         rows=tuple(rows[:_MAX_ROWS]),
-        as_of_ns=turn.stamp(route.last_reconciled_ns),
+        as_of_ns=as_of_ns,
     )
 
 
-def _executions(turn: Turn, route: RouteRecord) -> Executions:
+def _executions(turn: Turn, route: RouteRecord, as_of_ns: int) -> Executions:
     rows = []
     for key in list(route.executions)[-_MAX_ROWS:]:
         execution = turn.state.executions[key]
@@ -145,9 +149,7 @@ def _executions(turn: Turn, route: RouteRecord) -> Executions:
                     fee_currency=execution.fee_currency,
                 )
             )
-    return Executions(
-        platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=turn.stamp(route.last_reconciled_ns)
-    )
+    return Executions(platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=as_of_ns)
 
 
 def _status(turn: Turn, query: Query) -> AdminResult:

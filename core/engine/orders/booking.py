@@ -39,7 +39,12 @@ def book_execution(
     record.fee_currency = fill.fee_currency
     record.ticket = fill.position_ticket
     record.ts_event_ns = fill.ts_event_ns
-    record.booked_ns = record.booked_ns or turn.now_ns
+    if not record.booked_ns:
+        record.booked_ns = turn.now_ns
+        # The route lists its executions in the order of booking; a correction may have come before its execution.
+        of_route = turn.state.routes[record.route].executions
+        of_route.pop(key, None)
+        of_route[key] = None
     if record.revision == 0 or not record.quantity:
         record.quantity, record.price = fill.quantity, fill.price
     record.client_order_id = order_id

@@ -20,7 +20,7 @@ from ...messages import (
     Side,
     find_client_order_id,
 )
-from ..state import ZERO, ContradictionRecord, ExecutionRecord, route_of
+from ..state import ZERO, ContradictionRecord, EngineState, ExecutionRecord, route_of
 from ..turn import Turn
 from .booking import book_execution, booked_lots, rebook
 from .contradictions import (
@@ -43,11 +43,11 @@ def execution_key(platform: str, account: str, exec_id: str) -> str:
     return f"{route_of(platform, account)}|{exec_id}"
 
 
-def booked_key(turn: Turn, fill: Fill) -> str:
+def booked_key(state: EngineState, fill: Fill) -> str:
     """Return the key of an execution: that of its id, or its own if it was confirmed as another use of this id."""
     key = execution_key(fill.platform, fill.account, fill.exec_id)
     second = f"{key}{_second_use(fill)}"
-    return second if second in turn.state.executions else key
+    return second if second in state.executions else key
 
 
 def _second_use(fill: Fill) -> str:
@@ -67,7 +67,7 @@ def apply_fill(turn: Turn, fill: Fill, rows: int = 0, since_ns: int = 0) -> None
     if route is None:
         turn.count("fill_from_unknown_route")
         return
-    key = booked_key(turn, fill)
+    key = booked_key(turn.state, fill)
     record = turn.state.executions.get(key)
     parts = find_own_id(turn, name, fill.client_order_id)
     known = None if parts is None else turn.state.orders.get(parts.client_order_id)

@@ -9,6 +9,7 @@ from ....shm.durations import NS_PER_MS, NS_PER_S
 from ...messages import Account, Hello, KillLevel, LegState, RejectCode, SnapshotRequest
 from ..clock import earliest_wall_ns
 from ..effects import CutLink, SendToPlatform
+from ..events import SnapshotWanted
 from ..state import EngineState, KillRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .lifecycle import mark_unknown
@@ -18,6 +19,10 @@ _OWED_PERIODS: Final = 3
 """A complete snapshot that was requested this many `snapshot_ms` ago, and has not come since, is overdue."""
 _BUSTS_WITHIN_MS: Final = 3_600_000
 """Exchanges bust trades within minutes. A bust later than this shows only as a position mismatch."""
+_BEFORE_DAY_ENDS_MS: Final = 120_000
+"""The trading day is compared as a whole this long before it ends: its period begins with the day."""
+_APART_MS: Final = 5_000
+"""Between the whole comparisons of two platforms."""
 _OVERTAKEN_NS: Final = 10 * NS_PER_S
 """A newer figure of an account overtakes an older one by seconds at most. One that is older than this is newer: the
 platform's clock was set back, and until it has caught up a loss would not be seen."""
@@ -97,6 +102,32 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
             )
         )
     )
+
+
+def snapshot_due_ns(state: EngineState, name: str) -> int:
+    """Return when the engine requests the next snapshot of a route, engine's time, if none is pending.
+
+    Where regular comparisons are made outside of the engine, its own are rare and cover a whole period: one at the end
+    of each trading day too, and those of several platforms not at the same time.
+    """
+    route, settings = state.routes[name], state.settings
+    if route.snapshot_due_ns:
+        return route.snapshot_due_ns
+    due_ns = route.last_reconciled_ns + settings.proof_ms * NS_PER_MS
+    if settings.check_ms is None:
+        return due_ns
+    apart_ns = list(state.routes).index(name) * _APART_MS * NS_PER_MS
+    day_check_ns = state.day.ends_ns - state.wall_offset_ns - _BEFORE_DAY_ENDS_MS * NS_PER_MS - apart_ns
+    if state.day.ends_ns and route.last_reconciled_ns < day_check_ns:
+        return min(due_ns - apart_ns, day_check_ns)
+    return due_ns - apart_ns
+
+
+def want_snapshot(turn: Turn, event: SnapshotWanted) -> None:
+    """Request a snapshot, unless one is pending: what a regular comparison has found is for the engine to settle."""
+    route = turn.state.routes.get(route_of(event.platform, event.account))
+    if route is not None and not route.request_pending:
+        request_snapshot(turn, route)
 
 
 def overdue_ns(state: EngineState, route: RouteRecord) -> int | None:

@@ -188,7 +188,8 @@ def _closes_lots(state: StateDict, order: StateDict) -> bool:
 
 
 def _from_7(state: StateDict) -> StateDict:
-    """Layout 8."""
+    """Layout 8: regular comparisons outside of the engine."""
+    state["settings"]["check_ms"] = None
     return state
 
 

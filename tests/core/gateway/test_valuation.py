@@ -1,4 +1,4 @@
-"""Which markets the engine is given: those of legs each time, those of other positions when something changes."""
+"""Which markets the engine is given, and when: each one is an event of the journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Contexts:
     """Stands for the inbox: one market a place, as the test sets its session."""
 
     def __init__(self) -> None:
-        self.session = {"session_open": True, "session_change_ns": 7}
+        self.session: dict[str, object] = {"session_open": True, "session_change_ns": 7}
 
     def contexts_at(self, places: Iterable[tuple[str, str]], now_ns: int) -> tuple[MarketContext, ...]:
         return tuple(market(route.partition("|")[0], now_ns, symbol=symbol, **self.session) for route, symbol in places)
@@ -36,7 +36,7 @@ def desk() -> Desk:
     return desk
 
 
-def test_a_position_without_a_leg_is_given_when_its_session_changes_or_a_minute_has_passed(desk: Desk) -> None:
+def test_what_is_held_is_given_when_its_market_has_changed_or_a_minute_has_passed(desk: Desk) -> None:
     contexts = Contexts()
     valuation = Valuation(cast("Inbox", contexts))
 
@@ -45,17 +45,26 @@ def test_a_position_without_a_leg_is_given_when_its_session_changes_or_a_minute_
         return [each.platform for each in found]
 
     assert given(0) == ["a", "b"]
-    assert given(5) == ["a"]
+    assert given(5) == []
     contexts.session["session_open"] = False
     assert given(10) == ["a", "b"]
-    assert [given(15), given(69)] == [["a"], ["a"]]
+    assert [given(15), given(69)] == [[], []]
     assert given(70) == ["a", "b"]
     assert given(71, always=True) == ["a", "b"]
     position = desk.engine.state.routes["b|acc"].positions["NQ"]
     position.net = D(0)
     assert given(200) == ["a"]
     position.net = D(3)
-    assert given(201) == ["a", "b"], "it is another position"
+    assert given(201) == ["b"], "it is another position"
+    contexts.session["ask"] = D(21005)
+    assert given(202) == [], "the price has hardly moved"
+    contexts.session["ask"] = D(21030)
+    assert given(203) == ["a"], "only legs are valued"
+    assert given(204) == []
+    contexts.session["bid"] = None
+    assert given(205) == ["a"], "there is no bid any more"
+    contexts.session["contract"] = "NQH26"
+    assert given(206) == ["a", "b"]
 
 
 def test_while_nothing_is_held_nothing_is_given() -> None:

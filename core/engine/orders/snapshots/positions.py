@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 from .....shm.durations import NS_PER_MS
-from ....messages import RejectCode, Snapshot
-from ...state import ZERO, RouteRecord, route_of
+from ....messages import RejectCode
+from ...events import SnapshotChanges
+from ...state import ZERO, EngineState, RouteRecord, route_of
 from ...turn import Turn
 from ..contradictions import STRIKES, await_cancels
-from ..executions import booked_key
 from ..external_lots import add_external
 from .settlement import note_unstable_position, settle_position, stands_about_orders
 
@@ -22,9 +22,14 @@ def has_flattened(turn: Turn, route: RouteRecord) -> bool:
     return not held or (turn.now_ns - route.flatten_sent_ns >= patience_ns and not closes)
 
 
-def note_positions(turn: Turn, name: str, snapshot: Snapshot) -> None:
+def note_positions(turn: Turn, name: str, changes: SnapshotChanges) -> None:
     """Note what the platform reports, complete or not: it is shown, and closed by `kill --unproven`."""
-    route = turn.state.routes[name]
+    route, snapshot = turn.state.routes[name], changes.snapshot
+    if changes.same_positions:
+        for symbol in route.positions:
+            position = turn.position(name, symbol)
+            position.reported, position.reported_ns = position.reported or ZERO, turn.now_ns
+        return
     reported: dict[str, Decimal] = {}
     for row in snapshot.positions.rows:
         reported[row.symbol] = reported.get(row.symbol, ZERO) + row.quantity
@@ -39,44 +44,44 @@ def note_positions(turn: Turn, name: str, snapshot: Snapshot) -> None:
             position.avg_price = None
 
 
-def note_booked(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> None:
+def note_booked(turn: Turn, route: RouteRecord, changes: SnapshotChanges) -> None:
     """Note what we have booked of what the positions of this snapshot can hold, once it has been applied."""
-    newer = newer_than(turn, route, snapshot)
+    newer = newer_than(turn.state, route, changes)
     for symbol, position in route.positions.items():
         if position.reported_ns == turn.now_ns:
             position.reported_net = position.net - newer.get(symbol, ZERO)
 
 
-def find_gaps(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, Decimal]:
+def find_gaps(state: EngineState, route: RouteRecord, changes: SnapshotChanges) -> dict[str, Decimal]:
     """Platform's lots less ours, per symbol; executions that the snapshot cannot hold yet are left out of ours."""
-    theirs: dict[str, Decimal] = {}
-    for row in snapshot.positions.rows:
-        theirs[row.symbol] = theirs.get(row.symbol, ZERO) + row.quantity
-    newer = newer_than(turn, route, snapshot)
-    return {
-        symbol: theirs.get(symbol, ZERO)
-        - (turn.position(route_of(route.platform, route.account), symbol).net - newer.get(symbol, ZERO))
-        for symbol in dict.fromkeys([*route.positions, *theirs])
-    }
+    if changes.same_positions:
+        theirs = {symbol: position.reported or ZERO for symbol, position in route.positions.items()}
+    else:
+        theirs = {}
+        for row in changes.snapshot.positions.rows:
+            theirs[row.symbol] = theirs.get(row.symbol, ZERO) + row.quantity
+    newer = newer_than(state, route, changes)
+    gaps = {}
+    for symbol in dict.fromkeys([*route.positions, *theirs]):
+        position = route.positions.get(symbol)
+        ours = ZERO if position is None else position.net
+        gaps[symbol] = theirs.get(symbol, ZERO) - (ours - newer.get(symbol, ZERO))
+    return gaps
 
 
-def apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int) -> int:
+def apply_positions(turn: Turn, route: RouteRecord, changes: SnapshotChanges, settled_ns: int) -> int:
     """Compare net positions with the platform's. The first snapshot is adopted; a later difference blocks entries."""
     name = route_of(route.platform, route.account)
-    if not newer_than(turn, route, snapshot):
+    if not changes.same_positions and not newer_than(turn.state, route, changes):
         tickets: dict[str, dict[str, Decimal]] = {}
-        for row in snapshot.positions.rows:
+        for row in changes.snapshot.positions.rows:
             if row.ticket:
                 tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
         route.tickets = tickets
     doubts = 0
     await_cancels(turn, route)
-    traded = {
-        record.symbol
-        for key in route.executions
-        if (record := turn.state.executions[key]).counts and record.booked_ns > settled_ns
-    }
-    for symbol, gap in find_gaps(turn, route, snapshot).items():
+    traded = traded_since(turn.state, route, settled_ns)
+    for symbol, gap in find_gaps(turn.state, route, changes).items():
         position = turn.position(name, symbol)
         if not gap:
             position.mismatch, position.mismatch_snapshots = ZERO, 0
@@ -102,17 +107,28 @@ def apply_positions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_
     return doubts
 
 
-def newer_than(turn: Turn, route: RouteRecord, snapshot: Snapshot) -> dict[str, Decimal]:
+def traded_since(state: EngineState, route: RouteRecord, settled_ns: int) -> set[str]:
+    """Return the symbols with an execution that was booked after `settled_ns`, engine's time."""
+    symbols = set()
+    for key in reversed(route.executions):
+        record = state.executions[key]
+        if record.seen and record.booked_ns <= settled_ns:
+            break  # in the order of booking: the rest was booked earlier
+        if record.counts:
+            symbols.add(record.symbol)
+    return symbols
+
+
+def newer_than(state: EngineState, route: RouteRecord, changes: SnapshotChanges) -> dict[str, Decimal]:
     """Sum lots per symbol of executions that are newer than the snapshot: its position cannot hold them yet."""
-    capabilities = route.hello.capabilities
+    snapshot, capabilities = changes.snapshot, route.hello.capabilities
     is_whole = snapshot.complete and snapshot.executions.complete
     if capabilities is None or not capabilities.executions_history or not is_whole:
         return {}
-    listed = {booked_key(turn, fill) for fill in snapshot.executions.rows}
     newer: dict[str, Decimal] = {}
-    for key in route.executions:
-        record = turn.state.executions[key]
-        if record.counts and key not in listed and record.ts_event_ns >= snapshot.executions.from_ns:
+    for key in changes.unlisted_executions:
+        record = state.executions.get(key)
+        if record is not None and record.counts:
             newer[record.symbol] = newer.get(record.symbol, ZERO) + record.signed
     return {symbol: lots for symbol, lots in newer.items() if lots}
 

@@ -7,6 +7,7 @@ long enough after the event (`settle_ms`), and a second one does not list it eit
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 
 from msgspec import Struct
@@ -14,10 +15,11 @@ from msgspec import Struct
 from .....shm.durations import NS_PER_MS
 from ....messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
 from ...clock import earliest_wall_ns
+from ...events import SnapshotChanges
 from ...state import ZERO, OrderRecord, RouteRecord, route_of
 from ...turn import Turn, live_orders
 from ..contradictions import STRIKES, await_cancels
-from ..executions import apply_fill, booked_key, presume_bust
+from ..executions import apply_fill, presume_bust
 from ..exposure import PROTECTIVE
 from ..lifecycle import end_order, mark_unknown, record_unreported
 from ..links import apply_account, pay_snapshot, schedule_snapshot
@@ -39,32 +41,35 @@ class Parts(Struct, frozen=True):
     whole: bool  # every part that the platform can list was read whole
 
 
-def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
+def apply_snapshot(turn: Turn, changes: SnapshotChanges) -> None:
     """Reconcile the answer to the newest request. An older or unrequested snapshot only raises a counter."""
+    snapshot = changes.snapshot
     name = route_of(snapshot.platform, snapshot.account)
     route = turn.state.routes.get(name)
     if route is None or not route.request_pending or snapshot.request_id != route.request_id:
         turn.count("stale_snapshot")
         return
     route.request_pending = False
-    parts = _parts_of(route, snapshot)
+    parts = parts_of(route, snapshot)
     # What happened later than this may still be on its way at the platform, and be missing in the snapshot rightly.
     settled_ns = route.request_sent_ns - turn.state.settings.settle_ms * NS_PER_MS
     said_before = {key: record.repeated for key, record in route.contradictions.items()}
+    unlisted = set(changes.unlisted_orders)
+    repeated = [order_id for order_id in route.live if order_id not in unlisted]
     _note_sizes(turn, snapshot)
     # Executions first: orders and positions are compared with sums that already hold them. The other way round, a fill
     # that only the snapshot shows would look like a position mismatch.
-    doubts = _apply_executions(turn, route, snapshot, settled_ns, parts)
-    doubts += _apply_orders(turn, route, snapshot, settled_ns, parts)
-    note_positions(turn, name, snapshot)
+    doubts = _apply_executions(turn, changes, settled_ns, parts)
+    doubts += _apply_orders(turn, route, changes, repeated, settled_ns, parts)
+    note_positions(turn, name, changes)
     if route.contradictions:
-        gaps = find_gaps(turn, route, snapshot) if parts.positions else None
+        gaps = find_gaps(turn.state, route, changes) if parts.positions else None
         listed = snapshot.executions if parts.executions else None
         if parts.whole:
             doubts += settle_contradictions(turn, name, said_before, gaps, listed)
     if parts.positions:
-        doubts += apply_positions(turn, route, snapshot, settled_ns)
-    note_booked(turn, route, snapshot)
+        doubts += apply_positions(turn, route, changes, settled_ns)
+    note_booked(turn, route, changes)
     if snapshot.funds is not None:
         apply_account(turn, snapshot.funds)
     if parts.whole:
@@ -94,7 +99,8 @@ def apply_snapshot(turn: Turn, snapshot: Snapshot) -> None:
             turn.mark_for_settle(signal_id)
 
 
-def _parts_of(route: RouteRecord, snapshot: Snapshot) -> Parts:
+def parts_of(route: RouteRecord, snapshot: Snapshot) -> Parts:
+    """Return what a snapshot of this route proves."""
     able = route.hello.capabilities
     assert able is not None
     positions, orders, executions = (
@@ -128,18 +134,17 @@ def _accept_verification(turn: Turn, name: str, request_id: int) -> None:
         kill.verifying_request_id = 0
 
 
-def _apply_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int, parts: Parts) -> int:
-    times = Counter(fill.exec_id for fill in snapshot.executions.rows)
-    for fill in snapshot.executions.rows:
-        apply_fill(turn, fill, times[fill.exec_id], snapshot.executions.from_ns)
+def _apply_executions(turn: Turn, changes: SnapshotChanges, settled_ns: int, parts: Parts) -> int:
+    listed = changes.snapshot.executions
+    times = Counter(fill.exec_id for fill in listed.rows)
+    for fill in listed.rows:
+        apply_fill(turn, fill, times[fill.exec_id], listed.from_ns)
     if not parts.executions:
         return 0  # a platform without history lists no past executions: nothing follows from their absence
-    listed = {booked_key(turn, fill) for fill in snapshot.executions.rows}
     doubts = 0
-    for key in route.executions:
-        record = turn.state.executions[key]
-        in_range = snapshot.executions.from_ns <= record.ts_event_ns and record.booked_ns <= settled_ns
-        if key in listed or not record.counts or not in_range:
+    for key in changes.unlisted_executions:
+        record = turn.state.executions.get(key)
+        if record is None or not record.counts or record.booked_ns > settled_ns:
             continue
         record.missed_snapshots += 1
         if record.missed_snapshots >= STRIKES:
@@ -149,8 +154,12 @@ def _apply_executions(turn: Turn, route: RouteRecord, snapshot: Snapshot, settle
     return doubts
 
 
-def _apply_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns: int, parts: Parts) -> int:
-    listed: set[str] = set()
+def _apply_orders(
+    turn: Turn, route: RouteRecord, changes: SnapshotChanges, repeated: Sequence[str], settled_ns: int, parts: Parts
+) -> int:
+    """`repeated`: live orders whose rows were left out, since they say nothing new."""
+    snapshot = changes.snapshot
+    listed = set(repeated)
     external: list[WorkingOrder] = []
     doubts = 0
     for row in snapshot.working_orders.rows:
@@ -183,7 +192,8 @@ def _apply_orders(turn: Turn, route: RouteRecord, snapshot: Snapshot, settled_ns
             doubts += _settle_unreported(turn, record, reported_filled(record, row), ended=row.state.final)
     if not parts.orders:
         return doubts  # what it does not list may work all the same, and nothing becomes unknown that was known
-    route.external_orders = external
+    if not changes.same_external_orders:
+        route.external_orders = external
     for order_id, orphan in turn.state.orphans.items():
         if orphan.route == route_of(route.platform, route.account) and order_id not in listed:
             orphan.row = None
