@@ -6,7 +6,7 @@ import csv
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,16 +77,21 @@ def journal_restore(
     source: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
     """Replace the journal and its archives by a sound backup; the old ones are kept beside it. Refused while a gateway
-    runs.
+    runs. Says which events the backup does not hold.
     """
-    from ..journal import restore
+    from ..journal import find_lost_events, kept_journal, real_journal_path, restore
 
     with explained():
-        path = load(config, run_folder).journal_path
+        path = real_journal_path(load(config, run_folder).journal_path)
         host.make_private_folder(path.parent)
         with _exclusive(path):
+            lost = find_lost_events(path, _existing(source)) if path.exists() else None
+            kept = kept_journal(path)
             verdict = restore(_existing(source), path)
-    _print_copy("restored to", path, verdict, as_json)
+    details = None if lost is None else {"replaced": str(kept), "lost": msgspec.to_builtins(lost)}
+    if lost is not None and not as_json:
+        typer.echo(lost.describe(kept))
+    _print_copy("restored to", path, verdict, as_json, details)
 
 
 def journal_export(
@@ -162,9 +167,12 @@ def journal_archive(
         )
 
 
-def _print_copy(what: str, path: Path, verdict: Any, as_json: bool) -> None:
+def _print_copy(
+    what: str, path: Path, verdict: Any, as_json: bool, details: Mapping[str, object] | None = None
+) -> None:
     if as_json:
-        print_json({"file": str(path), "sound": verdict.is_sound, **msgspec.structs.asdict(verdict)})
+        shown = {"file": str(path), "sound": verdict.is_sound, **msgspec.structs.asdict(verdict)}
+        print_json({**shown, **(details or {})})
     else:
         typer.echo(f"{what} {path}: {_size_of(verdict)}")
     if not verdict.is_sound:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from .archive import backup as backup, export as export, restore as restore
-from .files import JournalLostError as JournalLostError, Loss as Loss, lock_path as lock_path
+from .archive import backup as backup, export as export, kept_journal as kept_journal, restore as restore
+from .files import (
+    JournalLostError as JournalLostError,
+    Loss as Loss,
+    lock_path as lock_path,
+    real_journal_path as real_journal_path,
+)
+from .lost_events import LostEvents as LostEvents, find_lost_events as find_lost_events
 from .recovery import Rebuilt as Rebuilt, ReplayObserver as ReplayObserver, rebuild as rebuild
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION, JournalError as JournalError
 from .store import Durability as Durability, Journal as Journal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import json
 import os
 import shutil
@@ -44,7 +45,7 @@ def backup(
 
 
 def restore(source: Path, target: Path) -> Verdict:
-    """Replace a journal that no gateway is using by a sound backup; the old one is kept beside it as `.old`.
+    """Replace a journal that no gateway is using by a sound backup; the old one is kept beside it as `kept_journal`.
 
     The archives that the backup names are taken from beside it, or from those of the journal that it replaces. Without
     them the journal is restored all the same as long as it has a checkpoint to start from; the verdict names them.
@@ -71,22 +72,32 @@ def restore(source: Path, target: Path) -> Verdict:
         part.unlink(missing_ok=True)
         shutil.rmtree(new_archives, ignore_errors=True)
         raise JournalError(f"{source} was not restored: {error}; {target} is untouched") from error
+    kept_as = kept_journal(target)
     for suffix in ("-wal", "-shm"):
         # SQLite would replay the old file's write-ahead log into the new file.
         side = target.with_name(target.name + suffix)
         if side.exists():
-            os.replace(side, target.with_name(target.name + ".old" + suffix))
+            os.replace(side, kept_as.with_name(kept_as.name + suffix))
     if target.exists():
-        os.replace(target, target.with_name(target.name + ".old"))
+        os.replace(target, kept_as)
     if old_archives.exists():
         # Its archives may hold events that the restored journal has not had, and will give other numbers to.
-        kept = old_archives.with_name(target.name + ".old.archive")
+        kept = archive_folder(kept_as)
         shutil.rmtree(kept, ignore_errors=True)
         os.replace(old_archives, kept)
     if new_archives.exists():
         os.replace(new_archives, old_archives)
     os.replace(part, target)
     return verdict
+
+
+def kept_journal(target: Path) -> Path:
+    """Return the name by which `restore` keeps the journal that it replaces: `.old`, or `.old-2` ... when taken.
+
+    A second restore must not overwrite what the first one has replaced: it may hold events that are nowhere else.
+    """
+    names = itertools.chain([".old"], (f".old-{number}" for number in itertools.count(2)))
+    return next(path for path in (target.with_name(target.name + name) for name in names) if not path.exists())
 
 
 def _copy_database(

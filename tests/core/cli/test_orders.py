@@ -272,7 +272,10 @@ def test_journal_commands(trading: Trading) -> None:
     assert run(floor, "journal", "export", "--json", "-o", str(file)).json["lines"] >= len(exported.out.splitlines())
     assert run(floor, "journal", "export", "--json").code == 2
     floor.kill()
-    assert run(floor, "journal", "restore", str(copy), "--json").json["sound"]
+    restored = run(floor, "journal", "restore", str(copy), "--json").json
+    assert restored["sound"]
+    replaced = run(floor, "journal", "verify", restored["replaced"], "--json").json
+    assert restored["lost"]["count"] == replaced["events"] - restored["events"]
     floor.start()
     links = nexus.client.counts["links"]
     floor.until(lambda: nexus.client.counts["links"] > links)

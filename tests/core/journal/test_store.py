@@ -18,8 +18,11 @@ from nexus_gateway.core.journal import (
     SCHEMA_VERSION,
     Journal,
     JournalError,
+    LostEvents,
     backup,
     export,
+    find_lost_events,
+    kept_journal,
     rebuild,
     recovery,
     restore,
@@ -27,7 +30,7 @@ from nexus_gateway.core.journal import (
 )
 from nexus_gateway.core.journal.schema import migrate
 
-from tests.support.orders import Desk, market, wide_limits
+from tests.support.orders import SECOND, T0, Desk, market, wide_limits
 
 SETTINGS = EngineSettings()
 
@@ -219,6 +222,62 @@ def test_backup_while_running_and_restore(tmp_path):
     restore(copy, path)
     assert rebuilt(path).engine.digest() == desk.engine.digest()
     assert verify(tmp_path / "j.db.old").events == len(desk.events) + 1
+
+
+def test_a_second_restore_keeps_what_the_first_one_has_replaced(tmp_path):
+    path, copy = tmp_path / "j.db", tmp_path / "copy.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        backup(journal.connection, copy)
+    for number in (1, 2):
+        with Journal(path) as journal:
+            for _ in range(number):
+                journal.append(ClockTicked(), desk.now_ns)
+            journal.commit()
+        assert kept_journal(path).name == ("j.db.old", "j.db.old-2")[number - 1]
+        restore(copy, path)
+    assert verify(tmp_path / "j.db.old").events == len(desk.events) + 1
+    assert verify(tmp_path / "j.db.old-2").events == len(desk.events) + 2
+
+
+def test_events_that_a_backup_does_not_hold_are_counted_with_their_time(tmp_path):
+    path, copy = tmp_path / "j.db", tmp_path / "copy.db"
+    traded(path)
+    with Journal(path) as journal:
+        backup(journal.connection, copy)
+        assert find_lost_events(path, copy) == LostEvents(0)
+        for number in range(3):
+            journal.append(ClockTicked(), T0 + number * SECOND)
+        journal.commit()
+        lost = find_lost_events(path, copy)
+        assert lost == LostEvents(3, T0, T0 + 2 * SECOND)
+    text = lost.describe(tmp_path / "j.db.old")
+    assert text.startswith(
+        "3 events from 2025-10-09 08:53:20 UTC to 2025-10-09 08:53:22 UTC that the backup does not hold"
+    )
+
+
+def test_a_journal_that_went_on_differently_has_lost_events_from_where_it_parts(tmp_path):
+    path, copy = tmp_path / "j.db", tmp_path / "copy.db"
+    desk = traded(path)
+    with Journal(path) as journal:
+        backup(journal.connection, copy)
+    for each, start, count in ((path, 1, 4), (copy, 2, 9)):
+        with Journal(each) as journal:
+            for number in range(count):
+                journal.append(ClockTicked(), desk.now_ns + start * SECOND + number)
+            journal.commit()
+    assert find_lost_events(path, copy) == LostEvents(4, desk.now_ns + SECOND, desk.now_ns + SECOND + 3)
+    assert find_lost_events(copy, path).count == 9
+
+
+def test_what_a_damaged_journal_has_lost_is_unknown_and_said_so(tmp_path):
+    path, copy = tmp_path / "j.db", tmp_path / "copy.db"
+    traded(copy)
+    path.write_bytes(b"no journal at all" * 1000)
+    lost = find_lost_events(path, copy)
+    assert lost.count is None
+    assert "is unknown (" in lost.describe(path)
 
 
 def test_a_broken_backup_is_not_restored(tmp_path):
