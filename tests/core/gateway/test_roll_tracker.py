@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from nexus_gateway.core.gateway.roll_decision import Readiness, find_obstacles
-from nexus_gateway.core.gateway.roll_tracker import (
+from nexus_gateway.core.gateway.rolls.decision import Readiness, find_obstacles
+from nexus_gateway.core.gateway.rolls.tracker import (
     ContractTracker,
     FirstContract,
     Roll,

@@ -13,21 +13,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from ...shm.durations import NS_PER_S
-from ...shm.segment import SegmentError
-from ...shm.symbols import DirectoryFullError, Symbol, SymbolDirectory, add_symbols, roll_symbol
-from ..config import GatewayConfig
-from ..engine import ContractChosen, ContractNews, ContractRecord, RollSpread
-from ..errors import ConfigError
-from ..instruments.contract_code import Contract, parse_code
-from ..instruments.refusals import InstrumentRefused
-from ..instruments.rollover import Rollover
-from ..logs import Log
-from ..messages import Hello
-from .markets import Markets
-from .quotes import DEAD_AFTER_NS, BoardQuote
-from .roll_decision import Readiness
-from .roll_tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, WarmUp
+from ....shm.durations import NS_PER_S
+from ....shm.segment import SegmentError
+from ....shm.symbols import DirectoryFullError, Symbol, SymbolDirectory, add_symbols, roll_symbol
+from ...config import GatewayConfig
+from ...engine import ContractChosen, ContractNews, ContractRecord, RollSpread
+from ...errors import ConfigError
+from ...instruments.contract_code import Contract, parse_code
+from ...instruments.refusals import InstrumentRefused
+from ...instruments.rollover import Rollover
+from ...logs import Log
+from ...messages import Hello
+from ..markets import Markets
+from ..quotes import DEAD_AFTER_NS, BoardQuote
+from .decision import Readiness
+from .tracker import ContractTracker, FirstContract, Roll, RollDates, RollWaits, WarmUp
 
 _RETIRE_NS: Final = 60 * NS_PER_S
 _MAX_WIDTH: Final = Decimal("0.01")

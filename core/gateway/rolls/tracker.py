@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
-from ...shm.durations import NS_PER_S
-from .roll_decision import Readiness, find_obstacles
+from ....shm.durations import NS_PER_S
+from .decision import Readiness, find_obstacles
 
 CheckReadiness = Callable[[str, str, str], Sequence[Readiness]]
 """For (root, old contract, new contract): the readiness of each platform that trades the root."""
