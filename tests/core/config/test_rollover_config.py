@@ -10,9 +10,9 @@ import pytest
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig
 from nexus_gateway.core.engine import ContractRecord
 from nexus_gateway.core.errors import ConfigError
-from nexus_gateway.core.gateway import rolls as gateway_contracts
 from nexus_gateway.core.gateway.markets import Markets
 from nexus_gateway.core.gateway.rolls import LiveContracts
+from nexus_gateway.core.gateway.rolls import live_contracts as gateway_contracts
 from nexus_gateway.core.instruments.contract_code import parse_code
 from nexus_gateway.core.launcher.configured_symbols import enter_symbols
 from nexus_gateway.core.logs import process_log
