@@ -34,6 +34,9 @@ from tests.virtual_days.trader import DAY_NS, Trader
 NEXUS = "nexus|virtual"
 _HOP_NS = MS  # a message's way between two processes
 _STEP_NS = 60 * SECOND
+_IDLE_NS = 5 * SECOND
+"""Between two turns in which nothing arrives or is due. The process turns ten times a second, and what it does then
+is no event."""
 
 
 class VirtualDays:
@@ -103,11 +106,11 @@ class VirtualDays:
     @property
     def connection(self) -> sqlite3.Connection:
         """The journal's own: a second one would lose the gateway's lock on some systems."""
-        return self.journaled._journal.connection
+        return self.journaled.journal.connection
 
     @property
     def last_seq(self) -> int:
-        return self.journaled._journal.last_seq
+        return self.journaled.journal.last_seq
 
     def run_for(self, duration_ns: float) -> None:
         """Let virtual time pass."""
@@ -223,5 +226,4 @@ class VirtualDays:
             self._turn_at(now_ns)
             return
         due_ns = self.engine.next_due_ns()
-        # At least once a second, as the process turns at least ten times.
-        self._turn_at(now_ns + SECOND if due_ns is None else min(max(due_ns, now_ns + MS), now_ns + SECOND))
+        self._turn_at(now_ns + _IDLE_NS if due_ns is None else min(max(due_ns, now_ns + MS), now_ns + _IDLE_NS))
