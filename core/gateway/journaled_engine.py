@@ -13,11 +13,11 @@ from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, JournalError, Rebuilt, ReplayObserver, rebuild
+from ..journal import Journal, Rebuilt, ReplayObserver, rebuild
 from ..logs import Log
 from ..messages import LegState, Query, Snapshot
 from ..risk import Limits
-from .checkpoints import CheckpointBounds, CheckpointSchedule, ReplayCheckpoints
+from .checkpoints import CheckpointBounds, CheckpointSchedule, CheckpointWriter, ReplayCheckpoints
 
 FULL_CHECK_MS: Final = 3_600_000
 """Between two comparisons of a whole period with a platform: busts of long ago are found by them."""
@@ -89,6 +89,7 @@ class JournaledEngine:
         self.limits = limits
         self._bounds = bounds
         self._schedule = CheckpointSchedule(bounds)
+        self._checkpoints = CheckpointWriter(journal, self._schedule, log, processor_ns)
         self._processor_ns = processor_ns
         self._log = log
         self.on_progress = on_progress
@@ -107,7 +108,8 @@ class JournaledEngine:
                 events=rebuilt.differing[:20],
             )
         # At once, before any link is open: a process that dies in its start must not replay the same again.
-        self.checkpoint(self.engine.state.now_ns)
+        if self._schedule.is_due(is_quiet=True):
+            self.checkpoint(self.engine.state.now_ns, always=True)
 
     @property
     def journal(self) -> Journal:
@@ -220,24 +222,12 @@ class JournaledEngine:
         """Save the engine's state when a start would have to replay too much since the last checkpoint.
 
         Call it after `commit`. It waits for a turn without events and orders that await an answer; see
-        `CheckpointSchedule`. Without room on the disk it is only logged: all events are on disk, a start merely replays
-        more of them.
+        `CheckpointSchedule`. `always`: whatever the turn, and it is written when this returns.
         """
-        schedule = self._schedule
-        if not schedule.events or not (always or schedule.is_due(is_quiet=True)):
-            return
-        if not always and not schedule.is_due(is_quiet=False) and not (self._is_quiet and self._awaits_no_answer()):
-            return
-        from_ns = self._processor_ns()
-        cost_ns = 0
-        try:
-            state = self.engine.save()
-            self._journal.checkpoint(state, now_ns)
-            cost_ns = self._processor_ns() - from_ns
-            self._log.debug("checkpoint", events=schedule.events, bytes=len(state), processor_ms=cost_ns // NS_PER_MS)
-        except JournalError as error:
-            self._log.warning("no checkpoint: the next start will replay more", reason=str(error))
-        schedule.restart(cost_ns)  # also when it has failed: else each turn would try again, and be slow
+        if always:
+            self._checkpoints.write_now(self.engine, now_ns)
+        else:
+            self._checkpoints.step(self.engine, now_ns, lambda: self._is_quiet and self._awaits_no_answer())
 
     def close(self) -> None:
         """Commit and release the journal."""

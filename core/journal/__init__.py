@@ -10,6 +10,7 @@ from .files import (
     real_journal_path as real_journal_path,
 )
 from .lost_events import LostEvents as LostEvents, find_lost_events as find_lost_events
+from .packed_state import LARGE_BYTES as LARGE_BYTES, pack_state as pack_state
 from .recovery import Rebuilt as Rebuilt, ReplayObserver as ReplayObserver, rebuild as rebuild
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION, JournalError as JournalError
 from .store import Durability as Durability, Journal as Journal

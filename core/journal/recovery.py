@@ -22,6 +22,7 @@ from ..engine import Effect, Engine, EngineSettings, Event, SendToPlatform
 from ..errors import GatewayError
 from ..messages import Cancel, Flatten, Order, Replace, SnapshotRequest
 from ..risk import Limits
+from .packed_state import unpack_state
 from .retention.history import read_rows
 from .schema import JournalError
 from .store import GENESIS, chain_hash
@@ -192,7 +193,7 @@ def _newest_checkpoint(
             passed_over.append(f"checkpoint {seq} is not as it was written")
             continue  # an older one, or the events alone, give the same state
         try:
-            return Engine.load(state), seq, at_ns, chain
+            return Engine.load(unpack_state(state)), seq, at_ns, chain
         except GatewayError as error:
             passed_over.append(f"checkpoint {seq}: {error}")
     return empty, 0, 0, GENESIS

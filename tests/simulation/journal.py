@@ -74,10 +74,10 @@ class MemoryJournal:
         self.held = []
         self.after_commit()
 
-    def checkpoint(self, state: bytes, now_ns: int, keep: int = 3) -> None:
+    def checkpoint(self, state: bytes, now_ns: int, keep: int = 3, *, seq: int | None = None) -> None:
         if self.held:
             raise JournalError("checkpoint with uncommitted events; commit first")
-        self.checkpoints = [(len(self.rows), state)]
+        self.checkpoints = [(len(self.rows) if seq is None else seq, state)]
 
     def check_files(self) -> None:
         """It has none."""

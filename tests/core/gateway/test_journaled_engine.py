@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,15 +12,18 @@ from pathlib import Path
 import pytest
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig
 from nexus_gateway.core.engine import AdminAsked, AnswerAdmin, LinkUp, SendToPlatform, Started
+from nexus_gateway.core.gateway import checkpoints
 from nexus_gateway.core.gateway.checkpoints import CheckpointBounds, ReplayCheckpoints
 from nexus_gateway.core.gateway.journaled_engine import EngineFaultError, JournaledEngine, engine_settings
-from nexus_gateway.core.journal import Journal, JournalError, rebuild, recovery
+from nexus_gateway.core.journal import Journal, JournalError, packed_state, rebuild, recovery
 from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.core.messages import Query, QueryKind
 from nexus_gateway.shm.durations import NS_PER_S
 
 from tests.support.links import adapter_hello
+from tests.support.patience import patient
+from tests.support.shm_processes import wait_for
 
 LOG = process_log("gateway")
 QUERY = AdminAsked(request=Query(request_id=1, what=QueryKind.STATUS), peer="admin|x")
@@ -129,7 +133,7 @@ def test_a_question_leaves_no_trace_not_even_its_time(journaled: JournaledEngine
 def test_a_checkpoint_that_finds_no_room_ends_nothing(
     journaled: JournaledEngine, config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(state: bytes, now_ns: int) -> None:
+    def refuse(state: bytes, now_ns: int, *, seq: int) -> None:
         raise JournalError("disk full")
 
     journaled.handle(LinkUp(hello=adapter_hello()), time.time_ns())
@@ -225,6 +229,67 @@ def test_a_checkpoint_that_costs_much_is_written_less_often(config: GatewayConfi
         bounded.turn(link(10))
         bounded.turn()
         assert checkpoints_on_disk(config) == [1, 11]
+
+
+@pytest.fixture
+def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (checkpoints, packed_state):
+        monkeypatch.setattr(module, "LARGE_BYTES", 1)
+
+
+@pytest.mark.usefixtures("all_large")
+def test_a_large_state_is_packed_beside_the_turns_and_written_by_a_later_one(
+    config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_pack = threading.Event()
+    pack = packed_state.pack_state
+
+    def pack_when_allowed(state: bytes) -> bytes:
+        assert may_pack.wait(patient(60))
+        return pack(state)
+
+    monkeypatch.setattr(checkpoints, "pack_state", pack_when_allowed)
+    config.journal_path.parent.mkdir()
+    with Journal(config.journal_path) as journal:
+        bounded = Bounded(config, journal, events=3)
+        bounded.turn(link(1), link(2), link(3))
+        bounded.turn()
+        digest = bounded.journaled.engine.digest()
+        bounded.turn(link(4))  # trading goes on meanwhile
+        assert checkpoints_on_disk(config) == []
+        may_pack.set()
+        wait_for(lambda: bounded.turn() or checkpoints_on_disk(config) == [3], "the packed checkpoint")
+        (state,) = journal.connection.execute("SELECT state FROM checkpoints").fetchone()
+        assert state.startswith(b"\x78")
+        last = bounded.journaled.engine.digest()
+        again = rebuild(journal.connection, engine_settings(config), config.limits)
+        assert (again.from_checkpoint_seq, again.events) == (3, 1)
+        assert again.engine.digest() == last != digest
+
+
+@pytest.mark.usefixtures("all_large")
+def test_a_stop_waits_for_what_is_packed_and_saves_the_newest_state(config: GatewayConfig) -> None:
+    config.journal_path.parent.mkdir()
+    with Journal(config.journal_path) as journal:
+        bounded = Bounded(config, journal, events=2)
+        bounded.turn(link(1), link(2))
+        bounded.turn()
+        bounded.turn(link(3))
+        bounded.journaled.checkpoint(time.time_ns(), always=True)
+        assert checkpoints_on_disk(config)[-1] == 3
+        assert rebuild(journal.connection, engine_settings(config), config.limits).events == 0
+
+
+@pytest.mark.usefixtures("all_large")
+def test_a_packed_state_that_is_damaged_is_passed_over(config: GatewayConfig) -> None:
+    config.journal_path.parent.mkdir()
+    with Journal(config.journal_path) as journal:
+        bounded = Bounded(config, journal, events=2)
+        bounded.turn(link(1), link(2))
+        journal.checkpoint(b"\x78 no stream of zlib", time.time_ns())
+        again = rebuild(journal.connection, engine_settings(config), config.limits)
+        assert (again.from_checkpoint_seq, again.events) == (0, 2)
+        assert again.passed_over[0].startswith("checkpoint 2: the packed state is damaged")
 
 
 def test_a_start_that_had_to_replay_much_leaves_a_checkpoint_before_anything_else(config: GatewayConfig) -> None:
