@@ -64,18 +64,19 @@ from .orders.snapshots.agreement import find_difference
 from .orders.snapshots.changes import reduce_snapshot
 from .orders.snapshots.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
+from .orders.wakes import wake_all
 from .retention import evict_external, evict_finished
 from .rolls.decision import apply_contract, apply_news
 from .settings import EngineSettings
 from .signals.arrival import apply_signal, release_unused
 from .signals.changes import apply_change
 from .signals.disconnect import cancel_entries_of
-from .signals.fanout import settle
 from .signals.reports import is_done, make_report
+from .signals.settling import postpone_marked, settle_marked
 from .state import STATE_LAYOUT, EngineState, route_of
 from .state.layouts import read_state
 from .timers import DueTimes, run_timers
-from .turn import Turn, accounts_left, live_orders
+from .turn import Turn, accounts_left, activate, deactivate, live_orders
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -116,6 +117,7 @@ class Engine:
         breaches = check_touched(turn)
         if breaches:
             stop_for_breach(turn, describe_event(event), breaches)
+        postpone_marked(turn)
         self._due_times.update(state, turn)
         self._due_is_known = False
         return turn.effects
@@ -140,6 +142,7 @@ class Engine:
         """
         turn = Turn(self.state, self.state.now_ns)
         follow_sent(turn, [each.message for each in made if isinstance(each, SendToPlatform)], sent)
+        postpone_marked(turn)
         self._due_times.update(self.state, turn)
         self._due_is_known = False
 
@@ -195,7 +198,7 @@ class Engine:
                 apply_signal(turn, event.signal, event.markets, event.peer)
             case ClockTicked():
                 turn.by_clock = True
-                run_timers(turn)
+                run_timers(turn, *self._due_times.pop_due(turn.state))
                 evict_finished(turn)
             case NexusAsked():
                 if isinstance(event.request, SignalClose):
@@ -217,6 +220,7 @@ class Engine:
                 _apply_admin_request(turn, event)
             case ContractChosen():
                 apply_contract(turn, event)
+                wake_all(turn)
             case ContractNews():
                 apply_news(turn, event)
             case ClockStepped():
@@ -239,8 +243,7 @@ class Engine:
             drive_kill(turn, name)
             cancel_orphans(turn, name)
             drive_overfills(turn, name)
-        for signal_id in list(turn.review):
-            settle(turn, state.signals[signal_id])
+        settle_marked(turn)
         for name in list(turn.dirty_routes):
             drive_sever(turn, name)
             await_executions(turn, name)
@@ -249,10 +252,11 @@ class Engine:
             record.revision += 1
             self._changed[signal_id] = None
             if not is_done(turn, record):
-                state.active[signal_id] = None
+                if signal_id not in state.active:
+                    activate(state, signal_id)
                 record.done_ns = 0
             elif signal_id in state.active:
-                state.active.pop(signal_id)
+                deactivate(state, signal_id)
                 record.done_ns = turn.now_ns  # it is evicted `retention_ms` after this
                 release_unused(turn, record)
         if turn.money_moved:
@@ -340,6 +344,7 @@ def _start(turn: Turn, event: Started) -> None:
         for order in live_orders(state, route):
             if not order.acked_ns:
                 mark_unknown(turn, order, "the gateway restarted before an answer")
+    wake_all(turn)
     for name in accounts_left(state):
         text = f"{name} is out of the configuration and still holds lots or orders: see `nexus-gateway positions`"
         turn.alert(RejectCode.PLATFORM_NOT_READY, text, state.routes[name].platform)

@@ -159,6 +159,9 @@ def _check_signal(state: EngineState, signal_id: str, record: SignalRecord, most
                 text = f"order: {order_id} is of {order.signal_id} {order.leg}, and listed by {signal_id} {number}"
                 found.append(text)
         _check_holder(state, signal_id, record, leg, found)
+        route = state.routes.get(leg.route)
+        if route is not None and leg.orders and (signal_id in route.active_signals) is not (signal_id in state.active):
+            found.append(f"active: {signal_id} has a leg on {leg.route}, which lists it otherwise")
     if signal_id not in state.active and (is_live or any(leg.open for leg in record.legs)):
         found.append(f"active: {signal_id} has an order that may trade, or holds lots, and is taken for over")
 
@@ -223,6 +226,8 @@ def _check_order(state: EngineState, order_id: str, record: OrderRecord, most: i
         found.append(f"filled: {order_id} is called filled with {record.cum_qty} of {record.quantity}")
     if (status is LegState.UNKNOWN) is not bool(record.unknown_since_ns):
         found.append(f"unknown: {order_id} is {status}, unknown since {record.unknown_since_ns}")
+    if (status is LegState.UNKNOWN) is not (order_id in route.unknown_orders):
+        found.append(f"unknown: {order_id} is {status}, and {name} lists it otherwise")
     if not live and (not record.ended_ns or record.replace is not None):
         found.append(f"ended: {order_id} is {status}, ended at {record.ended_ns}, and a replace of it may be pending")
     if bool(record.unreported_qty) is not (order_id in route.unreported_orders):

@@ -30,7 +30,9 @@ class Turn:
 
     __slots__ = (
         "awaited",
+        "books_seen",
         "by_clock",
+        "changed_orders",
         "dirty",
         "dirty_routes",
         "effects",
@@ -38,6 +40,7 @@ class Turn:
         "now_ns",
         "positions_before",
         "review",
+        "settled",
         "shifts",
         "state",
         "touched_orders",
@@ -50,13 +53,18 @@ class Turn:
         self.effects: list[Effect] = []
         self.dirty: dict[str, None] = {}  # ids of signals that have changed: their reports are due
         self.review: dict[str, None] = {}  # ids of signals to settle before the turn ends
+        self.settled: dict[str, None] = {}  # ids of signals that were settled in this turn
         self.dirty_routes: dict[str, None] = {}  # routes whose kill level takes its next step before the turn ends
-        self.awaited: dict[str, None] = {}  # ClOrdIDs of orders whose deadline is new, or earlier than before
-        # For the invariants: orders that may have changed, what each leg has moved by, and the net and external lots of
-        # positions before the turn, by route and symbol.
+        # ClOrdIDs of orders whose deadline is new, or earlier than before, besides those in `touched_orders`.
+        self.awaited: dict[str, None] = {}
+        # For invariants and due times: orders that may have changed. For the invariants: what each leg has moved by,
+        # and the net and external lots of positions before the turn, by route and symbol.
         self.touched_orders: dict[str, None] = {}
         self.shifts: list[tuple[str, LegRecord, Decimal]] = []
         self.positions_before: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+        # For `wake_waiting`: orders that may have changed since its last look, and positions as they were then.
+        self.changed_orders: dict[str, None] = {}
+        self.books_seen: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
         self.unproven = ""  # route whose positions are being closed unproven, a person's command: no bar holds there
         self.by_clock = False  # a deadline has passed, and no message that came in time waits to be applied
         self.money_moved = False  # True = the loss limits have to be checked
@@ -88,6 +96,18 @@ class Turn:
     def mark_for_settle(self, signal_id: str) -> None:
         """Settle a signal before the turn ends, for time has passed or its route is ready again."""
         self.review[signal_id] = None
+
+    def touch_order(self, order_id: str) -> None:
+        """Record that an order may have changed: the invariants look at it, and what waits for it goes on."""
+        self.touched_orders[order_id] = None
+        self.changed_orders[order_id] = None
+
+    def look_again(self, leg: LegRecord, at_ns: int) -> None:
+        """Settle a leg's signal at `at_ns`, engine's time, again, if that is still to come: time alone changes its next
+        step then.
+        """
+        if at_ns > self.now_ns and not 0 < leg.look_again_ns <= at_ns:
+            leg.look_again_ns = at_ns
 
     def await_answer(self, order_id: str) -> None:
         """Record that an answer about this order is due from now on, or earlier than before."""
@@ -121,7 +141,9 @@ class Turn:
         found = positions.get(symbol)
         if found is None:
             found = positions[symbol] = PositionRecord()
-        self.positions_before.setdefault((route, symbol), (found.net, found.external))
+        if (route, symbol) not in self.positions_before:
+            lots = found.net, found.external
+            self.positions_before[route, symbol] = self.books_seen[route, symbol] = lots
         return found
 
 
@@ -154,6 +176,8 @@ def list_live(state: EngineState, record: OrderRecord) -> None:
     order = record.order
     route = state.routes[route_of(order.platform, order.account)]
     route.live[order.client_order_id] = None
+    if record.state is LegState.UNKNOWN:
+        route.unknown_orders[order.client_order_id] = None
     if closes_lots(state, record):
         route.live_closing[order.client_order_id] = None
 
@@ -163,16 +187,35 @@ def unlist_live(state: EngineState, record: OrderRecord) -> None:
     order = record.order
     route = state.routes[route_of(order.platform, order.account)]
     route.live.pop(order.client_order_id, None)
+    route.unknown_orders.pop(order.client_order_id, None)
     route.live_closing.pop(order.client_order_id, None)
 
 
 def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderRecord | None:
     """Return an order of this route and symbol whose outcome is unknown, or None."""
-    for order_id in route.live:
+    for order_id in route.unknown_orders:
         record = state.orders[order_id]
-        if record.state is LegState.UNKNOWN and record.order.symbol == symbol:
+        if record.order.symbol == symbol:
             return record
     return None
+
+
+def activate(state: EngineState, signal_id: str) -> None:
+    """List a signal as one that is not over."""
+    state.active[signal_id] = None
+    for leg in state.signals[signal_id].legs:
+        route = state.routes.get(leg.route)
+        if route is not None:
+            route.active_signals[signal_id] = None
+
+
+def deactivate(state: EngineState, signal_id: str) -> None:
+    """Remove a signal that is over from the lists of `activate`."""
+    state.active.pop(signal_id, None)
+    for leg in state.signals[signal_id].legs:
+        route = state.routes.get(leg.route)
+        if route is not None:
+            route.active_signals.pop(signal_id, None)
 
 
 def contradiction_about(state: EngineState, route: str, symbol: str) -> str:
@@ -236,10 +279,8 @@ def position_after(state: EngineState, route: RouteRecord, symbol: str, add: Dec
 
 def signals_of_route(state: EngineState, route: str) -> Iterator[SignalRecord]:
     """Active signals with a leg on this route."""
-    for signal_id in state.active:
-        signal = state.signals[signal_id]
-        if any(leg.route == route for leg in signal.legs):
-            yield signal
+    for signal_id in state.routes[route].active_signals:
+        yield state.signals[signal_id]
 
 
 def accounts_left(state: EngineState) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.engine.orders.links import snapshot_due_ns
-from nexus_gateway.core.engine.state import EngineState, OrderRecord, RouteRecord
+from nexus_gateway.core.engine.state import EngineState, LegRecord, OrderRecord, RouteRecord
+from nexus_gateway.core.engine.timers import _order_due_ns, _signal_due_ns
 from nexus_gateway.core.engine.turn import bar_of
 from nexus_gateway.core.messages import LegState, OrderRole
 
@@ -19,8 +21,24 @@ def scan_due_ns(state: EngineState) -> int | None:
         if signal.deadline_ns and signal.decision in ("", "kept"):
             due.append(signal.deadline_ns)
         for leg in signal.legs:
-            due += [each for each in (leg.retry_ns, leg.protect_retry_ns, leg.clearing_until_ns) if each]
+            due += [each for each in times_of(leg) if each]
     return min(due, default=None)
+
+
+def find_lost(engine: Engine) -> list[str]:
+    """Return what would not be handled when it is due, since the engine has recorded no time for it, or a later one."""
+    state, recorded = engine.state, engine._due_times._recorded
+    true = {(True, name): _order_due_ns(state, name) for route in state.routes.values() for name in route.live}
+    true |= {(False, signal_id): _signal_due_ns(state, signal_id) for signal_id in state.active}
+    return [
+        f"{name} is due at {due_ns}, recorded is {recorded.get((is_order, name))}"
+        for (is_order, name), due_ns in true.items()
+        if due_ns is not None and not recorded.get((is_order, name), due_ns + 1) <= due_ns
+    ]
+
+
+def times_of(leg: LegRecord) -> tuple[int, ...]:
+    return leg.retry_ns, leg.protect_retry_ns, leg.clearing_until_ns, leg.look_again_ns
 
 
 def _of_route(state: EngineState, name: str, route: RouteRecord) -> list[int]:

@@ -23,7 +23,7 @@ from nexus_gateway.core.journal import JournalError
 from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.risk import Limits
 
-from tests.simulation.due_times import scan_due_ns
+from tests.simulation.due_times import find_lost, scan_due_ns
 from tests.simulation.faults import Faults
 from tests.simulation.journal import MemoryJournal
 from tests.simulation.markets import Contracts, Markets
@@ -34,6 +34,7 @@ from tests.simulation.schedule import MS, SECOND, Schedule
 from tests.simulation.sent import SentOrders
 from tests.simulation.surroundings import make_counters, make_kill_file, make_log
 from tests.simulation.watched import WatchedEngine
+from tests.support.settling import find_missed_steps
 
 _encoder = msgspec.msgpack.Encoder()
 CHECKPOINT_EVERY = 200
@@ -295,7 +296,8 @@ class SimulatedGateway:
         payload = encode_event(event)
         self.schedule.trace("event", payload)
         if engine.state.counts.get("invariant_broken") or self.events % self.check_every == 0:
-            self.broken += [f"after {e.describe_event(event)}: {text}" for text in check(engine.state)]
+            found = [*check(engine.state), *find_missed_steps(engine.state), *find_lost(engine)]
+            self.broken += [f"after {e.describe_event(event)}: {text}" for text in found]
         if self.faults.strike("engine_fault", self.schedule):
             self._is_spoiled = True
             self.on_fault()

@@ -10,6 +10,9 @@ from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.invariants import check
 from nexus_gateway.core.risk import Limits, MarketContext, Stage, read_limits
 
+from tests.simulation.due_times import find_lost
+from tests.support.settling import find_missed_steps
+
 D = Decimal
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -50,7 +53,7 @@ def market(platform: str, now_ns: int, **changes: object) -> MarketContext:
 
 class Desk:
     """`effects` holds those of the last call; `orders` every order sent, by client order id. `checks`: the engine's
-    invariants are looked at after every event.
+    invariants are looked at after every event, and that it has left no signal that would take another step.
     """
 
     checks = True
@@ -74,12 +77,15 @@ class Desk:
         self.events.append((self.now_ns, event))
         self.effects = [*self.engine.handle(event, self.now_ns), *self.engine.pop_reports()]
         self.all_effects += self.effects
-        found = check(self.engine.state) if self.checks else []
+        found = self.find_faults() if self.checks else []
         assert found == [], f"after {e.describe_event(event)}: {found}"
         for message in self.sent(m.Order):
             assert message.client_order_id not in self.orders, "an order was sent twice"
             self.orders[message.client_order_id] = message
         return self.effects
+
+    def find_faults(self) -> list[str]:
+        return [*check(self.engine.state), *find_missed_steps(self.engine.state), *find_lost(self.engine)]
 
     def sent(self, kind: type) -> list:
         return [x.message for x in self.effects if isinstance(x, e.SendToPlatform) and isinstance(x.message, kind)]

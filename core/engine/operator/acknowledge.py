@@ -12,6 +12,7 @@ from ..orders.lifecycle import end_order, record_unreported
 from ..orders.overfills import note_overfill
 from ..orders.snapshots.positions import adopt_position
 from ..orders.snapshots.settlement import signed_lots
+from ..orders.wakes import wake_all
 from ..state import ZERO, ContradictionRecord, OrderRecord, PositionRecord, RouteRecord
 from ..turn import Turn, live_orders, reported_now
 
@@ -54,8 +55,7 @@ def apply_acknowledge(turn: Turn, command: Acknowledge, peer: str) -> None:
             found.append(f"{name}: order {order.order.client_order_id} is presumed ended")
     if found:
         turn.alert(RejectCode.NONE, f"acknowledged by {command.by}: {'; '.join(found[:5])}"[:1_000], command.platform)
-        for signal_id in turn.state.active:
-            turn.mark_for_settle(signal_id)  # what waited for this goes on
+        wake_all(turn)  # what waited for this goes on
     result = AdminResult(
         request_id=command.request_id,
         accepted=not refusal,

@@ -11,8 +11,9 @@ from ..orders.activity import lift_latches
 from ..orders.exposure import PROTECTIVE
 from ..orders.links import request_snapshot
 from ..orders.resting import end_orders_of_account
+from ..orders.wakes import wake_route
 from ..state import KillRecord, RouteRecord
-from ..turn import Turn, live_orders, signals_of_route
+from ..turn import Turn, live_orders
 from .kill import apply_kill, blocking_orders
 from .outlook import describe_link, describe_unfinished, why_gone
 
@@ -84,8 +85,7 @@ def _wake_legs(turn: Turn, name: str) -> None:
         leg = turn.leg(order.signal_id, order.leg)
         if order.role in PROTECTIVE and leg is not None and leg.open and not leg.closing:
             order.cancel_wanted = False
-    for signal in signals_of_route(turn.state, name):
-        turn.mark_for_settle(signal.signal.signal_id)
+    wake_route(turn, name)
 
 
 def _is_left_behind(turn: Turn, route: RouteRecord) -> bool:

@@ -28,6 +28,7 @@ from ..orders.links import request_snapshot, schedule_snapshot
 from ..orders.placement import cancel_row, want_cancel
 from ..orders.protection_gaps import PASSING_GAPS
 from ..orders.resting import end_excess_of_account
+from ..orders.wakes import wake_route
 from ..state import OPENING, ZERO, EngineState, KillRecord, OrderRecord, RouteRecord
 from ..turn import Turn, bar_of, kill_level, live_orders, signals_of_route
 from .close_account import close_account, close_unproven, symbols_of
@@ -90,6 +91,7 @@ def _raise_level(turn: Turn, name: str, route: RouteRecord, command: Kill, peer:
                     retry_close(turn, signal, leg)
     _request_verification(turn, route, record)
     turn.touch_route(name)
+    wake_route(turn, name)
 
 
 def _request_verification(turn: Turn, route: RouteRecord, record: KillRecord) -> None:

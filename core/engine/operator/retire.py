@@ -153,7 +153,7 @@ def _write_off(turn: Turn, order: OrderRecord) -> None:
     order.written_off_qty += order.unreported_qty
     order.platform_cum_qty = order.cum_qty
     record_unreported(turn, order)
-    turn.touched_orders[order.order.client_order_id] = None
+    turn.touch_order(order.order.client_order_id)
     turn.touch(order.signal_id)
 
 

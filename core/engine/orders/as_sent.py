@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ...messages import Cancel, Flatten, Order, Replace, SnapshotRequest, find_client_order_id
 from ..state import OrderRecord, route_of
-from ..turn import Turn, unlist_live
+from ..turn import Turn, activate, unlist_live
 from .placement import record_sent
 
 Message = Order | Cancel | Replace | Flatten | SnapshotRequest
@@ -36,10 +36,13 @@ def _undo(turn: Turn, message: Message) -> None:
     if isinstance(message, Replace):
         record.replace, record.replace_sent_ns = None, 0
         record.revision -= 1
+        turn.touch(record.signal_id)
     elif isinstance(message, Cancel):
         record.cancels_sent -= 1
         record.cancel_sent_ns = 0
         record.cancel_wanted = record.cancels_sent > 0
+        turn.await_answer(message.client_order_id)
+        turn.touch(record.signal_id)
     else:
         _forget(turn, record)
 
@@ -99,5 +102,5 @@ def _record_order(turn: Turn, order: Order) -> None:
         leg = legs[number]
         leg.orders[order.client_order_id] = None
         leg.attempts[parts.role] = max(leg.attempts.get(parts.role, 0), parts.attempt + 1)
-        turn.state.active[signal_id] = None
+        activate(turn.state, signal_id)
         turn.touch(signal_id)

@@ -6,10 +6,9 @@ from decimal import Decimal
 
 from ...messages import AccountMode, Fill, LegState, OrderRole, RejectCode
 from ..state import ZERO, ExecutionRecord, LegRecord, OrderRecord
-from ..turn import Turn, live_closing
+from ..turn import Turn
 from .activity import count_execution, revalue_execution
 from .closing import note_account_progress, note_progress
-from .exposure import least_closing_lots, unreported_lots
 from .external_lots import absorb_external, add_external
 from .lifecycle import end_if_complete, refresh_order, revive_order
 from .links import schedule_snapshot
@@ -86,7 +85,6 @@ def rebook(turn: Turn, key: str, record: ExecutionRecord, before: tuple[Decimal,
     revalue_execution(turn, key, record)
     delta, own_delta = record.signed - before[0], record.own_signed - before[1]
     position = turn.position(record.route, record.symbol)
-    net_before = position.net
     position.net += delta
     route = turn.state.routes[record.route]
     if record.ticket:
@@ -94,7 +92,7 @@ def rebook(turn: Turn, key: str, record: ExecutionRecord, before: tuple[Decimal,
         tickets[record.ticket] = tickets.get(record.ticket, ZERO) + delta
     order = turn.state.orders.get(record.client_order_id)
     if order is not None:
-        turn.touched_orders[record.client_order_id] = None
+        turn.touch_order(record.client_order_id)
         if order.presumed_ended and delta and not record.busted:
             # It was reported as gone, since snapshots missed it, and it trades: the report has to be corrected, and the
             # order watched again, or its next fills would open a position that no leg guards.
@@ -133,8 +131,6 @@ def rebook(turn: Turn, key: str, record: ExecutionRecord, before: tuple[Decimal,
         else:
             note_account_progress(turn, record.route)
         _check_over_close(turn, record, leg, order)
-    if abs(position.net) < abs(net_before):
-        _settle_reductions(turn, record.route, record.symbol, -1 if net_before > 0 else 1)
     turn.touch_route(record.route)
     if order is not None and order.cum_qty > order.quantity:
         # The exchange filled more than was ordered, or a replace to a smaller size came too late. It is really held.
@@ -164,16 +160,6 @@ def _check_over_close(turn: Turn, record: ExecutionRecord, leg: LegRecord | None
     text += ": no other closes there before a snapshot has shown what is held"
     turn.alert(RejectCode.PARENT_EXCEEDED, text, route.platform)
     schedule_snapshot(turn, route)
-
-
-def _settle_reductions(turn: Turn, name: str, symbol: str, sign: int) -> None:
-    """A position has become smaller: reduce-only orders of the side `sign` may now be larger than what is left."""
-    held = max(-turn.position(name, symbol).net * sign, ZERO)
-    if least_closing_lots(turn, name, symbol, sign) <= held - unreported_lots(turn, name, symbol, sign):
-        return
-    for order in live_closing(turn.state, turn.state.routes[name]):
-        if order.order.symbol == symbol and order.role is OrderRole.ENTRY:
-            turn.mark_for_settle(order.signal_id)
 
 
 def _revalue(turn: Turn, leg: LegRecord) -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from ....shm.durations import NS_PER_MS, NS_PER_S
+from ....shm.durations import NS_PER_MS
 from ...messages import LegState, OrderRole, RejectCode, Side
 from ..state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord
 from ..turn import Turn, bar_of, leg_orders, live_closing, live_orders, shut_until
+from .close_alerts import explain, explain_and_alert, report_stuck
 from .exposure import (
-    awaits_bracket,
+    bracket_awaited_until_ns,
     cannot_both_fill,
     closing_lots,
     closing_orders,
@@ -39,8 +40,8 @@ from .resting import end_excess, end_for_retry
 
 _STUCK_AFTER: Final = 3
 """Closing orders in a row that have traded nothing, before others do not wait for a leg's lots any more."""
-_ALERT_NS: Final = 300 * NS_PER_S
-"""Between two alerts about a leg that does not close."""
+_QUIET_NS: Final = MOST_PAUSE_MS * NS_PER_MS
+"""How long a closing order may work without any news of it, before a person is told."""
 _TRIED_ALL_THE_SAME: Final = "a closing order is tried every five minutes all the same, beside a stop if there is one"
 
 
@@ -99,16 +100,29 @@ def drive_close(turn: Turn, signal: SignalRecord, leg_number: int, *, may_protec
         leg.clearing_since_ns = leg.clearing_until_ns = 0
         return
     if working:
+        _list_waiting(turn, signal, leg, waits=False)
         _watch(turn, signal, leg, working[0])
         return  # waited for, unknown or not, and never sent a second time
     if _advance(turn, signal, leg_number, may_protect):
+        # The end of its stop is waited for in vain: what others hold and close decides whether it can do without.
+        _list_waiting(turn, signal, leg, waits=bool(leg.clearing_since_ns and not leg.clearing_until_ns))
         return
     leg.clearing_since_ns = leg.clearing_until_ns = 0
-    if leg.open and leg.route in turn.state.routes:
-        turn.state.routes[leg.route].waiting_closes[signal.signal.signal_id] = None
+    _list_waiting(turn, signal, leg, waits=bool(leg.open))
     if may_protect:
         withdraw_cancels(turn, leg)
         keep_stop(turn, signal, leg_number)
+
+
+def _list_waiting(turn: Turn, signal: SignalRecord, leg: LegRecord, *, waits: bool) -> None:
+    """Keep the account's list of signals that are settled when others have closed, or begun to close, lots there."""
+    route = turn.state.routes.get(leg.route)
+    if route is None:
+        return
+    if waits:
+        route.waiting_closes[signal.signal.signal_id] = None
+    elif not any(other is not leg and other.route == leg.route for other in signal.legs):
+        route.waiting_closes.pop(signal.signal.signal_id, None)
 
 
 def _advance(turn: Turn, signal: SignalRecord, leg_number: int, may_protect: bool) -> bool:
@@ -119,14 +133,14 @@ def _advance(turn: Turn, signal: SignalRecord, leg_number: int, may_protect: boo
         return False
     obstacle = _obstacle(turn, leg, route)
     if obstacle:
-        _explain(turn, signal, leg, obstacle)
+        explain(turn, signal, leg, obstacle)
         return False
     if turn.now_ns < leg.retry_ns:
         return False
     hedging = is_hedging(route)
     # On a hedging account an opposite order without a ticket opens a second position and closes nothing.
     if hedging and has_ticket_gap(turn, leg):
-        _report_stuck(turn, signal, leg, "an execution came without its position ticket; close it at the platform")
+        report_stuck(turn, signal, leg, "an execution came without its position ticket; close it at the platform")
         return False
     tickets = leg_tickets(turn, leg) if hedging else {}
     unreported = sum((order.unreported_qty for order in closing_orders(turn, leg)), ZERO)
@@ -153,6 +167,7 @@ def _advance(turn: Turn, signal: SignalRecord, leg_number: int, may_protect: boo
         _send_by_ticket(turn, signal, leg_number, tickets, bound)
     else:
         _send_netting(turn, signal, leg_number, min(abs(leg.open), bound))
+    turn.look_again(leg, turn.now_ns + _QUIET_NS)
     return True
 
 
@@ -191,10 +206,10 @@ def _explain_no_room(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
         return  # executions are on their way: what is open is known when they have come
     if not closing_lots(turn, leg.route, leg.symbol, side):
         text = f"{leg.open:+f} is booked, and the account or the entries do not cover it; look at the platform"
-        _report_stuck(turn, signal, leg, text)
+        report_stuck(turn, signal, leg, text)
         return
     # Closing orders of others are on their way: what is left is known when they have ended.
-    _explain_and_alert(
+    explain_and_alert(
         turn, signal, leg, "other closing orders work on the same lots: it is closed when they have ended"
     )
     for order in live_closing(turn.state, turn.state.routes[leg.route]):
@@ -212,9 +227,10 @@ def _clear_the_way(turn: Turn, signal: SignalRecord, leg: LegRecord, route: Rout
     # that is made beside the stop, where the platform lets but one of them fill (`_obstacle`).
     stays = is_hedging(route) or _is_shut(leg)
     protective = [] if stays else standing(turn, leg)
-    unreported = not stays and awaits_bracket(turn, leg)
-    if not opening and not protective and not unreported:
+    awaited_until_ns = 0 if stays else bracket_awaited_until_ns(turn, leg)
+    if not opening and not protective and not awaited_until_ns:
         return True
+    turn.look_again(leg, awaited_until_ns)
     if not leg.clearing_since_ns:
         leg.clearing_since_ns = turn.now_ns
         leg.clearing_until_ns = turn.now_ns + turn.state.settings.stop_wait_ms * NS_PER_MS
@@ -226,14 +242,14 @@ def _clear_the_way(turn: Turn, signal: SignalRecord, leg: LegRecord, route: Rout
         want_cancel(turn, order)
     left = [order for order in protective if order.live]
     if not _waited(turn, leg):
-        return not left and not unreported and not any(order.live for order in opening)
+        return not left and not awaited_until_ns and not any(order.live for order in opening)
     if not left or cannot_both_fill(turn, leg, route):
         return True
     unanswered = next((order for order in left if order.cancel_wanted), left[0])
     text = f"its {_name(unanswered)} works on, though its cancel was sent: no closing order leaves beside it"
     if unanswered.state is LegState.UNKNOWN:
         text = f"the outcome of its {_name(unanswered)} is unknown: no closing order leaves beside it"
-    _explain_and_alert(turn, signal, leg, text)
+    explain_and_alert(turn, signal, leg, text)
     schedule_snapshot(turn, route, turn.state.settings.retry_ms)
     return False
 
@@ -267,49 +283,33 @@ def _count_attempt(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
     leg.exit_attempts += 1
     if _is_shut(leg):
         leg.retry_ns = turn.now_ns + SHUT_PAUSE_MS * NS_PER_MS  # a refusal is expected, and says nothing
-        _explain(turn, signal, leg, f"{_describe_shut(leg)}: {_TRIED_ALL_THE_SAME}")
+        explain(turn, signal, leg, f"{_describe_shut(leg)}: {_TRIED_ALL_THE_SAME}")
         return
     leg.fruitless_exits += 1
     leg.retry_ns = turn.now_ns + pause_ms(turn, leg.fruitless_exits) * NS_PER_MS
     tried = leg.fruitless_exits - 1
     if not tried:
-        _explain(turn, signal, leg, "")
+        explain(turn, signal, leg, "")
         return
     exits = [order for order in leg_orders(turn.state, leg) if order.role is OrderRole.EXIT]
     last = exits[-1] if exits else None
     why = "" if last is None else f", the last one: {last.text or last.state}"
     text = f"{tried} closing orders in a row have traded nothing{why}; it is tried again, at least every minute"[:512]
     if tried >= _STUCK_AFTER:
-        _explain_and_alert(turn, signal, leg, text)
+        explain_and_alert(turn, signal, leg, text)
     else:
-        _explain(turn, signal, leg, text)
+        explain(turn, signal, leg, text)
 
 
 def _watch(turn: Turn, signal: SignalRecord, leg: LegRecord, order: OrderRecord) -> None:
     """Say so when a closing order neither trades nor ends."""
-    if turn.now_ns - order.last_news_ns >= MOST_PAUSE_MS * NS_PER_MS:
+    due_ns = order.last_news_ns + _QUIET_NS
+    turn.look_again(leg, due_ns)
+    if turn.now_ns >= due_ns:
         text = (
             f"its closing order {order.order.client_order_id} is {order.state} and has not traded: look at the platform"
         )
-        _explain_and_alert(turn, signal, leg, text)
-
-
-def _explain_and_alert(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> None:
-    """Say what is in the way, and alert it again and again."""
-    _explain(turn, signal, leg, text)
-    if turn.now_ns - leg.exit_alert_ns >= _ALERT_NS:
-        leg.exit_alert_ns = turn.now_ns
-        text = f"{signal.signal.signal_id} {leg.platform}: still holds {leg.open:+f} {leg.symbol}; {text}"
-        turn.alert(RejectCode.PLATFORM_REJECTED, text[:1_000], leg.platform)
-
-
-def _explain(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> bool:
-    """Say in the leg's report why no closing order leaves now; empty = nothing is in the way. True: it is news."""
-    if leg.closing_waits == text:
-        return False
-    leg.closing_waits = text
-    turn.touch(signal.signal.signal_id)
-    return True
+        explain_and_alert(turn, signal, leg, text)
 
 
 def _send_netting(turn: Turn, signal: SignalRecord, leg_number: int, lots: Decimal) -> None:
@@ -321,7 +321,7 @@ def _send_netting(turn: Turn, signal: SignalRecord, leg_number: int, lots: Decim
     reduces = net * leg.open > 0 and abs(net) >= lots
     terms = OrderTerms(side=side, quantity=lots, time_in_force=market_tif(turn, leg), reduce_only=reduces)
     if place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms) is None:
-        _report_stuck(turn, signal, leg, "all ClOrdIDs of closing orders are used up; close it at the platform")
+        report_stuck(turn, signal, leg, "all ClOrdIDs of closing orders are used up; close it at the platform")
 
 
 def _send_by_ticket(
@@ -337,14 +337,4 @@ def _send_by_ticket(
         tif = market_tif(turn, leg)
         terms = OrderTerms(side=side, quantity=lots, time_in_force=tif, reduce_only=True, close_ticket=ticket)
         if place_for_leg(turn, signal, leg_number, OrderRole.EXIT, terms) is None:
-            _report_stuck(turn, signal, leg, "all ClOrdIDs of closing orders are used up; close it at the platform")
-
-
-def _report_stuck(turn: Turn, signal: SignalRecord, leg: LegRecord, text: str) -> None:
-    is_news = leg.text != text
-    if is_news:
-        leg.code, leg.text = RejectCode.OUTCOME_UNKNOWN, text
-        turn.touch(signal.signal.signal_id)
-    if is_news or turn.now_ns - leg.exit_alert_ns >= _ALERT_NS:
-        leg.exit_alert_ns = turn.now_ns
-        turn.alert(leg.code, f"{signal.signal.signal_id} {leg.platform}: {text}", leg.platform)
+            report_stuck(turn, signal, leg, "all ClOrdIDs of closing orders are used up; close it at the platform")

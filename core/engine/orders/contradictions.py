@@ -213,16 +213,18 @@ def _touch(turn: Turn, route: RouteRecord, record: ContradictionRecord) -> None:
         turn.touch(signal_id)
     await_cancels(turn, route)
     turn.touch_route(name)
-    for signal_id in turn.state.active:
+    for signal_id in route.active_signals:
         turn.mark_for_settle(signal_id)
         if any(leg.route == name and leg.symbol in record.symbols for leg in turn.state.signals[signal_id].legs):
             turn.touch(signal_id)
 
 
 def await_cancels(turn: Turn, route: RouteRecord) -> None:
-    """Give cancels that a bar has held up a deadline again: it has ended."""
+    """Give cancels that a bar has held up, and replaces that a snapshot was to resolve, a deadline again."""
     for order_id in route.live:
-        turn.await_answer(order_id)
+        order = turn.state.orders[order_id]
+        if order.cancel_wanted or order.replace is not None:
+            turn.await_answer(order_id)
 
 
 def is_contradicted(state: EngineState, signal_id: str, number: int) -> bool:

@@ -47,21 +47,24 @@ def covered_lots(turn: Turn, leg: LegRecord) -> Decimal:
     return total
 
 
-def awaits_bracket(turn: Turn, leg: LegRecord) -> bool:
-    """Whether a stop or target that the platform keeps with lots that it has just opened may still be on its way to us.
+def bracket_awaited_until_ns(turn: Turn, leg: LegRecord) -> int:
+    """Return until when a stop or target that the platform keeps with lots that it has just opened may be on its way to
+    us, engine's time; 0 = none is waited for.
 
     It works there already. A platform that does not list it is waited for only right after a fill.
     """
     settings = turn.state.settings
     if not settings.await_brackets or leg.protection is not Protection.PLATFORM or leg.bracket is None:
-        return False
+        return 0
     orders = list(leg_orders(turn.state, leg))
-    fresh_ns = turn.now_ns - settings.stop_wait_ms * NS_PER_MS
-    if not any(order.role in OPENING and order.cum_qty and order.ended_ns > fresh_ns for order in orders):
-        return False
+    ended_ns = max((order.ended_ns for order in orders if order.role in OPENING and order.cum_qty), default=0)
+    until_ns = ended_ns + settings.stop_wait_ms * NS_PER_MS
+    if not ended_ns or turn.now_ns >= until_ns:
+        return 0
     known = {order.role for order in orders}
     prices = (leg.bracket.stop_loss, leg.bracket.take_profit)
-    return any(price is not None and role not in known for role, price in zip(PROTECTIVE, prices, strict=True))
+    lacks = any(price is not None and role not in known for role, price in zip(PROTECTIVE, prices, strict=True))
+    return until_ns if lacks else 0
 
 
 def opening_orders(turn: Turn, leg: LegRecord) -> Iterator[OrderRecord]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from ...messages import LegState, OrderRole, RejectCode, WorkingOrder
+from ...messages import LegState, RejectCode, WorkingOrder
 from ..state import OrderRecord, route_of
-from ..turn import Turn, closes_lots, list_live, unlist_live
+from ..turn import Turn, list_live, unlist_live
 from .transitions import TRANSITIONS, OrderEvent
 
 _ENDS: Final = {
@@ -24,10 +24,12 @@ _ENDS: Final = {
 
 def move(turn: Turn, record: OrderRecord, event: OrderEvent) -> bool:
     """Change an order's state by the table. False: no row allows it, which is alerted, and nothing was changed."""
-    turn.touched_orders[record.order.client_order_id] = None
+    turn.touch_order(record.order.client_order_id)
     row = TRANSITIONS.get((record.state, event))
     if row is not None:
-        record.state = row.state
+        if row.state is not record.state:
+            record.state = row.state
+            _list_unknown(turn, record)
         return True
     turn.count("illegal_transition")
     text = f"reported as {event} after it was {record.state}: not applied, look at the platform"
@@ -36,6 +38,16 @@ def move(turn: Turn, record: OrderRecord, event: OrderEvent) -> bool:
         turn.alert(RejectCode.NOT_ALLOWED, f"order {record.order.client_order_id}: {text}", record.order.platform)
         turn.touch(record.signal_id)
     return False
+
+
+def _list_unknown(turn: Turn, record: OrderRecord) -> None:
+    """Keep the route's list of unknown orders: while it has any, snapshots are requested."""
+    order = record.order
+    listed = turn.state.routes[route_of(order.platform, order.account)].unknown_orders
+    if record.state is LegState.UNKNOWN:
+        listed[order.client_order_id] = None
+    else:
+        listed.pop(order.client_order_id, None)
 
 
 def check_late_status(turn: Turn, record: OrderRecord, row: WorkingOrder) -> None:
@@ -100,17 +112,6 @@ def end_order(
     unlist_live(turn.state, record)
     turn.touch(record.signal_id)
     turn.touch_route(route)
-    of_another = not record.signal_id or record.role is not OrderRole.EXIT
-    if of_another and closes_lots(turn.state, record):
-        _wake_closing_legs(turn, route, order.symbol)
-
-
-def _wake_closing_legs(turn: Turn, route: str, symbol: str) -> None:
-    """Settle the legs that may have waited for the end of another order that closes lots there."""
-    for signal_id in turn.state.routes[route].waiting_closes:
-        legs = turn.state.signals[signal_id].legs
-        if any(leg.closing and (leg.route, leg.symbol) == (route, symbol) for leg in legs):
-            turn.mark_for_settle(signal_id)
 
 
 def end_if_complete(turn: Turn, record: OrderRecord) -> None:

@@ -14,6 +14,7 @@ from ..state import EngineState, KillRecord, RouteRecord, route_of
 from ..turn import Turn, live_orders
 from .lifecycle import mark_unknown
 from .renaming import rename_rolled
+from .wakes import wake_route
 
 _OWED_PERIODS: Final = 3
 """A complete snapshot that was requested this many `snapshot_ms` ago, and has not come since, is overdue."""
@@ -21,6 +22,8 @@ _BUSTS_WITHIN_MS: Final = 3_600_000
 """Exchanges bust trades within minutes. A bust later than this shows only as a position mismatch."""
 _BEFORE_DAY_ENDS_MS: Final = 120_000
 """The trading day is compared as a whole this long before it ends: its period begins with the day."""
+_UNKNOWN_AGAIN_MS: Final = 30_000
+"""Between two snapshots that are requested because the outcome of an order is unknown, if nothing else asks for one."""
 _APART_MS: Final = 5_000
 """Between the whole comparisons of two platforms."""
 _OVERTAKEN_NS: Final = 10 * NS_PER_S
@@ -52,6 +55,7 @@ def link_up(turn: Turn, hello: Hello) -> None:
         turn.await_answer(order_id)
     request_snapshot(turn, route)
     turn.touch_route(name)
+    wake_route(turn, name)
 
 
 def _begin(turn: Turn, name: str, route: RouteRecord) -> None:
@@ -80,6 +84,7 @@ def link_down(turn: Turn, platform: str, account: str) -> None:
         if record.state is LegState.SENT:
             mark_unknown(turn, record, "the link went down before an answer")
     turn.touch_route(name)
+    wake_route(turn, name)
 
 
 def request_snapshot(turn: Turn, route: RouteRecord) -> None:
@@ -175,9 +180,8 @@ def pay_snapshot(turn: Turn, name: str) -> None:
 
 def _touch_holders(turn: Turn, name: str) -> None:
     """Make new reports of the signals that have something on a route."""
-    for signal_id in turn.state.active:
-        if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
-            turn.touch(signal_id)
+    for signal_id in turn.state.routes[name].active_signals:
+        turn.touch(signal_id)
 
 
 def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
@@ -208,10 +212,14 @@ def schedule_snapshot(turn: Turn, route: RouteRecord, in_ms: int = 0) -> None:
 
 
 def await_executions(turn: Turn, name: str) -> None:
-    """Request a snapshot soon when a platform counts lots as filled and has sent no execution for them."""
+    """Request a snapshot soon when a platform counts lots as filled and has sent no execution for them; and now and
+    then while the outcome of an order is unknown, which no snapshot may have shown.
+    """
     route = turn.state.routes[name]
     if route.unreported_orders and route.up:
         schedule_snapshot(turn, route, turn.state.settings.retry_ms)
+    elif route.unknown_orders and route.up:
+        schedule_snapshot(turn, route, _UNKNOWN_AGAIN_MS)
 
 
 def apply_account(turn: Turn, funds: Account) -> None:

@@ -66,10 +66,13 @@ def record_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
                     market = structs.replace(
                         leg.market, session_open=market.session_open, session_change_ns=market.session_change_ns
                     )
-                opens = market.session_open and leg.market is not None and not leg.market.session_open
+                before = leg.market
+                opens = market.session_open and before is not None and not before.session_open
                 leg.market = market
                 if opens:
                     leg.session_opened_ns = turn.now_ns
                     leg.retry_ns = 0
-                if leg.roll_out is not None or opens:
+                session = market.session_open, market.session_change_ns
+                is_new = before is None or session != (before.session_open, before.session_change_ns)
+                if leg.roll_out is not None or is_new:
                     turn.mark_for_settle(signal_id)  # its exit, stop or roll may have waited for the market to open

@@ -131,7 +131,7 @@ def record_sent(
         stop_price=order.stop_price,
     )
     turn.state.orders[order.client_order_id] = record
-    turn.touched_orders[order.client_order_id] = None
+    turn.touch_order(order.client_order_id)
     list_live(turn.state, record)
     turn.await_answer(order.client_order_id)
     return record
@@ -256,7 +256,7 @@ def send_replace(
     )
     record.replace_sent_ns = turn.now_ns
     record.most_qty = max(record.most_qty, quantity)
-    turn.touched_orders[order.client_order_id] = None
+    turn.touch_order(order.client_order_id)
     turn.state.day.count_sent(route_of(order.platform, order.account), turn.now_ns)
     turn.await_answer(order.client_order_id)
     turn.effects.append(SendToPlatform(record.replace))

@@ -308,7 +308,9 @@ def _end_left_over(turn: Turn, signal: SignalRecord, leg: LegRecord, orders: lis
     traded = [order.last_news_ns for order in orders if order.role in PROTECTIVE and order.cum_qty]
     if not left or not traded or any(order.unsettled for order in orders if order.role in OPENING):
         return
-    if turn.now_ns < max(traded) + turn.state.settings.ack_ms * NS_PER_MS:
+    due_ns = max(traded) + turn.state.settings.ack_ms * NS_PER_MS
+    if turn.now_ns < due_ns:
+        turn.look_again(leg, due_ns)
         return  # the platform ends it itself, and has not reported that yet
     text = f"{signal.signal.signal_id} {leg.platform}: it is flat, and the platform has not ended "
     text += f"{', '.join(order.role.name.lower() for order in left)}: cancelled"

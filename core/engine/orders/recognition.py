@@ -25,7 +25,7 @@ from ...messages import (
     find_client_order_id,
 )
 from ..state import OPENING, LegRecord, OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
-from ..turn import Turn, list_live
+from ..turn import Turn, activate, list_live
 from .lifecycle import refresh_order
 
 _PROTECTIVE: Final = (OrderRole.STOP_LOSS, OrderRole.TAKE_PROFIT)
@@ -99,7 +99,7 @@ def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: Wor
     list_live(turn.state, record)
     leg.orders[parts.client_order_id] = None
     leg.attempts[parts.role] = max(leg.attempts.get(parts.role, 0), parts.attempt + 1)
-    turn.state.active[signal_id] = None
+    activate(turn.state, signal_id)
     turn.touch(signal_id)
     if turn.state.orphans.pop(parts.client_order_id, None) is not None:
         _adopt_executions(turn, route, record, signal_id, number, leg)

@@ -27,6 +27,7 @@ from .lifecycle import (
 )
 from .recognition import find_own_id, recognise
 from .transitions import OrderEvent
+from .wakes import wake_route
 
 _ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
 
@@ -107,7 +108,7 @@ def apply_row(
 
     A late row cannot undo an end, except one that was only presumed.
     """
-    turn.touched_orders[record.order.client_order_id] = None
+    turn.touch_order(record.order.client_order_id)
     record.most_qty = max(record.most_qty, row.quantity)  # a person may have made it larger at the platform
     record.platform_order_id = row.platform_order_id or record.platform_order_id
     # Lots beyond the order's size are for a snapshot to settle: they are no lots of this order.
@@ -138,6 +139,8 @@ def apply_row(
         # Terms as the platform holds them now: an unanswered replace may or may not have been accepted, and sizes that
         # differ from the platform's would make every bound of this order wrong.
         _check_size(turn, record, row)
+        if record.quantity != row.quantity and record.signal_id:
+            turn.mark_for_settle(record.signal_id)  # its leg may want another size
         record.quantity = row.quantity
         record.limit_price = row.limit_price if row.limit_price is not None else record.limit_price
         record.stop_price = row.stop_price if row.stop_price is not None else record.stop_price
@@ -236,8 +239,7 @@ def _note_refused_flatten(turn: Turn, reject: Reject) -> None:
     await_cancels(turn, route)
     text = f"{reject.platform}|{reject.account}: its own flatten was refused: {reject.text}"
     turn.alert(reject.code, f"{text}; flatten at the platform itself", reject.platform)
-    for signal_id in turn.state.active:
-        turn.mark_for_settle(signal_id)
+    wake_route(turn, route_of(reject.platform, reject.account))
 
 
 def _finish_replace(turn: Turn, record: OrderRecord, update: OrderUpdate) -> None:

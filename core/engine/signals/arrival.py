@@ -27,7 +27,7 @@ from ...risk import MarketContext, floor_to_lot, lots_for_risk
 from ..admission import NOTHING_WAIVED, WAIVED_FOR_HEDGE, Entry, admit, refuse_reduction
 from ..effects import TellNexus
 from ..state import ZERO, LegRecord, OrderRecord, RouteRecord, SignalRecord, route_of
-from ..turn import Turn
+from ..turn import Turn, activate
 from .fanout import begin_fanout, not_enough_legs
 from .reduction import bound_reduction
 from .reports import make_report, report_of_orphans
@@ -67,9 +67,9 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     record = SignalRecord(signal=signal, key=key, report_to=[peer], received_ns=turn.now_ns, legs=[])
     turn.state.signals[signal.signal_id] = record
     turn.state.signals_by_key[key] = signal.signal_id
-    turn.state.active[signal.signal_id] = None
     turn.touch(signal.signal_id)
     _build_legs(turn, record, markets)
+    activate(turn.state, signal.signal_id)
     code, text = _refuse_whole(turn, signal)
     if code is RejectCode.NONE:
         code, text = _refuse_mixed_months(turn, record)

@@ -118,6 +118,7 @@ def settle(turn: Turn, record: SignalRecord) -> None:
     # A roll-over appends a leg while this loop runs; the loop reaches it, too.
     for number, leg in enumerate(record.legs):
         level = kill_level(turn.state, leg.route)
+        leg.look_again_ns = 0  # whatever waits for a time says so below
         # The roll before protection and exit: it may begin to close this leg, and then no stop may be added any more.
         if leg.roll_out is not None:
             drive_roll_out(turn, record, number)

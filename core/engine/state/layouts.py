@@ -188,8 +188,19 @@ def _closes_lots(state: StateDict, order: StateDict) -> bool:
 
 
 def _from_7(state: StateDict) -> StateDict:
-    """Layout 8: regular comparisons outside of the engine."""
+    """Layout 8: regular comparisons outside of the engine, and clock ticks that look at what is due alone."""
     state["settings"]["check_ms"] = None
+    orders = state["orders"]
+    for route in state["routes"].values():
+        route["unknown_orders"] = {each: None for each in route["live"] if orders[each]["state"] == "unknown"}
+        route["active_signals"] = {}
+    for signal_id in state["active"]:
+        for leg in state["signals"][signal_id]["legs"]:
+            if leg["route"] in state["routes"]:
+                state["routes"][leg["route"]]["active_signals"][signal_id] = None
+    for signal_id, signal in state["signals"].items():
+        for leg in signal["legs"]:
+            leg["look_again_ns"] = int(signal_id in state["active"])  # long past: the first tick finds the true time
     return state
 
 

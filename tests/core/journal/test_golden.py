@@ -58,7 +58,7 @@ DECIDES_OTHERWISE_SINCE = 7
 was sent: its replay differs, and comes to the same facts."""
 
 
-LEFT_BY_OTHER_DECISIONS = {"retry_ns", "unprotected_ns", "revision", "most_qty"}
+LEFT_BY_OTHER_DECISIONS = {"retry_ns", "look_again_ns", "unprotected_ns", "revision", "most_qty"}
 """What the decisions on the way leave behind although the orders are the same: pauses, gaps, numbers."""
 
 

@@ -25,6 +25,7 @@ from ..lifecycle import end_order, mark_unknown, record_unreported
 from ..links import apply_account, pay_snapshot, schedule_snapshot
 from ..recognition import find_own_id, recognise
 from ..updates import accept_row, apply_row, reported_filled
+from ..wakes import bars_of, wake_after_snapshot
 from .positions import apply_positions, find_gaps, has_flattened, note_booked, note_positions
 from .settlement import (
     settle_contradictions,
@@ -50,6 +51,7 @@ def apply_snapshot(turn: Turn, changes: SnapshotChanges) -> None:
         turn.count("stale_snapshot")
         return
     route.request_pending = False
+    bars = bars_of(route)
     parts = parts_of(route, snapshot)
     # What happened later than this may still be on its way at the platform, and be missing in the snapshot rightly.
     settled_ns = route.request_sent_ns - turn.state.settings.settle_ms * NS_PER_MS
@@ -94,9 +96,8 @@ def apply_snapshot(turn: Turn, changes: SnapshotChanges) -> None:
         # Something has differed for the first time: the second snapshot, which decides, is requested soon.
         schedule_snapshot(turn, route, turn.state.settings.retry_ms)
     turn.touch_route(name)
-    for signal_id in turn.state.active:
-        if any(leg.route == name for leg in turn.state.signals[signal_id].legs):
-            turn.mark_for_settle(signal_id)
+    await_cancels(turn, route)  # what it has found working may be due earlier
+    wake_after_snapshot(turn, name, bars)
 
 
 def parts_of(route: RouteRecord, snapshot: Snapshot) -> Parts:
