@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -177,6 +178,20 @@ def test_each_file_damaged_in_each_way_is_made_anew_and_trading_goes_on(damage: 
         for name in FILES:
             heal(system, desk, damage, (name,))
         heal(system, desk, damage, FILES)
+
+
+@pytest.mark.torture
+def test_any_files_damaged_in_any_order_and_in_the_middle_of_starts_end_in_trading(chance: random.Random) -> None:
+    with open_system() as system:
+        desk = Desk(system)
+        for _ in range(60):
+            names = sorted(path.name for path in system.folder.glob("*") if path.name != "kill.json")
+            for name in chance.sample(names, min(len(names), chance.choice((1, 1, 3)))):
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    chance.choice(list(DAMAGES.values()))(system.folder / name)
+            system.rest(chance.choice((0.0, 0.3, 1.0, 3.0)))
+        system.until(lambda: is_trading(system), 300)
+        system.until(desk.trades)
 
 
 @pytest.mark.torture
