@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import carray
@@ -53,6 +53,8 @@ class QuoteBoard:
         self._rows_address = self._segment.address + layout.BOARD.size_bytes
         self._row: TickArray = np.zeros(1, TICK_DTYPE)
         self._row_address = int(self._row.ctypes.data)
+        symbols: Any = self._row["symbol"]
+        self._row_symbol = memoryview(symbols)
 
     def latest(self, symbol: int) -> np.void | None:
         """Newest record of a symbol id, a read-only copy; None when it has had none. Some 0.5 us.
@@ -64,6 +66,8 @@ class QuoteBoard:
             raise IndexError(f"symbol id was {symbol}; the board of {self.name!r} has rows 0 to {self.rows - 1}")
         if _read_board_row(self._rows_address + symbol * TICK_BYTES, self._row_address) == 0:
             return None
+        if self._row_symbol[0] != symbol:
+            return None  # somebody has overwritten the file: such a price must not be believed
         # By way of bytes: numpy's own copy of a structured record goes field by field and takes 2 us.
         record: np.void = np.frombuffer(self._row.tobytes(), TICK_DTYPE)[0]
         return record

@@ -18,6 +18,7 @@ from ...shm.counters import Counter, CountersPage
 from ...shm.layout import HEADER, SYMBOLS
 from ...shm.run_folder import remove_stale_segments, symbols_path
 from ...shm.segment import SegmentError
+from ...shm.symbols import SymbolDirectory
 from ..config import LAUNCHER_NAME, GatewayConfig
 from ..errors import GatewayError
 from ..logs import Log
@@ -53,6 +54,8 @@ class RunFiles:
         self._children: dict[str, ProcessId] = {}
         self._folder_status: os.stat_result | None = None
         self._directory_status: os.stat_result | None = None
+        self._directory_mtime_ns = 0
+        self._ids: list[int | None] = []
         self._written: dict[Path, tuple[int, int, int]] = {}
         self._next_check_s = 0.0
         self._page: CountersPage | None = None
@@ -175,9 +178,12 @@ class RunFiles:
             return f"{path} was replaced by another file"
         if found.st_size < known.st_size:
             return f"{path} was cut to {found.st_size} of {known.st_size} bytes"
-        if not header.startswith(SYMBOLS.magic + SYMBOLS.version.to_bytes(8, "little")):
-            return f"{path} was overwritten"
-        return ""
+        is_sound = header.startswith(SYMBOLS.magic + SYMBOLS.version.to_bytes(8, "little"))
+        if is_sound and found.st_mtime_ns != self._directory_mtime_ns:
+            # Perhaps a roll. Read only when somebody has written: it may hold thousands of names.
+            self._directory_mtime_ns = found.st_mtime_ns
+            is_sound = self._read_ids() == self._ids
+        return "" if is_sound else f"{path} was overwritten"
 
     def _restore_own(self, *, always: bool = False) -> None:
         """Write again what was lost of the launcher's own files. `always`: the folder is new."""
@@ -207,8 +213,15 @@ class RunFiles:
         self._folder_status = os.lstat(self._folder)
         enter_symbols(self._folder, self._config)
         self._directory_status = os.stat(symbols_path(self._folder))
+        self._directory_mtime_ns = self._directory_status.st_mtime_ns
+        self._ids = self._read_ids()
         # Before the first child: each reads its entry and arguments from this file.
         self._write_launch()
+
+    def _read_ids(self) -> list[int | None]:
+        """Ids of the configured symbols by their names in the directory."""
+        directory = SymbolDirectory.attach(self._folder)
+        return [directory.id_of(symbol.name) for symbol in self._config.symbols]
 
     def _write_launch(self) -> None:
         self._launch.write(self._folder)

@@ -61,6 +61,20 @@ def test_a_row_left_half_written_counts_as_empty_until_the_next_tick(run_dir, wr
     assert board.latest(1)["bid"] == 0
 
 
+@pytest.mark.parametrize("noise", [b"\xee", b"\x00", b"x"])
+def test_a_row_that_somebody_has_overwritten_holds_no_price_until_the_next_tick(run_dir, writer, noise):
+    """The head may be whole: nothing else would tell before the adapter's next tick of that symbol."""
+    publish(writer, [1, 2])
+    board = QuoteBoard(run_dir, "sim")
+    with writer._board.path.open("r+b") as file:
+        file.seek(layout.BOARD.size_bytes)
+        file.write(noise * (writer._board.path.stat().st_size - layout.BOARD.size_bytes))
+    assert board.latest(1) is None
+    publish(writer, [1])
+    assert board.latest(1)["bid"] == 0
+    assert board.latest(2) is None
+
+
 def test_the_board_tells_of_its_writer(run_dir, writer):
     board = QuoteBoard(run_dir, "sim")
     writer.beat()

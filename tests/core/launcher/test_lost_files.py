@@ -20,7 +20,7 @@ from nexus_gateway.shm import layout
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.run_folder import symbols_path
 from nexus_gateway.shm.segment import SegmentError, SegmentState, inspect
-from nexus_gateway.shm.symbols import Symbol, SymbolDirectory, add_symbols
+from nexus_gateway.shm.symbols import Symbol, SymbolDirectory, add_symbols, roll_symbol
 
 from tests.support.launched import QUICK, ROOT, count_turns, make_config, make_spec
 from tests.support.patience import patient
@@ -129,15 +129,37 @@ def overwrite_directory(folder: Path) -> None:
     overwrite(symbols_path(folder))
 
 
+def overwrite_names(folder: Path) -> None:
+    """Behind a head that is whole."""
+    path = symbols_path(folder)
+    with path.open("r+b") as file:
+        file.seek(layout.SYMBOLS.size_bytes)
+        file.write(b"\xee" * (path.stat().st_size - layout.SYMBOLS.size_bytes))
+
+
 def let_another_make_the_directory(folder: Path) -> None:
     symbols_path(folder).unlink()
     add_symbols(folder, [Symbol(0, "ES")])
 
 
+def test_a_contract_that_rolls_or_a_symbol_that_is_added_disturbs_no_process(config: GatewayConfig) -> None:
+    """They change the directory, too."""
+    folder = config.run_path
+    with Launcher(config, [make_spec("one")]) as launcher:
+        step_until(launcher, lambda: all_run(launcher, folder))
+        pid = rows(launcher)["one"].pid
+        add_symbols(folder, [Symbol(0, "NQH27", "NQH27")])
+        roll_symbol(folder, "NQ", "NQH27", 1)
+        for _ in range(20):
+            launcher.step()
+            time.sleep(0.02)
+        assert (rows(launcher)["one"].pid, rows(launcher)["one"].restarts) == (pid, 0)
+
+
 @pytest.mark.parametrize(
     "lose",
     [
-        *(lose_folder, replace_folder, lose_directory, cut_directory, overwrite_directory),
+        *(lose_folder, replace_folder, lose_directory, cut_directory, overwrite_directory, overwrite_names),
         let_another_make_the_directory,
     ],
 )
@@ -167,8 +189,9 @@ def test_what_all_processes_share_is_made_anew_when_they_have_ended(
 
 def _has_all_symbols(folder: Path) -> bool:
     try:
-        return [entry.name for entry in SymbolDirectory.attach(folder).entries()] == ["NQ", "ES"]
-    except (SegmentError, KeyError):
+        directory = SymbolDirectory.attach(folder)
+        return [directory.id_of("NQ"), directory.id_of("ES")] == [1, 2]
+    except SegmentError:
         return False
 
 
