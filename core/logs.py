@@ -10,6 +10,7 @@ import logging
 import logging.handlers
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,10 @@ from .errors import ConfigError
 LOG_SUFFIX: Final = ".jsonl"
 _ROTATE_BYTES: Final = 10 << 20
 _KEPT_FILES: Final = 5
+_CHECK_SPACE_S: Final = 5.0
+_CHECK_AGE_S: Final = 3600.0
+_DAY_S: Final = 86_400.0
+_OLD_NAME: Final = re.compile(r".+\.(jsonl(\.\d+)?|console)")
 _RESERVED: Final = frozenset({"ts_ns", "level", "process", "pid", "logger", "event", "traceback"})
 
 
@@ -61,7 +66,15 @@ class Log:
             self._logger.log(level, "%s", event, extra={"fields": shown}, exc_info=traceback)
 
 
-def set_up_logs(process: str, folder: Path, level: str, *, console: bool = True) -> Log:
+def set_up_logs(
+    process: str,
+    folder: Path,
+    level: str,
+    *,
+    console: bool = True,
+    keep_days: int | None = None,
+    stop_below_bytes: int = 0,
+) -> Log:
     """Send all log events of this process to `<folder>/<process>.jsonl`, and as text to stderr if `console`.
 
     Call it once at the start of a process; a second call replaces the first. Events of libraries go the same way. A
@@ -69,6 +82,8 @@ def set_up_logs(process: str, folder: Path, level: str, *, console: bool = True)
 
     Args:
         level: debug, info, warning or error.
+        keep_days: log files in the folder that no process has written to for so long are removed; None = never.
+        stop_below_bytes: with less free space only warnings and errors are written to the file.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -76,9 +91,7 @@ def set_up_logs(process: str, folder: Path, level: str, *, console: bool = True)
     path = folder / (process + LOG_SUFFIX)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = logging.handlers.RotatingFileHandler(
-            path, maxBytes=_ROTATE_BYTES, backupCount=_KEPT_FILES, encoding="utf-8"
-        )
+        file = LogFile(path, keep_days, stop_below_bytes)
     except OSError as error:
         raise ConfigError(
             f"log file {path} cannot be written: {error.strerror}; correct log_folder or its permissions"
@@ -103,6 +116,58 @@ def set_up_logs(process: str, folder: Path, level: str, *, console: bool = True)
 def process_log(process: str) -> Log:
     """The log of a process; works before `set_up_logs` too."""
     return Log(logging.getLogger(f"nexus_gateway.{process}"))
+
+
+class LogFile(logging.handlers.RotatingFileHandler):
+    """A rotated log file that keeps its folder from filling the disk."""
+
+    def __init__(self, path: Path, keep_days: int | None, stop_below_bytes: int) -> None:
+        """See `set_up_logs`. Raises OSError when the file cannot be written."""
+        super().__init__(path, maxBytes=_ROTATE_BYTES, backupCount=_KEPT_FILES, encoding="utf-8")
+        self._folder = path.parent
+        self._keep_days = keep_days
+        self._stop_below_bytes = stop_below_bytes
+        self._is_short = False
+        self._next_space_s = self._next_age_s = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless it is below a warning and the disk is nearly full."""
+        self._look_around(time.monotonic())
+        if self._is_short and record.levelno < logging.WARNING:
+            return
+        if self.stream is not None and not os.path.exists(self.baseFilename):
+            # Removed by a person, or as an old file by another process: lines must not go into a file without a name.
+            self.stream.close()
+            self.stream = None  # type: ignore[assignment]  # `emit` opens it again
+        super().emit(record)
+
+    def _look_around(self, now_s: float) -> None:
+        if now_s >= self._next_space_s and self._stop_below_bytes:
+            self._next_space_s = now_s + _CHECK_SPACE_S
+            try:
+                self._is_short = shutil.disk_usage(self._folder).free < self._stop_below_bytes
+            except OSError:
+                self._is_short = False  # unknown: the write itself shows it
+        if now_s >= self._next_age_s and self._keep_days is not None:
+            self._next_age_s = now_s + _CHECK_AGE_S
+            remove_old_logs(self._folder, time.time() - self._keep_days * _DAY_S)
+
+
+def remove_old_logs(folder: Path, before_s: float) -> int:
+    """Remove log files of any process that were last written before this UTC time. Returns how many."""
+    removed = 0
+    try:
+        old = [path for path in folder.iterdir() if _OLD_NAME.fullmatch(path.name)]
+    except OSError:
+        return 0
+    for path in old:
+        try:
+            if path.stat().st_mtime < before_s:
+                path.unlink()
+                removed += 1
+        except OSError:
+            continue  # gone meanwhile, or (Windows) another process has it open
+    return removed
 
 
 class JsonFormatter(logging.Formatter):

@@ -266,7 +266,15 @@ def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int
         spec = launch.processes.get(name)
         if spec is None:
             raise ConfigError(f"process was {name!r}; {LAUNCH_FILE} has {', '.join(launch.processes)}")
-        log = set_up_logs(name, launch.config.log_path, launch.config.log_level, console=launch.console)
+        disk = launch.config.disk
+        log = set_up_logs(
+            name,
+            launch.config.log_path,
+            launch.config.log_level,
+            console=launch.console,
+            keep_days=disk.log_keep_days,
+            stop_below_bytes=disk.logs_stop_bytes,
+        )
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_CONFIG

@@ -172,8 +172,17 @@ class PaperBook(Struct, kw_only=True):
     def drop_ended(self, keep: int) -> None:
         """Drop the oldest ended orders and their executions, until `keep` ended orders are left."""
         ended = [order for order in self.orders.values() if not order.live]
-        gone = {order.platform_order_id: order for order in ended[: max(len(ended) - keep, 0)]}
-        for order in gone.values():
+        self._drop(ended[: max(len(ended) - keep, 0)])
+
+    def drop_before(self, before_ns: int) -> None:
+        """Drop the orders that had ended before this time, and their executions. Positions and money are rows of their
+        own and stay as they are.
+        """
+        self._drop([order for order in self.orders.values() if not order.live and order.ended_ns < before_ns])
+
+    def _drop(self, orders: list[PaperOrder]) -> None:
+        gone = {order.platform_order_id: order for order in orders}
+        for order in orders:
             del self.orders[order.platform_order_id]
             self.by_client_id.pop(order.client_order_id, None)
             self.touch_order(order)

@@ -26,7 +26,7 @@ from ...core.messages import (
     SnapshotRequest,
     find_client_order_id,
 )
-from ...shm.durations import NS_PER_MS
+from ...shm.durations import NS_PER_DAY, NS_PER_MS
 from .aftermath import Aftermath
 from .book import PaperBook, PaperFunds
 from .entry import make_order, refuse_order, refuse_replace
@@ -137,6 +137,8 @@ class PaperExchange:
         funds.realized_today = Decimal(0)
         funds.day_ends_ns = self._settings.next_day_end_ns(now_ns)
         self.book.touch_funds()
+        if self._settings.keep_days is not None:
+            self.book.drop_before(now_ns - self._settings.keep_days * NS_PER_DAY)
 
     def follow_step(self, step_ns: int) -> None:
         """The wall clock was set by `step_ns`: what is on its way arrives as it would have without the step."""

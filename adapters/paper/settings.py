@@ -33,6 +33,8 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             without sizes fills everything.
         latency_ms, jitter_ms: from the adapter to the exchange; jitter is drawn from `seed` for each order.
         day_ends_utc: time at which day orders expire and a new trading day begins.
+        keep_days: ended orders and their executions are dropped after so long, at the end of a day; None = never. At
+            least 8, since the gateway asks for 7 days.
         rehearse: the quantity of an entry chooses its scenario (table in docs/adapters.md).
         scenario: scenario of every entry.
         chances: scenario -> probability, drawn from `seed` for each entry.
@@ -53,6 +55,7 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     latency_ms: _Ms = 0.0
     jitter_ms: _Ms = 0.0
     day_ends_utc: str = "22:00"
+    keep_days: Annotated[int, Meta(ge=8, le=36_500)] | None = 30
     seed: int = 1
     rehearse: bool = False
     scenario: str | None = None

@@ -22,6 +22,8 @@ from ...shm import host
 from .book import PaperBook, PaperExecution, PaperFunds, PaperOrder, PaperPosition
 
 _FORMAT: Final = 1
+_WAL_BYTES: Final = 1 << 20
+"""The write-ahead log is cut to this size when it was emptied."""
 _TABLES: Final[dict[str, Any]] = {
     "funds": PaperFunds,
     "orders": PaperOrder,
@@ -48,6 +50,7 @@ class PaperStore:
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, _FORMAT):
                 raise ConfigError(f"paper account {path} has format {version}, must be {_FORMAT}; {_CURE}")

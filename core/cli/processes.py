@@ -89,7 +89,13 @@ def demo(
         else:
             chosen, nexus = rehearse_signal(simulate_platforms(chosen))
         on_terminal = sys.stdout.isatty() and not as_json
-        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level, console=not on_terminal)
+        log = set_up_logs(
+            LAUNCHER_NAME,
+            chosen.log_path,
+            chosen.log_level,
+            console=not on_terminal,
+            keep_days=chosen.disk.log_keep_days,
+        )
         with _live_table(on_terminal) as show:
             result = run_demo(chosen, nexus, seconds, show, log, console=not on_terminal)
     if as_json:
@@ -126,7 +132,7 @@ def run(config: ConfigFolder = None, run_folder: RunFolder = None) -> None:
 
     with explained():
         chosen = load(config, run_folder)
-        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
+        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level, keep_days=chosen.disk.log_keep_days)
         _supervise(Launcher(chosen, plan_processes(chosen), log=log))
 
 
@@ -158,7 +164,7 @@ def replay(
         def finished() -> bool:
             return any(process.counters.get("replay_finished") for process in monitor.snapshot().processes)
 
-        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level)
+        log = set_up_logs(LAUNCHER_NAME, chosen.log_path, chosen.log_level, keep_days=chosen.disk.log_keep_days)
         _supervise(Launcher(chosen, plan_processes(chosen), log=log), finished)
 
 

@@ -1,6 +1,7 @@
 """Configuration: YAML files -> frozen, checked structs; an embedded default when there are none."""
 
 from .conversion import convert_settings as convert_settings
+from .disk import DiskConfig as DiskConfig
 from .loading import (
     GATEWAY_FILE as GATEWAY_FILE,
     LIMITS_FILE as LIMITS_FILE,

@@ -23,6 +23,7 @@ from ...shm.tick import Platform
 from ..risk.limits import Limits
 from .default_limits import make_default_limits
 from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS, DEFAULT_TICK_SIZES
+from .disk import DiskConfig
 from .folders import check_folder, folder_or
 from .orders import OrdersConfig
 from .rollover import RolloverConfig
@@ -95,11 +96,15 @@ class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class RecorderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The recorder. `folder` None = `recordings` in the user's local data folder. A file ends at `rotate_bytes` or
     `rotate_s`, whichever comes first. `flush_ms`: a tick is handed to the operating system within this time, and then
-    survives the end of the process (a power failure can still lose it).
+    survives the end of the process (a power failure can still lose it). `keep_days`, `keep_bytes`: the oldest files go
+    when nothing was written to them for so long, or when all files together are larger; None = never. Files that are
+    being written stay.
     """
 
     enabled: bool = False
     folder: str | None = None
+    keep_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+    keep_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | None = None
     rotate_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 << 20
     rotate_s: Seconds = 3600.0
     flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
@@ -164,6 +169,7 @@ class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     launcher: LauncherConfig = LauncherConfig()
     cores: dict[str, CoreList] = {}
     recorder: RecorderConfig = RecorderConfig()
+    disk: DiskConfig = DiskConfig()
     orders: OrdersConfig = OrdersConfig()
     rollover: RolloverConfig = RolloverConfig()
 

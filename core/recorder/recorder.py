@@ -25,6 +25,7 @@ from ...shm.segment import SegmentError, SegmentState
 from ..errors import RunFolderError
 from ..logs import Log
 from ..process import ProcessContext
+from .retention import RecordingRetention
 from .stream import RingStream, Rotation, StreamCounters
 
 COUNTERS: Final = (
@@ -38,13 +39,15 @@ COUNTERS: Final = (
     "disk_full_alarm",
     "disk_full_stops",
     "sync_errors",
+    "files_removed",
+    "bytes_removed",
+    "files_kept_open",
 )
 """Counters page. `ticks_recorded + ticks_lost` = ticks published into the rings' current segments, as far as read.
 `unknown_losses`: how often a ring was re-created while no recorder ran, so that the number of lost ticks is not known.
-`disk_full_alarm`: 1 while recording is stopped."""
+`disk_full_alarm`: 1 while recording is stopped. `files_kept_open`: files too old that a reader has open (Windows)."""
 
 LOCK_FILE: Final = "recorder.lock"
-DEFAULT_KEEP_FREE_BYTES: Final = 256 << 20
 _POLL_S: Final = 1.0
 _RETRY_S: Final = 3.0
 _NAP_S: Final = 0.03
@@ -60,16 +63,19 @@ class Recorder:
         page: CountersPage,
         log: Log,
         *,
+        keep_free_bytes: int,
         rotate_bytes: int = 256 << 20,
         rotate_s: float = 3600.0,
         flush_ms: int = 200,
-        keep_free_bytes: int = DEFAULT_KEEP_FREE_BYTES,
+        keep_days: int | None = None,
+        keep_bytes: int | None = None,
     ) -> None:
         """
         Args:
             page: created with `COUNTERS`.
             keep_free_bytes: recording stops when the disk has less free space. The order journal usually shares the
                 disk, and a gateway that cannot write its journal stops trading.
+            keep_days, keep_bytes: older and more files are removed; None = none ever.
 
         Raises:
             RunFolderError: another recorder writes to `folder`, or it cannot be used.
@@ -84,6 +90,7 @@ class Recorder:
             page.counter(name).set(0)
         self._alarm = page.counter("disk_full_alarm")
         self._stream_counters = StreamCounters(page)
+        self._retention = RecordingRetention(folder, keep_days, keep_bytes, page, log)
         self._rotation = Rotation(rotate_bytes, rotate_s, flush_ms)
         self._symbols = SymbolWatch(run_folder_path)
         self._streams: dict[str, RingStream] = {}
@@ -152,6 +159,8 @@ class Recorder:
             self._lock = None
 
     def _poll(self, now_s: float) -> None:
+        # Before the check of space, and also while recording is stopped: it makes room.
+        self._retention.step(now_s)
         self._check_space()
         # Before the rings: a re-created ring may use ids of a re-created directory, and its ticks would be recorded
         # under the old names.
@@ -219,6 +228,7 @@ class Recorder:
     def _resume_recording(self) -> None:
         lost_before = self._stream_counters.lost.value
         try:
+            self._retention.step(time.monotonic())
             self._check_space()
             for stream in self._streams.values():
                 stream.resume()
@@ -255,6 +265,9 @@ def main(context: ProcessContext) -> int:
         rotate_bytes=settings.rotate_bytes,
         rotate_s=settings.rotate_s,
         flush_ms=settings.flush_ms,
+        keep_free_bytes=context.config.disk.recorder_stops_bytes,
+        keep_days=settings.keep_days,
+        keep_bytes=settings.keep_bytes,
     ) as recorder:
         while not context.stopping:
             context.beat()

@@ -126,7 +126,9 @@ class RecordingFileWriter:
 
 @dataclass(frozen=True)
 class LastFile:
-    """Where a ring's recording ends: its newest header and the records of that ring (same `ring_created_ns`)."""
+    """Where a ring's recording ends: its newest header and the records of that ring (same `ring_created_ns`), those of
+    files that were removed since included.
+    """
 
     header: RecordingHeader
     last_seq: int
@@ -174,6 +176,7 @@ def mend(ring_folder: Path, *, trust_index_since_ns: int) -> int:
 def find_last(ring_folder: Path) -> LastFile | None:
     """Where to continue after the newest file; None when there is none. Call it after `mend`."""
     last: RecordingHeader | None = None
+    oldest: RecordingHeader | None = None
     last_seq = records = 0
     for path in reversed(data_files(ring_folder)):
         header = read_header(path)
@@ -183,6 +186,10 @@ def find_last(ring_folder: Path) -> LastFile | None:
         if last is None:
             last, last_seq = header, extent.last_seq
         records += extent.records
+        oldest = header
+    if last is not None and oldest is not None:
+        # Before the oldest file there were others, which a recorder has removed: their records are not lost ticks.
+        records += oldest.first_seq - 1 - oldest.lost_before
     return None if last is None else LastFile(last, last_seq, records)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
 import warnings
@@ -110,3 +111,31 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/nt8.jsonl cannot be written: .*; correct log_folder"):
         set_up_logs("nt8", tmp_path / "file", "info")
+
+
+def test_old_files_of_any_process_go_and_nothing_else(tmp_path: Path) -> None:
+    day_s = 86_400
+    kept = ("young.jsonl", "notes.txt", "journal.sqlite", "old.jsonl.part")
+    old = ("old.jsonl", "old.jsonl.3", "mt5_bridge.console")
+    for name in (*kept, *old):
+        (tmp_path / name).write_text("{}\n")
+        age_s = 1 if name == "young.jsonl" else 31 * day_s
+        os.utime(tmp_path / name, (time.time() - age_s, time.time() - age_s))
+    set_up_logs("nt8", tmp_path, "info", console=False, keep_days=30).info("here")
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "nt8.jsonl"}
+
+
+def test_a_log_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    log = set_up_logs("nt8", tmp_path, "info", console=False)
+    log.info("one")
+    (tmp_path / "nt8.jsonl").unlink()
+    log.info("two")
+    assert [line["event"] for line in lines(tmp_path)] == ["two"]
+
+
+def test_with_little_space_left_only_warnings_and_errors_are_written(tmp_path: Path) -> None:
+    log = set_up_logs("nt8", tmp_path, "info", console=False, stop_below_bytes=1 << 60)
+    log.info("dropped")
+    log.warning("kept")
+    log.error("kept too")
+    assert [line["event"] for line in lines(tmp_path)] == ["kept", "kept too"]
