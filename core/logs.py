@@ -138,7 +138,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
         if self.stream is not None and not os.path.exists(self.baseFilename):
             # Removed by a person, or as an old file by another process: lines must not go into a file without a name.
             self.stream.close()
-            self.stream = None  # type: ignore[assignment]  # `emit` opens it again
+            self.stream = None  # `emit` opens it again
         super().emit(record)
 
     def _look_around(self, now_s: float) -> None:

@@ -28,9 +28,12 @@ _MODULE: Final = "nexus_gateway.core.journal.retention"
 class JournalArchiving:
     """Owned by the gateway's thread. Call `step` in turns in which nothing happened, and `close` at the end."""
 
-    def __init__(self, journal: Journal, keep_days: int | None, log: Log) -> None:
-        """`keep_days`: of events in the journal; None = archives are never made."""
+    def __init__(self, journal: Journal, keep_days: int | None, stop_below_bytes: int, log: Log) -> None:
+        """`keep_days`: of events in the journal; None = archives are never made. `stop_below_bytes`: none is made with
+        less free space.
+        """
         self._journal = journal
+        self._stop_below_bytes = stop_below_bytes
         self._keep_days = keep_days
         self._log = log
         self._writer: subprocess.Popen[bytes] | None = None
@@ -64,6 +67,10 @@ class JournalArchiving:
         self._files.close()
 
     def _start_writing(self, keep_days: int, now_ns: int) -> None:
+        free = self._journal.room.free_bytes()
+        if free is not None and free < self._stop_below_bytes:
+            self._fail(f"the disk has {free:,} bytes free, archives stop below {self._stop_below_bytes:,}", now_ns)
+            return
         interpreter, environment = host.own_interpreter()
         # Not pipes: a full one would stop the writer until this thread reads it.
         self._output = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`

@@ -148,6 +148,10 @@ class Gateway:
             self._received += server.receive()
             server.send_heartbeats()
 
+    def obey(self, kill: Kill) -> None:
+        """Apply a kill level that this process itself demands; the next turn commits and carries it out."""
+        self._apply(AdminAsked(request=kill))
+
     def _handle(self, event: LinkEvent) -> None:
         self._absences.note(event, self._clock.steady_ns())
         try:

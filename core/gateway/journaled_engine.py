@@ -13,7 +13,7 @@ from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, Rebuilt, ReplayObserver, rebuild
+from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, rebuild
 from ..logs import Log
 from ..messages import LegState, Query, Snapshot
 from ..risk import Limits
@@ -129,7 +129,11 @@ class JournaledEngine:
         path: Path = config.journal_path
         settings = engine_settings(config)
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
-        journal = Journal(path, config.orders.durability)
+        disk = config.disk
+        # A journal in the run folder is on a memory file system: a reserve there would take memory.
+        reserve_bytes = 0 if config.run_path in path.parents else disk.journal_reserve_bytes
+        room = JournalRoom(path, reserve_bytes, disk.checkpoints_stop_bytes)
+        journal = Journal(path, config.orders.durability, room)
         log.info("journal opened", journal=str(path))
         try:
             on_progress(0.0)

@@ -29,6 +29,7 @@ from ..transport import (
 from .archiving import JournalArchiving
 from .clock import Clock
 from .counters import COUNTERS, HISTOGRAMS, GatewayCounters
+from .disk_guard import DiskGuard
 from .gateway import Gateway
 from .greeting import Greeter
 from .journaled_engine import JournaledEngine
@@ -77,7 +78,8 @@ def main(context: ProcessContext) -> int:
     counters.end_recovery()
     authenticator = None if keys is None else start_authenticator(keys)
     clock = Clock()
-    archiving = JournalArchiving(journaled.journal, config.orders.keep_days, log)
+    archiving = JournalArchiving(journaled.journal, config.orders.keep_days, config.disk.archives_stop_bytes, log)
+    disk = DiskGuard(journaled.journal.room, config.disk.entries_stop_bytes, log)
     ports: list[LinkServer] = []
     endpoints: list[str] = []
     try:
@@ -110,6 +112,8 @@ def main(context: ProcessContext) -> int:
             gateway.turn()
             if journaled.journal.last_seq == events_before:
                 archiving.step(clock.wall_ns() - journaled.engine.state.wall_offset_ns)
+            if kill := disk.step(clock.steady_ns(), journaled.engine.state):
+                gateway.obey(kill)
             context.beat()
             if damage := files.check(time.monotonic_ns()):
                 context.stop_for_lost_file(damage)

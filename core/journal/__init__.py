@@ -12,6 +12,7 @@ from .files import (
 from .lost_events import LostEvents as LostEvents, find_lost_events as find_lost_events
 from .packed_state import LARGE_BYTES as LARGE_BYTES, pack_state as pack_state
 from .recovery import Rebuilt as Rebuilt, ReplayObserver as ReplayObserver, rebuild as rebuild
+from .room import JournalRoom as JournalRoom
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION, JournalError as JournalError
 from .store import Durability as Durability, Journal as Journal
 from .verification import Verdict as Verdict, verify as verify

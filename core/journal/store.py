@@ -19,6 +19,7 @@ import msgspec
 from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform
 from ..messages import Flatten, SnapshotRequest
 from .files import JournalFiles, check_before_opening, lock_path, move_log_into_journal, real_journal_path
+from .room import JournalRoom
 from .schema import JournalError, migrate
 
 Durability = Literal["power", "process"]
@@ -26,6 +27,8 @@ Durability = Literal["power", "process"]
 _encoder = msgspec.msgpack.Encoder()
 _WAL_BYTES = 32 << 20
 """The write-ahead log is cut to this size when it was emptied; else it keeps the size of its largest transaction."""
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""A full disk is the second one where the file of the write-ahead log's index should grow."""
 GENESIS = b"\x00" * 8
 
 
@@ -48,12 +51,13 @@ class Journal:
     lost in a power failure. "process": a commit survives the death of the process, not of the machine.
     """
 
-    def __init__(self, path: Path, durability: Durability = "power") -> None:
-        """Open or create the file, migrating an older one.
+    def __init__(self, path: Path, durability: Durability = "power", room: JournalRoom | None = None) -> None:
+        """Open or create the file, migrating an older one. `room`: of its disk; None = without a reserve and limits.
 
         Raises: JournalError when the file is damaged, foreign, newer, or in use by another gateway.
         """
         self.path = path
+        self.room = JournalRoom(path) if room is None else room
         self._lock = _acquire_lock(path)
         try:
             check_before_opening(path)
@@ -124,6 +128,9 @@ class Journal:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if error.sqlite_errorcode & 0xFF in _NO_ROOM and self.room.release_reserve():
+                self.commit()
+                return
             raise _explain(self.path, error) from error
         self._events.clear()
         self._intents.clear()
@@ -139,6 +146,7 @@ class Journal:
         """
         if self._events:
             raise JournalError("checkpoint with uncommitted events; commit first")
+        self.room.check_checkpoint()
         seq = self.last_seq if seq is None else seq
         digest = hashlib.blake2b(state, digest_size=16).hexdigest()
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import yaml
-from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig
+from nexus_gateway.core.config import DiskConfig, GatewayConfig, OrdersConfig, PlatformConfig
 from nexus_gateway.core.messages import (
     Account,
     AdminResult,
@@ -222,6 +222,7 @@ class Floor:
         self.folder = self.root / "run"
         self.folder.mkdir(mode=0o700)
         limits = orders.pop("limits", None) or floor_limits()
+        disk = orders.pop("disk", None) or DiskConfig()
         settings: dict[str, object] = {
             "adapter_port": 0, "nexus_port": 0, "heartbeat_ms": TIMING.heartbeat_ms,
             "mute_after_ms": TIMING.mute_after_ms, "journal": str(self.root / "orders.sqlite"),
@@ -233,6 +234,7 @@ class Floor:
             log_folder=str(self.root / "logs"),
             orders=OrdersConfig(**(settings | orders)),
             platforms={name: PlatformConfig(adapter=adapter, symbols=SYMBOLS) for name in platforms},
+            disk=disk,  # type: ignore[arg-type]  # popped from free keywords
             limits=limits,  # type: ignore[arg-type]  # popped from free keywords
         )
         self.token = ensure_token(self.config.token_path)
