@@ -23,6 +23,7 @@ import msgspec
 from ...core.config import convert_settings
 from ...core.errors import ConfigError
 from ...core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId, load_entry
+from ...core.transport import read_token
 from ...shm import host
 from ...shm.durations import NS_PER_MS, NS_PER_S
 from ...shm.tick import Platform
@@ -135,7 +136,7 @@ class BridgeKeeper:
                 bridge.start(token)
                 counters.counter("bridge_starts").add()
                 counters.counter("bridge_running").add()
-            return self._watch()
+            return self._watch(token)
         finally:
             for bridge in self.bridges:
                 bridge.cut_lifeline()
@@ -143,7 +144,7 @@ class BridgeKeeper:
                 bridge.stop()
             counters.counter("bridge_running").set(0)
 
-    def _watch(self) -> int:
+    def _watch(self, token: str) -> int:
         """Watch until a bridge has ended or hangs, or this process is asked to stop; returns the exit code."""
         while not self._context.stopping:
             for bridge in self.bridges:
@@ -155,17 +156,31 @@ class BridgeKeeper:
                     self._context.counters.counter("bridge_hang_kills").add()
                     bridge.kill()
                     return EXIT_FAILURE
+            if self._makes_token and self._read_token() not in (None, token):
+                # Its file was lost, and the adapter has made another: with the old one the bridge would refuse it.
+                self._context.stop_for_lost_file(f"{self._files.token} holds another token")
         return EXIT_CLEAN
 
     def _wait_for_token(self) -> str | None:
         """Wait for the adapter to write the token, and return it; None when this process is asked to stop first."""
-        settings = self._settings
-        if settings.token_file is not None or settings.token_env is not None:
-            return settings.read_token(self._where)
-        while not self._files.token.exists():
+        if not self._makes_token:
+            return self._settings.read_token(self._where)
+        while (token := self._read_token()) is None:
             if self._context.sleep(_TURN_S):
                 return None
-        return self._files.token.read_text(encoding="ascii").strip()
+        return token
+
+    @property
+    def _makes_token(self) -> bool:
+        """Whether the adapter makes the token, since the settings name none."""
+        return self._settings.token_file is None and self._settings.token_env is None
+
+    def _read_token(self) -> str | None:
+        """The token that the adapter has made; None while its file is missing, damaged or just being written."""
+        try:
+            return read_token(self._files.token)
+        except ConfigError:
+            return None
 
     def _judge_exit(self, code: int) -> int:
         if code == BRIDGE_EXIT_CONFIG:
@@ -259,7 +274,8 @@ class KeptBridge:
         if paused_ns > _OWN_PAUSE_NS:
             # This process was suspended, perhaps with the bridge: give the bridge time to write its pulse again.
             self._slept_until_ns = now_ns + _PULSE_GRACE_NS
-        pulse = self._read_pulse()
+        # A file that somebody has removed is as if the bridge had not written since.
+        pulse = self._read_pulse() or self._pulse
         doing, until_ns = "its start", self._started_until_ns
         if pulse is not None:
             if pulse != self._pulse:

@@ -220,6 +220,34 @@ def test_it_waits_for_the_token_that_the_adapter_makes(make_keep):
     keep.stop()
 
 
+def test_a_bridge_starts_anew_when_the_adapter_has_made_another_token(make_keep):
+    """As it does when the file was lost: with the old one the bridge would refuse the adapter for ever."""
+    keep = make_keep("beat").start()
+    ((pid, _),) = wait_for(lambda: keep.lives)
+    for content in ("", "\udcff"):  # damaged: nobody can have it from there
+        keep.files.token.write_bytes(content.encode(errors="surrogateescape"))
+        time.sleep(0.3)
+        assert keep.code is None
+    keep.files.token.write_text("another token of enough characters")
+    assert keep.wait() == EXIT_CLEAN
+    assert keep.context.lost_file == f"{keep.files.token} holds another token"
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_pulse_file_that_was_removed_is_silence_since_the_last_pulse(make_keep):
+    keep, now_ns = make_keep("beat", start_timeout_s=1.0), 0
+    settings = read_settings(keep.config)
+    (bridge,) = BridgeKeeper(keep.context, settings, keep.files, "test", steady_ns=lambda: now_ns).bridges
+    write_pulse(keep, 0)
+    assert not bridge.is_silent_too_long()
+    keep.files.pulse.unlink()
+    for _ in range(14):  # 5 s were announced, and 2 s are its grace
+        now_ns += SECOND // 2
+        assert not bridge.is_silent_too_long()
+    now_ns += SECOND // 2
+    assert bridge.is_silent_too_long()
+
+
 @pytest.mark.parametrize(("code", "ours"), [(0, EXIT_FAILURE), (1, EXIT_FAILURE), (2, EXIT_CONFIG), (3, EXIT_FAILURE)])
 def test_when_the_bridge_ends_so_does_its_keeper(make_keep, code, ours):
     assert make_keep("end", code=code).start().wait() == ours

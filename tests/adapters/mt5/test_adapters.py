@@ -8,6 +8,7 @@ import random
 import re
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 from nexus_gateway.adapters.base import LinkLostError
 from nexus_gateway.adapters.bridge.counters import BRIDGE_COUNTERS
+from nexus_gateway.adapters.bridge.process import BridgeFiles
 from nexus_gateway.adapters.bridge.quote_hours import QuoteHours
 from nexus_gateway.adapters.bridge.settings import BridgeSettings
 from nexus_gateway.adapters.bridge.ticks import TickIntake
+from nexus_gateway.adapters.feed import COUNTERS, TickFeed
 from nexus_gateway.adapters.mt5.adapter import CAPABILITIES, Mt5BrazilAdapter, Mt5GlobalAdapter
 from nexus_gateway.adapters.mt5.settings import Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings, NativeBridge
 from nexus_gateway.adapters.symbol_watch import PlatformNames
@@ -29,6 +32,7 @@ from nexus_gateway.core.instruments.refusals import SymbolRefused
 from nexus_gateway.core.instruments.sessions import load_sessions
 from nexus_gateway.core.instruments.symbols import SHIPPED_MAPPING
 from nexus_gateway.core.logs import process_log
+from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.symbols import Symbol
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 
@@ -576,3 +580,28 @@ def test_every_retcode_of_the_bridge_is_on_the_page():
     text = (ROOT / "docs" / "platforms" / "mt5.md").read_text(encoding="utf-8")
     missing = [code for code in load_bridge().RETCODES if str(code) not in text]
     assert not missing
+
+
+def test_a_token_that_was_lost_is_made_anew_and_the_next_attempt_uses_it(run_dir):
+    """Kept in memory, it would differ for ever from what the bridge's next process finds."""
+    settings = {
+        "backend": "native",
+        "account": "5001234",
+        "server": "Broker-Demo",
+        "connect_timeout_s": 0.1,
+        "port": 1,  # nothing listens there
+        "native": {"terminal_path": "/terminal64.exe", "script": "/bridge.py"},
+    }
+    page = CountersPage.create(run_dir, "mt5", (*COUNTERS, *BRIDGE_COUNTERS))
+    feed = TickFeed(run_dir, "mt5", Platform.MT5, page, capacity=64, board_rows=64)
+    adapter = Mt5GlobalAdapter(feed, settings)
+    path = BridgeFiles(run_dir, "mt5").token
+    for damage in (Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"\xff" * 32)):
+        before = adapter._token
+        damage(path)
+        with pytest.raises(LinkLostError):
+            adapter.connect()
+        assert adapter._token == path.read_text() != before
+    adapter.close()
+    feed.close()
+    page.close()
