@@ -244,6 +244,7 @@ class Floor:
         self.writers = {
             name: TickWriter(self.folder, name, Platform.parse(name), capacity=64, board_rows=16) for name in platforms
         }
+        self.entry, self.arguments = "nexus_gateway.core.gateway:main", dict[str, object]()
         self.process: subprocess.Popen[bytes] | None = None
         self.people: list[FakePlatform | FakeNexus] = []
         self._next_beat_s = 0.0
@@ -265,7 +266,7 @@ class Floor:
         return folder
 
     def start(self) -> None:
-        spec = ProcessSpec(name="gateway", entry="nexus_gateway.core.gateway:main")
+        spec = ProcessSpec(name="gateway", entry=self.entry, arguments=self.arguments)
         LaunchFile(launcher=ProcessId.own(), console=True, config=self.config, processes={"gateway": spec}).write(
             self.folder
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import time
@@ -18,6 +19,7 @@ from nexus_gateway.core.engine import LinkUp, Started
 from nexus_gateway.core.gateway.journaled_engine import JournaledEngine, engine_settings
 from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
 from nexus_gateway.core.logs import process_log
+from nexus_gateway.core.messages import Reject, SignalState
 from nexus_gateway.core.process import ProcessSpec
 from nexus_gateway.shm.counters import CountersPage
 
@@ -25,16 +27,22 @@ from tests.support.launched import QUICK, ROOT
 from tests.support.links import adapter_hello, short_folder
 from tests.support.orders import SECOND, T0
 from tests.support.patience import patient
+from tests.support.slow_gateway import FAULTY
+from tests.support.trading_floor import Floor, make_signal
 
 EVENTS = 1_500
 HEARTBEAT_TIMEOUT_S = 5.0
 """Shorter than the journal takes to be read, longer than a healthy gateway is ever silent on a busy machine."""
 
 
-@pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayConfig]:
-    """A gateway without platforms, whose journal holds a history and no checkpoint."""
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture
+def config() -> Iterator[GatewayConfig]:
+    """A gateway without platforms, whose journal holds a history and no checkpoint."""
     root = short_folder()
     orders = OrdersConfig(
         adapter_port=0, nexus_port=0, journal=str(root / "orders.sqlite"), checkpoint_replay_ms=10, durability="process"
@@ -46,15 +54,20 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayConfig]:
         orders=orders,
         platforms={},
     )
-    made = JournaledEngine.open(config, process_log("gateway"))
-    made.handle(Started(boot_id="b", settings=engine_settings(config), limits=config.limits), T0)
-    for number in range(1, EVENTS):
-        made.handle(LinkUp(hello=adapter_hello(boot_id=f"b{number}")), T0 + number * SECOND)
-    made.commit()
-    made.journal.close()  # as killed: no checkpoint
-    assert checkpoints(config) == []
+    write_history(config, EVENTS)
     yield config
     shutil.rmtree(root)
+
+
+def write_history(config: GatewayConfig, events: int) -> None:
+    """A journal as a gateway leaves it that was killed before its first checkpoint."""
+    made = JournaledEngine.open(config, process_log("gateway"))
+    made.handle(Started(boot_id="b", settings=engine_settings(config), limits=config.limits), T0)
+    for number in range(1, events):
+        made.handle(LinkUp(hello=adapter_hello(boot_id=f"b{number}")), T0 + number * SECOND)
+    made.commit()
+    made.journal.close()
+    assert checkpoints(config) == []
 
 
 def checkpoints(config: GatewayConfig) -> list[int]:
@@ -124,3 +137,33 @@ def test_a_gateway_that_is_killed_while_it_reads_goes_on_where_it_was(config: Ga
     assert read["from_checkpoint"] > 0
     assert read["replayed"] < EVENTS
     assert read["events"] == EVENTS
+
+
+def test_an_engine_that_is_rebuilt_for_seconds_costs_no_link() -> None:
+    """Far longer than a peer may be silent: heartbeats go on, and what arrives meanwhile is handled afterwards."""
+    floor = Floor(("nt8",))
+    try:
+        write_history(floor.config, 600)
+        event_ms = 1.5 * floor.config.orders.mute_after_ms / 600
+        floor.entry, floor.arguments = "tests.support.slow_gateway:main", {"event_ms": event_ms}
+        floor.quote()
+        floor.start()
+        platform, nexus = floor.platform("nt8", mode="fill"), floor.nexus()
+        floor.until(lambda: nexus.client.is_up)
+        floor.ready(1)
+        links = [person.client.counts["links"] for person in (platform, nexus)]
+        nexus.client.send(make_signal("nt8", signal_id=FAULTY))
+        floor.until(lambda: floor.counters()["recovering"])
+        later = make_signal("nt8")
+        nexus.client.send(later)
+        floor.until(lambda: any(isinstance(each, Reject) and each.signal_id == FAULTY for each in nexus.heard))
+        floor.until(lambda: (r := nexus.report(later.signal_id)) is not None and r.state is SignalState.FILLED)
+        assert [person.client.counts["links"] for person in (platform, nexus)] == links
+        assert "platform lost" not in floor.log()
+        assert floor.counters()["engine_faults"] == 1
+        assert floor.counters()["recovering"] == 0
+        took = re.search(r"the engine is rebuilt .*took_ms=(\d+)", floor.log())
+        assert took is not None
+        assert int(took.group(1)) > floor.config.orders.mute_after_ms
+    finally:
+        floor.close()

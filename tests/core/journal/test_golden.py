@@ -141,6 +141,8 @@ def test_a_gateway_starts_on_it(folder, tmp_path, caplog):
         journaled = JournaledEngine.open(config, process_log("gateway"))
     try:
         assert facts_of(journaled.engine, told["layout"]) == told_facts(told)
+        # An upgrade does not read the history anew: its checkpoint is converted.
+        assert journaled._schedule.events == told["events_behind_checkpoint"] < told["events"]
         # What it saves now is of today's layout, and is read before any older one.
         journaled.checkpoint(journaled.engine.state.now_ns, always=True)
     finally:
