@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..process import RECOVERING
+from .disk_forecast import DiskStatus, day_text, describe_disk
 from .monitor import LatencyStatus, OrdersStatus, ProcessStatus, RingStatus, Snapshot
 
 
-def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:
+def render_snapshot(snapshot: Snapshot, title: str = "", disks: Sequence[DiskStatus] = ()) -> RenderableType:
     """Tables of platforms, latencies and processes; with six platforms they fit a terminal of 80 x 24.
 
     Above them the order links, and what waits to be settled. A platform's process has a line of its own only when it is
@@ -24,6 +27,7 @@ def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:
         if snapshot.orders.has_trouble:
             parts.append(Text(describe_trouble(snapshot.orders), style="bold red"))
         parts.append(Text(describe_order_links(snapshot.orders)))
+    parts += [Text(text, style="bold red") for disk in disks if (text := describe_disk(disk))]
     parts.append(_render_rings(snapshot.rings))
     latencies = [
         (f"{process.name}: {name.removesuffix('_ns')}", latency)
@@ -40,6 +44,8 @@ def render_snapshot(snapshot: Snapshot, title: str = "") -> RenderableType:
         if process.name not in rings or process.state != "live" or process.unresponsive or process.starts > 1
     ]
     parts.append(_render_processes(shown))
+    if disks:
+        parts.append(_render_disks(disks))
     return Group(*parts)
 
 
@@ -135,6 +141,24 @@ def _render_processes(processes: list[ProcessStatus]) -> Table:
             _age_text(process.heartbeat_age_s),
         )
     return table
+
+
+def _render_disks(disks: Sequence[DiskStatus]) -> Table:
+    table = _make_table("disks", ("disk", "used for"), ("disk", "used for", "free", "a day", "full on"))
+    for disk in disks:
+        a_day = "not known" if disk.bytes_a_day is None else _bytes_text(disk.bytes_a_day)
+        full = "" if disk.full_ns is None else day_text(disk.full_ns)
+        uses = ", ".join(f"{use.what} {_bytes_text(use.bytes)}" for use in disk.uses)
+        table.add_row(disk.path, uses, _bytes_text(disk.free_bytes), a_day, full)
+    return table
+
+
+def _bytes_text(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
 
 
 def _age_text(age_s: float | None) -> str:

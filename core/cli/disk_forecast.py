@@ -1,0 +1,214 @@
+"""How full the disks are, how fast that grows, and when they are full at this rate.
+
+The rate is measured, never guessed: from the rows that the journal has got within its last 24 hours, and from the
+recording files that were written within the last 24 hours. What has a limit of its own (logs, paper accounts, and the
+journal once its old events leave for archives) does not grow.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ...shm.durations import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
+from ...shm.recording.file import data_files, read_header
+from ..config import GatewayConfig
+from ..errors import GatewayError
+from ..journal.retention.history import archive_folder
+from ..journal.retention.tables import archived_tables, columns_of
+from ..journal.store import open_database
+
+WARN_DAYS: Final = 7
+_SHORTEST_NS: Final = NS_PER_HOUR
+"""Less than an hour says nothing about a day."""
+_ROW_BYTES: Final = 16
+"""A row's own header and its place in the page."""
+
+
+class DiskUse(msgspec.Struct, frozen=True):
+    """One thing on a disk. `bytes_a_day`: growth, 0 = it has a limit and stands at it; None = not known yet."""
+
+    what: str
+    path: str
+    bytes: int
+    bytes_a_day: int | None
+
+
+class DiskStatus(msgspec.Struct, frozen=True):
+    """One file system that the gateway writes to.
+
+    `bytes_a_day`: sum of what is known; None = nothing is. `full_ns`: when it is full at this rate, UTC ns; None = not
+    at all, or not known. `stopped`: what has stopped for lack of space. `is_full_soon`: within a week.
+    """
+
+    path: str
+    uses: list[DiskUse]
+    free_bytes: int
+    bytes_a_day: int | None
+    full_ns: int | None
+    stopped: list[str]
+    is_full_soon: bool
+
+
+def measure_disks(config: GatewayConfig, now_ns: int) -> list[DiskStatus]:
+    """Look at all file systems that this configuration writes to. `now_ns`: UTC."""
+    uses = [
+        _journal_use(config, now_ns),
+        _recordings_use(config, now_ns),
+        DiskUse("logs", str(config.log_path), _bytes_below(config.log_path), 0),
+        DiskUse("run folder", str(config.run_path), _bytes_below(config.run_path), 0),
+    ]
+    disks: dict[int, list[DiskUse]] = {}
+    for use in uses:
+        disks.setdefault(os.stat(_existing(Path(use.path))).st_dev, []).append(use)
+    return [_disk(config, found, now_ns) for found in disks.values()]
+
+
+def _disk(config: GatewayConfig, uses: list[DiskUse], now_ns: int) -> DiskStatus:
+    path = _existing(Path(uses[0].path))
+    free = shutil.disk_usage(path).free
+    known = [use.bytes_a_day for use in uses if use.bytes_a_day is not None]
+    a_day = sum(known) if known else None
+    full_ns = now_ns + int(free / a_day * NS_PER_DAY) if a_day else None
+    if full_ns is not None and full_ns > now_ns + 36_500 * NS_PER_DAY:
+        full_ns = None
+    levels, names = config.disk, {use.what for use in uses}
+    limits = (
+        ("recordings", "recordings", levels.recorder_stops_bytes if config.recorder.enabled else 0),
+        ("journal", "archives of the journal", levels.archives_stop_bytes),
+        ("logs", "log lines below a warning", levels.logs_stop_bytes),
+        ("journal", "entries", levels.entries_stop_bytes),
+        ("journal", "checkpoints", levels.checkpoints_stop_bytes),
+    )
+    stopped = [text for what, text, below in limits if what in names and free < below]
+    soon = full_ns is not None and full_ns <= now_ns + WARN_DAYS * NS_PER_DAY
+    return DiskStatus(str(path), uses, free, a_day, full_ns, stopped, soon)
+
+
+def _journal_use(config: GatewayConfig, now_ns: int) -> DiskUse:
+    path = config.journal_path
+    sides = (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", ".reserve")))
+    size = sum(_size(file) for file in sides) + _bytes_below(archive_folder(path))
+    size += sum(_size(file) for file in path.parent.glob(f"{path.stem}.*.paper*"))
+    if not path.exists():
+        return DiskUse("journal", str(path), size, None)
+    try:
+        with closing(open_database(path, read_only=True)) as connection:
+            a_day = _journal_growth(connection, config.orders.keep_days, now_ns)
+    except (sqlite3.Error, GatewayError):
+        return DiskUse("journal", str(path), size, None)  # `journal verify` says what is wrong with it
+    if a_day is not None:
+        young = (file for file in archive_folder(path).glob("*.zip") if _mtime_ns(file) >= now_ns - NS_PER_DAY)
+        a_day += sum(_size(file) for file in young)
+    return DiskUse("journal", str(path), size, a_day)
+
+
+def _journal_growth(connection: sqlite3.Connection, keep_days: int | None, now_ns: int) -> int | None:
+    """Bytes of the rows of the last 24 hours of trading; 0 when as many leave for the archives."""
+    connection.execute("BEGIN")  # one state of it, while a gateway goes on writing
+    first = connection.execute("SELECT seq, at_ns FROM events ORDER BY seq LIMIT 1").fetchone()
+    last = connection.execute("SELECT seq, at_ns FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    if first is None:
+        return None
+    if keep_days is not None and last[1] - first[1] >= (keep_days - 1) * NS_PER_DAY:
+        return 0
+    # Times rise with the numbers: halving finds the place without reading the rows before it.
+    low, high = first[0], last[0]
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute("SELECT at_ns FROM events WHERE seq = ?", (middle,)).fetchone()
+        if row is None or row[0] < last[1] - NS_PER_DAY:
+            low = middle + 1
+        else:
+            high = middle
+    span_ns = min(last[1] - first[1], NS_PER_DAY)
+    if span_ns < _SHORTEST_NS:
+        return None
+    size = 0
+    for table, column in archived_tables(connection).items():
+        lengths = " + ".join(f"coalesce(length({name}), 0)" for name in columns_of(connection, table))
+        query = f"SELECT total({lengths}), count(*) FROM {table} WHERE {column} >= ?"
+        values, rows = connection.execute(query, (low,)).fetchone()
+        size += int(values) + rows * _ROW_BYTES
+    return int(size * NS_PER_DAY / span_ns)
+
+
+def _recordings_use(config: GatewayConfig, now_ns: int) -> DiskUse:
+    settings = config.recorder
+    folder = settings.path
+    files = [file for ring in folder.glob("*/") for file in ring.iterdir()] if folder.is_dir() else []
+    size = sum(_size(file) for file in files)
+    young = [file for file in files if _mtime_ns(file) >= now_ns - NS_PER_DAY]
+    oldest_ns = min((_mtime_ns(file) for file in files), default=now_ns)
+    a_day: int | None
+    if (
+        not young
+        or (settings.keep_bytes is not None and size >= 0.9 * settings.keep_bytes)
+        or (settings.keep_days is not None and oldest_ns <= now_ns - settings.keep_days * NS_PER_DAY)
+    ):
+        a_day = 0
+    else:
+        begun_ns = min(_begun_ns(folder, {file.stem for file in young}), default=now_ns)
+        span_ns = min(now_ns - begun_ns, NS_PER_DAY)
+        a_day = None if span_ns < _SHORTEST_NS else int(sum(map(_size, young)) * NS_PER_DAY / span_ns)
+    return DiskUse("recordings", str(folder), size, a_day)
+
+
+def _begun_ns(folder: Path, stems: set[str]) -> Iterable[int]:
+    for ring in folder.glob("*/"):
+        for path in data_files(ring):
+            if path.stem in stems:
+                try:
+                    header = read_header(path)
+                except (OSError, GatewayError, ValueError):
+                    continue
+                if header is not None:
+                    yield header.created_ns
+                    break
+
+
+def describe_disk(disk: DiskStatus) -> str:
+    """Return what is wrong with a disk, in plain words; empty when nothing is."""
+    found = []
+    if disk.stopped:
+        found.append(f"{disk.free_bytes >> 20:,} MiB free, too little: stopped are {', '.join(disk.stopped)}")
+    if disk.is_full_soon and disk.full_ns is not None:
+        found.append(f"full on {day_text(disk.full_ns)} at this rate")
+    return f"DISK {disk.path}: {'; '.join(found)}; make room" if found else ""
+
+
+def day_text(utc_ns: int) -> str:
+    """Return the date of a time, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(utc_ns // NS_PER_S))
+
+
+def _existing(path: Path) -> Path:
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(_size(file) for file in folder.rglob("*")) if folder.is_dir() else 0
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:
+        return 0  # gone meanwhile
+
+
+def _mtime_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
