@@ -11,6 +11,7 @@ from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.journal import JournalError, Rebuilt
+from nexus_gateway.core.journal.packed_state import unpack_state
 from nexus_gateway.core.journal.recovery import decode_event
 from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.risk import Limits
@@ -96,7 +97,7 @@ class MemoryJournal:
         engine, start = self.make_engine(settings, limits), 0
         if self.checkpoints and use_checkpoint:
             start, state = self.checkpoints[-1]
-            engine = self.load_engine(state)
+            engine = self.load_engine(unpack_state(state))
         differing, at_ns = [], 0
         for number in range(start, len(self.rows)):
             row = self.rows[number]
