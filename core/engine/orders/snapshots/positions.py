@@ -77,7 +77,8 @@ def apply_positions(turn: Turn, route: RouteRecord, changes: SnapshotChanges, se
         for row in changes.snapshot.positions.rows:
             if row.ticket:
                 tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
-        route.tickets = tickets
+        if tickets != route.tickets:  # else they keep their order, as they do where the rows are left out
+            route.tickets = tickets
     doubts = 0
     await_cancels(turn, route)
     traded = traded_since(turn.state, route, settled_ns)
