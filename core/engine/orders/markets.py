@@ -58,21 +58,26 @@ def record_markets(turn: Turn, markets: tuple[MarketContext, ...]) -> None:
     newest = {(market.platform, market.symbol): market for market in markets if market.finite}
     for signal_id in turn.state.active:
         for leg in turn.state.signals[signal_id].legs:
-            market = newest.get((leg.platform, leg.symbol))
-            if leg.open and market is not None:
-                if leg.market is not None and leg.market.contract != market.contract:
-                    # A quote of the next contract would value this leg wrongly, and send its closing order to that
-                    # contract. They share their hours.
-                    market = structs.replace(
-                        leg.market, session_open=market.session_open, session_change_ns=market.session_change_ns
-                    )
-                before = leg.market
-                opens = market.session_open and before is not None and not before.session_open
-                leg.market = market
-                if opens:
-                    leg.session_opened_ns = turn.now_ns
-                    leg.retry_ns = 0
-                session = market.session_open, market.session_change_ns
-                is_new = before is None or session != (before.session_open, before.session_change_ns)
-                if leg.roll_out is not None or is_new:
-                    turn.mark_for_settle(signal_id)  # its exit, stop or roll may have waited for the market to open
+            market = newest.get((leg.platform, leg.symbol)) if leg.open else None
+            if market is not None:
+                _value_leg(turn, signal_id, leg, market)
+
+
+def _value_leg(turn: Turn, signal_id: str, leg: LegRecord, market: MarketContext) -> None:
+    """Take a leg's newest market. Its exit, stop or roll may have waited for that to open, or is in its way shut."""
+    before = leg.market
+    if before is None:
+        leg.market = market
+        turn.mark_for_settle(signal_id)
+        return
+    if before.contract != market.contract:
+        # A quote of the next contract would value this leg wrongly, and send its closing order to that contract. They
+        # share their hours.
+        market = structs.replace(before, session_open=market.session_open, session_change_ns=market.session_change_ns)
+    leg.market = market
+    if market.session_open and not before.session_open:
+        leg.session_opened_ns = turn.now_ns
+        leg.retry_ns = 0
+    same = market.session_open is before.session_open and market.session_change_ns == before.session_change_ns
+    if not same or leg.roll_out is not None:
+        turn.mark_for_settle(signal_id)
