@@ -71,14 +71,9 @@ def check_before_opening(path: Path) -> None:
 class JournalFiles:
     """The files of one open journal: the file itself, its write-ahead log, and that log's index."""
 
-    def __init__(self, path: Path, log_bytes: int) -> None:
-        """Call it after the first statement, when SQLite has made all of them.
-
-        Args:
-            path: as configured.
-            log_bytes: size to which SQLite itself cuts the write-ahead log.
-        """
-        self._log_bytes = log_bytes
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Call it after the first statement, when SQLite has made all of them. `path`: as configured."""
+        self._connection = connection
         self._path = path
         self._real = real_journal_path(path)
         self._main = os.stat(self._real)
@@ -146,14 +141,24 @@ class JournalFiles:
             raise JournalLostError(
                 Loss.REPLACED, f"{path}, part of the open journal, was replaced by another file; remove that file"
             )
-        elif suffix == "-wal" and now.st_size < min(before.st_size, self._log_bytes):
+        elif suffix == "-shm" or now.st_size >= before.st_size or self._is_log_moved():
+            self._sides[suffix] = now
+
+    def _is_log_moved(self) -> bool:
+        """Whether a log that has become shorter was emptied by SQLite, its own or another program's: then nothing of it
+        is missing. False = another reader keeps that from being known now.
+
+        Raises: JournalLostError when a part of it cannot be read.
+        """
+        try:
+            busy, in_log, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
             raise JournalLostError(
                 Loss.CUT,
-                f"{path}, part of the open journal, was cut from {before.st_size} to {now.st_size} bytes by another "
-                "program; stop the gateway and restore the last backup",
-            )
-        else:
-            self._sides[suffix] = now
+                f"{self._side('-wal')}, part of the open journal, was cut by another program: {error}; stop the "
+                "gateway and restore the last backup",
+            ) from error
+        return not busy and in_log == moved
 
     def _side(self, suffix: str) -> Path:
         return self._real.with_name(self._real.name + suffix)

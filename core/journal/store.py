@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -72,11 +71,13 @@ class Journal:
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             self.migrated_from, _ = migrate(self._connection)
             last = self._connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-            limit = self._connection.execute("PRAGMA journal_size_limit").fetchone()[0]
-            self._files = JournalFiles(path, limit if limit >= 0 else sys.maxsize)
+            self._files = JournalFiles(path, self._connection)
         except sqlite3.DatabaseError as error:
             self._release()
             raise _explain(path, error) from error
+        except OSError as error:
+            self._release()
+            raise JournalError(f"journal {path}: {error}; it was removed while it was opened, start again") from error
         except JournalError:
             self._release()
             raise

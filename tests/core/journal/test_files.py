@@ -115,6 +115,22 @@ def test_a_file_that_is_put_back_is_written_again(journal: Journal, path: Path) 
     assert journal.connection.execute("SELECT count(*) FROM events").fetchone()[0] == 2
 
 
+def test_a_log_that_another_program_has_emptied_by_sqlite_is_no_loss(tmp_path: Path) -> None:
+    """As tools do that copy a database continuously."""
+    path = tmp_path / "orders.sqlite"
+    with Journal(path) as journal:
+        for _ in range(50):
+            add_event(journal)
+        journal.check_files()
+        code = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('PRAGMA wal_checkpoint(TRUNCATE)')"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert path.with_name(path.name + "-wal").stat().st_size == 0
+        journal.check_files()
+        add_event(journal)
+        journal.check_files()
+    assert (verify(path).events, verify(path).problems) == (51, [])
+
+
 @linux_only
 def test_a_link_that_is_turned_elsewhere_is_noticed(tmp_path: Path) -> None:
     real, other, by_link = tmp_path / "real.sqlite", tmp_path / "other.sqlite", tmp_path / "link.sqlite"
