@@ -8,7 +8,7 @@ changes those calls a function of this module, so that no clock tick has to look
 from __future__ import annotations
 
 from ...messages import OrderRole
-from ..state import ZERO, LegRecord, RouteRecord
+from ..state import OPENING, ZERO, LegRecord, RouteRecord
 from ..turn import Turn, live_closing
 from .exposure import least_closing_lots, unreported_lots
 
@@ -34,13 +34,15 @@ def wake_waiting(turn: Turn) -> None:
     have become larger than what is left to close.
     """
     state = turn.state
-    places: dict[tuple[str, str], bool] = {}  # route and symbol -> an order for the whole account is concerned
+    # Route and symbol -> whether an order for the whole account, or one that opens lots, is concerned: it decides what
+    # a leg waits for even while that pauses between two attempts.
+    places: dict[tuple[str, str], bool] = {}
     for order_id in turn.changed_orders:
         order = state.orders.get(order_id)
         if order is not None:
             terms = order.order
             key = f"{terms.platform}|{terms.account}", terms.symbol
-            places[key] = places.get(key, False) or not order.signal_id
+            places[key] = places.get(key, False) or not order.signal_id or order.role in OPENING
     turn.changed_orders.clear()
     for key, seen in turn.books_seen.items():
         position = state.routes[key[0]].positions.get(key[1])
@@ -48,16 +50,16 @@ def wake_waiting(turn: Turn) -> None:
         if lots != seen:
             turn.books_seen[key] = lots
             places.setdefault(key, False)
-    for (name, symbol), of_account in places.items():
-        _wake_closing(turn, name, symbol, of_account)
+    for (name, symbol), wakes_pausing in places.items():
+        _wake_closing(turn, name, symbol, wakes_pausing)
         for sign in (1, -1):
             _wake_reductions(turn, name, symbol, sign)
 
 
-def _wake_closing(turn: Turn, name: str, symbol: str, of_account: bool) -> None:
+def _wake_closing(turn: Turn, name: str, symbol: str, wakes_pausing: bool) -> None:
     for signal_id in turn.state.routes[name].waiting_closes:
         for leg in turn.state.signals[signal_id].legs:
-            if leg.closing and (leg.route, leg.symbol) == (name, symbol) and (of_account or not _pauses(turn, leg)):
+            if leg.closing and (leg.route, leg.symbol) == (name, symbol) and (wakes_pausing or not _pauses(turn, leg)):
                 turn.mark_for_settle(signal_id)
                 break
 
