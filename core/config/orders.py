@@ -36,8 +36,9 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     much processor time of them have come since the last time, whichever is first. `send_within_ms`, `ack_ms`,
     `settle_ms`: see `EngineSettings`. `proof_ms`: each platform is compared with the books this often. `keep_days`:
     older events of the journal move to compressed archives beside it; at least 8, since the engine remembers 7; None =
-    never. `overfills`: whether lots that a platform has filled beyond an order's size, confirmed by two snapshots, are
-    closed at the market or kept.
+    never. `finished_after_ms`: a signal that has been over for this long leaves the gateway's memory, and is kept as
+    rows of the journal. `overfills`: whether lots that a platform has filled beyond an order's size, confirmed by two
+    snapshots, are closed at the market or kept.
     `cancel_on_disconnect_ms`: the working entries of a NEXUS that has had no session for this long are cancelled.
     `usd_rates`: USD for one unit of a currency, used when no other rate is fresh. `rates_file`: daily reference rates,
     used when no live rate is fresh and the newest row is at most `rates_file_age_h` old. `instruments_file`,
@@ -64,6 +65,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
     proof_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
     keep_days: Annotated[int, Meta(ge=8, le=36_500)] | None = 30
+    finished_after_ms: Annotated[int, Meta(ge=10_000, le=86_400_000)] = 600_000
     overfills: Literal["close", "keep"] = "close"
     cancel_on_disconnect_ms: Annotated[int, Meta(ge=500, le=86_400_000)] | None = None
     usd_rates: dict[str, Decimal] = {}
@@ -99,6 +101,11 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(
                 f"settle_ms was {self.settle_ms}, must exceed send_within_ms {self.send_within_ms}; "
                 "else an order on its way is presumed lost"
+            )
+        if self.finished_after_ms <= self.settle_ms:
+            raise ValueError(
+                f"finished_after_ms was {self.finished_after_ms}, must exceed settle_ms {self.settle_ms}; what has "
+                "happened within that time may still be missing in a snapshot"
             )
         if self.adapter_port and self.adapter_port == self.nexus_port:
             raise ValueError(f"nexus_port was {self.nexus_port}, must differ from adapter_port; write another")

@@ -6,8 +6,10 @@ from .effects import Alert as Alert
 from .effects import AnswerAdmin as AnswerAdmin
 from .effects import CutLink as CutLink
 from .effects import Effect as Effect
+from .effects import FinishedExecution as FinishedExecution
 from .effects import RiskChecked as RiskChecked
 from .effects import SendToPlatform as SendToPlatform
+from .effects import SignalFinished as SignalFinished
 from .effects import TellNexus as TellNexus
 from .engine import Engine as Engine
 from .events import AdapterSaid as AdapterSaid
@@ -24,6 +26,7 @@ from .events import NexusAsked as NexusAsked
 from .events import NexusLost as NexusLost
 from .events import RollSpread as RollSpread
 from .events import SignalArrived as SignalArrived
+from .events import SignalRecalled as SignalRecalled
 from .events import SnapshotChanges as SnapshotChanges
 from .events import SnapshotWanted as SnapshotWanted
 from .events import Started as Started

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from msgspec import Struct
 
 from ..messages import (
@@ -69,4 +71,38 @@ class Alert(Struct, tag="alert", frozen=True):
     platform: str = ""
 
 
-Effect = SendToPlatform | TellNexus | AnswerAdmin | CutLink | RiskChecked | Alert
+class FinishedExecution(Struct, frozen=True, kw_only=True):
+    """An execution that has left the state with its signal: what must be known to see that it is only said again."""
+
+    key: str  # platform|account|ExecID (17)
+    route: str
+    client_order_id: str  # ClOrdID (11) of our order; empty = it was the signal's by its position ticket
+    symbol: str
+    sign: int  # +1 buy, -1 sell
+    quantity: Decimal  # lots
+    price: Decimal
+    fee: Decimal
+    fee_currency: str
+    ticket: str
+    ts_event_ns: int  # TransactTime (60), UTC ns
+    booked_ns: int  # engine's time
+    listed: bool  # it counts, and a snapshot of its time has to list it
+    presumed_busted: bool  # taken back because snapshots missed it: listed again, it counts again
+
+
+class SignalFinished(Struct, frozen=True, kw_only=True):
+    """Keep a signal as rows of the journal, in the commit of its event: it has left the state.
+
+    `payload`: all that the state had of it, for `SignalRecalled`.
+    """
+
+    signal_id: str
+    key: str  # short hash of its id in ClOrdIDs
+    at_ns: int  # engine's time
+    layout: int
+    payload: bytes
+    executions: tuple[FinishedExecution, ...]
+    report: Report
+
+
+Effect = SendToPlatform | TellNexus | AnswerAdmin | CutLink | RiskChecked | Alert | SignalFinished

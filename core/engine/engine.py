@@ -41,6 +41,7 @@ from .events import (
     NexusAsked,
     NexusLost,
     SignalArrived,
+    SignalRecalled,
     SnapshotChanges,
     SnapshotWanted,
     Started,
@@ -65,18 +66,19 @@ from .orders.snapshots.changes import reduce_snapshot
 from .orders.snapshots.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
 from .orders.wakes import wake_all
-from .retention import evict_external, evict_finished
+from .retention import evict_external, evict_over
 from .rolls.decision import apply_contract, apply_news
 from .settings import EngineSettings
-from .signals.arrival import apply_signal, release_unused
+from .signals.arrival import apply_signal
 from .signals.changes import apply_change
 from .signals.disconnect import cancel_entries_of
-from .signals.reports import is_done, make_report
+from .signals.finished import finish_signals, note_change, recall_signal
+from .signals.reports import make_report
 from .signals.settling import postpone_marked, settle_marked
 from .state import STATE_LAYOUT, EngineState, route_of
 from .state.layouts import read_state
 from .timers import DueTimes, run_timers
-from .turn import Turn, accounts_left, activate, deactivate, live_orders
+from .turn import Turn, accounts_left, live_orders
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -118,6 +120,9 @@ class Engine:
         if breaches:
             stop_for_breach(turn, describe_event(event), breaches)
         postpone_marked(turn)
+        if isinstance(event, ClockTicked):
+            finish_signals(turn)
+            evict_over(turn)
         self._due_times.update(state, turn)
         self._due_is_known = False
         return turn.effects
@@ -199,7 +204,6 @@ class Engine:
             case ClockTicked():
                 turn.by_clock = True
                 run_timers(turn, *self._due_times.pop_due(turn.state))
-                evict_finished(turn)
             case NexusAsked():
                 if isinstance(event.request, SignalClose):
                     # Its market may have shut since the last valuation: then the stop stays.
@@ -227,6 +231,8 @@ class Engine:
                 pass  # followed before the dispatch
             case NexusLost():
                 cancel_entries_of(turn, event)
+            case SignalRecalled():
+                recall_signal(turn, event)
             case Started():
                 _start(turn, event)
             case _:
@@ -248,17 +254,8 @@ class Engine:
             drive_sever(turn, name)
             await_executions(turn, name)
         for signal_id in list(turn.dirty):
-            record = state.signals[signal_id]
-            record.revision += 1
             self._changed[signal_id] = None
-            if not is_done(turn, record):
-                if signal_id not in state.active:
-                    activate(state, signal_id)
-                record.done_ns = 0
-            elif signal_id in state.active:
-                deactivate(state, signal_id)
-                record.done_ns = turn.now_ns  # it is evicted `retention_ms` after this
-                release_unused(turn, record)
+            note_change(turn, state.signals[signal_id])
         if turn.money_moved:
             watch_limits(turn)
 

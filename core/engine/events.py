@@ -162,6 +162,17 @@ class ContractNews(Struct, tag="contract_news", frozen=True, kw_only=True):
     waits: bool = False
 
 
+class SignalRecalled(Struct, tag="signal_recalled", frozen=True, kw_only=True):
+    """Something is said of a signal that has become a row of the journal: it goes back into the state first.
+
+    `layout`, `payload`: of its row, as `SignalFinished` has written it.
+    """
+
+    signal_id: str
+    layout: int
+    payload: bytes
+
+
 class ClockTicked(Struct, tag="clock_ticked", frozen=True, kw_only=True):
     """A deadline (`Engine.next_due_ns`) has passed. Sent only then, so that an idle journal stays small."""
 
@@ -181,6 +192,7 @@ Event = (
     | MarketMoved
     | ContractChosen
     | ContractNews
+    | SignalRecalled
     | ClockTicked
 )
 
@@ -195,6 +207,8 @@ def describe_event(event: Event) -> str:
             return f"snapshot of {snapshot.platform}"
         case SignalArrived(signal=signal):
             return f"signal {signal.signal_id}"
+        case SignalRecalled(signal_id=signal_id):
+            return f"recall of {signal_id}"
         case NexusAsked(request=request):
             return f"{request.__struct_config__.tag} {request.signal_id}"
         case AdminAsked(request=request):

@@ -32,7 +32,12 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Lots that a roll has closed in the old contract are opened in the new one within this, or not at all: minutes
     later it would be another trade, at another price, that no signal asked for."""
     retention_ms: Annotated[int, Meta(gt=0)] = 7 * 86_400_000
-    """A finished signal is kept in memory this long; must exceed the age at which a signal is refused as stale."""
+    """What is over and is not kept as rows of the journal is kept in memory this long; must exceed the age at which a
+    signal is refused as stale."""
+    finished_after_ms: Ms | None = None
+    """A signal that has been over for this long becomes rows of the journal, and leaves the memory; it is recalled when
+    anything is said of it. None = it stays in memory for `retention_ms`: the behaviour of journals that do not name
+    it."""
     expected_platforms: tuple[str, ...] = ()
     """With a journal that is new (or was lost), nothing opens before a snapshot of each of these has been reconciled:
     then only they know what was traded today."""
@@ -52,4 +57,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(
                 f"settle_ms was {self.settle_ms}, it must exceed send_within_ms {self.send_within_ms}: "
                 "else an order on its way is presumed lost"
+            )
+        if self.finished_after_ms is not None and self.finished_after_ms <= self.settle_ms:
+            raise ValueError(
+                f"finished_after_ms was {self.finished_after_ms}, it must exceed settle_ms {self.settle_ms}: what has "
+                "happened within that time may still be missing in a snapshot"
             )

@@ -12,6 +12,7 @@ from .orders.links import note_overdue, overdue_ns, request_snapshot, schedule_s
 from .orders.overfills import overfill_due_ns
 from .orders.placement import send_cancel
 from .orders.resting import end_resting, rest_ends_ns
+from .retention import finish_due_ns
 from .state import EngineState, OrderRecord, RouteRecord, SignalRecord, route_of
 from .turn import Turn, bar_of
 
@@ -49,6 +50,9 @@ class DueTimes:
         due: list[int] = [state.day.ends_ns - state.wall_offset_ns] if state.day.ends_ns else []
         for name, route in state.routes.items():
             due += _route_due(state, name, route)
+        finish_ns = finish_due_ns(state)
+        if finish_ns is not None:
+            due.append(finish_ns)
         earliest = self._earliest(state)
         if earliest is not None:
             due.append(earliest[0])

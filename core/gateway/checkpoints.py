@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from ...shm.durations import NS_PER_MS
-from ..engine import Engine
+from ..engine import Engine, SignalFinished
 from ..journal import LARGE_BYTES, Journal, JournalError, Rebuilt, pack_state
 from ..logs import Log
 
@@ -189,3 +189,7 @@ class ReplayCheckpoints:
             self._log.warning("no checkpoint within the replay: it would begin anew", reason=str(error))
         self._last_ns = time.thread_time_ns()
         self._cost_ns = self._last_ns - now_ns
+
+    def finish(self, seq: int, finished: SignalFinished) -> None:
+        """Write the rows of a signal that has none yet."""
+        self._journal.keep_finished(seq, finished)

@@ -56,6 +56,8 @@ _GAUGES: Final = (
 _ENGINE: Final = (
     "duplicate_fill",
     "duplicate_signal",
+    "finished",
+    "recalled",
     "late_answer",
     "overfill",
     "orphan",

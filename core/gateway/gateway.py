@@ -190,7 +190,7 @@ class Gateway:
         self._give(event, self._read_clock())
 
     def _give(self, event: Event, now_ns: int) -> None:
-        duplicates = self._journaled.engine.state.counts.get("duplicate_fill", 0)
+        duplicates = self._duplicates()
         try:
             effects = self._journaled.handle(event, now_ns)
         except EngineFaultError as fault:
@@ -216,8 +216,7 @@ class Gateway:
                 self._signal_ns = self._signal_ns or self._clock.steady_ns()
                 self._counters.count_signal(self._journaled.engine.state, event.signal.signal_id)
             case AdapterSaid(message=Fill()):
-                is_duplicate = self._journaled.engine.state.counts.get("duplicate_fill", 0) > duplicates
-                self._counters.add("fills", 0 if is_duplicate else 1)
+                self._counters.add("fills", 0 if self._duplicates() > duplicates else 1)
             case LinkUp():
                 self._log.info("platform linked", route=route_of(event.hello.platform, event.hello.account))
                 self._market_tasks.note_link_up()
@@ -227,6 +226,10 @@ class Gateway:
                 self._kills.note_resume(resume, was_accepted(effects))
             case _:
                 pass
+
+    def _duplicates(self) -> int:
+        """How many reports of executions have only repeated one, so far."""
+        return self._journaled.engine.state.counts.get("duplicate_fill", 0) + self._journaled.repetitions
 
     def _stop_entries(self, message: PlatformMessage, fault: str) -> None:
         """Stop entries on the platform whose message was dropped: it is missing in the books until a snapshot shows it.

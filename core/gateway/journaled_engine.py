@@ -14,6 +14,8 @@ from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
 from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, rebuild
+from ..journal.finished.answers import complete_answers
+from ..journal.finished.recalls import Recalls
 from ..logs import Log
 from ..messages import LegState, Query, Snapshot
 from ..risk import Limits
@@ -37,6 +39,7 @@ def engine_settings(config: GatewayConfig) -> EngineSettings:
             await_brackets=True,
             close_overfills=orders.overfills == "close",
             cancel_on_disconnect_ms=orders.cancel_on_disconnect_ms,
+            finished_after_ms=orders.finished_after_ms,
             expected_platforms=tuple(name for name, each in config.platforms.items() if each.enabled),
         )
     except ValueError as error:
@@ -65,6 +68,7 @@ class JournaledEngine:
         settings, limits: of this process, from the configuration.
         on_progress: called each 100 ms or so while the journal is read, with the share that is replayed: also in
             `handle`, when the engine has to be rebuilt.
+        repetitions: messages of platforms that have only repeated what finished signals have traded.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class JournaledEngine:
         self._read = read
         self.settings = settings
         self.limits = limits
+        self.repetitions = 0
+        self._recalls = Recalls(journal.finished)
         self._bounds = bounds
         self._schedule = CheckpointSchedule(bounds)
         self._checkpoints = CheckpointWriter(journal, self._schedule, log, processor_ns)
@@ -151,17 +157,44 @@ class JournaledEngine:
         return made
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
-        """Apply an event to the engine and hold it for the commit. The effects returned are for reading only: they may
-        be carried out when `commit` returns them.
+        """Apply an event to the engine and hold it for the commit, behind the recalls of finished signals that it
+        concerns. The effects returned are for reading only: they may be carried out when `commit` returns them.
 
         Raises:
             EngineFaultError: the engine raised; it was rebuilt from the journal, and the event dropped.
             JournalError: that could not be done.
         """
+        if isinstance(event, AdminAsked) and isinstance(event.request, Query):
+            # A query changes nothing, and a dashboard sends one each second: do not fill the journal.
+            _, answers = self._hand_over(event, now_ns)
+            effects = complete_answers(self._journal.finished, self.engine.state, event.request, answers)
+            self._uncommitted += effects
+            return effects
+        recalls, kept = self._recalls.resolve(self.engine.state, event)
+        effects = []
+        for each in recalls:
+            effects += self._keep(each, now_ns)
+        if kept is None:
+            self.repetitions += 1
+            return effects
+        return effects + self._keep(kept, now_ns)
+
+    def _keep(self, event: Event, now_ns: int) -> list[Effect]:
+        """Apply an event, and hold it and its effects for the commit."""
         from_ns = self._processor_ns()
+        event, effects = self._hand_over(event, now_ns)
+        handling_ns = self._processor_ns() - from_ns
+        self._uncommitted += effects
+        self._journal.append(event, now_ns, effects)
+        self._schedule.add(self._journal.last_payload_bytes, handling_ns)
+        self._events_of_turn += 1
+        return effects
+
+    def _hand_over(self, event: Event, now_ns: int) -> tuple[Event, list[Effect]]:
+        """Apply an event to the engine. Returns it as it is to be journaled, and its effects."""
         try:
             event = self.engine.condense(event)
-            effects = self.engine.handle(event, now_ns)
+            return event, self.engine.handle(event, now_ns)
         except Exception as error:
             # The state may be half changed, so it is rebuilt. The event is dropped: journaled, it would raise again at
             # each start, and the gateway would never come up. What the turn has held so far is committed first, since
@@ -172,19 +205,14 @@ class JournaledEngine:
             # the replay has changed are sent again, which does no harm.
             self.engine = self._rebuild("the engine is rebuilt").engine
             raise EngineFaultError(f"the engine raised {type(error).__name__} on {type(event).__name__}") from error
-        self._uncommitted += effects
-        if isinstance(event, AdminAsked) and isinstance(event.request, Query):
-            return effects  # a query changes nothing, and a dashboard sends one each second: do not fill the journal
-        handling_ns = self._processor_ns() - from_ns
-        self._journal.append(event, now_ns, effects)
-        self._schedule.add(self._journal.last_payload_bytes, handling_ns)
-        self._events_of_turn += 1
-        return effects
 
     def find_difference(self, snapshot: Snapshot, sent_ns: int) -> str:
         """Compare a snapshot that was requested at `sent_ns`, engine's time, with the books. Empty = they agree."""
         try:
-            return self.engine.find_difference(snapshot, sent_ns)
+            wanted, unfinished = self._recalls.without_repetitions(self.engine.state, snapshot)
+            if wanted:
+                return f"more is said of finished signals: {', '.join(wanted[:5])}"
+            return self.engine.find_difference(unfinished, sent_ns)
         except Exception as error:
             # The engine judges a snapshot of its own, and a fault of it is treated as any other.
             self._log.exception("a snapshot could not be compared")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..engine import Alert, AnswerAdmin, CutLink, Effect, RiskChecked, SendToPlatform, TellNexus, route_of
+from ..engine import (
+    Alert,
+    AnswerAdmin,
+    CutLink,
+    Effect,
+    RiskChecked,
+    SendToPlatform,
+    SignalFinished,
+    TellNexus,
+    route_of,
+)
 from ..logs import Log
 from ..messages import Cancel, Flatten, Message, Order, Reject, RejectCode, Replace
 from ..risk import first_failure
@@ -41,6 +51,8 @@ class Outbox:
                 case CutLink():
                     reason = "severed by the operator; resume first"
                     self._adapters.cut(route_of(effect.platform, effect.account), reason, RejectCode.KILL_SWITCH)
+                case SignalFinished():
+                    pass  # its rows are in the journal by now
                 case RiskChecked():
                     self._log_refusal(effect)
                 case Alert():

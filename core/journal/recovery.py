@@ -18,10 +18,11 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from ..engine import Effect, Engine, EngineSettings, Event, SendToPlatform
+from ..engine import Effect, Engine, EngineSettings, Event, SendToPlatform, SignalFinished
 from ..errors import GatewayError
 from ..messages import Cancel, Flatten, Order, Replace, SnapshotRequest
 from ..risk import Limits
+from .finished.rows import FinishedRows
 from .packed_state import unpack_state
 from .retention.history import read_rows
 from .schema import JournalError
@@ -47,6 +48,11 @@ class ReplayObserver(Protocol):
         """May write a checkpoint of the state after event `seq`, so that a replay that is cut off goes on from there.
 
         Called as often as `progress`, and after the last event.
+        """
+
+    def finish(self, seq: int, finished: SignalFinished) -> None:
+        """Writes the rows of a signal that finishes with event `seq` in this program, and has none in the journal: the
+        program that wrote the journal has decided otherwise.
         """
 
 
@@ -113,6 +119,7 @@ class _Replay:
     def __init__(self, connection: sqlite3.Connection, observer: ReplayObserver | None) -> None:
         self._connection = connection
         self._observer = observer
+        self._finished = FinishedRows(connection)
         self._share = 0.0
         self._due_ns = 0
         self._raised: Exception | None = None
@@ -155,6 +162,7 @@ class _Replay:
             if _intent_bytes(effects) != written:
                 differing.append(seq)
                 engine.follow_sent(effects, [_intent_decoder.decode(each) for each in written])
+            self._check_rows(seq, effects)
             at_ns = event_ns
             payload_bytes += len(payload)
             if self._observer is not None and (seq == total or self._is_due()):
@@ -163,6 +171,13 @@ class _Replay:
                 self._observer.save(engine, seq, at_ns)
         replay_ns = time.thread_time_ns() - from_ns
         return Rebuilt(engine, count, start, at_ns, differing, passed_over, payload_bytes, replay_ns, load_ns)
+
+    def _check_rows(self, seq: int, effects: list[Effect]) -> None:
+        if self._observer is None:
+            return
+        for effect in effects:
+            if isinstance(effect, SignalFinished) and self._finished.saved_seq(effect.signal_id) < seq:
+                self._observer.finish(seq, effect)
 
     def _is_due(self) -> bool:
         now_ns = time.monotonic_ns()

@@ -5,6 +5,9 @@ intents      every order, cancel and replace to be sent, written in the same com
 notes        alerts and risk findings, for people and reports; not needed to rebuild
 checkpoints  the engine's whole state after an event, so that a start replays only the events after it
 meta         schema version
+finished, finished_records, finished_executions
+             signals that are over and have left the engine's state, by id, written in the same commit as the event
+             with which they left: what they were, and all that a recall puts back (`finished/`)
 
 `chain` is a running hash over all payloads: a missing or altered row in the middle is found by `verify`.
 """
@@ -15,7 +18,7 @@ import sqlite3
 
 from ..errors import GatewayError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class JournalError(GatewayError):
@@ -39,7 +42,26 @@ CREATE TABLE notes (
     PRIMARY KEY (event_seq, ordinal)) WITHOUT ROWID;
 """
 
-_STEPS = {1: _VERSION_1, 2: _VERSION_2}
+_VERSION_3 = """
+CREATE TABLE finished (
+    signal_id TEXT PRIMARY KEY, event_seq INTEGER NOT NULL, key TEXT NOT NULL, at_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX finished_by_key ON finished (key);
+CREATE INDEX finished_by_event ON finished (event_seq);
+CREATE TABLE finished_records (
+    signal_id TEXT PRIMARY KEY, event_seq INTEGER NOT NULL, layout INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE INDEX finished_records_by_event ON finished_records (event_seq);
+CREATE TABLE finished_executions (
+    key TEXT PRIMARY KEY, event_seq INTEGER NOT NULL, signal_id TEXT NOT NULL, route TEXT NOT NULL,
+    client_order_id TEXT NOT NULL, symbol TEXT NOT NULL, sign INTEGER NOT NULL, quantity TEXT NOT NULL,
+    price TEXT NOT NULL, fee TEXT NOT NULL, fee_currency TEXT NOT NULL, ticket TEXT NOT NULL,
+    ts_event_ns INTEGER NOT NULL, booked_ns INTEGER NOT NULL, listed INTEGER NOT NULL,
+    presumed_busted INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX finished_executions_by_time ON finished_executions (route, ts_event_ns, listed, booked_ns);
+CREATE INDEX finished_executions_by_ticket ON finished_executions (route, ticket) WHERE ticket <> '';
+CREATE INDEX finished_executions_by_event ON finished_executions (event_seq);
+"""
+
+_STEPS = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3}
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

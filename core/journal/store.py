@@ -15,9 +15,10 @@ from typing import Literal, Self
 
 import msgspec
 
-from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform
+from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform, SignalFinished
 from ..messages import Flatten, SnapshotRequest
 from .files import JournalFiles, check_before_opening, lock_path, move_log_into_journal, real_journal_path
+from .finished.rows import FinishedRows
 from .room import JournalRoom
 from .schema import JournalError, migrate
 
@@ -87,6 +88,7 @@ class Journal:
         self._events: list[tuple[int, int, str, bytes, bytes]] = []
         self._intents: list[tuple[int, int, str, str, str, bytes]] = []
         self._notes: list[tuple[int, int, str, bytes]] = []
+        self.finished = FinishedRows(self._connection)
 
     def append(self, event: Event, now_ns: int, effects: Iterable[Effect] = ()) -> int:
         """Hold an event, its intents and its notes for the next commit. Returns the event's number."""
@@ -106,6 +108,8 @@ class Journal:
                 self._intents.append((seq, ordinal, kind, message.platform, name, _encoder.encode(message)))
             elif isinstance(effect, RiskChecked | Alert):
                 self._notes.append((seq, ordinal, str(effect.__struct_config__.tag), _encoder.encode(effect)))
+            elif isinstance(effect, SignalFinished):
+                self.finished.hold(seq, effect)
         return seq
 
     def commit(self) -> None:
@@ -125,6 +129,7 @@ class Journal:
                 connection.executemany("INSERT INTO intents VALUES (?,?,?,?,?,?)", self._intents)
             if self._notes:
                 connection.executemany("INSERT INTO notes VALUES (?,?,?,?)", self._notes)
+            self.finished.write()
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -136,6 +141,27 @@ class Journal:
         self._events.clear()
         self._intents.clear()
         self._notes.clear()
+        self.finished.drop_held()
+
+    def keep_finished(self, event_seq: int, finished: SignalFinished) -> None:
+        """Write the rows of a signal at once; a replay has found that event `event_seq` should have written them.
+
+        Raises: JournalError when events are held uncommitted, or the disk refuses.
+        """
+        if self._events:
+            raise JournalError("rows of a replay with uncommitted events; commit first")
+        self.check_files()
+        self.finished.hold(event_seq, finished)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self.finished.write()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise _explain(self.path, error) from error
+        finally:
+            self.finished.drop_held()
 
     def checkpoint(self, state: bytes, now_ns: int, keep: int = 3, *, seq: int | None = None) -> None:
         """Save the engine's state after the last committed event, so that a start replays only the events after it.

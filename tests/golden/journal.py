@@ -35,6 +35,7 @@ SETTINGS = e.EngineSettings(
     expected_platforms=("a", "b", "c", LIAR),
     client_order_id_chars=22,
     close_overfills=True,
+    finished_after_ms=4_000,
 )
 HEDGED = "c"
 # b keeps no stop and target with an order: the gateway places them itself.
@@ -73,6 +74,12 @@ class JournaledDesk(Desk):
         self.journal.commit()
         self.now_ns += 7_000_000  # no two events at one moment
         return effects
+
+    def recall(self, signal_id: str) -> None:
+        """Give a finished signal back to the engine, as the gateway does when something is said of it."""
+        record = self.journal.finished.of_signal(signal_id)
+        assert record is not None, f"{signal_id} has not finished"
+        self.give(e.SignalRecalled(signal_id=signal_id, layout=record.layout, payload=record.payload))
 
     def link_up(self, platform: str, answer: bool = True, **shown) -> None:
         hello = m.Hello(
@@ -251,6 +258,7 @@ def trade_behind_the_checkpoint(desk: JournaledDesk) -> None:
     desk.update(desk.only("b", OrderRole.ENTRY), LegState.WORKING)
     desk.give(e.ContractNews(root="ES", text="ES: the next contract trades more than ESM25 since today"))
     desk.wait(500)
+    desk.recall("s5")
     lie_at_the_end(desk)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 from nexus_gateway.core.engine.engine import Engine
 from nexus_gateway.core.engine.orders.links import snapshot_due_ns
 from nexus_gateway.core.engine.state import EngineState, LegRecord, OrderRecord, RouteRecord
@@ -14,6 +17,10 @@ from tests.simulation.schedule import MS
 
 def scan_due_ns(state: EngineState) -> int | None:
     due = [state.day.ends_ns - state.wall_offset_ns] if state.day.ends_ns else []
+    wait_ms = state.settings.finished_after_ms
+    if wait_ms is not None and state.over:
+        round_ns = wait_ms * MS // 10
+        due.append(math.ceil(Fraction(min(state.over.values()) + wait_ms * MS, round_ns)) * round_ns)
     for name, route in state.routes.items():
         due += _of_route(state, name, route)
     for signal_id in state.active:

@@ -33,7 +33,7 @@ from tests.simulation.progress import explain
 from tests.simulation.schedule import MS, SECOND, Schedule
 from tests.simulation.sent import SentOrders
 from tests.simulation.surroundings import make_counters, make_kill_file, make_log
-from tests.simulation.watched import WatchedEngine
+from tests.simulation.watched import WatchedEngine, WatchedJournaledEngine
 from tests.support.settling import find_missed_steps
 
 _encoder = msgspec.msgpack.Encoder()
@@ -127,7 +127,7 @@ class SimulatedGateway:
         before, boot = self._committed_digest, f"g{self.crashes}"
         log, kills = make_log(), make_kill_file()
         bounds = CheckpointBounds(events=CHECKPOINT_EVERY, payload_bytes=1 << 30, replay_ns=1 << 60)
-        journaled = JournaledEngine(
+        journaled = WatchedJournaledEngine(
             self.journal, self.journal.read, self.settings, self.limits, bounds, log, processor_ns=lambda: 0
         )
         self._look_at_the_rebuilt(journaled.engine, before)
@@ -190,7 +190,7 @@ class SimulatedGateway:
         assert self.engine is not None
         self.crashes += 1
         self.schedule.trace("crash")
-        self.journal.held = []
+        self.journal.drop_held()
         trades = set(self.engine.state.day.trades)
         self._journaled = self._gateway = self.ports = self.greeter = None
         if self.faults.strike("missing", self.schedule):

@@ -15,6 +15,7 @@ from nexus_gateway.core.risk import day_bounds
 from tests.simulation.gateway import SimulatedGateway as Gateway
 from tests.simulation.nexus import Nexus
 from tests.simulation.platform import LIVE, NEW, OLD, FakePlatform
+from tests.simulation.remembered import compare_with_twin, recall_all
 from tests.simulation.rolls import check_rolls
 
 ZERO = Decimal(0)
@@ -26,7 +27,8 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
     engine = gateway.engine
     if engine is None:
         return ["the gateway is not running"]
-    found: list[str] = []
+    running, found = engine, []
+    engine = recall_all(running, gateway.journal)  # what has become rows must be as true as what is open
     for platform in platforms:
         found += _check_position(engine, platform, gateway)
         found += _check_executions(engine, platform)
@@ -39,7 +41,7 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
     found += _check_policies(engine)
     found += check_rolls(engine, platforms)
     found += _check_limits(gateway, nexus, platforms)
-    found += _check_replay(gateway, engine)
+    found += _check_replay(gateway, running)
     faults, planted = gateway.counts.get("engine_faults", 0), gateway.faults.seen.get("engine_fault", 0)
     if faults > planted:
         found.append(f"the engine raised {faults} times, {planted} of them as planted")
@@ -47,7 +49,7 @@ def find_violations(gateway: Gateway, nexus: Nexus, platforms: list[FakePlatform
     if broken:
         rules = [name for name in engine.state.counts if name.startswith("invariant_")]
         found.append(f"the engine noticed {broken} breaches: {', '.join(rules)}")
-    return found + check(engine.state)
+    return found + check(running.state) + check(engine.state)
 
 
 def _check_contradictions(engine: Engine, platform: FakePlatform) -> list[str]:
@@ -310,7 +312,7 @@ def _check_day_starts(gateway: Gateway) -> list[str]:
 def _check_replay(gateway: Gateway, engine: Engine) -> list[str]:
     if gateway.plants.any:
         return []
-    found = []
+    found = compare_with_twin(engine, gateway.journal)
     for use_checkpoint in (True, False):
         made = gateway.journal.read(gateway.settings, gateway.limits, use_checkpoint=use_checkpoint)
         if made.differing:

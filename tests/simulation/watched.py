@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core.engine.engine import Engine
+from nexus_gateway.core.gateway.journaled_engine import JournaledEngine
 
 if TYPE_CHECKING:
     from tests.simulation.gateway import SimulatedGateway
@@ -46,3 +47,11 @@ class WatchedEngine(Engine):
                 self.process.note_exception(event, error)
             raise
         return effects if self.process is None else self.process.watch(self, event, effects)
+
+
+class WatchedJournaledEngine(JournaledEngine):
+    """The production one; what it is given is noted as it came, before anything is left out of it."""
+
+    def handle(self, event: e.Event, now_ns: int) -> list[e.Effect]:
+        self._journal.whole = event
+        return super().handle(event, now_ns)

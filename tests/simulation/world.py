@@ -26,6 +26,8 @@ from tests.simulation.weather import Weather
 
 STORM_NS = 90 * SECOND
 CALM_NS = 120 * SECOND
+FINISHED_AFTER_MS = (4_000, 10_000, 30_000)
+"""Signals become rows of the journal long before what is said of them has ended."""
 
 
 @dataclass
@@ -89,6 +91,7 @@ class World:
                 # In most runs the process compares regularly, and the engine only now and then, as in the gateway.
                 check_ms=[None, 2_000, 10_000, 30_000][seed % 4],
                 proof_ms=3_600_000 if seed % 4 else 30_000,
+                finished_after_ms=FINISHED_AFTER_MS[seed % len(FINISHED_AFTER_MS)],
             ),
             self.limits,
             plants or Plants(),

@@ -214,23 +214,24 @@ class Desk:
         reject = m.Reject(code=code, text="no", client_order_id=order.client_order_id, **fields)
         return self.give(e.AdapterSaid(message=reject))
 
-    def snapshot(self, platform: str = "a", orders=(), fills=(), positions=(), complete: bool = True, **fields) -> list:
+    def snapshot(self, platform: str = "a", **fields) -> list:
         """Answer the pending snapshot request of a platform."""
+        return self.give(e.AdapterSaid(message=self.make_snapshot(platform, **fields)))
+
+    def make_snapshot(
+        self, platform: str = "a", orders=(), fills=(), positions=(), complete: bool = True, **fields
+    ) -> m.Snapshot:
         route = self.engine.state.routes[f"{platform}|acc"]
         name = {"platform": platform, "account": "acc"}
         rows = tuple(m.Position(symbol=p[0], quantity=D(p[1]), ticket=p[2] if len(p) > 2 else "") for p in positions)
-        return self.give(
-            e.AdapterSaid(
-                message=m.Snapshot(
-                    request_id=fields.pop("request_id", route.request_id),
-                    **name,
-                    positions=m.Positions(**name, rows=rows),
-                    working_orders=m.WorkingOrders(**name, rows=tuple(orders)),
-                    executions=m.Executions(**name, rows=tuple(fills), from_ns=fields.pop("from_ns", 0)),
-                    complete=complete,
-                    **fields,
-                )
-            )
+        return m.Snapshot(
+            request_id=fields.pop("request_id", route.request_id),
+            **name,
+            positions=m.Positions(**name, rows=rows),
+            working_orders=m.WorkingOrders(**name, rows=tuple(orders)),
+            executions=m.Executions(**name, rows=tuple(fills), from_ns=fields.pop("from_ns", 0)),
+            complete=complete,
+            **fields,
         )
 
     def row(self, order: m.Order, state: m.LegState = m.LegState.WORKING, filled: object = 0) -> m.WorkingOrder:

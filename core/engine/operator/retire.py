@@ -134,6 +134,7 @@ def _retire(turn: Turn, name: str, route: RouteRecord, by: str) -> None:
                 _close(turn, signal_id, leg, is_opening=(signal_id, number) in opening)
                 turn.touch(signal_id)
     _clear(route)
+    route.cleared_ns = turn.now_ns
     state.day.unpriced_accounts.pop(name, None)
     _drop_kill(turn, name)
     route.retired_ns = turn.now_ns

@@ -28,7 +28,7 @@ from ..state import (
 )
 from ..turn import Turn, leg_orders
 from .exposure import PROTECTIVE
-from .money import rate_to_usd
+from .money import market_rate_to_usd, rate_to_usd
 
 LIFT: Final = "nexus-gateway resume --reason TEXT"
 """Command that lifts a latch."""
@@ -97,7 +97,9 @@ def _point_usd(turn: Turn, record: ExecutionRecord) -> Decimal | None:
         for each in signal.legs:
             if (each.route, each.symbol) == (record.route, record.symbol) and each.market is not None:
                 return _leg_point_usd(turn.state, each)
-    return None
+    market = turn.state.routes[record.route].finished_markets.get(record.symbol)
+    point_rate = None if market is None else market_rate_to_usd(turn.state, market)
+    return None if market is None or point_rate is None else market.point_value * point_rate
 
 
 def _leg_point_usd(state: EngineState, leg: LegRecord) -> Decimal | None:

@@ -25,7 +25,7 @@ ACKNOWLEDGED: Final = "acknowledged"
 MOST_PRICE_FACTOR: Final = 2
 """A price of more than this factor above or below the newest quote is none that the instrument can have: it is of
 another instrument, or in another unit. No session moves a market that far."""
-_ANOTHER_DAY_NS: Final = 12 * 3_600_000 * NS_PER_MS
+ANOTHER_DAY_NS: Final = 12 * 3_600_000 * NS_PER_MS
 """The time of one execution may come in two roundings, never this far apart: it is then of another day."""
 
 
@@ -96,7 +96,7 @@ def doubt_repetition(record: ExecutionRecord, fill: Fill, client_order_id: str, 
         f"{record.price}, order {record.client_order_id or 'of none of ours'}"
     )
     other_order = client_order_id and client_order_id != record.client_order_id  # without one it says nothing of it
-    other_day = fill.ts_event_ns and record.ts_event_ns and abs(fill.ts_event_ns - record.ts_event_ns) > _ANOTHER_DAY_NS
+    other_day = fill.ts_event_ns and record.ts_event_ns and abs(fill.ts_event_ns - record.ts_event_ns) > ANOTHER_DAY_NS
     other_terms = (fill.symbol, fill.side.sign) != (record.symbol, record.sign)
     restated = rows == 1 or (not rows and (record.restated or record.revision or record.presumed_busted))
     # An external execution may be reported again with another price or size: nothing of ours depends on them.

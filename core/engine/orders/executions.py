@@ -46,11 +46,11 @@ def execution_key(platform: str, account: str, exec_id: str) -> str:
 def booked_key(state: EngineState, fill: Fill) -> str:
     """Return the key of an execution: that of its id, or its own if it was confirmed as another use of this id."""
     key = execution_key(fill.platform, fill.account, fill.exec_id)
-    second = f"{key}{_second_use(fill)}"
+    second = f"{key}{second_use(fill)}"
     return second if second in state.executions else key
 
 
-def _second_use(fill: Fill) -> str:
+def second_use(fill: Fill) -> str:
     """Name another execution of a known id by what it is. Not by its time, which may come in two roundings."""
     return f"@{fill.client_order_id}/{fill.symbol}/{fill.side}/{fill.quantity}/{fill.price}"
 
@@ -242,7 +242,7 @@ def book_confirmed(turn: Turn, name: str, record: ContradictionRecord) -> Decima
     assert fill is not None
     key = execution_key(fill.platform, fill.account, fill.exec_id)
     if record.kind is ContradictionKind.REUSED_ID:
-        key = f"{key}{_second_use(fill)}"
+        key = f"{key}{second_use(fill)}"
     order = turn.state.orders.get(record.client_order_id)
     beyond = ZERO
     if order is not None and turn.state.routes[name].hello.account_mode is AccountMode.NETTING:

@@ -14,7 +14,7 @@ from ..state import OrderRecord, route_of
 from ..turn import Turn, list_live, unlist_live
 from .transitions import TRANSITIONS, OrderEvent
 
-_ENDS: Final = {
+ENDS: Final = {
     LegState.FILLED: OrderEvent.COMPLETED,
     LegState.CANCELLED: OrderEvent.CANCELLED,
     LegState.REJECTED: OrderEvent.REJECTED,
@@ -56,7 +56,7 @@ def check_late_status(turn: Turn, record: OrderRecord, row: WorkingOrder) -> Non
         case LegState.FILLED | LegState.UNKNOWN:
             return  # its executions say whether it filled; an order that has ended is not unknown
         case LegState.CANCELLED | LegState.REJECTED | LegState.EXPIRED:
-            move(turn, record, _ENDS[row.state])
+            move(turn, record, ENDS[row.state])
         case _:
             turn.count("stale_update")
             move(turn, record, OrderEvent.ACKNOWLEDGED_PARTIAL if row.filled else OrderEvent.ACKNOWLEDGED)
@@ -98,7 +98,7 @@ def end_order(
 ) -> None:
     """End an order. `presumed`: concluded from snapshots that miss it, so a late answer may revive it."""
     order = record.order
-    if not move(turn, record, OrderEvent.COMPLETED if record.cum_qty >= record.quantity else _ENDS[state]):
+    if not move(turn, record, OrderEvent.COMPLETED if record.cum_qty >= record.quantity else ENDS[state]):
         return
     record.presumed_ended = presumed
     record.unknown_since_ns = 0

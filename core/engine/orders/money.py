@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from ...risk import UsdRate
+from ...risk import MarketContext, UsdRate
 from ..state import ZERO, EngineState, LegRecord
 
 
@@ -46,9 +46,14 @@ def is_entry(state: EngineState, order_id: str) -> bool:
 
 def rate_to_usd(state: EngineState, leg: LegRecord) -> Decimal | None:
     """USD per unit of the leg's currency: the newest rate seen, else the one that came with the signal."""
-    if leg.market is not None and leg.market.currency == "USD":
+    return None if leg.market is None else market_rate_to_usd(state, leg.market)
+
+
+def market_rate_to_usd(state: EngineState, market: MarketContext) -> Decimal | None:
+    """USD per unit of a market's currency, as `rate_to_usd`."""
+    if market.currency == "USD":
         return Decimal(1)
-    rate = newest_rate(state, leg)
+    rate = state.usd_rates.get(market.currency) or market.rate
     return None if rate is None else rate.value
 
 

@@ -41,6 +41,8 @@ def _rename(turn: Turn, name: str, route: RouteRecord, old: str, new: str, *, co
         kept.overfilled_ns = kept.overfilled_ns or position.overfilled_ns
         kept.overfill_orders = max(kept.overfill_orders, position.overfill_orders)
         kept.contract = contract
+    if old in route.finished_markets:
+        route.finished_markets[new] = route.finished_markets.pop(old)
     if old in route.tickets:
         route.tickets.setdefault(new, {}).update(route.tickets.pop(old))
     for record in state.orders.values():

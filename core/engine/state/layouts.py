@@ -188,7 +188,9 @@ def _closes_lots(state: StateDict, order: StateDict) -> bool:
 
 
 def _from_7(state: StateDict) -> StateDict:
-    """Layout 8: regular comparisons outside of the engine, and clock ticks that look at what is due alone."""
+    """Layout 8: regular comparisons outside of the engine, clock ticks that look at what is due alone, and signals that
+    become rows of the journal when they have been over for a while.
+    """
     state["settings"]["check_ms"] = None
     orders = state["orders"]
     for route in state["routes"].values():
@@ -201,6 +203,14 @@ def _from_7(state: StateDict) -> StateDict:
     for signal_id, signal in state["signals"].items():
         for leg in signal["legs"]:
             leg["look_again_ns"] = int(signal_id in state["active"])  # long past: the first tick finds the true time
+    state["settings"]["finished_after_ms"] = None
+    signals = state["signals"]
+    done = sorted((signal["done_ns"], signal_id) for signal_id, signal in signals.items() if signal["done_ns"])
+    state["over"] = {signal_id: done_ns for done_ns, signal_id in done}
+    for signal in signals.values():
+        signal["changed_ns"] = (signal["done_ns"] or signal["received_ns"]) + state["wall_offset_ns"]
+    for route in state["routes"].values():
+        route |= {"finished_until": {}, "finished_markets": {}, "cleared_ns": route["retired_ns"]}
     return state
 
 

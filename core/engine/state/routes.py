@@ -7,6 +7,7 @@ from decimal import Decimal
 from msgspec import Struct, field
 
 from ...messages import Account, Hello, Kill, KillLevel, WorkingOrder
+from ...risk import MarketContext
 from .contradictions import ContradictionRecord
 from .orders import ZERO
 
@@ -76,6 +77,12 @@ class RouteRecord(Struct, kw_only=True):
     contradictions: dict[str, ContradictionRecord] = field(default_factory=dict)  # what stands, by what was said
     ended_contradictions: dict[str, ContradictionRecord] = field(default_factory=dict)  # what has ended, the same keys
     evicted_until_ns: int = 0  # TransactTime of the newest execution evicted from memory here, UTC ns; 0 = none
+    finished_until: dict[int, int] = field(default_factory=dict)
+    """Day (of the engine's time) on which signals have become rows -> TransactTime of the newest execution of theirs
+    here, UTC ns. When it is `retention_ms` ago, it is evicted: `evicted_until_ns`."""
+    finished_markets: dict[str, MarketContext] = field(default_factory=dict)
+    """Symbol -> its market as the newest signal knew it that has become rows: what others trade is valued with it."""
+    cleared_ns: int = 0  # when `account retire` closed its books: what was booked before is not listed here; 0 = never
 
 
 class KillRecord(Struct, kw_only=True):

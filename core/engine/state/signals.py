@@ -85,6 +85,7 @@ class SignalRecord(Struct, kw_only=True):
     deadline_ns: int = 0  # when the fan-out policy decides or cancels what works, UTC ns; 0 = without
     revision: int = 0  # events that have changed it: a later report has a higher number, after a replay too
     done_ns: int = 0  # when it was over, UTC ns; 0 = not yet
+    changed_ns: int = 0  # when `revision` last rose, by the wall clock
 
     @property
     def target_legs(self) -> list[LegRecord]:

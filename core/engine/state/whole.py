@@ -42,6 +42,7 @@ class EngineState(Struct, kw_only=True):
     signals_by_key: dict[str, str] = field(default_factory=dict)  # short hash in ClOrdIDs -> signal id
     found_keys: dict[str, int] = field(default_factory=dict)  # that hash in orders found at a platform -> when, ns
     active: dict[str, None] = field(default_factory=dict)  # ids of signals that are not over
+    over: dict[str, int] = field(default_factory=dict)  # id of a signal that is over -> when it changed last, ns
     orders: dict[str, OrderRecord] = field(default_factory=dict)  # ClOrdID -> order
     orphans: dict[str, OrphanRecord] = field(default_factory=dict)  # ClOrdID -> order that the journal has lost
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)  # platform|account|ExecID -> execution

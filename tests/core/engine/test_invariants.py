@@ -8,12 +8,11 @@ from collections.abc import Callable
 import pytest
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.engine import engine as engine_module
 from nexus_gateway.core.engine import invariants
 from nexus_gateway.core.engine.invariants import check, check_touched
 from nexus_gateway.core.engine.orders import booking, closing, external_lots, lifecycle, placement, updates
 from nexus_gateway.core.engine.orders.transitions import TRANSITIONS, OrderEvent, Transition
-from nexus_gateway.core.engine.signals import changes
+from nexus_gateway.core.engine.signals import changes, finished
 from nexus_gateway.core.engine.turn import Turn
 from nexus_gateway.core.messages import KillLevel, LegState, RejectCode
 
@@ -142,7 +141,7 @@ def _order_of_another_leg(patch: pytest.MonkeyPatch) -> None:
 
 
 def _taken_for_over(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(engine_module, "is_done", lambda turn, record: True)
+    patch.setattr(finished, "is_done", lambda turn, record: True)
 
 
 def _unbarred(patch: pytest.MonkeyPatch) -> None:

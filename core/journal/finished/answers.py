@@ -1,0 +1,69 @@
+"""Answers to queries about signals that have left the engine's state, from the journal's rows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import structs
+
+from ....shm.durations import NS_PER_MS
+from ...engine import AnswerAdmin, Effect, EngineState, FinishedExecution, route_of
+from ...engine.state.finished import read_finished
+from ...messages import AdminResult, Executions, Fill, Query, QueryKind, Report, Side
+from .rows import FinishedRows
+
+_MOST_ROWS: Final = 5_000
+"""Executions in one answer, as the engine lists them."""
+
+
+def report_of(rows: FinishedRows, signal_id: str) -> Report | None:
+    """Return the last report of a finished signal; None when there is no such signal.
+
+    Raises: JournalError or GatewayError when its row cannot be read.
+    """
+    record = rows.of_signal(signal_id)
+    return None if record is None else read_finished(record.layout, record.payload).report
+
+
+def complete_answers(rows: FinishedRows, state: EngineState, query: Query, effects: list[Effect]) -> list[Effect]:
+    """Return the engine's answers to a query, with what it does not remember any more.
+
+    Raises: JournalError or GatewayError when a row cannot be read.
+    """
+    made: list[Effect] = []
+    for effect in effects:
+        message = effect.message if isinstance(effect, AnswerAdmin) else None
+        if isinstance(effect, AnswerAdmin) and isinstance(message, AdminResult) and query.what is QueryKind.REPORT:
+            report = report_of(rows, query.signal_id)
+            made.append(effect if report is None else AnswerAdmin(report, effect.peer))
+        elif isinstance(effect, AnswerAdmin) and isinstance(message, Executions):
+            made.append(AnswerAdmin(_with_finished(rows, state, message), effect.peer))
+        else:
+            made.append(effect)
+    return made
+
+
+def _with_finished(rows: FinishedRows, state: EngineState, answer: Executions) -> Executions:
+    """Put the finished executions of an account's last days before those that the engine remembers."""
+    name = route_of(answer.platform, answer.account)
+    since_ns = state.now_ns + state.wall_offset_ns - state.settings.retention_ms * NS_PER_MS
+    room = max(_MOST_ROWS - len(answer.rows), 0)
+    known = [each for each in rows.newest_executions(name, since_ns, room) if each.key not in state.executions]
+    return structs.replace(answer, rows=(*(_fill(answer, each) for each in known), *answer.rows))
+
+
+def _fill(answer: Executions, execution: FinishedExecution) -> Fill:
+    return Fill(
+        platform=answer.platform,
+        account=answer.account,
+        exec_id=execution.key.split("|", 2)[2],
+        client_order_id=execution.client_order_id,
+        symbol=execution.symbol,
+        side=Side.BUY if execution.sign > 0 else Side.SELL,
+        quantity=execution.quantity,
+        price=execution.price,
+        ts_event_ns=execution.ts_event_ns,
+        position_ticket=execution.ticket,
+        fee=execution.fee,
+        fee_currency=execution.fee_currency,
+    )
