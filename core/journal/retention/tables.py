@@ -8,7 +8,10 @@ from typing import Any, Final, TypeAlias
 
 Row: TypeAlias = tuple[Any, ...]
 
-EVENT_COLUMNS: Final = {"events": "seq", "intents": "event_seq", "notes": "event_seq"}
+EVENT_COLUMNS: Final = {
+    "events": "seq",
+    **dict.fromkeys(("intents", "notes", "finished", "finished_records", "finished_executions"), "event_seq"),
+}
 """Table -> its column with the number of the event. `checkpoints` is not here: only the newest are kept anyway."""
 
 _WINDOW: Final = 100
