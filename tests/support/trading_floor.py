@@ -293,7 +293,11 @@ class Floor:
         links = {person: person.client.counts["links"] for person in self.people}
         self.start()
         self.until(lambda: all(person.client.counts["links"] > links[person] for person in self.people))
-        self.until(lambda: self._is_reconciled())
+        self.wait_until_reconciled()
+
+    def wait_until_reconciled(self) -> None:
+        """As the gateway itself says, after links were cut: the counters page is some time behind it."""
+        self.until(self._is_reconciled)
 
     def _is_reconciled(self) -> bool:
         # Asked of the operator's own question, since the counters page still shows what the dead one has written.
