@@ -13,10 +13,12 @@ from nexus_gateway.core.engine import ClockTicked
 from benchmarks.growth import rig
 from benchmarks.order_rig import PRICE, expect
 from tests.virtual_days.days import VirtualDays
+from tests.virtual_days.trader import DAY_NS
 
 _A_DAY = 20_000
 _MS = 10**6
 _ROWS = 1_000
+_AT_ONCE = 100
 
 
 def measure_ticks(base: Path | None, held: tuple[int, ...], ticks: int = 200) -> None:
@@ -38,9 +40,12 @@ def measure_ticks(base: Path | None, held: tuple[int, ...], ticks: int = 200) ->
 
 
 def measure_snapshots(base: Path | None, remembered: tuple[int, ...], rounds: int = 20) -> None:
-    """Turns that take a snapshot of 1,000 executions known already, with more and more of them remembered."""
+    """Turns that take a snapshot of 1,000 executions known already, with more and more of them remembered.
+
+    The largest number is traded in a week, at an even pace; the smaller ones are its first hours and days.
+    """
     with rig.folder(base) as root, rig.days(root) as made:
-        listing = _Listing(made, "nt8")
+        listing = _Listing(made, "nt8", pause_ns=7 * DAY_NS * _AT_ONCE // max(remembered))
         for count in remembered:
             listing.trade(count - len(listing.fills))
             samples_ns = [listing.snapshot() for _ in range(rounds)]
@@ -53,7 +58,9 @@ def measure_snapshots(base: Path | None, remembered: tuple[int, ...], rounds: in
 class _Listing:
     """A platform on which a person trades; its snapshots list the newest executions, flat and without orders."""
 
-    def __init__(self, made: VirtualDays, name: str) -> None:
+    def __init__(self, made: VirtualDays, name: str, pause_ns: int) -> None:
+        """`pause_ns`: after each `_AT_ONCE` executions."""
+        self._pause_ns = pause_ns
         self._made, self._platform = made, made.platforms[name]
         self._receive_as_before = self._platform.receive
         self._platform.receive = self._receive  # type: ignore[method-assign]  # its answers, from now on
@@ -71,8 +78,8 @@ class _Listing:
             )  # fmt: skip
             self.fills.append(fill)
             made.say(self._platform.name, fill)
-            if number % 100 == 99:
-                made.run_for(_MS)
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                made.run_for(self._pause_ns)
         made.run_for(120 * 10**9)
 
     def snapshot(self) -> int:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from nexus_gateway.adapters.paper.book import PaperBook
 from nexus_gateway.core.messages import Fill, OrderRole, Report, Signal, find_client_order_id, signal_key
 
-from tests.support.system import add_lots
+Lots = dict[tuple[str, str], Decimal]
+"""Signed lots by platform and symbol; no zeros."""
+
+
+def add_lots(rows: Sequence[tuple[str, str, Decimal]]) -> Lots:
+    """Sum signed lots of (platform, symbol, lots)."""
+    sums: Lots = defaultdict(Decimal)
+    for platform, symbol, lots in rows:
+        sums[platform, symbol] += lots
+    return {key: lots for key, lots in sums.items() if lots}
 
 
 @dataclass

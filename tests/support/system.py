@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from decimal import Decimal
@@ -31,7 +30,7 @@ from nexus_gateway.core.config import (
     RolloverConfig,
     SymbolConfig,
 )
-from nexus_gateway.core.engine import AdapterSaid
+from nexus_gateway.core.engine import AdapterSaid, SnapshotChanges
 from nexus_gateway.core.journal.recovery import decode_event
 from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
 from nexus_gateway.core.launcher.plan import plan_processes
@@ -54,8 +53,6 @@ PRICES = {"NQ": D(18_000), "ES": D(5_000), "YM": D(39_000), "WIN": D(128_000)}
 _TICK_SIZES = {"NQ": "0.25", "ES": "0.25", "YM": "1", "WIN": "5", "USDBRL": "0.0001"}
 _SIMULATOR = "nexus_gateway.adapters.simulator:SimulatorAdapter"
 _OPEN_SIGNALS = 4
-Lots = dict[tuple[str, str], Decimal]
-"""Signed lots by platform and symbol; no zeros."""
 
 
 def make_signal(signal_id: str, platforms: Sequence[str], symbol: str = "NQ", side: Side = Side.BUY) -> Signal:
@@ -240,21 +237,17 @@ class System:
         with closing(sqlite3.connect(f"file:{self.root / 'orders.sqlite'}?mode=ro", uri=True)) as connection:
             for seq, payload in connection.execute("SELECT seq, payload FROM events ORDER BY seq"):
                 event = decode_event(payload, seq)
-                said = event.message if isinstance(event, AdapterSaid) else None
-                fills = said.executions.rows if isinstance(said, Snapshot) else (said,)
-                found.update({(fill.platform, fill.exec_id): fill for fill in fills if isinstance(fill, Fill)})
+                fills: tuple[Fill, ...] = ()
+                match event:
+                    case AdapterSaid(message=Fill() as fill):
+                        fills = (fill,)
+                    case AdapterSaid(message=Snapshot() as snapshot) | SnapshotChanges(snapshot=snapshot):
+                        fills = snapshot.executions.rows
+                found.update({(fill.platform, fill.exec_id): fill for fill in fills})
         return found
 
     def _logs(self) -> str:
         return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in (self.root / "logs").glob("*.jsonl"))
-
-
-def add_lots(rows: Sequence[tuple[str, str, Decimal]]) -> Lots:
-    """Sum signed lots of (platform, symbol, lots)."""
-    sums: Lots = defaultdict(Decimal)
-    for platform, symbol, lots in rows:
-        sums[platform, symbol] += lots
-    return {key: lots for key, lots in sums.items() if lots}
 
 
 class Told(msgspec.Struct, tag="told"):

@@ -11,7 +11,8 @@ from nexus_gateway.core.config import RolloverConfig
 from nexus_gateway.core.messages import LegState, RejectCode, Side, SignalClose, SignalState
 
 from tests.support.commands import one_json_object, run_command
-from tests.support.system import SIX, System, add_lots, make_signal
+from tests.support.ledgers import add_lots
+from tests.support.system import SIX, System, make_signal
 
 D = Decimal
 DOLLARS = {"paper": {"mode": "netting", "currency": "USD"}}
