@@ -4,7 +4,7 @@ events       every event that the engine has handled, in order; replaying them r
 intents      every order, cancel and replace to be sent, written in the same commit as its event
 notes        alerts and risk findings, for people and reports; not needed to rebuild
 checkpoints  the engine's whole state after an event, so that a start replays only the events after it
-meta         schema version
+meta         schema version; `rows_since`: the last event that was written before signals became rows
 finished, finished_records, finished_executions
              signals that are over and have left the engine's state, by id, written in the same commit as the event
              with which they left: what they were, and all that a recall puts back (`finished/`)
@@ -44,7 +44,8 @@ CREATE TABLE notes (
 
 _VERSION_3 = """
 CREATE TABLE finished (
-    signal_id TEXT PRIMARY KEY, event_seq INTEGER NOT NULL, key TEXT NOT NULL, at_ns INTEGER NOT NULL) WITHOUT ROWID;
+    signal_id TEXT PRIMARY KEY, event_seq INTEGER NOT NULL, key TEXT NOT NULL, at_ns INTEGER NOT NULL,
+    result BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX finished_by_key ON finished (key);
 CREATE INDEX finished_by_event ON finished (event_seq);
 CREATE TABLE finished_records (
@@ -59,6 +60,7 @@ CREATE TABLE finished_executions (
 CREATE INDEX finished_executions_by_time ON finished_executions (route, ts_event_ns, listed, booked_ns);
 CREATE INDEX finished_executions_by_ticket ON finished_executions (route, ticket) WHERE ticket <> '';
 CREATE INDEX finished_executions_by_event ON finished_executions (event_seq);
+INSERT OR REPLACE INTO meta SELECT 'rows_since', coalesce(max(seq), 0) FROM events;
 """
 
 _STEPS = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3}

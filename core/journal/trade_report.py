@@ -1,4 +1,4 @@
-"""Results of trading, from the journal: replay every event and use the last report of each signal.
+"""Results of trading, from the journal: the rows of signals that are over, and the state of those that are not.
 
 Nothing is estimated. A result without a currency rate is counted as unpriced and left out of the sums. So is a position
 that another order has closed (an operator at the platform, another signal's `reduce_only`), since no execution of the
@@ -8,42 +8,23 @@ signal gives its closing price.
 from __future__ import annotations
 
 import math
-import sqlite3
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, field
 
-from ..engine import Engine, EngineSettings, EngineState, TellNexus
 from ..errors import ConfigError
-from ..messages import LegState, RejectCode, Report, SignalState
 from ..risk import Limits, day_bounds
-from .recovery import decode_event
-from .retention.history import read_rows
-from .store import open_database
+from .finished.results import CurrencyResult, SignalResult
+from .signal_results import read_results
 
 _Z_95: Final = 1.959963984540054
 _TRADING_DAYS: Final = 252
 _ZERO: Final = Decimal(0)
-_ENDED: Final = (SignalState.CLOSED, SignalState.FLATTENED)
-
-
-class CurrencyResult(Struct, frozen=True):
-    """Result of the legs in one currency other than USD, after fees. `usd_rate`: USD for one unit, as used; with its
-    time (UTC ns) and source. `stale_rate`: it was older than risk may use.
-    """
-
-    currency: str
-    realized: Decimal
-    usd_rate: Decimal
-    usd_rate_ns: int = 0
-    usd_rate_source: str = ""
-    stale_rate: bool = False
 
 
 class Trade(Struct, frozen=True):
@@ -61,21 +42,6 @@ class Trade(Struct, frozen=True):
     realized_usd: Decimal
     fees_usd: Decimal
     currencies: tuple[CurrencyResult, ...] = ()
-
-
-class _LastReport(Struct, frozen=True):
-    """The newest report of a signal, with facts that are only in the engine's state."""
-
-    report: Report
-    currencies: tuple[CurrencyResult, ...]
-    closed_elsewhere: bool
-
-    @property
-    def is_trade(self) -> bool:
-        """Whether the signal was opened and closed again, and its whole result is known."""
-        report = self.report
-        ended = report.state in _ENDED and report.filled > 0
-        return ended and report.realized_usd is not None and not self.closed_elsewhere
 
 
 class TradeReport(Struct, kw_only=True):
@@ -110,7 +76,7 @@ class TradeReport(Struct, kw_only=True):
 
 
 def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]]:
-    """Return report and trades of a journal, also of one that a gateway is using. Replays all of its events.
+    """Return report and trades of a journal and its archives, also while a gateway uses them.
 
     Raises:
         ConfigError: there is no such journal.
@@ -118,28 +84,26 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
     """
     if not journal.exists():
         raise ConfigError(f"there is no journal {journal}; the gateway makes it at its first start")
-    last = {each.report.signal_id: each for each in _reports(journal, limits)}
-    reports = [each.report for each in last.values()]
-    trades = [_trade(each.report, each.currencies) for each in last.values() if each.is_trade]
+    found = list(read_results(journal, limits).values())
+    trades = [_trade(each) for each in found if each.is_trade]
     trades.sort(key=lambda trade: trade.closed_ns)
     results = [trade.realized_usd for trade in trades]
     wins = [result for result in results if result > 0]
     lost = -sum((result for result in results if result < 0), _ZERO)
-    legs = [leg for report in reports for leg in report.legs]
-    sent = sum((leg.quantity for leg in legs if leg.sent_ns), _ZERO)
-    filled = sum((leg.filled for leg in legs), _ZERO)
+    sent = sum((each.sent_lots for each in found), _ZERO)
+    filled = sum((each.filled_lots for each in found), _ZERO)
     low, high = wilson_interval(len(wins), len(trades))
     daily = _daily(trades, limits)
     page = TradeReport(
-        signals=len(reports),
+        signals=len(found),
         trades=len(trades),
-        open_signals=sum(bool(report.residual_quantity) for report in reports),
+        open_signals=sum(each.is_open for each in found),
         wins=len(wins),
-        pnl_usd=sum((report.realized_usd or _ZERO for report in reports), _ZERO),
-        fees_usd=sum((report.fees_usd or _ZERO for report in reports), _ZERO),
-        unpriced=sum(report.realized_usd is None for report in reports),
-        stale_rates=sum(bool(report.stale_rates) for report in reports),
-        closed_elsewhere=sum(each.closed_elsewhere for each in last.values()),
+        pnl_usd=sum((each.realized_usd or _ZERO for each in found), _ZERO),
+        fees_usd=sum((each.fees_usd or _ZERO for each in found), _ZERO),
+        unpriced=sum(each.realized_usd is None for each in found),
+        stale_rates=sum(each.stale_rates for each in found),
+        closed_elsewhere=sum(each.closed_elsewhere for each in found),
         win_rate=len(wins) / len(trades) if trades else None,
         win_rate_low=low,
         win_rate_high=high,
@@ -148,8 +112,8 @@ def read_trades(journal: Path, limits: Limits) -> tuple[TradeReport, list[Trade]
         sharpe=_sharpe(daily),
         days=len(daily),
         fill_rate=float(filled / sent) if sent else None,
-        unknown_legs=sum(leg.state is LegState.UNKNOWN for leg in legs),
-        rejects=dict(Counter(_codes(reports)).most_common()),
+        unknown_legs=sum(each.unknown_legs for each in found),
+        rejects=dict(Counter(code for each in found for code in each.codes).most_common()),
     )
     return page, trades
 
@@ -164,71 +128,19 @@ def wilson_interval(wins: int, trades: int) -> tuple[float | None, float | None]
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _reports(journal: Path, limits: Limits) -> Iterator[_LastReport]:
-    engine = Engine(EngineSettings(), limits)  # the first event holds the journaled ones, which replace these
-    with closing(open_database(journal, read_only=True)) as connection:
-        try:
-            connection.execute("BEGIN")  # a gateway may be moving rows to an archive
-            for row in read_rows(connection, "events"):
-                event = decode_event(row["payload"], row["seq"])
-                for effect in (*engine.handle(event, row["at_ns"]), *engine.pop_reports()):
-                    message = effect.message if isinstance(effect, TellNexus) else None
-                    if isinstance(message, Report) and not message.duplicate:
-                        signal_id = message.signal_id
-                        others = _is_closed_elsewhere(engine.state, signal_id)
-                        yield _LastReport(message, _currencies(engine.state, signal_id), others)
-        except sqlite3.DatabaseError as error:
-            raise ConfigError(
-                f"journal {journal} cannot be read: {error}; run: nexus-gateway journal verify"
-            ) from error
-
-
-def _currencies(state: EngineState, signal_id: str) -> tuple[CurrencyResult, ...]:
-    """Convert results back from USD, at the rate that the engine itself used, not at a newer one."""
-    record = state.signals.get(signal_id)
-    found: dict[str, CurrencyResult] = {}
-    for leg in () if record is None else record.legs:
-        if leg.market is None or leg.rate is None or not leg.realized_usd:
-            continue
-        currency, rate = leg.market.currency, leg.rate
-        before = found.get(currency)
-        found[currency] = CurrencyResult(
-            currency,
-            (_ZERO if before is None else before.realized) + leg.realized_usd / rate.value,
-            rate.value,
-            rate.true_ns,
-            rate.source,
-            leg.stale_rate or (before is not None and before.stale_rate),
-        )
-    return tuple(found.values())
-
-
-def _is_closed_elsewhere(state: EngineState, signal_id: str) -> bool:
-    record = state.signals.get(signal_id)
-    return record is not None and any(leg.external_qty for leg in record.legs)
-
-
-def _trade(report: Report, currencies: tuple[CurrencyResult, ...]) -> Trade:
+def _trade(result: SignalResult) -> Trade:
     return Trade(
-        signal_id=report.signal_id,
-        symbol=report.symbol,
-        side=report.side.value,
-        quantity=report.filled,
-        platforms=tuple(dict.fromkeys(leg.platform for leg in report.legs if leg.filled)),
-        opened_ns=min((leg.first_fill_ns for leg in report.legs if leg.first_fill_ns), default=report.received_ns),
-        closed_ns=report.changed_ns,
-        realized_usd=report.realized_usd or _ZERO,
-        fees_usd=report.fees_usd or _ZERO,
-        currencies=currencies,
+        signal_id=result.signal_id,
+        symbol=result.symbol,
+        side=result.side,
+        quantity=result.filled,
+        platforms=result.platforms,
+        opened_ns=result.opened_ns,
+        closed_ns=result.closed_ns,
+        realized_usd=result.realized_usd or _ZERO,
+        fees_usd=result.fees_usd or _ZERO,
+        currencies=result.currencies,
     )
-
-
-def _codes(reports: Sequence[Report]) -> Iterator[str]:
-    for report in reports:
-        codes = [leg.code for leg in report.legs if leg.code is not RejectCode.NONE]
-        if not codes and report.code is not RejectCode.NONE:
-            codes = [report.code]
-        yield from (code.value for code in codes)
 
 
 def _max_drawdown(results: Sequence[Decimal]) -> Decimal:

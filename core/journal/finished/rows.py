@@ -1,8 +1,8 @@
 """Signals that have left the engine's state, as rows: written with the event of their leaving, found by their ids.
 
-One row a signal in `finished`, all that a recall needs in `finished_records`, one row an execution in
-`finished_executions`. A signal that is recalled keeps its rows until it finishes again and replaces them: as long as
-the engine's state has it, the state holds, and not the rows.
+One row a signal in `finished`, with what the trade report needs of it; all that a recall needs in `finished_records`;
+one row an execution in `finished_executions`. A signal that is recalled keeps its rows until it finishes again and
+replaces them: as long as the engine's state has it, the state holds, and not the rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 from msgspec import Struct
 
 from ...engine import FinishedExecution, SignalFinished
+from ...engine.state.finished import read_finished
 from ..schema import JournalError
+from .results import make_result, write_result
 
 _COMPRESSION = 1
 """A record is many times the same few keys: the quickest level makes a fifth of it."""
@@ -53,8 +55,8 @@ class FinishedRows:
             return
         held, connection = self._held.values(), self._connection
         connection.executemany(
-            "INSERT OR REPLACE INTO finished VALUES (?,?,?,?)",
-            [(each.signal_id, seq, each.key, each.at_ns) for seq, each in held],
+            "INSERT OR REPLACE INTO finished VALUES (?,?,?,?,?)",
+            [(each.signal_id, seq, each.key, each.at_ns, _result(each)) for seq, each in held],
         )
         connection.executemany(
             "INSERT OR REPLACE INTO finished_records VALUES (?,?,?,?)",
@@ -160,6 +162,10 @@ class FinishedRows:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise JournalError(f"rows of finished signals cannot be read: {error}") from error
+
+
+def _result(finished: SignalFinished) -> bytes:
+    return write_result(make_result(finished.report, read_finished(finished.layout, finished.payload).record))
 
 
 def _execution_row(seq: int, signal_id: str, row: FinishedExecution) -> tuple[object, ...]:

@@ -304,12 +304,11 @@ def read_all(path, table):
 
 
 def test_rows_of_finished_signals_go_with_their_event_and_are_read_in_order(path, desk):
-    columns = "signal_id TEXT PRIMARY KEY, event_seq INTEGER NOT NULL, key TEXT NOT NULL, at_ns INTEGER NOT NULL"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(f"CREATE TABLE IF NOT EXISTS finished ({columns})")
         connection.execute("DELETE FROM finished")
         for seq in range(5, len(desk.events) + 1, 3):
-            connection.execute("INSERT INTO finished VALUES (?, ?, 'k', ?)", (f"signal {1_000 - seq}", seq, seq * 7))
+            values = (f"signal {1_000 - seq}", seq, seq * 7, b"result")
+            connection.execute("INSERT INTO finished VALUES (?, ?, 'k', ?, ?)", values)
     before = list(read_all(path, "finished"))
     assert [row["event_seq"] for row in before] == list(range(5, len(desk.events) + 1, 3))
     archive(path, max_bytes=3_000)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.journal import Journal
+from nexus_gateway.core.journal import Journal, JournalError
+from nexus_gateway.core.journal.finished.results import SignalResult
+from nexus_gateway.core.journal.signal_results import read_results, replay_all
+from nexus_gateway.core.journal.store import open_database
 from nexus_gateway.core.journal.trade_report import Trade, TradeReport, read_trades
 
+from tests.support.finished_desk import FinishedDesk
 from tests.support.orders import MS, Desk, wide_limits
 
 D = Decimal
@@ -20,10 +26,13 @@ LIMITS = wide_limits()
 
 
 class JournaledDesk(Desk):
-    def __init__(self, path: Path) -> None:
+    """`finished_after_ms`: signals become rows then; None = never, as in journals of before there were rows."""
+
+    def __init__(self, path: Path, finished_after_ms: int | None) -> None:
         self.path = path
         self.journal = Journal(path)
-        super().__init__("a", limits=LIMITS)
+        settings = e.EngineSettings(client_order_id_chars=22, finished_after_ms=finished_after_ms)
+        super().__init__("a", limits=LIMITS, settings=settings)
 
     def give(self, event: e.Event) -> list:
         effects = super().give(event)
@@ -45,13 +54,16 @@ class JournaledDesk(Desk):
         self.fill(self.only(role=m.OrderRole.EXIT), price=D(21000) + D(points), fee=D("0.50"), fee_currency="USD")
 
     def read(self) -> tuple[TradeReport, list[Trade]]:
-        self.journal.commit()
+        after_ms = self.settings.finished_after_ms
+        if after_ms is not None:
+            self.wait(after_ms + 1_000)
+            assert not any(record.done_ns for record in self.engine.state.signals.values()), "all that is over has left"
         return read_trades(self.path, LIMITS)
 
 
-@pytest.fixture
-def desk(tmp_path: Path):
-    desk = JournaledDesk(tmp_path / "orders.sqlite")
+@pytest.fixture(params=[None, 60_000], ids=["replayed", "rows"])
+def desk(tmp_path: Path, request: pytest.FixtureRequest):
+    desk = JournaledDesk(tmp_path / "orders.sqlite", request.param)
     yield desk
     desk.journal.close()
 
@@ -110,3 +122,75 @@ def test_what_another_hand_has_closed_is_no_trade_with_a_made_up_result(desk):
     assert (page.trades, page.wins, page.closed_elsewhere, page.open_signals) == (1, 1, 1, 0)
     assert page.win_rate == 1.0
     assert page.pnl_usd == D("18.50")
+
+
+def replay_results(path: Path) -> dict[str, SignalResult]:
+    with closing(open_database(path, read_only=True)) as connection:
+        return replay_all(connection, LIMITS)
+
+
+def test_rows_give_what_a_replay_gives(tmp_path):
+    desk = FinishedDesk(tmp_path / "orders.sqlite", "a", limits=LIMITS)
+    for number in range(12):
+        desk.trade(f"s{number}")
+        if number % 3 == 0:
+            desk.finish()
+    desk.signal(signal_id="open", quantity=D(1))
+    desk.fill(desk.only())
+    desk.signal(signal_id="refused", quantity=D(100))
+    rows, replayed = read_results(desk.path, LIMITS), replay_results(desk.path)
+    assert set(desk.engine.state.signals) < set(rows), "some are in the state, the others are rows"
+    assert {name: unclosed(result) for name, result in rows.items()} == {
+        name: unclosed(result) for name, result in replayed.items()
+    }
+    desk.journal.close()
+
+
+def unclosed(result: SignalResult) -> SignalResult:
+    """Without the time of its last report: a replay has made one more when it was refused or repeated."""
+    return structs.replace(result, closed_ns=0)
+
+
+def test_a_bust_of_a_finished_signal_changes_its_result(tmp_path):
+    desk = FinishedDesk(tmp_path / "orders.sqlite", "a", limits=LIMITS)
+    fills = desk.trade()
+    desk.finish()
+    before = read_results(desk.path, LIMITS)["s1"]
+    assert before.is_trade
+    bust = m.Correction(platform="a", account="acc", exec_id=fills[1].exec_id, kind=m.CorrectionKind.BUST, revision=1)
+    desk.give(e.AdapterSaid(message=bust))
+    assert desk.recalled() == ["s1"]
+    after = read_results(desk.path, LIMITS)["s1"]
+    assert not after.is_trade
+    assert after.is_open
+    desk.journal.close()
+
+
+def test_signals_of_before_there_were_rows_are_replayed(tmp_path):
+    desk = FinishedDesk(tmp_path / "orders.sqlite", "a", limits=LIMITS)
+    desk.trade("old")
+    desk.finish()
+    old_seq = desk.journal.last_seq
+    desk.trade("new")
+    desk.finish()
+    whole = read_results(desk.path, LIMITS)
+    connection = desk.journal.connection
+    for table in ("finished", "finished_records", "finished_executions"):
+        connection.execute(f"DELETE FROM {table} WHERE signal_id = 'old'")
+    assert set(read_results(desk.path, LIMITS)) == {"new"}
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'rows_since'", (str(old_seq),))
+    found = read_results(desk.path, LIMITS)
+    assert {name: unclosed(each) for name, each in found.items()} == {
+        name: unclosed(each) for name, each in whole.items()
+    }
+    desk.journal.close()
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    desk = FinishedDesk(tmp_path / "orders.sqlite", "a", limits=LIMITS)
+    desk.trade()
+    desk.finish()
+    desk.journal.connection.execute("UPDATE finished SET result = ?", (b"\xff",))
+    with pytest.raises(JournalError, match="result of signal s1 cannot be read"):
+        read_trades(desk.path, LIMITS)
+    desk.journal.close()
