@@ -10,7 +10,6 @@ import pkgutil
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from nexus_gateway.bridges.mt5 import mt5_bridge
 from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.presets import PRESETS
 from tests.support.patience import patient
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "bridges" / "mt5" / "mt5_bridge"
@@ -47,11 +47,6 @@ def find_old_python() -> str | None:
         if subprocess.run([place, "--version"], capture_output=True).returncode == 0:
             return place
     return None
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class BridgeProcess:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from tests.mt5_terminal.control import StandIn
 from tests.mt5_terminal.presets import PRESETS
 from tests.support.launched import QUICK
 from tests.support.patience import patient
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 ACCOUNTS = {"global": ("mt5", "5001234", "StandIn-Demo"), "b3": ("mt5_br", "70012345", "StandInB3-PRD")}
@@ -30,11 +30,6 @@ ADAPTERS = {
     "mt5": "nexus_gateway.adapters.mt5:Mt5GlobalAdapter",
     "mt5_br": "nexus_gateway.adapters.mt5:Mt5BrazilAdapter",
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def list_contract(mt5: StandIn, root: str) -> str:

@@ -23,7 +23,8 @@ from nexus_gateway.shm.tick import TickFlag
 from nexus_gateway.shm.writer import empty_ticks
 
 from tests.mt5_terminal.control import MODULE_FOLDER, StandIn
-from tests.support.mt5_broker import Broker, free_port, wait_for
+from tests.support.mt5_broker import Broker, wait_for
+from tests.support.ports import free_port
 
 NO_EVENT = int(TickFlag.SNAPSHOT | TickFlag.STALE | TickFlag.ROLL)
 

@@ -23,8 +23,9 @@ from nexus_gateway.core.errors import ConfigError
 from tests.mt5_terminal.control import StandIn
 from tests.reference_bridge import wire
 from tests.support.mt5_benches import Mt5Bench
-from tests.support.mt5_bridges import SCRIPT, BridgeProcess, free_port, load_bridge
+from tests.support.mt5_bridges import SCRIPT, BridgeProcess, load_bridge
 from tests.support.patience import patient
+from tests.support.ports import free_port
 
 mt5 = load_bridge()
 PATIENCE_S = 30.0

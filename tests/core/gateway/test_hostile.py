@@ -28,22 +28,16 @@ from nexus_gateway.core.messages import (
 )
 
 from tests.support.links import adapter_hello, nexus_hello
+from tests.support.ports import free_port
 from tests.support.torture import examples
 from tests.support.trading_floor import D, FakeNexus, FakePlatform, Floor, make_signal, open_floor
 
 Trading = tuple[Floor, FakePlatform, FakeNexus]
 
 
-def free_ports() -> tuple[int, int]:
-    with plain.socket() as one, plain.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def trading() -> Iterator[Trading]:
-    adapter_port, nexus_port = free_ports()
+    adapter_port, nexus_port = free_port(), free_port()
     with open_floor(("nt8", "fill"), adapter_port=adapter_port, nexus_port=nexus_port) as (floor, (platform,), nexus):
         yield floor, platform, nexus
 
