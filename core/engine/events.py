@@ -112,6 +112,8 @@ class SnapshotWanted(Struct, tag="snapshot_wanted", frozen=True, kw_only=True):
     platform: str
     account: str
     reason: str
+    executions_from_ns: int = 0
+    """Start of the executions that are in question, UTC ns; 0 = those of the whole period."""
 
 
 class AdminAsked(Struct, tag="admin_asked", frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct, structs
 
 from ...shm.durations import NS_PER_MS
-from ..engine import AdapterSaid, Event, RouteRecord, SnapshotWanted, check_from_ns
+from ..engine import POSITIONS_MOVED, AdapterSaid, Event, RouteRecord, SnapshotWanted, check_from_ns
 from ..logs import Log
 from ..messages import Account, Message, Snapshot, SnapshotRequest
 from .journaled_engine import JournaledEngine
@@ -40,6 +40,7 @@ class _Check(Struct):
     next_ns: int
     request_id: int = 0
     sent_ns: int = 0  # 0 = no answer is awaited
+    from_ns: int = 0  # start of the executions that it asked for, UTC ns
     as_of_ns: int = 0  # of the last answer that agreed, by the clock that stamps its executions
 
 
@@ -70,7 +71,7 @@ class SnapshotChecks:
                 self._checks[name] = _Check(now_ns + phase_ns)
             elif check.sent_ns:
                 if now_ns - check.sent_ns >= state.settings.snapshot_ms * NS_PER_MS:
-                    events.append(self._want(name, route, check, now_ns, "no answer to a regular comparison"))
+                    events.append(self._want(name, route, check, "no answer to a regular comparison"))
             elif now_ns >= check.next_ns:
                 check.next_ns = now_ns + check_ms * NS_PER_MS
                 if not (route.request_pending or route.snapshot_due_ns):  # else the engine compares itself
@@ -93,7 +94,9 @@ class SnapshotChecks:
         if snapshot.funds is not None and _is_new(snapshot.funds, route.funds):
             events.append(AdapterSaid(message=snapshot.funds, account=snapshot.account))
         if difference:
-            events.append(self._want(name, route, check, now_ns, difference))
+            # After a trade there is nothing else to settle: the engine need not read the day again for it.
+            from_ns = check.from_ns if difference == POSITIONS_MOVED else 0
+            events.append(self._want(name, route, check, difference, from_ns))
         else:
             engine.agreed_ns[name] = check.sent_ns
             check.sent_ns, check.as_of_ns = 0, snapshot.executions.as_of_ns
@@ -103,19 +106,22 @@ class SnapshotChecks:
         engine = self._journaled.engine
         self._last_id += 1
         agreed_ns = max(route.last_reconciled_ns, engine.agreed_ns.get(name, 0))
+        check.request_id, check.sent_ns = self._last_id, now_ns
+        check.from_ns = check_from_ns(engine.state, agreed_ns, check.as_of_ns)
         request = SnapshotRequest(
             request_id=self._last_id,
             platform=route.platform,
             account=route.account,
-            executions_from_ns=check_from_ns(engine.state, agreed_ns, check.as_of_ns),
+            executions_from_ns=check.from_ns,
         )
-        check.request_id, check.sent_ns = self._last_id, now_ns
         self._adapters.send(name, self._stand_ins.outward(request))
 
-    def _want(self, name: str, route: RouteRecord, check: _Check, now_ns: int, reason: str) -> Event:
+    def _want(self, name: str, route: RouteRecord, check: _Check, reason: str, from_ns: int = 0) -> Event:
         self._log.info("the engine compares a platform itself", route=name, reason=reason)
         check.sent_ns = 0
-        return SnapshotWanted(platform=route.platform, account=route.account, reason=reason[:512])
+        return SnapshotWanted(
+            platform=route.platform, account=route.account, reason=reason[:512], executions_from_ns=from_ns
+        )
 
 
 def _is_new(funds: Account, known: Account | None) -> bool:

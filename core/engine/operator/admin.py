@@ -139,7 +139,7 @@ def _compare_all(turn: Turn) -> str:
     for name, route in state.routes.items():
         if not route.up or route.retired_ns:
             continue
-        is_old = turn.now_ns - route.last_reconciled_ns > _COMPARED_WITHIN_MS * NS_PER_MS
+        is_old = turn.now_ns - route.whole_compared_ns > _COMPARED_WITHIN_MS * NS_PER_MS
         if is_old and not route.request_pending:
             request_snapshot(turn, route)
         if is_old or route.request_pending or route.snapshot_due_ns or route.contradictions:

@@ -196,7 +196,7 @@ def _clear(route: RouteRecord) -> None:
     route.external_orders = []
     route.funds = None
     route.severed = route.ready = route.request_pending = route.reconciled_before = False
-    route.last_reconciled_ns = route.snapshot_due_ns = route.flatten_sent_ns = 0
+    route.last_reconciled_ns = route.whole_compared_ns = route.snapshot_due_ns = route.flatten_sent_ns = 0
     route.owed_requests = route.owes_since_ns = route.overdue_since_ns = 0
 
 

@@ -44,6 +44,8 @@ def book_execution(
         of_route = turn.state.routes[record.route].executions
         of_route.pop(key, None)
         of_route[key] = None
+    route = turn.state.routes[record.route]
+    route.stamp_lead_ns = max(route.stamp_lead_ns, record.ts_event_ns - record.booked_ns)
     if record.revision == 0 or not record.quantity:
         record.quantity, record.price = fill.quantity, fill.price
     record.client_order_id = order_id

@@ -87,13 +87,17 @@ def link_down(turn: Turn, platform: str, account: str) -> None:
     wake_route(turn, name)
 
 
-def request_snapshot(turn: Turn, route: RouteRecord) -> None:
-    """Request a snapshot. One request at a time; a lost one is repeated by the timers."""
+def request_snapshot(turn: Turn, route: RouteRecord, from_ns: int = 0) -> None:
+    """Request a snapshot. One request at a time; a lost one is repeated by the timers, for the whole period.
+
+    `from_ns`: start of the executions to ask for, UTC ns; 0 = those of the whole period.
+    """
     if not route.up:
         return
     route.request_id += 1
     route.request_sent_ns = turn.now_ns
     route.request_pending = True
+    route.whole_request = not from_ns
     route.snapshot_due_ns = 0
     route.owed_requests = route.owed_requests + 1 if route.owes_since_ns else 1
     route.owes_since_ns = route.owes_since_ns or turn.now_ns
@@ -103,7 +107,7 @@ def request_snapshot(turn: Turn, route: RouteRecord) -> None:
                 request_id=route.request_id,
                 platform=route.platform,
                 account=route.account,
-                executions_from_ns=executions_from_ns(turn, route),
+                executions_from_ns=from_ns or executions_from_ns(turn, route),
             )
         )
     )
@@ -118,12 +122,12 @@ def snapshot_due_ns(state: EngineState, name: str) -> int:
     route, settings = state.routes[name], state.settings
     if route.snapshot_due_ns:
         return route.snapshot_due_ns
-    due_ns = route.last_reconciled_ns + settings.proof_ms * NS_PER_MS
+    due_ns = route.whole_compared_ns + settings.proof_ms * NS_PER_MS
     if settings.check_ms is None:
         return due_ns
     apart_ns = list(state.routes).index(name) * _APART_MS * NS_PER_MS
     day_check_ns = state.day.ends_ns - state.wall_offset_ns - _BEFORE_DAY_ENDS_MS * NS_PER_MS - apart_ns
-    if state.day.ends_ns and route.last_reconciled_ns < day_check_ns:
+    if state.day.ends_ns and route.whole_compared_ns < day_check_ns:
         return min(due_ns - apart_ns, day_check_ns)
     return due_ns - apart_ns
 
@@ -132,7 +136,7 @@ def want_snapshot(turn: Turn, event: SnapshotWanted) -> None:
     """Request a snapshot, unless one is pending: what a regular comparison has found is for the engine to settle."""
     route = turn.state.routes.get(route_of(event.platform, event.account))
     if route is not None and not route.request_pending:
-        request_snapshot(turn, route)
+        request_snapshot(turn, route, event.executions_from_ns)
 
 
 def overdue_ns(state: EngineState, route: RouteRecord) -> int | None:
@@ -194,7 +198,7 @@ def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
     journal that was lost just after a day began, a signal of just before would be traded a second time.
     """
     margin_ms = max(_BUSTS_WITHIN_MS, turn.state.limits.max_signal_age_ms)
-    oldest = min(turn.state.day.started_ns, (route.last_reconciled_ns or turn.now_ns) - margin_ms * NS_PER_MS)
+    oldest = min(turn.state.day.started_ns, (route.whole_compared_ns or turn.now_ns) - margin_ms * NS_PER_MS)
     for record in live_orders(turn.state, route):
         oldest = min(oldest, record.sent_ns)
     # The platform stamps executions by the wall clock, which may have been set back since, or by a clock of its own.

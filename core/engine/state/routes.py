@@ -53,7 +53,10 @@ class RouteRecord(Struct, kw_only=True):
     request_pending: bool = False  # it is not answered yet; one at a time
     snapshot_due_ns: int = 0  # when to request the next snapshot ahead of the regular one, UTC ns; 0 = none
     last_reconciled_ns: int = 0  # when the last complete snapshot was reconciled, UTC ns; 0 = never
-    executions_as_of_ns: int = 0  # time of its executions by the clock that stamps them, UTC ns; 0 = none was stated
+    stamp_lead_ns: int = 0  # the most by which a TransactTime lay ahead of the engine's time of its booking, ns
+    whole_request: bool = True  # the last request asked for the whole period
+    whole_compared_ns: int = 0  # when a whole period was last reconciled, engine's time; 0 = never
+    executions_as_of_ns: int = 0  # of that snapshot, by the clock that stamps executions, UTC ns; 0 = none was stated
     positions: dict[str, PositionRecord] = field(default_factory=dict)  # symbol -> its net position
     tickets: dict[str, dict[str, Decimal]] = field(default_factory=dict)  # symbol -> position ticket -> signed lots
     external_orders: list[WorkingOrder] = field(default_factory=list)  # working orders that are not ours

@@ -25,6 +25,7 @@ from ...engine import (
 )
 from ...engine.orders.executions import execution_key, second_use
 from ...engine.signals.repeats import repeats_execution, repeats_order
+from ...engine.state import OrderRecord
 from ...engine.state.finished import read_finished
 from ...messages import (
     Correction,
@@ -126,6 +127,8 @@ class _Look:
     def __init__(self, rows: FinishedRows, state: EngineState, known: dict[str, _Repeated]) -> None:
         self._rows, self._state, self._known = rows, state, known
         self.wanted: dict[str, FinishedRecord] = {}
+        # One row of a snapshot after the other names the same signal: it is read once.
+        self._of_keys: dict[str, tuple[FinishedRecord | None, dict[str, OrderRecord]]] = {}
 
     def want_key(self, key: str) -> None:
         """Recall the signal with this key in its ClOrdIDs, if it has finished."""
@@ -169,26 +172,37 @@ class _Look:
         return []
 
     def _repeats_fill(self, fill: Fill) -> _Repeated | None:
-        parts = find_client_order_id(fill.client_order_id)
-        for key in _keys_of(fill):
-            if key in self._state.executions:
-                self.want_order(parts)
-                return None
-            known = self._known.get(key)
+        parts, state = find_client_order_id(fill.client_order_id), self._state
+        key = execution_key(fill.platform, fill.account, fill.exec_id)
+        known = self._known.get(key)
+        if known is not None and known.digest == hash(fill):
+            return known
+        booked = state.executions.get(key)
+        if booked is not None and (booked.quantity, booked.price) == (fill.quantity, fill.price):
+            self.want_order(parts)
+            return None
+        doubted = []
+        second = f"{key}{second_use(fill)}"
+        if second in state.executions:
+            self.want_order(parts)
+            return None
+        for each in (second,) if booked is not None else (key, second):
+            known = self._known.get(each)
             if known is not None and known.digest == hash(fill):
                 return known
-            found = self._rows.execution(key)
-            if found is not None:
-                signal_id, execution = found
-                if not repeats_execution(execution, fill, "" if parts is None else parts.client_order_id):
-                    self.want_signal(signal_id)
-                    self.want_order(parts)  # it may be another execution, of another signal
-                    return None
-                return self._remember(key, fill, signal_id, execution)
-        self.want_order(parts)
-        route = self._state.routes.get(route_of(fill.platform, fill.account))
+            found = self._rows.execution(each)
+            if found is None:
+                continue
+            signal_id, execution = found
+            if repeats_execution(execution, fill, "" if parts is None else parts.client_order_id):
+                return self._remember(each, fill, signal_id, execution)
+            doubted.append(signal_id)
+        for signal_id in doubted:
+            self.want_signal(signal_id)
+        self.want_order(parts)  # of a doubted one too: it may be another execution, of another signal
+        route = state.routes.get(route_of(fill.platform, fill.account))
         ticket = fill.position_ticket
-        if route is not None and ticket and ticket not in route.ticket_owner:
+        if not doubted and booked is None and route is not None and ticket and ticket not in route.ticket_owner:
             self.want_signal(self._rows.signal_of_ticket(route_of(fill.platform, fill.account), ticket))
         return None
 
@@ -210,10 +224,13 @@ class _Look:
         known = self._known.get(name)
         if known is not None and known.digest == hash(row):
             return known
-        record = self._rows.of_key(parts.key)
+        if parts.key not in self._of_keys:
+            found = self._rows.of_key(parts.key)
+            self._of_keys[parts.key] = found, {} if found is None else read_finished(found.layout, found.payload).orders
+        record, orders = self._of_keys[parts.key]
         if record is None:
             return None
-        order = read_finished(record.layout, record.payload).orders.get(parts.client_order_id)
+        order = orders.get(parts.client_order_id)
         if order is None or not repeats_order(order, row, route):
             self._want(record)
             return None

@@ -191,7 +191,7 @@ def test_the_engine_compares_the_whole_period_once_an_hour_and_before_the_day_en
     desk = Books()
     route = desk.engine.state.routes["a|acc"]
     hour_ns = 3_600 * SECOND
-    assert route.last_reconciled_ns + hour_ns in (desk.engine.next_due_ns(), route.last_reconciled_ns + hour_ns)
+    assert route.whole_compared_ns + hour_ns == desk.engine.next_due_ns()
     day_ends_ns = desk.engine.state.day.ends_ns
     asked = []
     while desk.now_ns < day_ends_ns:
@@ -236,3 +236,20 @@ def test_a_stage_goes_up_only_after_the_whole_period_was_compared():
     desk.ask(promote)
     assert desk.answers()[0].accepted
     assert desk.engine.state.stage == 2
+
+
+def test_a_comparison_after_a_trade_asks_for_what_is_new_and_puts_off_no_whole_one():
+    desk = Books()
+    route = desk.engine.state.routes["a|acc"]
+    whole_ns, from_ns = route.whole_compared_ns, desk.now_ns - 400 * SECOND
+    wanted = e.SnapshotWanted(platform="a", account="acc", reason="test", executions_from_ns=from_ns)
+    desk.give(wanted)
+    (request,) = desk.sent(m.SnapshotRequest)
+    assert request.executions_from_ns == from_ns
+    desk.give(e.AdapterSaid(message=desk.listed()))
+    assert route.last_reconciled_ns == desk.now_ns
+    assert route.whole_compared_ns == whole_ns
+    desk.give(wanted)
+    desk.wait(6_000)
+    (request,) = desk.sent(m.SnapshotRequest)
+    assert request.executions_from_ns < whole_ns, "it was lost: the next one asks for all"

@@ -127,6 +127,7 @@ def test_what_differs_has_the_engine_request_a_snapshot_itself(desk):
     (wanted,) = desk.checks_of.take(desk.listed(request, positions=held), desk.now_ns)
     assert isinstance(wanted, e.SnapshotWanted)
     assert "NQ" in wanted.reason
+    assert not wanted.executions_from_ns, "the whole period is in question"
     desk.give(wanted)
     assert [each.platform for each in desk.sent(m.SnapshotRequest)] == ["b"]
     assert not is_check(desk.listed(desk.sent(m.SnapshotRequest)[0]))
@@ -173,3 +174,17 @@ def test_without_the_setting_only_the_engine_compares():
     desk.engine.state.settings = structs.replace(desk.settings, check_ms=None)
     desk.run(120)
     assert not desk.asked
+
+
+def test_a_position_that_has_moved_by_known_executions_needs_no_whole_period(desk):
+    desk.signal("a")
+    fill = desk.fill(desk.only())
+    desk.run(20, answer=False)
+    request = desk.until_asked("a")
+    name = {"platform": "a", "account": "acc"}
+    held = m.Positions(**name, rows=(m.Position(symbol="NQ", quantity=D(2)),))
+    fills = m.Executions(**name, rows=(fill,), from_ns=request.executions_from_ns)
+    working = m.WorkingOrders(**name, rows=())
+    listed = desk.listed(request, positions=held, executions=fills, working_orders=working)
+    (wanted,) = desk.checks_of.take(listed, desk.now_ns)
+    assert wanted.executions_from_ns == request.executions_from_ns

@@ -12,6 +12,8 @@ from .changes import find_changes
 from .positions import find_gaps, traded_since
 from .reconciliation import parts_of
 
+POSITIONS_MOVED: Final = "positions are not as they were last reported"
+"""All that differs after a trade: the lots agree with the books, and the engine has not been told so yet."""
 _LATE_MS: Final = 300_000
 """An execution may be reported, or be stamped, this much late: a comparison begins this long before the last one."""
 
@@ -84,5 +86,5 @@ def _differing_position(state: EngineState, route: RouteRecord, changes: Snapsho
         if symbol not in traded and (gap or (position is not None and position.mismatch_snapshots)):
             return f"position of {symbol} differs by {gap} lots"
     if not changes.same_positions and not traded:
-        return "positions are not as they were last reported"
+        return POSITIONS_MOVED
     return ""

@@ -22,9 +22,6 @@ from ..executions import booked_key
 from ..transitions import TRANSITIONS, OrderEvent
 from ..updates import reported_filled
 
-_STAMPED_AHEAD_NS: Final = 86_400 * NS_PER_S
-"""A platform's clock may run ahead by this much, as one of another time zone does: an execution is searched for among
-those that were booked up to this long before its stamp."""
 _CONFIRMED: Final = {
     LegState.WORKING: OrderEvent.ACKNOWLEDGED,
     LegState.PARTIALLY_FILLED: OrderEvent.ACKNOWLEDGED_PARTIAL,
@@ -77,7 +74,7 @@ def _without_rows(snapshot: Snapshot) -> Snapshot:
 
 def booked_since(state: EngineState, route: RouteRecord, stamped_ns: int) -> Iterator[tuple[str, ExecutionRecord]]:
     """Yield the executions of a route that can have been stamped at `stamped_ns` (UTC ns) or later, newest first."""
-    limit_ns = stamped_ns - max(state.wall_offset_ns, 0) - _STAMPED_AHEAD_NS
+    limit_ns = stamped_ns - route.stamp_lead_ns
     for key in reversed(route.executions):
         record = state.executions[key]
         if record.seen and record.booked_ns < limit_ns:

@@ -79,7 +79,8 @@ def apply_snapshot(turn: Turn, changes: SnapshotChanges) -> None:
         route.ready = True
         route.reconciled_before = True
         route.last_reconciled_ns = turn.now_ns
-        route.executions_as_of_ns = snapshot.executions.as_of_ns
+        if route.whole_request:
+            route.whole_compared_ns, route.executions_as_of_ns = turn.now_ns, snapshot.executions.as_of_ns
         turn.state.awaited_platforms.pop(route.platform, None)
         _accept_verification(turn, name, route.request_id)
         pay_snapshot(turn, name)
