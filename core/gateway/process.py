@@ -53,73 +53,29 @@ def main(context: ProcessContext) -> int:
     """
     config, log = context.config, context.log
     counters = GatewayCounters(context.open_counters(COUNTERS, HISTOGRAMS))
-
-    def show_recovery(share: float) -> None:
-        counters.show_recovery(share)
-        context.beat()
-        if context.stopping:
-            raise _StoppedError
-
     keys = _server_keys(config)
     check_host(config.orders.host, keys)
     token = ensure_token(config.token_path)
-    boot_id = uuid.uuid4().hex
     # The journal before the ports: its lock shows that no other gateway runs on it. Binding first would take the
     # socket file away from a gateway that does.
-    counters.show_recovery(0.0)  # before the first heartbeat: from that on the launcher looks at the phase
-    try:
-        journaled = JournaledEngine.open(config, log, show_recovery)
-    except _StoppedError:
-        log.info("stopped while the journal was read; the next start goes on behind the last checkpoint")
+    journaled = _read_journal(context, counters)
+    if journaled is None:
         return EXIT_CLEAN
-    # What was loaded stays for long and has no cycles: to walk it at each full collection would take a turn 60 ms.
-    gc.collect()
-    gc.freeze()
-    counters.end_recovery()
     authenticator = None if keys is None else start_authenticator(keys)
-    clock = Clock()
     archiving = JournalArchiving(journaled.journal, config.orders.keep_days, config.disk.archives_stop_bytes, log)
-    disk = DiskGuard(journaled.journal.room, config.disk.entries_stop_bytes, log)
+    boot_id = uuid.uuid4().hex
     ports: list[LinkServer] = []
-    endpoints: list[str] = []
     try:
         # Before the ports as well: it takes a second, in which hellos would wait in vain.
         markets = Markets(config, context.run_folder, log)
         kills = KillInstructions(kill_file_path(context.run_folder), log)
         greeter = Greeter(config, journaled, kills, boot_id)
-        for link, port, roles in (
-            (ADAPTER_LINK, config.orders.adapter_port, (Role.ADAPTER,)),
-            (NEXUS_LINK, config.orders.nexus_port, (Role.NEXUS, Role.ADMIN)),
-        ):
-            settings = ServerSettings(
-                sender="gateway",
-                boot_id=boot_id,
-                roles=roles,
-                token=token,
-                timing=LinkTiming(heartbeat_ms=config.orders.heartbeat_ms, mute_after_ms=config.orders.mute_after_ms),
-                max_peers=config.orders.max_peers,
-            )
-            bound = server_endpoints(context.run_folder, link, config.orders.host, port)
-            endpoints += bound
-            ports.append(_open_port(context, link, bound, settings, greeter, keys))
+        endpoints = _open_ports(context, ports, greeter, boot_id, token, keys)
         contracts = LiveContracts(config, context.run_folder, markets, log)
-        gateway = Gateway(context, clock, journaled, markets, contracts, Ports(*ports), kills, counters, boot_id)
+        gateway = Gateway(context, Clock(), journaled, markets, contracts, Ports(*ports), kills, counters, boot_id)
         gateway.start()
-        files = PortFiles(config.token_path, token, endpoints, log)
         log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage, curve=keys is not None)
-        while not context.stopping:
-            events_before = journaled.journal.last_seq
-            gateway.turn()
-            if journaled.journal.last_seq == events_before:
-                archiving.step(clock.wall_ns() - journaled.engine.state.wall_offset_ns)
-            if kill := disk.step(clock.steady_ns(), journaled.engine.state):
-                gateway.obey(kill)
-            context.beat()
-            if damage := files.check(time.monotonic_ns()):
-                context.stop_for_lost_file(damage)
-        # Only after a clean turn. State that an exception left half changed must not become a checkpoint: without one
-        # the next start rebuilds it from the events.
-        journaled.checkpoint(journaled.engine.state.now_ns, always=True)
+        _run(context, gateway, journaled, archiving, PortFiles(config.token_path, token, endpoints, log))
     finally:
         # Positions and working orders stay as they are: they live at the platforms.
         for server in ports:
@@ -129,6 +85,78 @@ def main(context: ProcessContext) -> int:
         if authenticator is not None:
             authenticator.stop()
     return EXIT_CLEAN
+
+
+def _read_journal(context: ProcessContext, counters: GatewayCounters) -> JournaledEngine | None:
+    """Open the journal and rebuild the engine; None when the process was asked to stop meanwhile."""
+
+    def show_recovery(share: float) -> None:
+        counters.show_recovery(share)
+        context.beat()
+        if context.stopping:
+            raise _StoppedError
+
+    counters.show_recovery(0.0)  # before the first heartbeat: from that on the launcher looks at the phase
+    try:
+        journaled = JournaledEngine.open(context.config, context.log, show_recovery)
+    except _StoppedError:
+        context.log.info("stopped while the journal was read; the next start goes on behind the last checkpoint")
+        return None
+    # What was loaded stays for long and has no cycles: to walk it at each full collection would take a turn 60 ms.
+    gc.collect()
+    gc.freeze()
+    counters.end_recovery()
+    return journaled
+
+
+def _open_ports(
+    context: ProcessContext,
+    ports: list[LinkServer],
+    greeter: Greeter,
+    boot_id: str,
+    token: str,
+    keys: ServerKeys | None,
+) -> list[str]:
+    """Append the ports of the adapters and of NEXUS to `ports`, for the caller to close. Returns their endpoints."""
+    orders = context.config.orders
+    timing = LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms)
+    endpoints: list[str] = []
+    for link, port, roles in (
+        (ADAPTER_LINK, orders.adapter_port, (Role.ADAPTER,)),
+        (NEXUS_LINK, orders.nexus_port, (Role.NEXUS, Role.ADMIN)),
+    ):
+        settings = ServerSettings(
+            sender="gateway", boot_id=boot_id, roles=roles, token=token, timing=timing, max_peers=orders.max_peers
+        )
+        bound = server_endpoints(context.run_folder, link, orders.host, port)
+        endpoints += bound
+        ports.append(_open_port(context, link, bound, settings, greeter, keys))
+    return endpoints
+
+
+def _run(
+    context: ProcessContext,
+    gateway: Gateway,
+    journaled: JournaledEngine,
+    archiving: JournalArchiving,
+    files: PortFiles,
+) -> None:
+    """Turn until the process is asked to stop, and leave a checkpoint."""
+    clock = Clock()
+    disk = DiskGuard(journaled.journal.room, context.config.disk.entries_stop_bytes, context.log)
+    while not context.stopping:
+        events_before = journaled.journal.last_seq
+        gateway.turn()
+        if journaled.journal.last_seq == events_before:
+            archiving.step(clock.wall_ns() - journaled.engine.state.wall_offset_ns)
+        if kill := disk.step(clock.steady_ns(), journaled.engine.state):
+            gateway.obey(kill)
+        context.beat()
+        if damage := files.check(time.monotonic_ns()):
+            context.stop_for_lost_file(damage)
+    # Only after a clean turn. State that an exception left half changed must not become a checkpoint: without one
+    # the next start rebuilds it from the events.
+    journaled.checkpoint(journaled.engine.state.now_ns, always=True)
 
 
 def _server_keys(config: GatewayConfig) -> ServerKeys | None:

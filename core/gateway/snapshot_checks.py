@@ -117,7 +117,8 @@ class SnapshotChecks:
         self._adapters.send(name, self._stand_ins.outward(request))
 
     def _want(self, name: str, route: RouteRecord, check: _Check, reason: str, from_ns: int = 0) -> Event:
-        self._log.info("the engine compares a platform itself", route=name, reason=reason)
+        report = self._log.debug if from_ns else self._log.info  # after each trade, it is no news
+        report("the engine compares a platform itself", route=name, reason=reason)
         check.sent_ns = 0
         return SnapshotWanted(
             platform=route.platform, account=route.account, reason=reason[:512], executions_from_ns=from_ns

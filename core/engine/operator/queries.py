@@ -8,20 +8,19 @@ from ...messages import (
     AccountState,
     AdminResult,
     Executions,
-    Fill,
     Position,
     Positions,
     PositionState,
     Query,
     QueryKind,
     RejectCode,
-    Side,
     WorkingOrder,
     WorkingOrders,
 )
 from ..effects import AnswerAdmin
 from ..orders.activity import describe_latches
 from ..orders.contradictions import describe
+from ..orders.executions import fill_of
 from ..signals.reports import make_report
 from ..state import RouteRecord
 from ..turn import Turn, describe_time, kill_level, live_orders
@@ -129,27 +128,9 @@ def _working(turn: Turn, route: RouteRecord, as_of_ns: int) -> WorkingOrders:
 
 
 def _executions(turn: Turn, route: RouteRecord, as_of_ns: int) -> Executions:
-    rows = []
-    for key in list(route.executions)[-_MAX_ROWS:]:
-        execution = turn.state.executions[key]
-        if execution.counts:
-            rows.append(
-                Fill(
-                    platform=route.platform,
-                    account=route.account,
-                    exec_id=key.split("|", 2)[2],
-                    client_order_id=execution.client_order_id,
-                    symbol=execution.symbol,
-                    side=Side.BUY if execution.sign > 0 else Side.SELL,
-                    quantity=execution.quantity,
-                    price=execution.price,
-                    ts_event_ns=execution.ts_event_ns,
-                    position_ticket=execution.ticket,
-                    fee=execution.fee,
-                    fee_currency=execution.fee_currency,
-                )
-            )
-    return Executions(platform=route.platform, account=route.account, rows=tuple(rows), as_of_ns=as_of_ns)
+    newest = [(key, turn.state.executions[key]) for key in list(route.executions)[-_MAX_ROWS:]]
+    rows = tuple(fill_of(key, execution) for key, execution in newest if execution.counts)
+    return Executions(platform=route.platform, account=route.account, rows=rows, as_of_ns=as_of_ns)
 
 
 def _status(turn: Turn, query: Query) -> AdminResult:

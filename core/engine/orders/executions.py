@@ -20,6 +20,7 @@ from ...messages import (
     Side,
     find_client_order_id,
 )
+from ..effects import FinishedExecution
 from ..state import ZERO, ContradictionRecord, EngineState, ExecutionRecord, route_of
 from ..turn import Turn
 from .booking import book_execution, booked_lots, rebook
@@ -41,6 +42,25 @@ from .recognition import find_own_id, recognise
 def execution_key(platform: str, account: str, exec_id: str) -> str:
     """Return the key under which an execution is booked once."""
     return f"{route_of(platform, account)}|{exec_id}"
+
+
+def fill_of(key: str, execution: ExecutionRecord | FinishedExecution) -> Fill:
+    """Return a booked execution as a message; `key`: its `execution_key`."""
+    platform, account, exec_id = key.split("|", 2)
+    return Fill(
+        platform=platform,
+        account=account,
+        exec_id=exec_id,
+        client_order_id=execution.client_order_id,
+        symbol=execution.symbol,
+        side=Side.BUY if execution.sign > 0 else Side.SELL,
+        quantity=execution.quantity,
+        price=execution.price,
+        ts_event_ns=execution.ts_event_ns,
+        position_ticket=execution.ticket,
+        fee=execution.fee,
+        fee_currency=execution.fee_currency,
+    )
 
 
 def booked_key(state: EngineState, fill: Fill) -> str:

@@ -32,14 +32,9 @@ from .wakes import wake_route
 _ENDS = (LegState.CANCELLED, LegState.REJECTED, LegState.EXPIRED)
 
 
-def apply_update(turn: Turn, update: OrderUpdate) -> None:
-    """Apply one order status. An external order is listed, and never touched."""
-    name = route_of(update.platform, update.account)
-    route = turn.state.routes.get(name)
-    if route is None:
-        turn.count("update_from_unknown_route")
-        return
-    row = WorkingOrder(
+def row_of(update: OrderUpdate) -> WorkingOrder:
+    """Return an order status as the row of a snapshot that says the same."""
+    return WorkingOrder(
         client_order_id=update.client_order_id,
         symbol=update.symbol,
         side=update.side,
@@ -51,6 +46,16 @@ def apply_update(turn: Turn, update: OrderUpdate) -> None:
         limit_price=update.limit_price,
         stop_price=update.stop_price,
     )
+
+
+def apply_update(turn: Turn, update: OrderUpdate) -> None:
+    """Apply one order status. An external order is listed, and never touched."""
+    name = route_of(update.platform, update.account)
+    route = turn.state.routes.get(name)
+    if route is None:
+        turn.count("update_from_unknown_route")
+        return
+    row = row_of(update)
     parts = find_own_id(turn, name, update.client_order_id)
     if parts is None:
         _record_external(turn, route, row)

@@ -7,9 +7,10 @@ from typing import Final
 from msgspec import structs
 
 from ....shm.durations import NS_PER_MS
-from ...engine import AnswerAdmin, Effect, EngineState, FinishedExecution, route_of
+from ...engine import AnswerAdmin, Effect, EngineState, route_of
+from ...engine.orders.executions import fill_of
 from ...engine.state.finished import read_finished
-from ...messages import AdminResult, Executions, Fill, Query, QueryKind, Report, Side
+from ...messages import AdminResult, Executions, Query, QueryKind, Report
 from .rows import FinishedRows
 
 _MOST_ROWS: Final = 5_000
@@ -49,21 +50,4 @@ def _with_finished(rows: FinishedRows, state: EngineState, answer: Executions) -
     since_ns = state.now_ns + state.wall_offset_ns - state.settings.retention_ms * NS_PER_MS
     room = max(_MOST_ROWS - len(answer.rows), 0)
     known = [each for each in rows.newest_executions(name, since_ns, room) if each.key not in state.executions]
-    return structs.replace(answer, rows=(*(_fill(answer, each) for each in known), *answer.rows))
-
-
-def _fill(answer: Executions, execution: FinishedExecution) -> Fill:
-    return Fill(
-        platform=answer.platform,
-        account=answer.account,
-        exec_id=execution.key.split("|", 2)[2],
-        client_order_id=execution.client_order_id,
-        symbol=execution.symbol,
-        side=Side.BUY if execution.sign > 0 else Side.SELL,
-        quantity=execution.quantity,
-        price=execution.price,
-        ts_event_ns=execution.ts_event_ns,
-        position_ticket=execution.ticket,
-        fee=execution.fee,
-        fee_currency=execution.fee_currency,
-    )
+    return structs.replace(answer, rows=(*(fill_of(each.key, each) for each in known), *answer.rows))

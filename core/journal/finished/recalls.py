@@ -24,6 +24,7 @@ from ...engine import (
     route_of,
 )
 from ...engine.orders.executions import execution_key, second_use
+from ...engine.orders.updates import row_of
 from ...engine.signals.repeats import repeats_execution, repeats_order
 from ...engine.state import OrderRecord
 from ...engine.state.finished import read_finished
@@ -83,7 +84,7 @@ class Recalls:
             case AdapterSaid(message=Correction() as correction):
                 look.want_execution(execution_key(correction.platform, correction.account, correction.exec_id))
             case AdapterSaid(message=OrderUpdate() as update):
-                kept = None if look.repeats_row(_row_of(update), route_of(update.platform, update.account)) else event
+                kept = None if look.repeats_row(row_of(update), route_of(update.platform, update.account)) else event
             case AdapterSaid(message=Reject(client_order_id=order_id)):
                 look.want_order(find_client_order_id(order_id))
             case AdapterSaid(message=Snapshot() as snapshot) if _is_awaited(state, snapshot):
@@ -296,18 +297,3 @@ def _keys_of(fill: Fill) -> tuple[str, str]:
     """The keys under which an execution may be booked: as a second use of its id, or as its id."""
     key = execution_key(fill.platform, fill.account, fill.exec_id)
     return f"{key}{second_use(fill)}", key
-
-
-def _row_of(update: OrderUpdate) -> WorkingOrder:
-    return WorkingOrder(
-        client_order_id=update.client_order_id,
-        symbol=update.symbol,
-        side=update.side,
-        state=update.state,
-        quantity=update.quantity,
-        filled=update.filled,
-        platform_order_id=update.platform_order_id,
-        order_type=update.order_type,
-        limit_price=update.limit_price,
-        stop_price=update.stop_price,
-    )

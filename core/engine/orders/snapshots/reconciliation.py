@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from .....shm.durations import NS_PER_MS
 from ....messages import LegState, RejectCode, Snapshot, WorkingOrder, find_client_order_id
@@ -210,18 +210,7 @@ def _apply_orders(
 
 
 def _with_current_terms(record: OrderRecord, row: WorkingOrder) -> WorkingOrder:
-    return WorkingOrder(
-        client_order_id=row.client_order_id,
-        symbol=row.symbol,
-        side=row.side,
-        state=row.state,
-        quantity=record.quantity,
-        filled=row.filled,
-        platform_order_id=row.platform_order_id,
-        order_type=row.order_type,
-        limit_price=record.limit_price,
-        stop_price=record.stop_price,
-    )
+    return structs.replace(row, quantity=record.quantity, limit_price=record.limit_price, stop_price=record.stop_price)
 
 
 def _settle_unreported(turn: Turn, record: OrderRecord, row_filled: Decimal, ended: bool) -> int:
