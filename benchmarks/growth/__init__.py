@@ -1,1 +1,1 @@
-"""How cost grows with what has happened: journal, checkpoints, replay, questions, clock ticks, snapshots."""
+"""How cost grows with what has happened: journal, checkpoints, replay, report, clock ticks, snapshots."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.growth.checkpoints import measure_checkpoints
 from benchmarks.growth.journal_days import measure_journal
-from benchmarks.growth.questions import measure_report
+from benchmarks.growth.report import measure_report
 from benchmarks.growth.turns import measure_snapshots, measure_ticks
 
 _PARTS = ("days", "checkpoints", "report", "ticks", "snapshots")

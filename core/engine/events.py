@@ -165,7 +165,7 @@ class ContractNews(Struct, tag="contract_news", frozen=True, kw_only=True):
 
 
 class SignalRecalled(Struct, tag="signal_recalled", frozen=True, kw_only=True):
-    """Something is said of a signal that has become a row of the journal: it goes back into the state first.
+    """A message names a signal that has become a row of the journal: it goes back into the state first.
 
     `layout`, `payload`: of its row, as `SignalFinished` has written it.
     """

@@ -21,7 +21,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     check_ms: Ms | None = None
     """The process around the engine compares a snapshot of each platform this often, and has the engine request one
     (`SnapshotWanted`) when it differs; then `proof_ms` is the time between the engine's own full comparisons. None =
-    nobody else compares."""
+    only the engine compares."""
     retry_ms: Ms = 1_000  # between two attempts of anything
     stop_wait_ms: Ms = 1_000  # a closing order waits this long for the end of the stop that it takes the place of
     cancel_on_disconnect_ms: Ms | None = None

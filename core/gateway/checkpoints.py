@@ -68,7 +68,7 @@ class CheckpointSchedule:
         self._cost_ns = cost_ns
 
     def is_due(self, *, is_quiet: bool) -> bool:
-        """Whether to write one in this turn. `is_quiet`: nothing happens in it, so nobody waits."""
+        """Whether to write one in this turn. `is_quiet`: the turn has no event, so no order waits for it."""
         factor = 1
         if not is_quiet:
             factor = _FORCED_AT if self._cost_ns <= _LARGE_NS else _FORCED_AT_LARGE
@@ -186,7 +186,7 @@ class ReplayCheckpoints:
         try:
             self._journal.checkpoint(pack_state(engine.save()), at_ns, seq=seq)
         except JournalError as error:
-            self._log.warning("no checkpoint within the replay: it would begin anew", reason=str(error))
+            self._log.warning("no checkpoint within the replay: a next start repeats all of it", reason=str(error))
         self._last_ns = time.thread_time_ns()
         self._cost_ns = self._last_ns - now_ns
 

@@ -14,7 +14,7 @@ from ..config import GatewayConfig
 from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
 from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, rebuild
-from ..journal.finished.answers import complete_answers
+from ..journal.finished.answers import answer_without_rows, complete_answers
 from ..journal.finished.recalls import Recalls
 from ..logs import Log
 from ..messages import LegState, Query, Snapshot
@@ -161,16 +161,22 @@ class JournaledEngine:
         concerns. The effects returned are for reading only: they may be carried out when `commit` returns them.
 
         Raises:
-            EngineFaultError: the engine raised; it was rebuilt from the journal, and the event dropped.
-            JournalError: that could not be done.
+            EngineFaultError: the event was dropped. The engine raised, and was rebuilt from the journal; or the rows of
+                a finished signal that it concerns cannot be read.
+            JournalError: the engine could not be rebuilt.
         """
         if isinstance(event, AdminAsked) and isinstance(event.request, Query):
             # A query changes nothing, and a dashboard sends one each second: do not fill the journal.
             _, answers = self._hand_over(event, now_ns)
-            effects = complete_answers(self._journal.finished, self.engine.state, event.request, answers)
+            effects = self._complete(event.request, answers)
             self._uncommitted += effects
             return effects
-        recalls, kept = self._recalls.resolve(self.engine.state, event)
+        try:
+            recalls, kept = self._recalls.resolve(self.engine.state, event)
+        except (GatewayError, ArithmeticError) as error:
+            # A damaged row must not end the process: the same message would come again after each start.
+            self._log.exception("rows of finished signals cannot be read", kind=type(event).__name__)
+            raise EngineFaultError(f"rows of finished signals cannot be read: {error}") from error
         effects = []
         for each in recalls:
             effects += self._keep(each, now_ns)
@@ -178,6 +184,13 @@ class JournaledEngine:
             self.repetitions += 1
             return effects
         return effects + self._keep(kept, now_ns)
+
+    def _complete(self, query: Query, answers: list[Effect]) -> list[Effect]:
+        try:
+            return complete_answers(self._journal.finished, self.engine.state, query, answers)
+        except (GatewayError, ArithmeticError) as error:
+            self._log.exception("rows of finished signals cannot be read: the answer is without them")
+            return answer_without_rows(query, answers, str(error))
 
     def _keep(self, event: Event, now_ns: int) -> list[Effect]:
         """Apply an event, and hold it and its effects for the commit."""

@@ -1,4 +1,4 @@
-"""What the engine is told of markets from time to time: rates, the contract in front, values of what is held."""
+"""Give the engine what it needs of markets, at regular times: rates, the contract in front, values of what is held."""
 
 from __future__ import annotations
 

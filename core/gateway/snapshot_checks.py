@@ -2,7 +2,7 @@
 
 The engine itself compares a whole period with each new link, once an hour and before the trading day ends. In between,
 each platform is asked every `EngineSettings.check_ms` for what happened since the last moment at which all agreed, the
-platforms one after the other. What differs is not judged here: the engine is told to request a snapshot of its own.
+platforms one after the other. What differs is not judged here: the engine requests a snapshot of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct, structs
 
 from ...shm.durations import NS_PER_MS
-from ..engine import POSITIONS_MOVED, AdapterSaid, Event, RouteRecord, SnapshotWanted, check_from_ns
+from ..engine import POSITIONS_MOVED, AdapterSaid, Event, RouteRecord, SnapshotWanted, check_from_ns, route_of
 from ..logs import Log
 from ..messages import Account, Message, Snapshot, SnapshotRequest
 from .journaled_engine import JournaledEngine
@@ -79,10 +79,10 @@ class SnapshotChecks:
         return events
 
     def take(self, snapshot: Message, now_ns: int) -> list[Event]:
-        """Compare an answer. Returns what the engine has to be told: nothing when all agrees."""
+        """Compare an answer. Returns the events to give to the engine: none when all agrees."""
         assert isinstance(snapshot, Snapshot)
         engine = self._journaled.engine
-        name = f"{snapshot.platform}|{snapshot.account}"
+        name = route_of(snapshot.platform, snapshot.account)
         route, check = engine.state.routes.get(name), self._checks.get(name)
         if route is None or check is None or not check.sent_ns or snapshot.request_id != check.request_id:
             return []  # of an earlier session, or later than the time that it had

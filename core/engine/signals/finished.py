@@ -1,4 +1,4 @@
-"""Signals that are over leave the state: they become rows of the journal, and come back when something is said of them.
+"""Signals that are over leave the state: they become rows of the journal. A later message about one brings it back.
 
 So the state, its checkpoints and a start are as large as what is open, not as what was traded in a week. The process
 around the engine knows the rows: it gives a signal back (`SignalRecalled`) before it hands over anything that could

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +36,14 @@ class FinishedSignal(Struct, kw_only=True):
     names: list[FinishedName]
 
 
+Converter = Callable[[dict[str, Any]], dict[str, Any]]
+
+FIRST_LAYOUT: Final = 8
+"""The state layout with which there were rows first."""
+CONVERTERS: Final[dict[int, Converter]] = {}
+"""Former layout -> converter of a row to the next one, as `layouts.CONVERTERS` has them for whole states. A layout that
+changes a signal, an order, an execution or a report needs one in both places."""
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(FinishedSignal)
 
@@ -44,14 +53,22 @@ def write_finished(finished: FinishedSignal) -> bytes:
     return _encoder.encode(finished)
 
 
-def read_finished(layout: int, payload: bytes) -> FinishedSignal:
-    """Read a row's payload.
+def read_finished(layout: int, payload: bytes, converters: Mapping[int, Converter] = CONVERTERS) -> FinishedSignal:
+    """Read a row's payload, of this version or of a former one.
 
-    Raises: GatewayError when it is damaged, or of a layout that this version does not know.
+    Raises: GatewayError when it is damaged, of a newer layout, or of one without a converter.
     """
-    if layout != STATE_LAYOUT:
-        raise GatewayError(f"a finished signal has state layout {layout}, this program knows {STATE_LAYOUT}")
     try:
-        return _decoder.decode(payload)
-    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
-        raise GatewayError(f"a finished signal cannot be read: {error}; run `nexus-gateway journal verify`") from error
+        if layout == STATE_LAYOUT:
+            return _decoder.decode(payload)
+        plain = msgspec.msgpack.decode(payload)
+        for step in range(layout, STATE_LAYOUT):
+            plain = converters[step](plain)
+        if layout < STATE_LAYOUT:
+            return _decoder.decode(_encoder.encode(plain))
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise GatewayError(
+            f"a finished signal of layout {layout} cannot be read: {type(error).__name__} {error}; run `nexus-gateway "
+            "journal verify`"
+        ) from error
+    raise GatewayError(f"a finished signal has layout {layout}, this program knows up to {STATE_LAYOUT}; update it")

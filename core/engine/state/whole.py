@@ -14,7 +14,7 @@ from .routes import KillRecord, RouteRecord
 from .signals import SignalRecord
 
 STATE_LAYOUT: Final = 8
-"""Raised with each change of a field: then add a converter (`layouts.py`) and a golden journal (tests)."""
+"""Raised with each change of a field: then add a converter (`layouts.py`, for rows `finished.py`), golden journal."""
 
 
 class ContractRecord(Struct, kw_only=True):

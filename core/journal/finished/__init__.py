@@ -1,1 +1,1 @@
-"""Signals that have left the engine's state: their rows, their recall when something is said of them, their answers."""
+"""Signals that have left the engine's state: their rows, their recall by a later message, answers about them."""

@@ -10,7 +10,7 @@ from ....shm.durations import NS_PER_MS
 from ...engine import AnswerAdmin, Effect, EngineState, route_of
 from ...engine.orders.executions import fill_of
 from ...engine.state.finished import read_finished
-from ...messages import AdminResult, Executions, Query, QueryKind, Report
+from ...messages import AdminResult, Executions, Query, QueryKind, RejectCode, Report
 from .rows import FinishedRows
 
 _MOST_ROWS: Final = 5_000
@@ -39,6 +39,20 @@ def complete_answers(rows: FinishedRows, state: EngineState, query: Query, effec
             made.append(effect if report is None else AnswerAdmin(report, effect.peer))
         elif isinstance(effect, AnswerAdmin) and isinstance(message, Executions):
             made.append(AnswerAdmin(_with_finished(rows, state, message), effect.peer))
+        else:
+            made.append(effect)
+    return made
+
+
+def answer_without_rows(query: Query, effects: list[Effect], why: str) -> list[Effect]:
+    """Return the engine's answers where the rows cannot be read: a list is not complete, a report is not known."""
+    made: list[Effect] = []
+    for effect in effects:
+        message = effect.message if isinstance(effect, AnswerAdmin) else None
+        if isinstance(effect, AnswerAdmin) and isinstance(message, Executions):
+            made.append(AnswerAdmin(structs.replace(message, complete=False), effect.peer))
+        elif isinstance(effect, AnswerAdmin) and isinstance(message, AdminResult) and query.what is QueryKind.REPORT:
+            made.append(AnswerAdmin(structs.replace(message, code=RejectCode.NOT_ALLOWED, text=why[:512]), effect.peer))
         else:
             made.append(effect)
     return made

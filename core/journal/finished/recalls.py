@@ -1,4 +1,4 @@
-"""Finished signals are recalled before the engine is told anything that could change them.
+"""Recall finished signals before the engine is given anything that could change them.
 
 The engine's state holds only what is open, and what was over minutes ago. Rows of the journal hold the rest. Whatever
 names a signal, an order, an execution or a position ticket that the state does not know is looked up there first: its

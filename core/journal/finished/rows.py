@@ -11,7 +11,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -19,6 +19,8 @@ from ...engine import FinishedExecution, SignalFinished
 from ...engine.state.finished import read_finished
 from ..schema import JournalError
 from .results import make_result, write_result
+
+Row: TypeAlias = tuple[object, ...]
 
 _COMPRESSION = 1
 """A record is many times the same few keys: the quickest level makes a fifth of it."""
@@ -43,33 +45,36 @@ class FinishedRows:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._held: dict[str, tuple[int, SignalFinished]] = {}
+        self._held: dict[str, SignalFinished] = {}
+        self._held_rows: list[tuple[Row, Row, list[Row]]] = []
 
     def hold(self, event_seq: int, finished: SignalFinished) -> None:
         """Hold the rows of a signal for the commit of event `event_seq`."""
-        self._held[finished.signal_id] = (event_seq, finished)
+        signal_id, record = finished.signal_id, read_finished(finished.layout, finished.payload).record
+        result = write_result(make_result(finished.report, record))
+        packed = zlib.compress(finished.payload, _COMPRESSION)
+        self._held[signal_id] = finished
+        self._held_rows.append(
+            (
+                (signal_id, event_seq, finished.key, finished.at_ns, result),
+                (signal_id, event_seq, finished.layout, packed),
+                [_execution_row(event_seq, signal_id, each) for each in finished.executions],
+            )
+        )
 
     def write(self) -> None:
         """Write what is held; within the caller's transaction. Raises: sqlite3.Error."""
-        if not self._held:
-            return
-        held, connection = self._held.values(), self._connection
-        connection.executemany(
-            "INSERT OR REPLACE INTO finished VALUES (?,?,?,?,?)",
-            [(each.signal_id, seq, each.key, each.at_ns, _result(each)) for seq, each in held],
-        )
-        connection.executemany(
-            "INSERT OR REPLACE INTO finished_records VALUES (?,?,?,?)",
-            [(each.signal_id, seq, each.layout, zlib.compress(each.payload, _COMPRESSION)) for seq, each in held],
-        )
-        connection.executemany(
-            "INSERT OR REPLACE INTO finished_executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            [_execution_row(seq, each.signal_id, row) for seq, each in held for row in each.executions],
-        )
+        for signal, record, executions in self._held_rows:
+            self._connection.execute("INSERT OR REPLACE INTO finished VALUES (?,?,?,?,?)", signal)
+            self._connection.execute("INSERT OR REPLACE INTO finished_records VALUES (?,?,?,?)", record)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO finished_executions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", executions
+            )
 
     def drop_held(self) -> None:
         """Hold nothing any more: it is on disk."""
         self._held.clear()
+        self._held_rows.clear()
 
     def saved_seq(self, signal_id: str) -> int:
         """Return the number of the event with which a signal has last become rows; 0 = it never has."""
@@ -78,7 +83,7 @@ class FinishedRows:
 
     def of_key(self, key: str) -> FinishedRecord | None:
         """Return the signal whose id has this short hash (`signal_key`), which ClOrdIDs hold; None without one."""
-        for _, each in self._held.values():
+        for each in self._held.values():
             if each.key == key:
                 return FinishedRecord(each.signal_id, each.layout, each.payload)
         row = self._one(
@@ -89,14 +94,14 @@ class FinishedRows:
     def of_signal(self, signal_id: str) -> FinishedRecord | None:
         """Return a signal by its id; None without one."""
         if signal_id in self._held:
-            each = self._held[signal_id][1]
+            each = self._held[signal_id]
             return FinishedRecord(signal_id, each.layout, each.payload)
         row = self._one("SELECT signal_id, layout, payload FROM finished_records WHERE signal_id = ?", signal_id)
         return None if row is None else self._record(*row)
 
     def execution(self, key: str) -> tuple[str, FinishedExecution] | None:
         """Return the signal's id and the execution with this key (platform|account|ExecID); None without one."""
-        for _, each in self._held.values():
+        for each in self._held.values():
             for row in each.executions:
                 if row.key == key:
                     return each.signal_id, row
@@ -105,7 +110,7 @@ class FinishedRows:
 
     def signal_of_ticket(self, route: str, ticket: str) -> str:
         """Return the id of the newest signal with an execution on this position ticket; empty without one."""
-        for _, each in reversed(self._held.values()):
+        for each in reversed(self._held.values()):
             if any((row.route, row.ticket) == (route, ticket) for row in each.executions):
                 return each.signal_id
         row = self._one(
@@ -139,7 +144,7 @@ class FinishedRows:
     def _held_listed(self, route: str, from_ns: int, after_ns: int) -> dict[str, str]:
         return {
             row.key: each.signal_id
-            for _, each in self._held.values()
+            for each in self._held.values()
             for row in each.executions
             if row.route == route and row.listed and row.ts_event_ns >= from_ns and row.booked_ns > after_ns
         }
@@ -164,11 +169,7 @@ class FinishedRows:
             raise JournalError(f"rows of finished signals cannot be read: {error}") from error
 
 
-def _result(finished: SignalFinished) -> bytes:
-    return write_result(make_result(finished.report, read_finished(finished.layout, finished.payload).record))
-
-
-def _execution_row(seq: int, signal_id: str, row: FinishedExecution) -> tuple[object, ...]:
+def _execution_row(seq: int, signal_id: str, row: FinishedExecution) -> Row:
     return (
         row.key,
         seq,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import msgspec
 import pytest
+from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.state import STATE_LAYOUT
-from nexus_gateway.core.engine.state.finished import read_finished
+from nexus_gateway.core.engine.state.finished import CONVERTERS, FIRST_LAYOUT, read_finished
 from nexus_gateway.core.errors import GatewayError
+from nexus_gateway.core.gateway.journaled_engine import EngineFaultError
 from nexus_gateway.core.journal import Journal, JournalError
 
 from tests.support.finished_desk import FinishedDesk
@@ -107,8 +110,49 @@ def test_a_row_that_cannot_be_read_is_named_with_its_cure(desk):
         desk.journal.finished.of_signal("s1")
     with pytest.raises(GatewayError, match="cannot be read"):
         read_finished(STATE_LAYOUT, b"\x00")
-    with pytest.raises(GatewayError, match=f"layout {STATE_LAYOUT + 1}, this program knows {STATE_LAYOUT}"):
-        read_finished(STATE_LAYOUT + 1, b"")
+    with pytest.raises(GatewayError, match=f"layout {STATE_LAYOUT + 1}, this program knows up to {STATE_LAYOUT}"):
+        read_finished(STATE_LAYOUT + 1, msgspec.msgpack.encode({}))
+
+
+def test_each_layout_since_there_were_rows_has_a_converter_to_the_next():
+    assert set(CONVERTERS) == set(range(FIRST_LAYOUT, STATE_LAYOUT))
+
+
+def test_a_row_of_a_former_layout_is_converted_step_by_step(desk):
+    desk.trade()
+    desk.finish()
+    record = desk.journal.finished.of_signal("s1")
+    plain = msgspec.msgpack.decode(record.payload)
+    plain["record"]["received"] = plain["record"].pop("received_ns")
+    older = msgspec.msgpack.encode(plain)
+
+    def rename(row):
+        row["record"]["received_ns"] = row["record"].pop("received")
+        return row
+
+    steps = {STATE_LAYOUT - 2: lambda row: row, STATE_LAYOUT - 1: rename}
+    assert read_finished(STATE_LAYOUT - 2, older, steps) == read_finished(STATE_LAYOUT, record.payload)
+    with pytest.raises(GatewayError, match=f"layout {STATE_LAYOUT - 2} cannot be read: KeyError"):
+        read_finished(STATE_LAYOUT - 2, older, {})
+
+
+def test_a_damaged_row_costs_its_message_and_not_the_gateway(desk):
+    fills = desk.trade()
+    desk.finish()
+    desk.journal.connection.execute("UPDATE finished_records SET payload = x'00'")
+    before = desk.journal.last_seq
+    again = structs.replace(fills[0], quantity=fills[0].quantity + 1)
+    with pytest.raises(EngineFaultError, match="rows of finished signals cannot be read"):
+        desk.give(e.AdapterSaid(message=again))
+    assert desk.journal.last_seq == before
+    desk.ask(m.Query(request_id=1, what=m.QueryKind.REPORT, signal_id="s1"))
+    assert "finished signal s1 cannot be read" in desk.answers()[0].text
+    desk.journal.connection.execute("UPDATE finished_executions SET quantity = 'two'")
+    desk.ask(m.Query(request_id=2, what=m.QueryKind.EXECUTIONS))
+    assert not desk.answers()[0].complete
+    desk.journal.connection.execute("DELETE FROM finished_executions")
+    desk.trade("s2")
+    assert desk.engine.report("s2").state is m.SignalState.CLOSED
 
 
 def test_an_older_journal_gets_the_tables_and_its_signals_finish_after_the_start(tmp_path):

@@ -13,7 +13,7 @@ from .positions import find_gaps, traded_since
 from .reconciliation import parts_of
 
 POSITIONS_MOVED: Final = "positions are not as they were last reported"
-"""All that differs after a trade: the lots agree with the books, and the engine has not been told so yet."""
+"""All that differs after a trade: the lots agree with the books, and the last report is older than the trade."""
 _LATE_MS: Final = 300_000
 """An execution may be reported, or be stamped, this much late: a comparison begins this long before the last one."""
 

@@ -41,7 +41,7 @@ def reduce_snapshot(state: EngineState, snapshot: Snapshot) -> SnapshotChanges:
 
 
 def find_changes(state: EngineState, route: RouteRecord, snapshot: Snapshot) -> SnapshotChanges:
-    """Return what a snapshot of this route changes, whoever has requested it."""
+    """Return what a snapshot of this route changes; also of one that the engine has not requested."""
     fills, unlisted_executions = _new_executions(state, route, snapshot)
     # Executions are applied first, and change what the rows of their orders and the positions mean.
     traded = _orders_of(state, fills, unlisted_executions)
@@ -115,9 +115,9 @@ def _repeats(record: ExecutionRecord | None, fill: Fill) -> bool:
 
 
 def _orders_of(state: EngineState, fills: list[Fill], keys: list[str]) -> set[str]:
-    said = (find_client_order_id(fill.client_order_id) for fill in fills)
+    named = (find_client_order_id(fill.client_order_id) for fill in fills)
     booked = (state.executions.get(key) for key in [*keys, *(booked_key(state, fill) for fill in fills)])
-    ids = {parts.client_order_id for parts in said if parts is not None}
+    ids = {parts.client_order_id for parts in named if parts is not None}
     return ids | {record.client_order_id for record in booked if record is not None}
 
 
