@@ -166,7 +166,7 @@ class Exposure(Watcher):
         if leg is not None:
             over = min(max(lots - max(-before * side, ZERO), ZERO), lots)
             leg.has_exit_traded |= held.parts.role is m.OrderRole.EXIT
-            if over and not held.order.reduce_only and over > leg.busted + account.foreign + account.closers:
+            if over and not held.order.reduce_only and over > leg.busted + leg.crossed + account.foreign + account.closers:
                 # Stop and target that both work can both trade: the platform has allowed it, nobody could prevent it.
                 if held.parts.role in PROTECTIVE and not leg.has_exit_traded:
                     self.count("stop and target both filled")
@@ -302,7 +302,7 @@ class Exposure(Watcher):
                 is_quiet = (
                     account.quiet_since_ns < issued_ns
                     and not any(account.untold.values())
-                    and not self._awaits_executions(platform)
+                    and not self._awaits_news(platform)
                     and not self._counts_a_bust(platform)
                     and not self.is_excused(platform)
                 )
@@ -316,11 +316,16 @@ class Exposure(Watcher):
         chosen = None if engine is None else engine.state.contracts.get(SYMBOL)
         return platform.front if chosen is None else chosen.contract
 
-    def _awaits_executions(self, platform: FakePlatform) -> bool:
-        """Whether the engine knows of lots that the platform counts as filled and has sent no execution for."""
+    def _awaits_news(self, platform: FakePlatform) -> bool:
+        """Whether the engine waits for executions that the platform counts, or for the end of an order: a crash may
+        have cost it that message, and snapshots prove the end only bit by bit.
+        """
         engine = self.gateway.engine
         route = None if engine is None else engine.state.routes.get(f"{platform.name}|{platform.account}")
-        return route is not None and bool(route.unreported_orders)
+        if route is None:
+            return False
+        orders = (platform.orders.get(order_id) for order_id in route.live)
+        return bool(route.unreported_orders) or any(held is None or not held.is_live for held in orders)
 
     def _counts_a_bust(self, platform: FakePlatform) -> bool:
         engine = self.gateway.engine

@@ -25,7 +25,8 @@ class LegTruth:
     which the gateway was not told. `refused`: stops and targets refused in a row, `refused_at_cancel`
     how many had been when one was cancelled; `refusals`, `refused_ns`: refusals of stops and of changes of them in a
     row, and when the last one was; `accepted_ns`: when its newest stop was accepted;
-    `tries`: stops sent since one has stood, lost ones as well.
+    `tries`: stops sent since one has stood, lost ones as well. `crossed`: lots that its entry has traded after it had
+    turned over, while a closing order worked for the same lots.
     """
 
     key: LegKey
@@ -38,6 +39,7 @@ class LegTruth:
     untold: Decimal = ZERO
     busted: Decimal = ZERO
     over: Decimal = ZERO
+    crossed: Decimal = ZERO
     has_exit_traded: bool = False
     refused: dict[m.OrderRole, int] = field(default_factory=dict)
     refused_at_cancel: int = 0
@@ -150,6 +152,8 @@ class Truth:
                 account.reductions += fill.quantity if held.parts.role is m.OrderRole.ENTRY else ZERO
         if leg is not None:
             leg.untold += own if fill.side.sign != leg.sign else ZERO
+            if held is not None and held.parts.role in OPENING:
+                leg.crossed += max(min(own, -before * leg.sign, leg.exits), ZERO)
             self._move(account, leg, lots=own * fill.side.sign)
         account.untold[fill.side.sign] += fill.quantity
         key = fill.client_order_id, fill.exec_id, fill.ts_event_ns

@@ -136,6 +136,7 @@ def _advance(turn: Turn, signal: SignalRecord, leg_number: int, may_protect: boo
         explain(turn, signal, leg, obstacle)
         return False
     if turn.now_ns < leg.retry_ns:
+        explain(turn, signal, leg, _describe_pause(turn, leg))
         return False
     hedging = is_hedging(route)
     # On a hedging account an opposite order without a ticket opens a second position and closes nothing.
@@ -220,9 +221,9 @@ def _explain_no_room(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
 def _clear_the_way(turn: Turn, signal: SignalRecord, leg: LegRecord, route: RouteRecord) -> bool:
     """Cancel what a closing order must not stand beside, and wait for its end. True: the closing order may leave.
 
-    Entries are waited for as long: what they fill later is closed later.
+    Entries are waited for as long, once: what they fill later is closed later.
     """
-    opening = list(opening_orders(turn, leg))
+    opening = [] if leg.exit_attempts else list(opening_orders(turn, leg))
     # A stop that the platform keeps with the position ends with it. In a shut market the closing order is an attempt
     # that is made beside the stop, where the platform lets but one of them fill (`_obstacle`).
     stays = is_hedging(route) or _is_shut(leg)
@@ -281,24 +282,29 @@ def _count_attempt(turn: Turn, signal: SignalRecord, leg: LegRecord) -> None:
     """Count the attempt that is made now, set the pause behind it, and say so when it is not the first in vain."""
     leg.clearing_since_ns = leg.clearing_until_ns = 0
     leg.exit_attempts += 1
+    text = _describe_pause(turn, leg)
     if _is_shut(leg):
         leg.retry_ns = turn.now_ns + SHUT_PAUSE_MS * NS_PER_MS  # a refusal is expected, and says nothing
-        explain(turn, signal, leg, f"{_describe_shut(leg)}: {_TRIED_ALL_THE_SAME}")
+        explain(turn, signal, leg, text)
         return
-    leg.fruitless_exits += 1
-    leg.retry_ns = turn.now_ns + pause_ms(turn, leg.fruitless_exits) * NS_PER_MS
-    tried = leg.fruitless_exits - 1
-    if not tried:
-        explain(turn, signal, leg, "")
-        return
-    exits = [order for order in leg_orders(turn.state, leg) if order.role is OrderRole.EXIT]
-    last = exits[-1] if exits else None
-    why = "" if last is None else f", the last one: {last.text or last.state}"
-    text = f"{tried} closing orders in a row have traded nothing{why}; it is tried again, at least every minute"[:512]
-    if tried >= _STUCK_AFTER:
+    if leg.fruitless_exits >= _STUCK_AFTER:
         explain_and_alert(turn, signal, leg, text)
     else:
         explain(turn, signal, leg, text)
+    leg.fruitless_exits += 1
+    leg.retry_ns = turn.now_ns + pause_ms(turn, leg.fruitless_exits) * NS_PER_MS
+
+
+def _describe_pause(turn: Turn, leg: LegRecord) -> str:
+    """Say what has come of the closing orders so far, between two of them; empty = the first one leaves now."""
+    if _is_shut(leg):
+        return f"{_describe_shut(leg)}: {_TRIED_ALL_THE_SAME}"
+    if not leg.fruitless_exits:
+        return ""
+    last = next((each for each in reversed(list(leg_orders(turn.state, leg))) if each.role is OrderRole.EXIT), None)
+    why = "" if last is None else f", the last one: {last.text or last.state}"
+    text = f"{leg.fruitless_exits} closing orders in a row have traded nothing{why}"
+    return f"{text}; it is tried again, at least every minute"[:512]
 
 
 def _watch(turn: Turn, signal: SignalRecord, leg: LegRecord, order: OrderRecord) -> None:

@@ -61,29 +61,43 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int, *, stop_only: b
         if lots < 0:
             _shrink(turn, leg, orders, -lots)
         elif lots > 0 and not (stop_only and role is OrderRole.TAKE_PROFIT):
-            _await_sibling(turn, leg, role)
-            refusal = _wait_after_refusals(turn, leg, role)
+            refusal, pause_ends_ns = _judge_refusals(turn, leg, role)
             if refusal and not leg.closing:
                 return refusal
-            if turn.now_ns >= leg.protect_retry_ns and not _grow(turn, route, orders, lots):
+            due_ns = max(pause_ends_ns, _sibling_awaited_until_ns(turn, leg, role))
+            if not _postpone(turn, leg, due_ns) and not _grow(turn, route, orders, lots):
                 lacking[role] = lots
     return _place(turn, signal, leg_number, lacking)
 
 
-def _await_sibling(turn: Turn, leg: LegRecord, role: OrderRole) -> None:
-    """Set a pause behind one of a pair that the platform has cancelled: its sibling's fill may be on its way."""
+def _postpone(turn: Turn, leg: LegRecord, due_ns: int) -> bool:
+    """Let the leg be looked at when a stop or target is due. False: it is due now.
+
+    Each role has a time of its own, and the earliest counts: a stop does not wait out the pause of a target.
+    """
+    if due_ns <= turn.now_ns:
+        return False
+    leg.protect_retry_ns = min(leg.protect_retry_ns or due_ns, due_ns)
+    return True
+
+
+def _sibling_awaited_until_ns(turn: Turn, leg: LegRecord, role: OrderRole) -> int:
+    """Return until when one of a pair that the platform has cancelled is not sent again, 0 = it need not wait: its
+    sibling's fill may be on its way.
+    """
     orders = list(leg_orders(turn.state, leg))
     newest = max((each for each in orders if each.role is role), key=lambda each: each.ended_ns, default=None)
     if newest is None or newest.state is not LegState.CANCELLED or newest.cancel_wanted:
-        return
+        return 0
     group = newest.order.oco_group
     if group and any(each.live and each.order.oco_group == group for each in orders):
-        due_ns = newest.ended_ns + turn.state.settings.stop_wait_ms * NS_PER_MS
-        leg.protect_retry_ns = max(leg.protect_retry_ns, due_ns)
+        return newest.ended_ns + turn.state.settings.stop_wait_ms * NS_PER_MS
+    return 0
 
 
-def _wait_after_refusals(turn: Turn, leg: LegRecord, role: OrderRole) -> str:
-    """Set the pause behind stops or targets that did not stand. Returns why the leg has to be closed; empty = not.
+def _judge_refusals(turn: Turn, leg: LegRecord, role: OrderRole) -> tuple[str, int]:
+    """Return why the leg has to be closed since its stops did not stand, empty = not; and when the pause behind them,
+    or behind its targets, ends.
 
     Those in a row count, since its market has opened: refusals of hours ago, after which one stood, do not add up.
     """
@@ -101,14 +115,14 @@ def _wait_after_refusals(turn: Turn, leg: LegRecord, role: OrderRole) -> str:
         in_a_row = in_a_row and order.state is LegState.REJECTED
         refused += in_a_row and order.code not in NEVER_JUDGED
     if newest is None:
-        return ""
+        return "", 0
     shut = leg.market is not None and not leg.market.session_open
     if shut and newest.state is LegState.REJECTED and newest.code not in NEVER_JUDGED:
         wait_ms = SHUT_PAUSE_MS
     elif role is OrderRole.TAKE_PROFIT and ended >= _MOST_REFUSALS:
         wait_ms = MOST_PAUSE_MS
     elif refused >= _MOST_REFUSALS and role is OrderRole.STOP_LOSS and not leg.closing:
-        return "the platform refused the stop_loss; the leg is closed"
+        return "the platform refused the stop_loss; the leg is closed", 0
     elif newest.code in _ANSWERED_AT_ONCE or ended >= _MOST_REFUSALS:
         wait_ms = pause_ms(turn, ended - _MOST_REFUSALS + 1)
     else:
@@ -116,10 +130,7 @@ def _wait_after_refusals(turn: Turn, leg: LegRecord, role: OrderRole) -> str:
     if ended >= _MOST_REFUSALS and newest.ended_ns == turn.now_ns and role is OrderRole.STOP_LOSS:
         text = f"{leg.platform}: {ended} stops in a row did not stand, the last one: {newest.text or newest.state}"
         turn.alert(RejectCode.PLATFORM_REJECTED, f"{text}; {leg.open:+f} {leg.symbol} are unprotected", leg.platform)
-    due_ns = newest.ended_ns + wait_ms * NS_PER_MS
-    if due_ns > turn.now_ns:
-        leg.protect_retry_ns = max(leg.protect_retry_ns, due_ns)
-    return ""
+    return "", newest.ended_ns + wait_ms * NS_PER_MS
 
 
 def _stood(order: OrderRecord) -> bool:
@@ -145,8 +156,7 @@ def _shrink(turn: Turn, leg: LegRecord, orders: list[OrderRecord], excess: Decim
         # The platform makes it smaller itself: it is given the time of an answer to say so.
         wait_ns = turn.state.settings.ack_ms * NS_PER_MS
         traded_ns = max(each.last_news_ns for each in leg_orders(turn.state, leg) if each.role in PROTECTIVE)
-        if turn.now_ns < traded_ns + wait_ns:
-            leg.protect_retry_ns = max(leg.protect_retry_ns, traded_ns + wait_ns)
+        if _postpone(turn, leg, traded_ns + wait_ns):
             return
     order = order or next((each for each in orders if each.leaves_qty == excess), orders[-1])
     if excess < order.leaves_qty and _can_resize(capabilities, order):

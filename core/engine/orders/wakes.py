@@ -65,8 +65,10 @@ def _wake_closing(turn: Turn, name: str, symbol: str, wakes_pausing: bool) -> No
 
 
 def _pauses(turn: Turn, leg: LegRecord) -> bool:
-    """Whether a leg only waits for its own next attempt: what others hold and close does not matter before that."""
-    return leg.retry_ns > turn.now_ns
+    """Whether a leg only waits for its own next attempt: what others hold and close does not matter before that. In a
+    shut market it decides whether an attempt is made beside its stop.
+    """
+    return leg.retry_ns > turn.now_ns and (leg.market is None or leg.market.session_open)
 
 
 def _wake_reductions(turn: Turn, name: str, symbol: str, sign: int) -> None:

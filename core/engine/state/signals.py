@@ -52,7 +52,7 @@ class LegRecord(Struct, kw_only=True):
     clearing_until_ns: int = 0  # until when their end is waited for; 0 = that time is over, or they are not cancelled
     closing_waits: str = ""  # why no closing order leaves now, or has traded yet, for people; empty = neither
     retry_ns: int = 0  # no next try (exit, hedge, roll-over) before this time, UTC ns; 0 = at once
-    protect_retry_ns: int = 0  # no next stop or target before this time, UTC ns; 0 = at once
+    protect_retry_ns: int = 0  # when the next stop or target is due, UTC ns, the earlier of both; 0 = none waits
     look_again_ns: int = 0  # when time alone changes what its next step is, engine's time; 0 = it does not
     unprotected_since_ns: int = 0  # since when its stop does not cover what it holds, UTC ns; 0 = it does, or none is
     unprotected_ns: int = 0  # how long that was the case before, in all, ns
