@@ -329,3 +329,53 @@ def test_where_a_stop_lives_is_said_of_one_that_works():
     assert desk.report().legs[0].stop_at is m.StopPlace.UNKNOWN
     desk.update(desk.only(role=STOP))
     assert desk.report().legs[0].stop_at is m.StopPlace.EXCHANGE
+
+
+def test_a_close_between_two_attempts_says_what_the_last_one_came_to_and_not_what_was_in_the_way_before():
+    desk = desk_of()
+    _, fill = opened(desk)
+    desk.ask(CLOSE)
+    for _ in range(4):
+        desk.update(desk.only(role=STOP), LegState.CANCELLED)
+        desk.reject(desk.only(role=EXIT))
+        desk.wait(20_000)
+        answer(desk, [fill], 2)
+    desk.link_down()
+    assert "not connected" in desk.report().legs[0].text
+    desk.link_up("a", answer=False, brackets=False)
+    desk.update(desk.only(role=STOP), LegState.CANCELLED)
+    answer(desk, [fill], 2)
+    assert "closing orders in a row have traded nothing, the last one: no" in desk.report().legs[0].text
+
+
+def test_each_closing_order_does_not_wait_again_for_an_entry_whose_cancel_is_not_answered():
+    """A thin book: each closing order trades a lot, and the rest of the entry works on. A second was lost a lot."""
+    desk = desk_of()
+    desk.signal("a", quantity=D(4))
+    entry = desk.only()
+    desk.update(entry)
+    desk.fill(entry, 3)
+    desk.update(desk.only(role=STOP))
+    desk.ask(CLOSE)
+    desk.update(desk.only(role=STOP), LegState.CANCELLED)
+    assert not count(desk, EXIT)  # the entry's end is waited for
+    desk.wait(1_100)
+    for tried in range(1, 4):
+        assert count(desk, EXIT) == tried
+        desk.fill(desk.only(role=EXIT), 1)
+        desk.update(desk.only(role=EXIT), LegState.CANCELLED, 1)
+    assert desk.position() == 0
+
+
+def test_a_close_in_a_shut_market_says_that_its_stop_stays_once_another_trade_makes_that_so():
+    """Reduce-only beside a stop is tried where but one of both can fill: a person's lots beside them end that."""
+    desk = desk_of(reduce_only=True)
+    opened(desk)
+    desk.update(desk.only(role=STOP))
+    shut(desk)
+    desk.ask(CLOSE)
+    desk.reject(desk.only(role=EXIT))
+    assert "tried every five minutes" in desk.report().legs[0].text
+    hand = structs.replace(desk.only(), client_order_id="by hand", quantity=D(1))
+    desk.fill(hand, 1)
+    assert "its stop stays" in desk.report().legs[0].text

@@ -162,6 +162,20 @@ def test_without_oco_the_gateway_cancels_the_sibling_itself():
     assert not desk.live(STOP)
 
 
+def test_a_stop_does_not_wait_out_the_pause_of_a_target_that_was_refused():
+    """Three refused targets pause a minute. The stop that the platform then cancelled waited for that minute, too."""
+    desk = PairingDesk(oco=False)
+    desk.signal("a", bracket=BOTH)
+    desk.fill(desk.only())
+    for _ in range(3):
+        desk.reject(desk.live(TARGET)[0])
+        desk.update(desk.live(STOP)[0], LegState.CANCELLED)
+    assert not desk.live(TARGET)  # a minute, after three refusals
+    assert not desk.live(STOP)  # a second, after three that did not stand
+    desk.wait(1_500)
+    assert desk.lots(STOP) == 2
+
+
 def test_refused_stops_that_were_mended_hours_apart_do_not_add_up_to_a_close():
     desk = PairingDesk(oco=False)
     desk.signal("a")
