@@ -166,7 +166,11 @@ class Exposure(Watcher):
         if leg is not None:
             over = min(max(lots - max(-before * side, ZERO), ZERO), lots)
             leg.has_exit_traded |= held.parts.role is m.OrderRole.EXIT
-            if over and not held.order.reduce_only and over > leg.busted + leg.crossed + account.foreign + account.closers:
+            if (
+                over
+                and not held.order.reduce_only
+                and over > leg.busted + leg.crossed + account.foreign + account.closers
+            ):
                 # Stop and target that both work can both trade: the platform has allowed it, nobody could prevent it.
                 if held.parts.role in PROTECTIVE and not leg.has_exit_traded:
                     self.count("stop and target both filled")

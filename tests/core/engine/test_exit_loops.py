@@ -340,10 +340,12 @@ def test_a_close_between_two_attempts_says_what_the_last_one_came_to_and_not_wha
         desk.reject(desk.only(role=EXIT))
         desk.wait(20_000)
         answer(desk, [fill], 2)
+    desk.update(desk.only(role=STOP), LegState.CANCELLED)
+    desk.reject(desk.only(role=EXIT))
+    desk.update(desk.only(role=STOP))
     desk.link_down()
     assert "not connected" in desk.report().legs[0].text
     desk.link_up("a", answer=False, brackets=False)
-    desk.update(desk.only(role=STOP), LegState.CANCELLED)
     answer(desk, [fill], 2)
     assert "closing orders in a row have traded nothing, the last one: no" in desk.report().legs[0].text
 
