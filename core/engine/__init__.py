@@ -31,7 +31,7 @@ from .events import SnapshotChanges as SnapshotChanges
 from .events import SnapshotWanted as SnapshotWanted
 from .events import Started as Started
 from .events import describe_event as describe_event
-from .orders.snapshots.agreement import POSITIONS_MOVED as POSITIONS_MOVED
+from .orders.snapshots.agreement import Difference as Difference
 from .orders.snapshots.agreement import check_from_ns as check_from_ns
 from .settings import EngineSettings as EngineSettings
 from .state import ContractRecord as ContractRecord

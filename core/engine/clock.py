@@ -12,6 +12,7 @@ from __future__ import annotations
 from ...shm.durations import NS_PER_S
 from ..messages import RejectCode
 from .events import ClockStepped, Event, Started
+from .state import EngineState
 from .turn import Turn
 
 
@@ -57,10 +58,9 @@ def roll_day(turn: Turn) -> bool:
     return is_new
 
 
-def earliest_wall_ns(turn: Turn, engine_ns: int) -> int:
+def earliest_wall_ns(state: EngineState, engine_ns: int) -> int:
     """Return the earliest wall time at which something that happened at `engine_ns`, or later, can have been stamped.
 
     The clock may have been set back since, and forward again: what happened then has the lowest stamps of the day.
     """
-    state = turn.state
     return engine_ns + min(0, state.lowest_offset_ns, state.wall_offset_ns)

@@ -61,7 +61,7 @@ from .orders.lifecycle import mark_unknown
 from .orders.links import apply_account, await_executions, link_down, link_up, want_snapshot
 from .orders.markets import record_markets, record_rates, record_sessions
 from .orders.overfills import drive_overfills
-from .orders.snapshots.agreement import find_difference
+from .orders.snapshots.agreement import Difference, compare_snapshot
 from .orders.snapshots.changes import reduce_snapshot
 from .orders.snapshots.reconciliation import apply_snapshot
 from .orders.updates import apply_reject, apply_update
@@ -95,8 +95,8 @@ class Engine:
         self._changed: dict[str, None] = {}
         self._last_reports: dict[str, Report] = {}
         self.agreed_ns: dict[str, int] = {}
-        """Route -> when a regular comparison was requested that agreed, engine's time: shown to people, never decided
-        by, since a replay does not know it."""
+        """Route -> when the last regular comparison that agreed was requested, engine's time: shown to people, and the
+        next regular comparison begins there. The engine decides nothing by it, since a replay does not know it."""
 
     def handle(self, event: Event, now_ns: int) -> list[Effect]:
         """Apply one event at `now_ns`, the engine's time. It never runs back: the last one stands for an earlier one.
@@ -136,9 +136,9 @@ class Engine:
             return reduce_snapshot(self.state, event.message)
         return event
 
-    def find_difference(self, snapshot: Snapshot, sent_ns: int) -> str:
-        """Return what a snapshot and the books do not agree about; empty = nothing. See `find_difference`."""
-        return find_difference(self.state, snapshot, sent_ns)
+    def compare_snapshot(self, snapshot: Snapshot, sent_ns: int) -> Difference | None:
+        """Return what a snapshot and the books do not agree about; None = nothing. See `compare_snapshot`."""
+        return compare_snapshot(self.state, snapshot, sent_ns)
 
     def follow_sent(self, made: list[Effect], sent: list[SentMessage]) -> None:
         """Bring the state to what the journal says was sent with the last event, where this program has made others.

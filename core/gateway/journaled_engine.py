@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
-from ..engine import AdminAsked, Effect, Engine, EngineSettings, Event, TellNexus
+from ..engine import AdminAsked, Difference, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
 from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, rebuild
 from ..journal.finished.answers import answer_without_rows, complete_answers
@@ -219,17 +219,17 @@ class JournaledEngine:
             self.engine = self._rebuild("the engine is rebuilt").engine
             raise EngineFaultError(f"the engine raised {type(error).__name__} on {type(event).__name__}") from error
 
-    def find_difference(self, snapshot: Snapshot, sent_ns: int) -> str:
-        """Compare a snapshot that was requested at `sent_ns`, engine's time, with the books. Empty = they agree."""
+    def compare_snapshot(self, snapshot: Snapshot, sent_ns: int) -> Difference | None:
+        """Compare a snapshot that was requested at `sent_ns`, engine's time, with the books. None = they agree."""
         try:
             wanted, unfinished = self._recalls.without_repetitions(self.engine.state, snapshot)
             if wanted:
-                return f"more is said of finished signals: {', '.join(wanted[:5])}"
-            return self.engine.find_difference(unfinished, sent_ns)
+                return Difference(f"more is said of finished signals: {', '.join(wanted[:5])}")
+            return self.engine.compare_snapshot(unfinished, sent_ns)
         except Exception as error:
             # The engine judges a snapshot of its own, and a fault of it is treated as any other.
             self._log.exception("a snapshot could not be compared")
-            return f"the comparison raised {type(error).__name__}"
+            return Difference(f"the comparison raised {type(error).__name__}")
 
     def commit(self) -> list[Effect]:
         """Put the turn's events on disk and return their effects in order, to be carried out now.

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct, structs
 
 from ...shm.durations import NS_PER_MS
-from ..engine import POSITIONS_MOVED, AdapterSaid, Event, RouteRecord, SnapshotWanted, check_from_ns, route_of
+from ..engine import AdapterSaid, Event, RouteRecord, SnapshotWanted, check_from_ns, route_of
 from ..logs import Log
 from ..messages import Account, Message, Snapshot, SnapshotRequest
 from .journaled_engine import JournaledEngine
@@ -89,14 +89,13 @@ class SnapshotChecks:
         if route.request_pending:
             check.sent_ns = 0
             return []  # the engine compares more than this one
-        difference = self._journaled.find_difference(snapshot, check.sent_ns)
+        difference = self._journaled.compare_snapshot(snapshot, check.sent_ns)
         events: list[Event] = []
         if snapshot.funds is not None and _is_new(snapshot.funds, route.funds):
             events.append(AdapterSaid(message=snapshot.funds, account=snapshot.account))
-        if difference:
-            # After a trade there is nothing else to settle: the engine need not read the day again for it.
-            from_ns = check.from_ns if difference == POSITIONS_MOVED else 0
-            events.append(self._want(name, route, check, difference, from_ns))
+        if difference is not None:
+            from_ns = 0 if difference.needs_whole else check.from_ns
+            events.append(self._want(name, route, check, difference.text, from_ns))
         else:
             engine.agreed_ns[name] = check.sent_ns
             check.sent_ns, check.as_of_ns = 0, snapshot.executions.as_of_ns

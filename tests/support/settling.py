@@ -53,7 +53,7 @@ def _copy_active(state: EngineState) -> EngineState:
 
 
 def _is_due(record: SignalRecord, now_ns: int) -> bool:
-    """Whether a deadline has passed; or a leg asks again every second, or waits a second for the end of its stop."""
+    """Whether a deadline has passed; or a leg asks again every second."""
     if record.deadline_ns and record.decision in ("", "kept") and record.deadline_ns <= now_ns:
         return True
     return any(_leg_is_due(leg, now_ns) for leg in record.legs)
@@ -61,7 +61,7 @@ def _is_due(record: SignalRecord, now_ns: int) -> bool:
 
 def _leg_is_due(leg: LegRecord, now_ns: int) -> bool:
     times = leg.retry_ns, leg.protect_retry_ns, leg.clearing_until_ns, leg.look_again_ns
-    polls = (leg.roll_over_pending and leg.retry_ns) or leg.clearing_until_ns
+    polls = leg.roll_over_pending and leg.retry_ns
     return bool(polls) or any(0 < each <= now_ns for each in times)
 
 

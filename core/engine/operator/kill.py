@@ -303,4 +303,4 @@ def cancel_orphans(turn: Turn, name: str) -> None:
 
 def blocking_orders(state: EngineState, name: str) -> list[OrderRecord]:
     """Return the orders of a route whose outcome is unknown: while there is one, trading is not resumed."""
-    return [order for order in live_orders(state, state.routes[name]) if order.state is LegState.UNKNOWN]
+    return [state.orders[order_id] for order_id in state.routes[name].unknown_orders]

@@ -53,7 +53,8 @@ def apply_query(turn: Turn, query: Query, peer: str, agreed_ns: Mapping[str, int
             continue
         if route.retired_ns and query.what is not QueryKind.ACCOUNT_STATE:
             continue  # nothing is known of it any more, but that it is retired
-        as_of_ns = turn.stamp(max(route.last_reconciled_ns, agreed_ns.get(name, 0)))
+        agreed = 0 if route.retired_ns else agreed_ns.get(name, 0)  # what was compared before says nothing any more
+        as_of_ns = turn.stamp(max(route.last_reconciled_ns, agreed))
         if query.what is QueryKind.POSITIONS:
             turn.effects.append(AnswerAdmin(_positions(turn, route, as_of_ns), peer))
         elif query.what is QueryKind.WORKING_ORDERS:

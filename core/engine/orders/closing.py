@@ -299,12 +299,11 @@ def _describe_pause(turn: Turn, leg: LegRecord) -> str:
     """Say what has come of the closing orders so far, between two of them; empty = the first one leaves now."""
     if _is_shut(leg):
         return f"{_describe_shut(leg)}: {_TRIED_ALL_THE_SAME}"
-    if not leg.fruitless_exits:
+    exits = [order for order in leg_orders(turn.state, leg) if order.role is OrderRole.EXIT]
+    if not leg.fruitless_exits or not exits:
         return ""
-    last = next((each for each in reversed(list(leg_orders(turn.state, leg))) if each.role is OrderRole.EXIT), None)
-    why = "" if last is None else f", the last one: {last.text or last.state}"
-    text = f"{leg.fruitless_exits} closing orders in a row have traded nothing{why}"
-    return f"{text}; it is tried again, at least every minute"[:512]
+    text = f"{leg.fruitless_exits} closing orders in a row have traded nothing"
+    return f"{text}, the last one: {exits[-1].text or exits[-1].state}; it is tried again, at least every minute"[:512]
 
 
 def _watch(turn: Turn, signal: SignalRecord, leg: LegRecord, order: OrderRecord) -> None:

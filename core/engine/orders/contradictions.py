@@ -14,7 +14,7 @@ from msgspec import Struct
 from ....shm.durations import NS_PER_MS
 from ...messages import Contradiction, ContradictionKind, Fill, RejectCode, WorkingOrder
 from ...risk import is_multiple
-from ..state import ZERO, ContradictionRecord, EngineState, ExecutionRecord, OrderRecord, RouteRecord
+from ..state import ZERO, ContradictionRecord, EngineState, ExecutionRecord, OrderRecord, RouteRecord, route_of
 from ..turn import Turn
 from .links import schedule_snapshot
 
@@ -208,7 +208,7 @@ def end_for_execution(turn: Turn, name: str, exec_id: str, end: str) -> None:
 
 def _touch(turn: Turn, route: RouteRecord, record: ContradictionRecord) -> None:
     """Make new reports of the signals that it is about or bars, and let what waited for it go on."""
-    name = f"{route.platform}|{route.account}"
+    name = route_of(route.platform, route.account)
     for signal_id, _ in record.legs:
         turn.touch(signal_id)
     await_cancels(turn, route)

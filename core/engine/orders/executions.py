@@ -223,18 +223,7 @@ def _may_restate(turn: Turn, name: str, key: str, record: ExecutionRecord, quant
     order = turn.state.orders.get(record.client_order_id)
     if order is None:
         return True
-    exec_id = key.split("|", 2)[2]
-    stated = Fill(
-        platform=order.order.platform,
-        account=order.order.account,
-        exec_id=exec_id,
-        client_order_id=record.client_order_id,
-        symbol=record.symbol,
-        side=Side.BUY if record.sign > 0 else Side.SELL,
-        quantity=quantity,
-        price=price,
-        ts_event_ns=record.ts_event_ns,
-    )
+    stated = structs.replace(fill_of(key, record), quantity=quantity, price=price)
     doubt = doubt_fill(turn, order, stated, counted=record.own_quantity if record.counts else ZERO)
     if doubt is None:
         return True
@@ -244,7 +233,7 @@ def _may_restate(turn: Turn, name: str, key: str, record: ExecutionRecord, quant
         name,
         doubt,
         [record.symbol, order.order.symbol],
-        exec_id=exec_id,
+        exec_id=stated.exec_id,
         client_order_id=record.client_order_id,
         legs=legs_of(order, record),
     )

@@ -202,7 +202,7 @@ def executions_from_ns(turn: Turn, route: RouteRecord) -> int:
     for record in live_orders(turn.state, route):
         oldest = min(oldest, record.sent_ns)
     # The platform stamps executions by the wall clock, which may have been set back since, or by a clock of its own.
-    earliest = earliest_wall_ns(turn, oldest)
+    earliest = earliest_wall_ns(turn.state, oldest)
     if route.executions_as_of_ns:
         earliest = min(earliest, route.executions_as_of_ns - margin_ms * NS_PER_MS)
     return max(earliest - turn.state.settings.settle_ms * NS_PER_MS, 0)

@@ -24,7 +24,7 @@ from ...messages import (
     WorkingOrder,
     find_client_order_id,
 )
-from ..state import OPENING, LegRecord, OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
+from ..state import OPENING, EngineState, LegRecord, OrderRecord, OrphanRecord, RouteRecord, SignalRecord, route_of
 from ..turn import Turn, activate, list_live
 from .lifecycle import refresh_order
 
@@ -39,13 +39,19 @@ def find_own_id(turn: Turn, route: str, text: str) -> OrderIdParts | None:
     parts = find_client_order_id(text)
     if parts is None:
         return None
-    order = turn.state.orders.get(parts.client_order_id)
-    orphan = turn.state.orphans.get(parts.client_order_id)
-    elsewhere = order is not None and route_of(order.order.platform, order.order.account) != route
-    if elsewhere or (order is None and orphan is not None and orphan.route != route):
+    if is_elsewhere(turn.state, route, parts.client_order_id):
         turn.count("copied_order_id")
         return None
     return parts
+
+
+def is_elsewhere(state: EngineState, route: str, order_id: str) -> bool:
+    """Whether the order of this ClOrdID is known, and is on another account than this route."""
+    order = state.orders.get(order_id)
+    if order is not None:
+        return route_of(order.order.platform, order.order.account) != route
+    orphan = state.orphans.get(order_id)
+    return orphan is not None and orphan.route != route
 
 
 def recognise(turn: Turn, route: RouteRecord, parts: OrderIdParts, reported: WorkingOrder | Fill) -> OrderRecord | None:

@@ -7,12 +7,20 @@ changes those calls a function of this module, so that no clock tick has to look
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from ...messages import OrderRole
-from ..state import OPENING, ZERO, LegRecord, RouteRecord
+from ..state import OPENING, ZERO, LegRecord, RouteRecord, route_of
 from ..turn import Turn, live_closing
 from .exposure import least_closing_lots, unreported_lots
 
-_Bars = tuple[bool, bool, dict[str, tuple[bool, bool]]]
+
+class _Bars(Struct):
+    """What bars orders on an account: by symbol whether its position, or a closing order that went too far, does."""
+
+    ready: bool
+    flattening: bool
+    by_symbol: dict[str, tuple[bool, bool]]
 
 
 def wake_route(turn: Turn, name: str) -> None:
@@ -41,7 +49,7 @@ def wake_waiting(turn: Turn) -> None:
         order = state.orders.get(order_id)
         if order is not None:
             terms = order.order
-            key = f"{terms.platform}|{terms.account}", terms.symbol
+            key = route_of(terms.platform, terms.account), terms.symbol
             places[key] = places.get(key, False) or not order.signal_id or order.role in OPENING
     turn.changed_orders.clear()
     for key, seen in turn.books_seen.items():
@@ -91,18 +99,18 @@ def bars_of(route: RouteRecord) -> _Bars:
         symbol: (bool(position.mismatch_snapshots), bool(position.over_closed_request))
         for symbol, position in route.positions.items()
     }
-    return route.ready, bool(route.flatten_sent_ns), by_symbol
+    return _Bars(route.ready, bool(route.flatten_sent_ns), by_symbol)
 
 
 def wake_after_snapshot(turn: Turn, name: str, before: _Bars) -> None:
     """Settle what a snapshot lets go on, or stops: by its account's bars, and all that waits to be closed there."""
     route = turn.state.routes[name]
     now = bars_of(route)
-    if now[:2] != before[:2]:
+    if (now.ready, now.flattening) != (before.ready, before.flattening):
         wake_route(turn, name)
         return
-    none = (False, False)
-    changed = {symbol for symbol in (*before[2], *now[2]) if before[2].get(symbol, none) != now[2].get(symbol, none)}
+    old, new, none = before.by_symbol, now.by_symbol, (False, False)
+    changed = {symbol for symbol in (*old, *new) if old.get(symbol, none) != new.get(symbol, none)}
     for signal_id in route.active_signals if changed else ():
         legs = turn.state.signals[signal_id].legs
         if any(leg.route == name and leg.symbol in changed for leg in legs):

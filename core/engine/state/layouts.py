@@ -210,8 +210,9 @@ def _from_7(state: StateDict) -> StateDict:
     for signal in signals.values():
         signal["changed_ns"] = (signal["done_ns"] or signal["received_ns"]) + state["wall_offset_ns"]
     for route in state["routes"].values():
-        booked = (state["executions"][key] for key in route["executions"])
-        leads = (each["ts_event_ns"] - each["booked_ns"] for each in booked if each["booked_ns"])
+        booked = sorted((state["executions"][key]["booked_ns"], key) for key in route["executions"])
+        route["executions"] = {key: None for _, key in booked}
+        leads = (state["executions"][key]["ts_event_ns"] - booked_ns for booked_ns, key in booked if booked_ns)
         route["stamp_lead_ns"] = max(0, *leads, 0)
         route |= {"whole_request": True, "whole_compared_ns": route["last_reconciled_ns"]}
         route |= {"finished_until": {}, "finished_markets": {}, "cleared_ns": route["retired_ns"]}

@@ -65,7 +65,7 @@ class RouteRecord(Struct, kw_only=True):
     unreported_orders: dict[str, None] = field(default_factory=dict)  # ClOrdIDs of orders with `unreported_qty` > 0
     unknown_orders: dict[str, None] = field(default_factory=dict)  # those of `live` whose outcome is unknown
     active_signals: dict[str, None] = field(default_factory=dict)  # ids of signals that are not over, with a leg here
-    executions: dict[str, None] = field(default_factory=dict)  # keys of executions here, in order of arrival
+    executions: dict[str, None] = field(default_factory=dict)  # keys of executions here, in the order of booking
     ticket_owner: dict[str, tuple[str, int]] = field(default_factory=dict)  # position ticket -> (signal id, leg)
     funds: Account | None = None  # balance and equity as last reported; None = not yet
     severed: bool = False  # link cut by the kill level SEVER: refused until the operator resumes

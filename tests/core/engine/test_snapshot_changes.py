@@ -15,6 +15,8 @@ from nexus_gateway.core.messages import LegState, OrderRole
 
 from tests.support.orders import SECOND, Desk
 
+LOST_ID = m.client_order_id("A" * 12, 0, OrderRole.ENTRY, 0, 22)
+
 
 def settings(**changes) -> e.EngineSettings:
     return e.EngineSettings(client_order_id_chars=22, check_ms=30_000, proof_ms=3_600_000, **changes)
@@ -60,7 +62,8 @@ class Books(Desk):
         self.give(e.SnapshotWanted(platform="a", account="acc", reason="test"))
 
     def difference(self, **changes) -> str:
-        return self.engine.find_difference(self.listed(**changes), self.now_ns)
+        found = self.engine.compare_snapshot(self.listed(**changes), self.now_ns)
+        return "" if found is None else found.text
 
     def reduced(self, **changes) -> e.SnapshotChanges:
         self.want()
@@ -108,7 +111,8 @@ ROWS = {
     "an order that ended": {"orders": "cancelled"},
     "an order of other terms": {"orders": "at another price"},
     "an order of another side": {"orders": "turned"},
-    "an order of somebody else": {"orders": "ours and theirs"},
+    "an order of others": {"orders": "ours and theirs"},
+    "an order of ours that is not known": {"orders": "ours and a lost one"},
     "another position": {"positions": (m.Position(symbol="NQ", quantity=D(3)),)},
     "another symbol": {"positions": (m.Position(symbol="ES", quantity=D(2)),)},
     "flat": {"positions": ()},
@@ -130,6 +134,7 @@ def rows_of(desk: Books, what: dict) -> dict:
         "at another price": (structs.replace(own, stop_price=D(20980)),),
         "turned": (structs.replace(own, side=m.Side.BUY),),
         "ours and theirs": (own, theirs),
+        "ours and a lost one": (own, structs.replace(theirs, client_order_id=LOST_ID)),
     }
     found = dict(what)
     if isinstance(what.get("fills"), str):
@@ -163,6 +168,105 @@ def test_whatever_differs_is_found_by_a_regular_comparison(what):
     # What is no difference: the text of an execution without our id says nothing of its order.
     expected = what != "an execution of another order"
     assert bool(desk.difference(**rows_of(desk, ROWS[what]))) is expected
+
+
+def test_orders_of_others_are_the_same_in_whatever_sequence_the_platform_lists_them():
+    desk = Books()
+    own = desk.listed().working_orders.rows[0]
+    theirs = [structs.replace(own, client_order_id="by hand", platform_order_id=name) for name in ("H1", "H2", "H3")]
+    desk.compare(orders=(own, *theirs))
+    desk.now_ns += 5 * SECOND
+    assert desk.difference(orders=(*reversed(theirs), own)) == ""
+    gone = desk.engine.compare_snapshot(desk.listed(orders=(own, *theirs[1:])), desk.now_ns)
+    assert gone == e.Difference("orders of others are not the same", needs_whole=False)
+
+
+def test_a_copy_of_an_id_of_ours_that_stays_is_no_difference():
+    """A trade copier writes our comment on orders of another account: each comparison was a whole one for it."""
+    desk = Books()
+    desk.link_up("b")
+    desk.signal("b", signal_id="s2")
+    own = desk.listed().working_orders.rows[0]
+    copy = structs.replace(own, client_order_id=desk.only("b").client_order_id, platform_order_id="C1")
+    desk.compare(orders=(own, copy))
+    desk.now_ns += 60 * SECOND
+    assert desk.difference(orders=(copy, own)) == ""
+    assert desk.difference() == "orders of others are not the same"
+
+
+def test_two_tickets_of_one_symbol_repeat_their_positions_at_their_own_prices():
+    desk = Books()
+    tickets = tuple(
+        m.Position(symbol="NQ", quantity=D(1), avg_price=D(price), ticket=f"T{price}") for price in (21000, 21004)
+    )
+    desk.compare(positions=tickets)
+    desk.now_ns += 60 * SECOND
+    assert desk.reduced(positions=tickets).same_positions
+    desk.give(e.AdapterSaid(message=desk.listed(positions=tickets)))
+    assert desk.difference(positions=tickets) == ""
+    dearer = (tickets[0], structs.replace(tickets[1], avg_price=D(21005)))
+    moved = desk.engine.compare_snapshot(desk.listed(positions=dearer), desk.now_ns)
+    assert moved == e.Difference("positions are not as they were last reported", needs_whole=False)
+
+
+def test_opposite_tickets_that_add_up_to_nothing_repeat_their_positions():
+    desk = Books()
+    held = m.Position(symbol="NQ", quantity=D(2))
+    opposite = tuple(
+        m.Position(symbol="ES", quantity=D(lots), avg_price=D(5000), ticket=f"T{lots}") for lots in (1, -1)
+    )
+    desk.compare(positions=(held, *opposite))
+    desk.now_ns += 60 * SECOND
+    assert desk.difference(positions=(held, *opposite)) == ""
+
+
+@pytest.mark.parametrize("lacks", ["executions_history", "lists_orders", "lists_positions"])
+def test_what_a_platform_cannot_list_is_no_difference(lacks):
+    """Bookmap lists no orders, some vendors behind Quantower no executions: each comparison found them missing."""
+    desk = Books()
+    desk.link_down()
+    desk.link_up("a", answer=False, **{lacks: False})
+    lists = {"executions_history": {"fills": ()}, "lists_orders": {"orders": ()}, "lists_positions": {"positions": ()}}
+    desk.give(e.AdapterSaid(message=desk.listed(**lists[lacks])))
+    desk.now_ns += 60 * SECOND
+    assert desk.difference(**lists[lacks]) == ""
+    for part, missing in lists.items():
+        if part != lacks:
+            assert desk.difference(**lists[lacks], **missing), part
+
+
+def test_a_bar_that_only_a_snapshot_of_the_engine_ends_is_a_difference():
+    desk = Books()
+    desk.engine.state.routes["a|acc"].positions["NQ"].over_closed_request = 7
+    assert "closing orders are barred" in desk.difference()
+    desk.engine.state.routes["a|acc"].positions["NQ"].over_closed_request = 0
+    desk.engine.state.routes["a|acc"].flatten_sent_ns = desk.now_ns
+    assert "closing orders are barred" in desk.difference()
+
+
+def test_an_order_that_the_journal_has_lost_is_compared_once_and_again_when_it_changes():
+    """A platform that lists the orders of the day: each comparison found the lost one, each was a whole one."""
+    desk = Books()
+    own = desk.listed().working_orders.rows[0]
+    lost = structs.replace(own, client_order_id=LOST_ID, platform_order_id="L1", state=LegState.FILLED, filled=D(2))
+    assert desk.difference(orders=(own, lost)) == f"order {LOST_ID} is not as it is listed"
+    desk.compare(orders=(own, lost))
+    desk.now_ns += 60 * SECOND
+    assert desk.difference(orders=(own, lost)) == ""
+    ended = structs.replace(lost, state=LegState.CANCELLED)
+    assert desk.difference(orders=(own, ended)) == f"order {LOST_ID} is not as it is listed"
+    assert desk.difference() == f"order {LOST_ID}, which the journal has lost, is not listed any more"
+
+
+def test_a_fill_between_request_and_answer_of_a_bar_is_asked_about_again_at_once():
+    """A closing order made the position larger while a snapshot was on its way: its bar stood for up to an hour."""
+    desk = Books()
+    desk.want()
+    route = desk.engine.state.routes["a|acc"]
+    route.positions["NQ"].over_closed_request = route.request_id + 1
+    desk.give(e.AdapterSaid(message=desk.listed()))
+    assert route.positions["NQ"].over_closed_request
+    assert 0 < route.snapshot_due_ns <= desk.now_ns + 10 * SECOND
 
 
 def test_what_is_on_its_way_is_no_difference():

@@ -39,8 +39,8 @@ class Around(Desk):
             cast("JournaledEngine", self), cast("Any", self), cast("Any", Inside()), make_log()
         )
 
-    def find_difference(self, snapshot: m.Snapshot, sent_ns: int) -> str:
-        return self.engine.find_difference(snapshot, sent_ns)
+    def compare_snapshot(self, snapshot: m.Snapshot, sent_ns: int) -> e.Difference | None:
+        return self.engine.compare_snapshot(snapshot, sent_ns)
 
     def send(self, peer: str, *bodies: m.Message) -> bool:
         for body in bodies:

@@ -125,13 +125,14 @@ def test_a_regular_comparison_agrees_about_finished_executions_and_misses_them(d
     desk.snapshot(fills=fills, orders=rows)
     desk.finish()
     snapshot = desk.make_snapshot(fills=fills, orders=rows)
-    assert desk.journaled.find_difference(snapshot, desk.now_ns) == ""
+    assert desk.journaled.compare_snapshot(snapshot, desk.now_ns) is None
     missing = desk.make_snapshot(fills=fills[1:], orders=rows)
-    assert desk.journaled.find_difference(missing, desk.now_ns) == "more is said of finished signals: s1"
+    of_rows = e.Difference("more is said of finished signals: s1")
+    assert desk.journaled.compare_snapshot(missing, desk.now_ns) == of_rows
     assert everything(desk)["signals"] == 0, "a comparison is no event, and recalls nothing"
     late = structs.replace(fills[1], exec_id="x9")
     more = desk.make_snapshot(fills=[*fills, late], orders=rows)
-    assert desk.journaled.find_difference(more, desk.now_ns) == "more is said of finished signals: s1"
+    assert desk.journaled.compare_snapshot(more, desk.now_ns) == of_rows
 
 
 def test_executions_of_a_recalled_signal_are_listed_where_they_were_booked(desk: FinishedDesk) -> None:

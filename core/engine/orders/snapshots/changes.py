@@ -14,11 +14,12 @@ from typing import Final
 from msgspec import structs
 
 from .....shm.durations import NS_PER_S
-from ....messages import Fill, LegState, Snapshot, WorkingOrder, find_client_order_id
+from ....messages import Fill, LegState, Position, Positions, Snapshot, WorkingOrder, find_client_order_id
 from ...events import SnapshotChanges
 from ...state import ZERO, EngineState, ExecutionRecord, OrderRecord, RouteRecord, route_of
 from ..contradictions import doubt_row
 from ..executions import booked_key
+from ..recognition import is_elsewhere
 from ..transitions import TRANSITIONS, OrderEvent
 from ..updates import reported_filled
 
@@ -46,7 +47,8 @@ def find_changes(state: EngineState, route: RouteRecord, snapshot: Snapshot) -> 
     # Executions are applied first, and change what the rows of their orders and the positions mean.
     traded = _orders_of(state, fills, unlisted_executions)
     rows, unlisted_orders, same_external = _new_orders(state, route, snapshot, traded)
-    same_positions = not fills and not unlisted_executions and _repeats_positions(route, snapshot)
+    whole_positions = snapshot.complete and snapshot.positions.complete
+    same_positions = not fills and not unlisted_executions and whole_positions and not moved_positions(route, snapshot)
     working, executions, positions = snapshot.working_orders, snapshot.executions, snapshot.positions
     return SnapshotChanges(
         snapshot=structs.replace(
@@ -142,11 +144,12 @@ def _new_orders(
             continue
         listed.add(parts.client_order_id)
         record = state.orders.get(parts.client_order_id)
-        copied |= record is not None and route_of(record.order.platform, record.order.account) != name
-        if record is None or parts.client_order_id in doubted or copied or not _repeats_order(record, row):
+        is_copy = is_elsewhere(state, name, parts.client_order_id)
+        copied |= is_copy
+        if record is None or parts.client_order_id in doubted or is_copy or not _repeats_order(record, row):
             new.append(row)
     unlisted = [order_id for order_id in route.live if order_id not in listed]
-    same_external = not copied and external == route.external_orders
+    same_external = not copied and in_order(external) == route.external_orders
     return new + ([] if same_external else external), unlisted, same_external
 
 
@@ -173,20 +176,37 @@ def _repeats_order(record: OrderRecord, row: WorkingOrder) -> bool:
     )
 
 
-def _repeats_positions(route: RouteRecord, snapshot: Snapshot) -> bool:
-    """Whether every symbol is held as it was last reported, at the same price, in the same contract and tickets."""
-    part = snapshot.positions
-    if not (snapshot.complete and part.complete):
-        return False
-    reported: dict[str, Decimal] = {}
+def in_order(rows: list[WorkingOrder]) -> list[WorkingOrder]:
+    """Return orders of others in an order that does not depend on how the platform lists them."""
+    return sorted(rows, key=lambda row: (row.platform_order_id, row.client_order_id))
+
+
+def sum_positions(positions: Positions) -> dict[str, Decimal]:
+    """Return what a platform reports as held: symbol -> lots, signed, all tickets of it together."""
+    lots: dict[str, Decimal] = {}
+    for row in positions.rows:
+        lots[row.symbol] = lots.get(row.symbol, ZERO) + row.quantity
+    return lots
+
+
+def moved_positions(route: RouteRecord, snapshot: Snapshot) -> set[str]:
+    """Return the symbols that are not held as they were last reported, at the same price, in the same contract and
+    tickets. Of a list of positions that is complete.
+    """
+    reported = sum_positions(snapshot.positions)
+    newest: dict[str, Position] = {}
     tickets: dict[str, dict[str, Decimal]] = {}
-    for row in part.rows:
-        reported[row.symbol] = reported.get(row.symbol, ZERO) + row.quantity
-        position = route.positions.get(row.symbol)
-        if position is None or (position.contract, position.avg_price) != (row.contract, row.avg_price):
-            return False
+    for row in snapshot.positions.rows:
+        newest[row.symbol] = row  # `note_positions` keeps contract and price of the last row of a symbol
         if row.ticket:
             tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
-    return tickets == route.tickets and all(
-        position.reported == reported.get(symbol, ZERO) for symbol, position in route.positions.items()
-    )
+    moved = {symbol for symbol in (*tickets, *route.tickets) if tickets.get(symbol) != route.tickets.get(symbol)}
+    for symbol in (*route.positions, *newest):
+        position, lots, row = route.positions.get(symbol), reported.get(symbol, ZERO), newest.get(symbol)
+        if position is None or position.reported != lots:
+            moved.add(symbol)
+        elif row is not None:
+            price = row.avg_price if lots else None
+            if (position.contract, position.avg_price) != (row.contract, price):
+                moved.add(symbol)
+    return moved

@@ -9,8 +9,9 @@ from ....messages import RejectCode
 from ...events import SnapshotChanges
 from ...state import ZERO, EngineState, RouteRecord, route_of
 from ...turn import Turn
-from ..contradictions import STRIKES, await_cancels
+from ..contradictions import STRIKES
 from ..external_lots import add_external
+from .changes import sum_positions
 from .settlement import note_unstable_position, settle_position, stands_about_orders
 
 
@@ -30,9 +31,8 @@ def note_positions(turn: Turn, name: str, changes: SnapshotChanges) -> None:
             position = turn.position(name, symbol)
             position.reported, position.reported_ns = position.reported or ZERO, turn.now_ns
         return
-    reported: dict[str, Decimal] = {}
+    reported = sum_positions(snapshot.positions)
     for row in snapshot.positions.rows:
-        reported[row.symbol] = reported.get(row.symbol, ZERO) + row.quantity
         position = turn.position(name, row.symbol)
         position.contract = row.contract
         position.avg_price = row.avg_price
@@ -57,9 +57,7 @@ def find_gaps(state: EngineState, route: RouteRecord, changes: SnapshotChanges) 
     if changes.same_positions:
         theirs = {symbol: position.reported or ZERO for symbol, position in route.positions.items()}
     else:
-        theirs = {}
-        for row in changes.snapshot.positions.rows:
-            theirs[row.symbol] = theirs.get(row.symbol, ZERO) + row.quantity
+        theirs = sum_positions(changes.snapshot.positions)
     newer = newer_than(state, route, changes)
     gaps = {}
     for symbol in dict.fromkeys([*route.positions, *theirs]):
@@ -80,7 +78,6 @@ def apply_positions(turn: Turn, route: RouteRecord, changes: SnapshotChanges, se
         if tickets != route.tickets:  # else they keep their order, as they do where the rows are left out
             route.tickets = tickets
     doubts = 0
-    await_cancels(turn, route)
     traded = traded_since(turn.state, route, settled_ns)
     for symbol, gap in find_gaps(turn.state, route, changes).items():
         position = turn.position(name, symbol)

@@ -26,11 +26,9 @@ from ..links import apply_account, pay_snapshot, schedule_snapshot
 from ..recognition import find_own_id, recognise
 from ..updates import accept_row, apply_row, reported_filled
 from ..wakes import bars_of, wake_after_snapshot
+from .changes import in_order
 from .positions import apply_positions, find_gaps, has_flattened, note_booked, note_positions
-from .settlement import (
-    settle_contradictions,
-    stands_about_orders,
-)
+from .settlement import settle_contradictions, stands_about_orders
 
 
 class Parts(Struct, frozen=True):
@@ -87,9 +85,10 @@ def apply_snapshot(turn: Turn, changes: SnapshotChanges) -> None:
         for position in route.positions.values():
             if position.over_closed_request and position.over_closed_request <= snapshot.request_id:
                 position.over_closed_request = 0
+            # One that has traded since the request bars its lots until the next snapshot.
+            doubts += bool(position.over_closed_request)
         if route.flatten_sent_ns <= settled_ns and has_flattened(turn, route):
             route.flatten_sent_ns = 0
-            await_cancels(turn, route)
     else:
         turn.count("incomplete_snapshot")
         doubts += 1
@@ -195,7 +194,7 @@ def _apply_orders(
     if not parts.orders:
         return doubts  # what it does not list may work all the same, and nothing becomes unknown that was known
     if not changes.same_external_orders:
-        route.external_orders = external
+        route.external_orders = in_order(external)
     for order_id, orphan in turn.state.orphans.items():
         if orphan.route == route_of(route.platform, route.account) and order_id not in listed:
             orphan.row = None
@@ -250,7 +249,7 @@ def _check_unlisted(
     if record.missed_snapshots < STRIKES:
         mark_unknown(turn, record, "the platform does not list it")
         return 1
-    if not parts.executions or snapshot.executions.from_ns > earliest_wall_ns(turn, record.sent_ns):
+    if not parts.executions or snapshot.executions.from_ns > earliest_wall_ns(turn.state, record.sent_ns):
         # It may have filled, and the execution is not in this snapshot. Ending it would forget lots that are held;
         # `acknowledge` ends it.
         mark_unknown(turn, record, "the platform does not list it, and its executions do not reach back far enough")

@@ -51,7 +51,8 @@ def settle_contradictions(
     for symbol in dict.fromkeys(symbol for _, record in again for symbol in record.symbols):
         if gaps is not None:
             _confirm(turn, name, symbol, [each for each in again if symbol in each[1].symbols], gaps)
-    for key, record in silent:
+    # Less than the whole period does not say it again rightly.
+    for key, record in silent if route.whole_request else ():
         _withdraw(turn, name, key, record, gaps or {}, executions)
     return len(route.contradictions)
 
