@@ -162,6 +162,8 @@ def _check_signal(state: EngineState, signal_id: str, record: SignalRecord, most
         route = state.routes.get(leg.route)
         if route is not None and leg.orders and (signal_id in route.active_signals) is not (signal_id in state.active):
             found.append(f"active: {signal_id} has a leg on {leg.route}, which lists it otherwise")
+    if signal_id in state.active and signal_id in state.over:
+        found.append(f"active: {signal_id} is listed as open and as over")
     if signal_id not in state.active and (is_live or any(leg.open for leg in record.legs)):
         found.append(f"active: {signal_id} has an order that may trade, or holds lots, and is taken for over")
 

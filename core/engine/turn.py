@@ -203,6 +203,7 @@ def unknown_order(state: EngineState, route: RouteRecord, symbol: str) -> OrderR
 def activate(state: EngineState, signal_id: str) -> None:
     """List a signal as one that is not over."""
     state.active[signal_id] = None
+    state.over.pop(signal_id, None)
     for leg in state.signals[signal_id].legs:
         route = state.routes.get(leg.route)
         if route is not None:

@@ -77,7 +77,7 @@ def _find(turn: Turn, command: AccountRetire) -> tuple[str, str]:
 def _holdings(turn: Turn, name: str, route: RouteRecord) -> list[str]:
     """Say what the books hold on an account: a line each."""
     state = turn.state
-    found = [f"not reconciled since {_stamp(turn, route.last_reconciled_ns)}"]
+    found = [f"last reconciled as a whole {_stamp(turn, route.last_reconciled_ns)}"]
     for symbol, position in route.positions.items():
         if position.net or position.reported or position.external:
             said = "nothing" if position.reported is None else f"{position.reported:f}"

@@ -1,6 +1,6 @@
 """Fan-out policy: the only module that decides to send, cancel or flatten the legs of a signal together.
 
-`settle` runs once at the end of every turn that touched a signal: it compares where the legs stand and takes the next
+`settle` runs at the end of every turn that concerned a signal: it compares where the legs stand and takes the next
 step. It remembers nothing but `decision`, so it decides the same after a restart.
 """
 
