@@ -103,6 +103,8 @@ class MarketView:
         self._boards: dict[str, QuoteBoard] = {}
         self._directory: SymbolDirectory | None = None
         self._directory_size = 0
+        # Rings published under ids of a directory that was lost, by name: `created_ns` of each. Never attached again.
+        self._outdated: dict[str, int] = {}
         self._fan_in = FanIn([])
         self._compiled: set[Callable[[Any, Any], Any]] = set()
         self._detached_read = self._detached_lost = self._detached_torn = 0
@@ -115,23 +117,12 @@ class MarketView:
     def refresh(self) -> None:
         """Attach to new and recreated rings, and include new symbols; some 50 us when nothing changed."""
         self._next_refresh_s = time.monotonic() + REFRESH_EVERY_S
-        changed = False
-        if self._directory is not None and self._directory.is_replaced():
-            # The directory is recreated only when no writer is left, so the attached rings belong to an earlier run.
-            # Detach them: looked up by the new ids, a name would get another symbol's price there.
-            for name in list(self._readers):
-                self._detach(name)
-            self._directory = None
-            changed = True
-        if self._directory is None:
-            try:
-                self._directory = SymbolDirectory.attach(self.folder)
-                changed = True
-            except SegmentError:
-                pass  # the new one is not there yet; the next refresh looks again
-        names = run_folder.ring_names(self.folder) if self._platforms is None else self._platforms
-        for name in names:
-            changed |= self._attach(name)
+        changed = self._follow_directory()
+        # Without a directory no id has a name. After a loss the rings still there belong to the lost one.
+        if self._directory is not None or not self._outdated:
+            names = run_folder.ring_names(self.folder) if self._platforms is None else self._platforms
+            for name in names:
+                changed |= self._attach(name)
         size = 0 if self._directory is None else len(self._directory)
         if changed or (self._symbols is not None and size != self._directory_size):
             self._directory_size = size
@@ -234,6 +225,29 @@ class MarketView:
         """Remove the published cursors."""
         self._fan_in.close()
 
+    def _follow_directory(self) -> bool:
+        """Attach to the directory that the folder has now, and let go of rings of an earlier one; returns whether
+        anything changed. Looked up by new ids in an old ring, a name would get another symbol's price.
+        """
+        changed = False
+        if self._directory is not None and self._directory.is_replaced():
+            # A directory is recreated only when no writer is left: each attached ring was published under the old ids.
+            for name, reader in list(self._readers.items()):
+                self._outdated[name] = reader.created_ns
+                self._detach(name)
+            self._directory = None
+            changed = True
+        if self._directory is None:
+            try:
+                self._directory = SymbolDirectory.attach(self.folder)
+            except SegmentError:
+                return changed  # the new one is not there yet; the next refresh looks again
+            changed = True
+            # Attached while there was no directory, and removed before this one was made.
+            for name in [name for name, reader in self._readers.items() if reader.is_replaced()]:
+                self._detach(name)
+        return changed
+
     def _attach(self, name: str) -> bool:
         reader = self._readers.get(name)
         is_known = reader is not None and not reader.is_replaced()
@@ -249,6 +263,9 @@ class MarketView:
             fresh = TickReader(self.folder, name, start=self._start, cursor=self._reader_name)
         except (SegmentError, FileNotFoundError):
             return False  # not there yet, or the folder has just gone; the next refresh looks again
+        if self._outdated.get(name) == fresh.created_ns:
+            fresh.close()
+            return False
         if reader is not None:
             self._detach(name)
         self._readers[name] = fresh

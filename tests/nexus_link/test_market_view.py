@@ -241,6 +241,48 @@ def test_names_of_a_new_run_never_find_the_prices_of_the_old_one(feeds, tmp_path
 
 
 @linux_only
+def test_rings_of_a_lost_directory_are_never_attached_again(feeds, tmp_path):
+    """They lie in the folder until the launcher has ended their writers."""
+    view = MarketView(tmp_path)
+    publish_quote(feeds[0], 1, 18_000.0, 18_001.0)
+    assert view.drain(empty_ticks(8)) == 1
+    (tmp_path / "directory.symbols").unlink()
+    view.refresh()
+    assert (view.platforms, view.drain(empty_ticks(8))) == ([], 0)
+    make_symbols(tmp_path, "ES", "NQ")  # by an adapter that has not ended yet: id 1 means another symbol
+    view.refresh()
+    assert (view.latest("ES"), view.platforms, view.drain(empty_ticks(8))) == (None, [], 0)
+    assert not list(tmp_path.glob("*.cursor"))
+    remade = []
+    for feed, platform in zip(feeds, (Platform.NT8, Platform.SIERRA), strict=True):
+        close_feed(feed)
+        for path in tmp_path.glob(f"{feed.name}.*"):
+            path.unlink()
+        remade.append(make_feed(tmp_path, feed.name, platform))
+    feeds[:] = remade
+    publish_quote(feeds[0], 2, 18_005.0, 18_006.0)
+    view.refresh()
+    assert (view.latest("NQ").bid, view.latest("ES")) == (18_005.0, None)
+    out = empty_ticks(8)
+    assert out[: view.drain(out)]["bid"].tolist() == [18_005.0]
+    assert (view.read, view.lost) == (2, 0)
+    view.close()
+
+
+@linux_only
+def test_a_view_made_between_a_loss_and_the_rebuild_lets_go_of_the_old_rings(feeds, tmp_path):
+    publish_quote(feeds[0], 1, 18_000.0, 18_001.0)
+    (tmp_path / "directory.symbols").unlink()
+    view = MarketView(tmp_path)
+    for path in [*tmp_path.glob("*.ticks"), *tmp_path.glob("*.board")]:
+        path.unlink()
+    make_symbols(tmp_path, "ES", "NQ")
+    view.refresh()
+    assert (view.latest("ES"), view.platforms) == (None, [])
+    view.close()
+
+
+@linux_only
 def test_features_do_not_mix_the_symbols_of_two_runs(tmp_path, run_dir):
     """A gateway that is started with other symbols gives the ids out anew, and NEXUS lives on."""
     make_symbols(run_dir, "NQ", "ES")
