@@ -70,6 +70,10 @@ class MarketView:
 
     It cannot slow, block or damage an adapter. `refresh`, which `wait` calls about once a second, attaches rings that
     appear later or are recreated.
+
+    Attributes:
+        unknown_losses: how often the file of a ring was damaged, so that it is not known how many records in it were
+            unread; these are not in `lost`.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class MarketView:
         self._fan_in = FanIn([])
         self._compiled: set[Callable[[Any, Any], Any]] = set()
         self._detached_read = self._detached_lost = self._detached_torn = 0
+        self.unknown_losses = 0
         self._next_refresh_s = 0.0
         self.refresh()
         # A ring that appears or is recreated from now on has only unread records: "new" would skip them uncounted.
@@ -277,7 +282,9 @@ class MarketView:
         del self._boards[name]
         self._detached_read += reader.read
         # Its unread records belong to an earlier run: they are not delivered, but counted as lost.
-        self._detached_lost += reader.lost + max(reader.tail + 1 - reader.next_seq, 0)
+        unread = reader.unread()
+        self._detached_lost += reader.lost + (unread or 0)
+        self.unknown_losses += unread is None
         self._detached_torn += reader.torn
         reader.close()
 

@@ -31,6 +31,7 @@ AfterLap = Literal["newest", "oldest"]
 _count_ready: Final = entry_point(ring_kernels.count_ready)
 _finish_batch: Final = entry_point(ring_kernels.finish_batch)
 _publish_cursor: Final = entry_point(ring_kernels.publish_cursor)
+_find_newest: Final = entry_point(ring_kernels.find_newest)
 _drain_one: Final = entry_point(ring_kernels.drain_one)
 _NEXT_SEQ: Final = list(ring_kernels.READER_STATE.names or ()).index("next_seq")
 _spin_any: Final = entry_point(fan_in_kernels.spin_any)
@@ -176,6 +177,13 @@ class TickReader:
     def tail(self) -> int:
         """Number of the newest record in the ring."""
         return self._segment.field("tail")
+
+    def unread(self) -> int | None:
+        """Number of records published and not yet read, overwritten ones included; None when the file was overwritten
+        or cut, so that it is not known.
+        """
+        newest = _find_newest(self._state_address, 0)
+        return None if newest < 0 else max(newest + 1 - self.next_seq, 0)
 
     @property
     def capacity(self) -> int:

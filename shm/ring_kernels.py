@@ -9,7 +9,7 @@ Ordering pairs (each release names its acquire):
 - SYNC ring.tail: stored with release once a batch; a reader that loads it with acquire sees all records up to it.
 
 The writer goes through the slots in order, so when the first slot of a batch still holds its number after use, none
-of the batch was overwritten. Kernels take addresses and counts, check nothing and allocate nothing; the classes in
+of the batch was overwritten. The slot at its highest address shows that the file was not cut meanwhile. Kernels take addresses and counts, check nothing and allocate nothing; the classes in
 `writer.py`, `reader.py` and `fan_in.py` have checked once, when they were made.
 """
 
@@ -31,13 +31,18 @@ from .atomics import (
 )
 from .clock import utc_ns
 from .jit import kernel
-from .layout import CURSOR, TICK, TICK_BYTES
+from .layout import CURSOR, RING, TICK, TICK_BYTES
 from .tick import TICK_DTYPE
 
 _CURSOR_READ: Final = CURSOR.offset("read") - CURSOR.offset("next_seq")
 _CURSOR_LOST: Final = CURSOR.offset("lost") - CURSOR.offset("next_seq")
 _CURSOR_TORN: Final = CURSOR.offset("torn") - CURSOR.offset("next_seq")
 _TS_RECV: Final = TICK.offset("ts_recv_ns")
+_MAGIC_AT: Final = RING.offset("magic") - RING.size_bytes  # from slot 0
+_VERSION_AT: Final = RING.offset("version") - RING.size_bytes
+_MAGIC: Final = int.from_bytes(RING.magic, "little")
+_VERSION: Final = RING.version
+_LONGEST_BATCH: Final = 1 << 32  # records that a tail can be behind the slots; no memory holds more
 # What a copy loses when the writer comes round meanwhile; a quarter of a level-1 cache, so checking costs nothing.
 _DRAIN_CHUNK: Final = 256
 
@@ -117,30 +122,74 @@ def find_tail(slots: int, mask: int) -> int:
     """Number of the newest complete record in a ring's slots, 0 = none.
 
     A writer that died in a batch left the tail word any number behind, even more than the ring has slots.
+
+    Returns:
+        -1 when a slot holds a number that belongs elsewhere: the file was overwritten.
     """
     tail = 0
     for i in range(mask + 1):
-        tail = max(tail, load_acquire(slots + i * TICK_BYTES))
+        seq = load_acquire(slots + i * TICK_BYTES)
+        if seq < 0 or (seq != 0 and (seq - 1) & mask != i):
+            return -1
+        tail = max(tail, seq)
     return tail
 
 
-@kernel("void(int64, int64)")
-def skip_lapped(state: int, found: int) -> None:
+@kernel("int64(int64, int64)", brief=True)
+def find_newest(state: int, found: int) -> int:
+    """Number of the newest record published, for a reader that was lapped or leaves the ring; 0 = none.
+
+    Args:
+        found: the number in the awaited slot; in the middle of a batch it is newer than the tail word. 0 = none.
+
+    Returns:
+        -1 when the file is damaged: its numbers would make any number of lost records.
+    """
+    reader = carray(as_pointer(state), 1, READER_STATE)[0]
+    slots, mask = reader.slots, reader.mask
+    magic = carray(as_pointer(slots + _MAGIC_AT), 1, np.int64)[0]
+    version = carray(as_pointer(slots + _VERSION_AT), 1, np.int64)[0]
+    if magic != _MAGIC or version != _VERSION:
+        return -1
+    tail = load_acquire(reader.tail)  # SYNC ring.tail
+    if tail < 0:
+        return -1
+    if tail > 0:
+        # The tail never runs ahead of the slots; 0 = being overwritten.
+        at_tail = load_acquire(slots + ((tail - 1) & mask) * TICK_BYTES)
+        if at_tail != 0 and at_tail < tail:
+            return -1
+    if found != 0 and ((found - reader.next_seq) & mask != 0 or found - tail >= _LONGEST_BATCH):
+        return -1
+    return max(tail, found)
+
+
+@kernel("int64(int64, int64)")
+def skip_lapped(state: int, found: int) -> int:
     """Called when the awaited record is overwritten: go on at the newest, count what is lost exactly.
 
     Args:
-        found: the number in its slot; in the middle of a batch it is newer than the tail word.
+        found: as for `find_newest`.
+
+    Returns:
+        1 when it went on; 0 when the file is damaged, and nothing has changed.
     """
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
-    newest = max(load_acquire(reader.tail), found)  # SYNC ring.tail
+    newest = find_newest(state, found)
+    if newest < 0:
+        return 0
     resume = max(newest - reader.keep + 1, reader.next_seq + 1)
     reader.lost += resume - reader.next_seq
     reader.next_seq = resume
+    return 1
 
 
 @kernel("int64(int64)", brief=True)
 def count_ready(state: int) -> int:
-    """How many records wait to be read, in order, from the awaited one on; skips and counts when lapped."""
+    """How many records wait to be read, in order, from the awaited one on; skips and counts when lapped.
+
+    0 for a damaged file, too: what it seems to have lost is no count of records.
+    """
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
     while True:
         seq = reader.next_seq
@@ -164,7 +213,8 @@ def count_ready(state: int) -> int:
             # laps us right now can make the difference larger than the ring: no copy may go past its end.
             ready = load_acquire(reader.tail) - seq + 1  # SYNC ring.tail
             return min(max(ready, 2), reader.mask + 1)
-        skip_lapped(state, found)
+        if not skip_lapped(state, found):
+            return 0
 
 
 @kernel("void(int64)", brief=True)
@@ -181,14 +231,18 @@ def publish_cursor(state: int) -> None:
 
 @kernel("int64(int64, int64)", brief=True)
 def finish_batch(state: int, count: int) -> int:
-    """After use of `count` records from the awaited one on: 1 when none was overwritten meanwhile, else 0.
+    """After use of `count` records from the awaited one on: 1 when none was overwritten or cut meanwhile, else 0.
 
-    Either way the cursor moves past them; overwritten ones are counted as lost and torn.
+    Either way the cursor moves past them; the others are counted as lost and torn.
     """
     reader = carray(as_pointer(state), 1, READER_STATE)[0]
     seq = reader.next_seq
+    start = (seq - 1) & reader.mask
+    # A file that is cut loses its end: all of the batch was there if the record at the highest address still is.
+    highest = min(start + count - 1, reader.mask)
     fence_acquire()
-    intact = load_acquire(reader.slots + ((seq - 1) & reader.mask) * TICK_BYTES) == seq  # SYNC slot.zero
+    intact = load_acquire(reader.slots + start * TICK_BYTES) == seq  # SYNC slot.zero
+    intact = intact and load_acquire(reader.slots + highest * TICK_BYTES) == seq + highest - start
     reader.next_seq = seq + count
     if intact:
         reader.read += count

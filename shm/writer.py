@@ -152,7 +152,10 @@ def _open_table(path: Path, kind: layout.Layout, rows: int, platform: Platform) 
         segment.bytes[kind.size_bytes :: 4096] = 0  # touch each page now, not at its first tick
 
     def fits(segment: Segment) -> bool:
-        return (segment.field("capacity"), segment.field("platform")) == (rows, platform)
+        if (segment.field("capacity"), segment.field("platform")) != (rows, platform):
+            return False
+        # Of a ring that was overwritten behind a sound header the numbers cannot be continued.
+        return kind is not layout.RING or _find_tail(segment.address + kind.size_bytes, rows - 1) >= 0
 
     return Segment.open_writer(path, kind, rows * TICK_BYTES, fill, fits)
 

@@ -8,6 +8,7 @@ class NaiveRing:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.slots_left = capacity  # fewer after the file was cut
         self.published: list[object] = []  # everything ever published; record number s is element s - 1
 
     @property
@@ -25,6 +26,10 @@ class NaiveRing:
 
     def record(self, seq: int) -> object:
         return self.published[seq - 1]
+
+    def has(self, seq: int) -> bool:
+        """Whether a record's slot still holds it."""
+        return seq >= self.oldest and (seq - 1) % self.capacity < self.slots_left
 
 
 class NaiveReader:
@@ -58,7 +63,7 @@ class NaiveReader:
 
     def confirm(self, count: int) -> bool:
         """End the use of a batch of `count` records that began with the awaited one."""
-        intact = self.next_seq >= self.ring.oldest
+        intact = all(self.ring.has(self.next_seq + i) for i in range(count))
         self.next_seq += count
         if intact:
             self.read += count

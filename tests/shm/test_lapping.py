@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nexus_gateway.shm import layout, run_folder
 from nexus_gateway.shm.fan_in import FanIn
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.tick import Platform
 from nexus_gateway.shm.writer import TickWriter, empty_ticks
 
 from tests import naive
+from tests.support.shm_processes import linux_only
 
 _STEPS = st.lists(
     st.one_of(
@@ -85,6 +88,32 @@ def test_random_schedules_equal_the_twin(capacity, before, start, after_lap, ste
         assert writer.tail == len(ring.published)
         assert reader.read + reader.lost == writer.tail - (twin.first_seq - 1), "written = read + lost"
         writer.close()
+
+
+@linux_only
+@pytest.mark.parametrize("before", [20, 100])  # a batch in the order of its addresses, and one that wraps
+@pytest.mark.parametrize("slots_left", [0, 1, 19, 20, 40, 99, 100, 127])
+def test_a_batch_of_which_the_file_has_lost_a_part_is_never_confirmed(run_dir, before, slots_left):
+    """What is cut off reads as zeros: ticks at a price of 0."""
+    writer = TickWriter(run_dir, "sim", Platform.SIM, capacity=128, board_rows=0)
+    ring = naive.NaiveRing(128)
+    _publish(writer, ring, before)
+    reader = TickReader(run_dir, "sim")
+    twin = naive.NaiveReader(ring, "new", "newest")
+    _publish(writer, ring, 80)
+    count = sum(map(len, reader.views()))
+    assert count == twin.ready() == 80
+    path = run_folder.ring_path(run_dir, "sim")
+    os.truncate(path, layout.RING.size_bytes + slots_left * layout.TICK_BYTES)
+    ring.slots_left = slots_left
+    assert reader.confirm() == twin.confirm(count)
+    assert (reader.next_seq, reader.read, reader.lost, reader.torn) == (
+        twin.next_seq,
+        twin.read,
+        twin.lost,
+        twin.torn,
+    )
+    writer.close()
 
 
 def _publish(writer, ring, count):

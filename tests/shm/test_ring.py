@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 from nexus_gateway.shm import layout, run_folder
+from nexus_gateway.shm.fan_in import FanIn
 from nexus_gateway.shm.idle import BusySpin, Yield
 from nexus_gateway.shm.reader import TickReader
 from nexus_gateway.shm.segment import Segment, SegmentError, SegmentState
@@ -491,3 +492,49 @@ def test_a_reader_keeps_what_it_mapped_when_it_is_the_last(run_dir, writer):
     views = reader.views()
     del reader
     assert views[0]["seq"].tolist() == [1, 2, 3]
+
+
+def _overwrite(path, start, stop=None):
+    """Noise in place: nothing but the content tells."""
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(np.random.default_rng(1).bytes((stop or path.stat().st_size) - start))
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [
+        (0, None),
+        (0, layout.RING.size_bytes),
+        (layout.RING.offset("tail"), layout.RING.offset("tail") + 8),
+        (layout.RING.size_bytes, None),
+    ],
+    ids=["all", "header", "tail", "slots"],
+)
+@linux_only
+def test_noise_in_place_of_a_ring_is_no_count_of_lost_records(run_dir, writer, start, stop):
+    reader = TickReader(run_dir, "sim")
+    publish(writer, 3)
+    out = empty_ticks(8)
+    assert reader.drain(out) == 3
+    publish(writer, 2)
+    assert reader.unread() == 2
+    _overwrite(run_folder.ring_path(run_dir, "sim"), start, stop)
+    fan_in = FanIn([reader])
+    for _ in range(3):
+        fan_in.drain(out)
+        assert reader.read + reader.lost <= 5
+    assert reader.lost == 0
+    assert reader.unread() is None
+
+
+@linux_only
+def test_a_writer_does_not_continue_the_numbers_of_a_ring_that_was_overwritten(run_dir, writer):
+    publish(writer, 3)
+    reader = TickReader(run_dir, "sim")
+    writer.close()
+    _overwrite(run_folder.ring_path(run_dir, "sim"), layout.RING.size_bytes)
+    successor = TickWriter(run_dir, "sim", Platform.SIM, capacity=_CAPACITY, board_rows=8)
+    assert successor.tail == 0
+    assert reader.is_replaced()
+    successor.close()
