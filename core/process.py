@@ -96,14 +96,18 @@ class LaunchFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def read(cls, run_folder: Path) -> LaunchFile:
-        """Read a run folder's launch file. Raises ConfigError when there is none or another release wrote it."""
+        """Read a run folder's launch file. Raises ConfigError: missing, unreadable, damaged or of another release."""
         path = run_folder / LAUNCH_FILE
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist; the launcher writes it and starts the processes") from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}; restart the launcher") from error
         except msgspec.DecodeError as error:
-            raise ConfigError(f"{path} was written by another release: {error}; restart the launcher") from error
+            raise ConfigError(
+                f"{path} is damaged or was written by another release: {error}; restart the launcher"
+            ) from error
 
 
 class ProcessContext:
@@ -184,13 +188,18 @@ class ProcessContext:
                 if not self._launcher.is_alive():
                     self.log.warning("launcher is gone, stopping", launcher_pid=self._launcher.pid)
                     self._stopping = True
-                elif damage := find_damage():
-                    self.stop_for_lost_file(damage)
+                else:
+                    self.check_files()
         return self._stopping
 
     def request_stop(self) -> None:
         """Make `stopping` true. Safe in a signal handler and from any thread."""
         self._stopping = True
+
+    def check_files(self) -> None:
+        """Make `stopping` true if a file that this process writes was removed or damaged; some 5 us a file."""
+        if not self.lost_file and (damage := find_damage()):
+            self.stop_for_lost_file(damage)
 
     def stop_for_lost_file(self, damage: str) -> None:
         """Make `stopping` true; the launcher starts this process again. `damage`: which file, and what became of it."""
@@ -286,10 +295,7 @@ def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int
             _pin(spec.cores, log)
         entry: Callable[[ProcessContext], int] = load_entry(spec.entry, f"entry of {name}")
         log.debug("process starts", entry=spec.entry, cores=list(spec.cores))
-        code = int(entry(context))
-        context.close()
-        if context.lost_file:
-            code = EXIT_FILES
+        code = _call_entry(entry, context)
     except ConfigError as error:
         log.error("configuration error, will not be restarted", reason=str(error))
         code = EXIT_CONFIG
@@ -301,7 +307,20 @@ def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int
         code = EXIT_FAILURE
     finally:
         restore()
+    if context.lost_file:  # whatever it ended with: the loss is the cause, and no fault of the process
+        code = EXIT_FILES
     log.debug("process ends", exit_code=code)
+    return code
+
+
+def _call_entry(entry: Callable[[ProcessContext], int], context: ProcessContext) -> int:
+    try:
+        code = int(entry(context))
+    except Exception:
+        # Before the segments are closed with the frames that hold them: a loss may be the cause of the exception.
+        context.check_files()
+        raise
+    context.close()
     return code
 
 

@@ -9,8 +9,9 @@ Ordering pairs (each release names its acquire):
 - SYNC ring.tail: stored with release once a batch; a reader that loads it with acquire sees all records up to it.
 
 The writer goes through the slots in order, so when the first slot of a batch still holds its number after use, none
-of the batch was overwritten. The slot at its highest address shows that the file was not cut meanwhile. Kernels take addresses and counts, check nothing and allocate nothing; the classes in
-`writer.py`, `reader.py` and `fan_in.py` have checked once, when they were made.
+of the batch was overwritten. The slot at its highest address shows that the file was not cut meanwhile. Kernels take
+addresses and counts, check nothing and allocate nothing; the classes in `writer.py`, `reader.py` and `fan_in.py` have
+checked once, when they were made.
 """
 
 from __future__ import annotations

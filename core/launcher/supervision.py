@@ -10,6 +10,7 @@ from ..config import LauncherConfig
 from ..process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FILES
 
 _LEAST_JITTER: Final = 0.5
+_MOST_DOUBLINGS: Final = 30  # a power of two with an unbounded exponent overflows
 
 
 class ChildState(Enum):
@@ -137,7 +138,8 @@ class Supervision:
             self.state = ChildState.FAILED
             self.detail = f"{reason}; {len(recent_s)} restarts in {self._limits.restart_window_s:g} s used up"
             return
-        pause_s = min(self._limits.backoff_first_s * 2.0 ** len(recent_s), self._limits.backoff_max_s)
+        doublings = min(len(recent_s), _MOST_DOUBLINGS)
+        pause_s = min(self._limits.backoff_first_s * 2.0**doublings, self._limits.backoff_max_s)
         recent_s.append(now_s)
         self.restarts += 1
         self.due_s = now_s + pause_s * (_LEAST_JITTER + (1 - _LEAST_JITTER) * jitter)

@@ -74,6 +74,7 @@ def run(
         (make_spec("x", "run_to_code", code=0), EXIT_CLEAN, ""),
         (make_spec("x", "run_to_code", code=7), 7, ""),
         (make_spec("x", "run_crash"), EXIT_FAILURE, "RuntimeError: planned crash"),
+        (make_spec("x", "run_crash_after_loss"), EXIT_FILES, "x.counters was removed"),
         (make_spec("x", "run_wrong_config"), EXIT_CONFIG, "settings.port was 0, must be at least 1"),
         (make_spec("x", "no_such"), EXIT_CONFIG, "entry of x was 'tests.support.launched:no_such'"),
         (ProcessSpec(name="x", entry="no.such:main"), EXIT_CONFIG, "no module named 'no'; correct the name"),
@@ -113,9 +114,16 @@ def test_ends_to_be_started_anew_when_its_file_was_lost(tmp_path: Path) -> None:
     assert f"{run_folder}/x.counters was removed" in printed
 
 
-def test_an_order_of_another_release_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "launch.json").write_text('{"launcher": {"pid": 1}}')
-    with pytest.raises(ConfigError, match="was written by another release"):
+@pytest.mark.parametrize("content", [b'{"launcher": {"pid": 1}}', b"", b'{"launcher"', b"\xee" * 500, b"[" * 100_000])
+def test_a_launch_file_that_is_damaged_or_of_another_release_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "launch.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"launch\.json is damaged or was written by another release"):
+        LaunchFile.read(tmp_path)
+
+
+def test_a_launch_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "launch.json").mkdir()
+    with pytest.raises(ConfigError, match=r"launch\.json cannot be read: .*; restart the launcher"):
         LaunchFile.read(tmp_path)
 
 

@@ -103,6 +103,13 @@ def run_crash(context: ProcessContext) -> int:
     raise RuntimeError("planned crash")
 
 
+def run_crash_after_loss(context: ProcessContext) -> int:
+    """Fails for want of a file before it has noticed that this one was removed."""
+    context.open_counters(())
+    (context.run_folder / f"{context.name}.counters").unlink()
+    raise RuntimeError("planned crash")
+
+
 def run_wrong_config(context: ProcessContext) -> int:
     raise ConfigError("settings.port was 0, must be at least 1; correct it")
 

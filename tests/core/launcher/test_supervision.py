@@ -71,6 +71,14 @@ def test_lost_files_use_up_no_budget_and_the_pauses_grow() -> None:
     assert supervision.state is ChildState.FAILED
 
 
+def test_two_thousand_losses_in_one_window_are_tried_again_as_slowly_as_the_limit_says() -> None:
+    supervision = Supervision(msgspec.structs.replace(LIMITS, restart_window_s=1e6))
+    for now_s in range(2_000):
+        supervision.on_start(now_s)
+        supervision.on_exit(now_s, EXIT_FILES, jitter=1.0)
+    assert supervision.due_s == 1_999 + LIMITS.backoff_max_s
+
+
 @pytest.mark.parametrize("code", [0, 2, 1, -9])
 def test_whoever_is_ended_for_lost_files_comes_back_whatever_its_code(code: int) -> None:
     supervision = started()
@@ -185,10 +193,3 @@ def test_after_the_journal_is_read_the_short_limit_counts_and_a_rebuild_has_the_
     assert supervision.state is ChildState.RUNNING
     assert not supervision.check_heartbeat(100, 55, is_recovering=True)
     assert supervision.check_heartbeat(100, 55)
-
-
-def test_a_heartbeat_that_cannot_be_seen_for_a_moment_counts_from_the_last_one() -> None:
-    supervision = started()
-    supervision.check_heartbeat(5, 5)
-    assert not supervision.check_heartbeat(15, None)
-    assert supervision.check_heartbeat(15.1, None)
