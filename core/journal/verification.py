@@ -9,8 +9,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from .finished.checks import find_damaged_rows
 from .retention.archive_file import Archive, file_digest
 from .retention.history import archive_folder, archives_of, chain_before, first_seq
+from .retention.tables import archived_tables
 from .schema import JournalError, schema_version
 from .store import GENESIS, chain_hash, open_database
 
@@ -43,7 +45,8 @@ class Verdict(Struct):
 
 
 def verify(path: Path, archive_folders: Sequence[Path] = ()) -> Verdict:
-    """Check a journal from end to end: archives, pages, event numbers, hash chain, intents, checkpoints.
+    """Check a journal from end to end: archives, pages, event numbers, hash chain, intents, checkpoints, and each
+    row of finished signals.
 
     Args:
         archive_folders: where its archives may be; none = beside it.
@@ -72,6 +75,8 @@ def verify(path: Path, archive_folders: Sequence[Path] = ()) -> Verdict:
                 problems.append(f"checkpoint {seq} is not as it was written")
             else:
                 verdict.checkpoints += 1
+        if "finished" in archived_tables(connection):
+            problems += find_damaged_rows(connection)
         return verdict
     except sqlite3.DatabaseError as error:
         return Verdict(0, 0, 0, [f"not readable: {error}"])

@@ -24,10 +24,11 @@ Row: TypeAlias = tuple[object, ...]
 
 _COMPRESSION = 1
 """A record is many times the same few keys: the quickest level makes a fifth of it."""
-_TERMS = (
+EXECUTION_TERMS = (
     "route, client_order_id, symbol, sign, quantity, price, fee, fee_currency, ticket, ts_event_ns, booked_ns, listed, "
     "presumed_busted"
 )
+"""Columns of an execution's row that `execution_of_row` takes, in this order."""
 
 _LISTED = "FROM finished_executions WHERE route = ? AND ts_event_ns >= ? AND listed = 1 AND booked_ns > ?"
 
@@ -89,7 +90,7 @@ class FinishedRows:
         row = self._one(
             "SELECT signal_id, layout, payload FROM finished JOIN finished_records USING (signal_id) WHERE key = ?", key
         )
-        return None if row is None else self._record(*row)
+        return None if row is None else unpack_record(*row)
 
     def of_signal(self, signal_id: str) -> FinishedRecord | None:
         """Return a signal by its id; None without one."""
@@ -97,7 +98,7 @@ class FinishedRows:
             each = self._held[signal_id]
             return FinishedRecord(signal_id, each.layout, each.payload)
         row = self._one("SELECT signal_id, layout, payload FROM finished_records WHERE signal_id = ?", signal_id)
-        return None if row is None else self._record(*row)
+        return None if row is None else unpack_record(*row)
 
     def execution(self, key: str) -> tuple[str, FinishedExecution] | None:
         """Return the signal's id and the execution with this key (platform|account|ExecID); None without one."""
@@ -105,8 +106,8 @@ class FinishedRows:
             for row in each.executions:
                 if row.key == key:
                     return each.signal_id, row
-        found = self._one(f"SELECT signal_id, {_TERMS} FROM finished_executions WHERE key = ?", key)
-        return None if found is None else (found[0], _execution(key, found[1:]))
+        found = self._one(f"SELECT signal_id, {EXECUTION_TERMS} FROM finished_executions WHERE key = ?", key)
+        return None if found is None else (found[0], execution_of_row(key, found[1:]))
 
     def signal_of_ticket(self, route: str, ticket: str) -> str:
         """Return the id of the newest signal with an execution on this position ticket; empty without one."""
@@ -135,11 +136,11 @@ class FinishedRows:
     def newest_executions(self, route: str, since_ns: int, most: int) -> list[FinishedExecution]:
         """Return the newest executions of an account since `since_ns` (TransactTime) that count, the oldest first."""
         rows = self._all(
-            f"SELECT key, {_TERMS} FROM finished_executions WHERE route = ? AND ts_event_ns >= ? AND listed = 1 "
-            "ORDER BY ts_event_ns DESC LIMIT ?",
+            f"SELECT key, {EXECUTION_TERMS} FROM finished_executions "
+            "WHERE route = ? AND ts_event_ns >= ? AND listed = 1 ORDER BY ts_event_ns DESC LIMIT ?",
             *(route, since_ns, most),
         )
-        return [_execution(row[0], row[1:]) for row in reversed(rows)]
+        return [execution_of_row(row[0], row[1:]) for row in reversed(rows)]
 
     def _held_listed(self, route: str, from_ns: int, after_ns: int) -> dict[str, str]:
         return {
@@ -148,15 +149,6 @@ class FinishedRows:
             for row in each.executions
             if row.route == route and row.listed and row.ts_event_ns >= from_ns and row.booked_ns > after_ns
         }
-
-    def _record(self, signal_id: str, layout: int, payload: bytes) -> FinishedRecord:
-        try:
-            return FinishedRecord(signal_id, layout, zlib.decompress(payload))
-        except zlib.error as error:
-            raise JournalError(
-                f"the row of finished signal {signal_id} cannot be read: {error}; run `nexus-gateway journal verify` "
-                "and restore the last backup"
-            ) from error
 
     def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         rows = self._all(sql, *values)
@@ -190,7 +182,25 @@ def _execution_row(seq: int, signal_id: str, row: FinishedExecution) -> Row:
     )
 
 
-def _execution(key: str, values: Iterable[Any]) -> FinishedExecution:
+def unpack_record(signal_id: str, layout: int, payload: bytes) -> FinishedRecord:
+    """Return a row of `finished_records`; `payload` as it is stored there.
+
+    Raises: JournalError when it is damaged.
+    """
+    try:
+        return FinishedRecord(signal_id, layout, zlib.decompress(payload))
+    except (zlib.error, TypeError) as error:
+        raise JournalError(
+            f"the row of finished signal {signal_id} cannot be read: {error}; run `nexus-gateway journal verify` "
+            "and restore the last backup"
+        ) from error
+
+
+def execution_of_row(key: str, values: Iterable[Any]) -> FinishedExecution:
+    """Return the execution of a row with the columns `EXECUTION_TERMS`.
+
+    Raises: ValueError, TypeError or ArithmeticError when a value is damaged.
+    """
     route, order_id, symbol, sign, quantity, price, fee, currency, ticket, ts_ns, booked_ns, listed, presumed = values
     return FinishedExecution(
         key=key,

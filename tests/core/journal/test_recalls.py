@@ -11,6 +11,7 @@ from msgspec import structs
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.engine.invariants import check
+from nexus_gateway.core.journal import verify
 from nexus_gateway.core.messages import LegState, OrderRole, RejectCode, SignalState
 
 from tests.support.finished_desk import FINISHED_AFTER_MS, FinishedDesk
@@ -22,6 +23,7 @@ def desk(tmp_path: Path) -> Iterator[FinishedDesk]:
     made = FinishedDesk(tmp_path / "orders.sqlite", "a")
     yield made
     assert check(made.engine.state) == []
+    assert verify(made.path).problems == []
     made.journal.close()
 
 
