@@ -22,6 +22,7 @@ from ...shm.durations import NS_PER_DAY, NS_PER_HOUR, NS_PER_S
 from ...shm.recording.file import data_files, read_header
 from ..config import GatewayConfig
 from ..errors import GatewayError
+from ..journal import real_journal_path
 from ..journal.retention.history import archive_folder
 from ..journal.retention.tables import archived_tables, columns_of
 from ..journal.store import open_database
@@ -94,10 +95,11 @@ def _disk(config: GatewayConfig, uses: list[DiskUse], now_ns: int) -> DiskStatus
 
 
 def _journal_use(config: GatewayConfig, now_ns: int) -> DiskUse:
-    path = config.journal_path
+    path = real_journal_path(config.journal_path)
     sides = (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", ".reserve")))
     size = sum(_size(file) for file in sides) + _bytes_below(archive_folder(path))
-    size += sum(_size(file) for file in path.parent.glob(f"{path.stem}.*.paper*"))
+    named = config.journal_path  # beside which paper accounts lie, wherever its links lead
+    size += sum(_size(file) for file in named.parent.glob(f"{named.stem}.*.paper*"))
     if not path.exists():
         return DiskUse("journal", str(path), size, None)
     try:

@@ -13,7 +13,7 @@ from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Difference, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, rebuild
+from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, real_journal_path, rebuild
 from ..journal.finished.answers import answer_without_rows, complete_answers
 from ..journal.finished.recalls import Recalls
 from ..logs import Log
@@ -137,7 +137,8 @@ class JournaledEngine:
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
         disk = config.disk
         # A journal in the run folder is on a memory file system: a reserve there would take memory.
-        reserve_bytes = 0 if config.run_path in path.parents else disk.journal_reserve_bytes
+        in_run_folder = Path(os.path.realpath(config.run_path)) in real_journal_path(path).parents
+        reserve_bytes = 0 if in_run_folder else disk.journal_reserve_bytes
         room = JournalRoom(path, reserve_bytes, disk.checkpoints_stop_bytes)
         journal = Journal(path, config.orders.durability, room)
         log.info("journal opened", journal=str(path))

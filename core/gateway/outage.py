@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from ..journal import JournalError, JournalLostError, Loss, backup
+from ..journal import RESCUED, JournalError, JournalLostError, Loss, copy_database
 from ..logs import Log
 from ..messages import RejectCode
 from ..process import ProcessContext
@@ -35,6 +35,7 @@ class JournalOutage:
         self._journaled = journaled
         self._servers = servers
         self._counters = counters
+        self._rescue_failure = ""
 
     def check_files(self) -> None:
         """Look at the journal's files, also when nothing is to be written: an idle gateway must notice their loss too.
@@ -70,8 +71,7 @@ class JournalOutage:
                 raise error
             stops = self._context.sleep(_RETRY_S)
             if loss in (Loss.MISSING, Loss.REPLACED) and not is_rescued and (stops or tries >= _RESCUE_AFTER):
-                is_rescued = True
-                self._rescue()
+                is_rescued = self._rescue()
             if stops:
                 raise error
             try:
@@ -94,16 +94,25 @@ class JournalOutage:
         self._log.warning("the write-ahead log was deleted; its content is in the journal now, the gateway starts anew")
         return True
 
-    def _rescue(self) -> None:
-        """Save what only the open file holds: it is gone from the disk with the end of this process."""
+    def _rescue(self) -> bool:
+        """Save what only the open file holds: it is gone from the disk with the end of this process. Its archives stay
+        where they are. Returns whether it is saved.
+        """
         journal = self._journaled.journal
-        target = next(path for path in _rescue_paths(journal.path) if not path.exists())
+        target = next(path for path in _rescue_paths(journal.real_path) if not path.exists())
         try:
-            # With heartbeats: killed for silence in the middle, the process would take the only copy with it.
-            backup(journal.connection, target, on_step=lambda: self._context.sleep(0))
-        except (JournalError, OSError) as error:
-            self._log.error("the content of the lost journal could not be saved", file=str(target), reason=str(error))
-            return
+            # With heartbeats, also during a stop: killed for silence, the process would take the only copy with it.
+            copy_database(journal.connection, target, self._context.beat)
+        except JournalError as error:
+            if str(error) != self._rescue_failure:
+                self._rescue_failure = str(error)
+                self._log.error(
+                    "the content of the lost journal could not be saved, it is tried again for as long as the gateway "
+                    "runs; with its end the content is lost",
+                    file=str(target),
+                    reason=str(error),
+                )
+            return False
         self._log.error(
             "the journal's file is lost, its content is saved: put the file back by its name, or stop the gateway, "
             "rename the saved file to the journal's name and start it again; do not start it without, it would know of "
@@ -112,8 +121,9 @@ class JournalOutage:
             saved=str(target),
             events=journal.last_seq,
         )
+        return True
 
 
 def _rescue_paths(journal: Path) -> Iterator[Path]:
-    yield Path(f"{journal}.rescued")
-    yield from (Path(f"{journal}.rescued-{number}") for number in itertools.count(2))
+    yield Path(f"{journal}{RESCUED}")
+    yield from (Path(f"{journal}{RESCUED}-{number}") for number in itertools.count(2))

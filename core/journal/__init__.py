@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from .archive import backup as backup, export as export, kept_journal as kept_journal, restore as restore
+from .copies import (
+    backup as backup,
+    copy_database as copy_database,
+    export as export,
+    kept_journal as kept_journal,
+    restore as restore,
+)
 from .files import (
+    RESCUED as RESCUED,
     JournalLostError as JournalLostError,
     Loss as Loss,
     lock_path as lock_path,

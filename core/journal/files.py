@@ -8,6 +8,7 @@ journaled into a file that the next start does not find. So the names are compar
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from enum import Enum
@@ -19,6 +20,12 @@ from .schema import JournalError
 
 _CHECK_NS: Final = 200_000_000
 _SIDES: Final = ("-wal", "-shm")
+ARCHIVES: Final = ".archive"
+"""End of the name of the folder with a journal's archives."""
+RESCUED: Final = ".rescued"
+"""End of the name of the copy that a gateway saves of a journal whose file is lost; `.rescued-2`, ... when taken."""
+KEPT: Final = ".old"
+"""End of the name of a journal that `journal restore` has replaced; `.old-2`, ... when taken."""
 
 
 class Loss(Enum):
@@ -50,15 +57,25 @@ def lock_path(path: Path) -> Path:
     return real.with_name(real.name + "-lock")
 
 
+def kept_journals(path: Path) -> list[Path]:
+    """Return the files that `journal restore` keeps of the journal `path`, by name."""
+    return _numbered(real_journal_path(path), KEPT)
+
+
 def check_before_opening(path: Path) -> None:
     """Refuse a journal that could be opened by a second path at the same time: each would have its own log and lock.
+    And a missing one of which a copy or archives lie beside it: the gateway would begin without its orders and
+    positions.
 
-    Raises: JournalError naming the other way to it, and the cure.
+    Raises: JournalError naming the other way to it, or what is beside it, and the cure.
     """
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        return  # a new journal
+        _check_new(path, "is missing")
+        return
+    if not status.st_size:
+        _check_new(path, "is empty")
     if status.st_nlink > 1:
         raise JournalError(_shared_text(path, status))
     if host.is_mount_point(path):
@@ -175,6 +192,43 @@ def move_log_into_journal(connection: sqlite3.Connection, path: Path) -> None:
         raise JournalError(f"journal {path}: its write-ahead log could not be moved into it: {error}") from error
     if busy or in_log != moved:
         raise JournalError(f"journal {path}: {in_log - moved} pages of its write-ahead log wait for another reader")
+
+
+def _check_new(path: Path, what: str) -> None:
+    """Raises: JournalError when a journal of this name was there before."""
+    real = real_journal_path(path)
+    rescued, kept = _numbered(real, RESCUED), kept_journals(real)
+    archives = sorted(real.with_name(real.name + ARCHIVES).glob("*.zip"))
+    if not (rescued or kept or archives):
+        return
+    if rescued:
+        cure = (
+            f"{max(rescued, key=_changed_ns)} is the newest copy that a gateway has saved of it: rename it to "
+            f"{real.name} (no {real.name}-wal or {real.name}-shm beside it)"
+        )
+    else:
+        cure = "bring it back, or run `nexus-gateway journal restore FILE` with its last backup"
+    found = ", ".join(str(each) for each in (*rescued, *kept, *archives[:1]))
+    more = f" and {len(archives) - 1} more archives" if len(archives) > 1 else ""
+    raise JournalError(
+        f"journal {real} {what}, and beside it lie {found}{more}: a start without it would know of no order and no "
+        f"position; {cure}; to begin a new journal all the same, move these files to another folder"
+    )
+
+
+def _numbered(real: Path, end: str) -> list[Path]:
+    """Return the files of the name `<journal><end>`, and of those with a number behind it."""
+    pattern = re.compile(re.escape(real.name + end) + r"(-\d+)?")
+    try:
+        names = sorted(os.listdir(real.parent))
+    except OSError:
+        return []
+    return [real.with_name(name) for name in names if pattern.fullmatch(name)]
+
+
+def _changed_ns(path: Path) -> int:
+    status = _stat(path)
+    return 0 if status is None else status.st_mtime_ns
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ...shm import host
+from .files import real_journal_path
 from .schema import JournalError
 
 _ENOUGH: Final = 4
@@ -23,15 +24,21 @@ class JournalRoom:
 
     def __init__(self, journal: Path, reserve_bytes: int = 0, checkpoints_stop_bytes: int = 0) -> None:
         """`reserve_bytes`: size of the reserve; 0 = none. `checkpoints_stop_bytes`: see `check_checkpoint`."""
-        self._folder = journal.parent
-        self._path = journal.with_name(journal.name + ".reserve")
+        real = real_journal_path(journal)
+        self._folder = real.parent
+        self._path = real.with_name(real.name + ".reserve")
         self._reserve_bytes = reserve_bytes
         self._checkpoints_stop_bytes = checkpoints_stop_bytes
 
     @property
     def is_reserve_missing(self) -> bool:
-        """Whether there should be a reserve and is none."""
-        return self._reserve_bytes > 0 and not self._path.exists()
+        """Whether there should be a reserve and is none, or one that is too small: cut, or of a smaller setting."""
+        if not self._reserve_bytes:
+            return False
+        try:
+            return self._path.stat().st_size < self._reserve_bytes
+        except OSError:
+            return True
 
     def free_bytes(self) -> int | None:
         """Return the free bytes of the journal's disk; None = the system does not tell."""
@@ -45,6 +52,7 @@ class JournalRoom:
         free = self.free_bytes()
         if not self.is_reserve_missing or free is None or free < _ENOUGH * self._reserve_bytes:
             return False
+        self.release_reserve()  # one that is too small
         try:
             descriptor = host.open_private(self._path, create=True, exclusive=True)
             try:

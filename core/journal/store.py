@@ -45,7 +45,8 @@ def encode_event(event: Event) -> bytes:
 class Journal:
     """The only writer of a journal file; owned by one thread of the gateway process.
 
-    `last_seq`, `last_payload_bytes`: number and size of the newest event.
+    `last_seq`, `last_payload_bytes`: number and size of the newest event. `path`: as configured; `real_path`: the file
+    to which its links led when it was opened.
 
     `durability` "power": a commit is on disk before it returns (synchronous=FULL), so that no order that has left is
     lost in a power failure. "process": a commit survives the death of the process, not of the machine.
@@ -57,11 +58,12 @@ class Journal:
         Raises: JournalError when the file is damaged, foreign, newer, or in use by another gateway.
         """
         self.path = path
+        self.real_path = real_journal_path(path)
         self.room = JournalRoom(path) if room is None else room
         self._lock = _acquire_lock(path)
         try:
             check_before_opening(path)
-            self._connection = open_database(real_journal_path(path))
+            self._connection = open_database(self.real_path)
         except BaseException:
             self._lock.close()
             raise

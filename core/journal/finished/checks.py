@@ -43,8 +43,7 @@ def find_damaged_rows(connection: sqlite3.Connection) -> Iterator[str]:
     ):
         yield f"finished signal {signal_id}: its record is missing"
     for key, signal_id in connection.execute(
-        "SELECT key, signal_id FROM finished_executions "
-        "WHERE signal_id NOT IN (SELECT signal_id FROM finished_records)"
+        "SELECT key, signal_id FROM finished_executions WHERE signal_id NOT IN (SELECT signal_id FROM finished_records)"
     ):
         yield f"execution {key}: its finished signal {signal_id} is missing"
 

@@ -189,7 +189,7 @@ def write_archive(
             written.check()
         target = folder / f"{first_seq:012d}-{manifest.last_seq:012d}{SUFFIX}"
         os.replace(part, target)
-        _sync_folder(folder)
+        sync_folder(folder)
     except (OSError, JournalError, sqlite3.Error) as error:
         part.unlink(missing_ok=True)
         raise JournalError(f"no archive of events {first_seq} to {last_seq}: {error}") from error
@@ -262,7 +262,7 @@ def _read_exactly(file: IO[bytes], size: int) -> bytes:
     return body
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name durable. Windows has no such call, and writes its directory entries by itself."""
     if host.IS_WINDOWS:
         return

@@ -8,15 +8,16 @@ came before (`archive.<first seq>`), so that a missing one is known by name. The
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from ..files import ARCHIVES, real_journal_path
 from ..schema import JournalError
 from ..store import GENESIS
-from .archive_file import Archive, ArchiveEntry
+from .archive_file import Archive, ArchiveEntry, file_digest
 from .tables import EVENT_COLUMNS, Row, columns_of, read_table
 
 FIRST_SEQ: Final = "first_seq"
@@ -25,8 +26,18 @@ ARCHIVE_PREFIX: Final = "archive."
 
 
 def archive_folder(journal: Path) -> Path:
-    """Return the folder of a journal file's archives; it need not exist."""
-    return journal.with_name(journal.name + ".archive")
+    """Return the folder of a journal file's archives, beside the file that links lead to; it need not exist."""
+    real = real_journal_path(journal)
+    return real.with_name(real.name + ARCHIVES)
+
+
+def find_archive(entry: ArchiveEntry, folders: Iterable[Path]) -> Path | None:
+    """Return the first sound file of an archive in these folders: one of its name may be of another history.
+
+    Raises: OSError when one is there and cannot be read.
+    """
+    paths = (folder / entry.name for folder in folders)
+    return next((path for path in paths if path.exists() and file_digest(path) == entry.digest), None)
 
 
 def journal_path(connection: sqlite3.Connection) -> Path:
