@@ -59,7 +59,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     durability: Literal["power", "process"] = "power"
     checkpoint_events: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
     checkpoint_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 34)] = 16 << 20
-    checkpoint_replay_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
+    checkpoint_replay_ms: Annotated[int, Meta(ge=10, le=600_000)] = 500
     send_within_ms: Annotated[int, Meta(ge=10, le=600_000)] = 1_000
     ack_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 3_000
