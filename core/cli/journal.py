@@ -139,7 +139,8 @@ def journal_archive(
         days = keep_days or chosen.orders.keep_days
         if days is None:
             raise ConfigError("orders.keep_days was null: events are never archived; give --keep-days")
-        entries = list(archive_due(path, days, time.time_ns()))
+        below = chosen.disk.archives_stop_bytes
+        entries = list(archive_due(path, days, time.time_ns(), stop_below_bytes=below))
         with ExitStack() as stack:
             removed = True
             try:

@@ -38,9 +38,10 @@ class DiskConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_keep_days: Annotated[int, Meta(ge=1, le=36_500)] | None = 30
 
     def __post_init__(self) -> None:
-        for first, then in itertools.pairwise(_LEVELS):
-            sooner, later = getattr(self, first), getattr(self, then)
-            if sooner and sooner < later:
+        # One that is off (0) has no place in the order: those before and behind it are compared.
+        levels = [(name, getattr(self, name)) for name in _LEVELS if getattr(self, name)]
+        for (first, sooner), (then, later) in itertools.pairwise(levels):
+            if sooner < later:
                 raise ValueError(
                     f"{first} was {sooner}, must be at least {then} {later}: what is needed less stops first; raise it"
                 )

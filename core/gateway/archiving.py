@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -23,14 +24,16 @@ from ..journal.retention import ArchiveEntry, confirm_archive, last_due_seq, rem
 from ..logs import Log
 
 _MODULE: Final = "nexus_gateway.core.journal.retention"
+_FAULTS: Final = (JournalError, OSError, sqlite3.Error, msgspec.MsgspecError, ValueError)
+"""What a damaged journal, a full disk, or a process that was killed within a line raises: trading goes on."""
 
 
 class JournalArchiving:
     """Owned by the gateway's thread. Call `step` in turns in which nothing happened, and `close` at the end."""
 
     def __init__(self, journal: Journal, keep_days: int | None, stop_below_bytes: int, log: Log) -> None:
-        """`keep_days`: of events in the journal; None = archives are never made. `stop_below_bytes`: none is made with
-        less free space.
+        """`keep_days`: of events in the journal; None = none leaves it. `stop_below_bytes`: no archive is made with
+        less free space on its disk; 0 = whatever is free.
         """
         self._journal = journal
         self._stop_below_bytes = stop_below_bytes
@@ -42,20 +45,23 @@ class JournalArchiving:
         self._errors: IO[bytes] = io.BytesIO()
         self._removing = True  # a former process may have been stopped in between
         self._next_ns = 0
+        self._retry_ns = 0
 
     def step(self, now_ns: int) -> None:
-        """Do one short thing that is due. `now_ns`: the engine's time."""
+        """Do one short thing that is due. `now_ns`: the engine's time. What fails is logged and tried an hour later."""
         try:
             if self._writer is not None:
                 self._finish_writing(now_ns)
-            elif self._removing:
+            elif self._removing and now_ns >= self._retry_ns:
+                self._retry_ns = now_ns + NS_PER_HOUR  # when the step raises
                 self._removing = remove_step(self._journal.connection)
+                self._retry_ns = 0
             elif self._keep_days is not None and now_ns >= self._next_ns:
                 # At the change of the day: what became old enough during a day is one archive.
                 self._next_ns = (now_ns // NS_PER_DAY + 1) * NS_PER_DAY
                 if last_due_seq(self._journal.connection, self._keep_days, now_ns):
                     self._start_writing(self._keep_days, now_ns)
-        except (JournalError, OSError) as error:
+        except _FAULTS as error:
             self._fail(str(error), now_ns)
 
     def close(self) -> None:
@@ -67,16 +73,13 @@ class JournalArchiving:
         self._files.close()
 
     def _start_writing(self, keep_days: int, now_ns: int) -> None:
-        free = self._journal.room.free_bytes()
-        if free is not None and free < self._stop_below_bytes:
-            self._fail(f"the disk has {free:,} bytes free, archives stop below {self._stop_below_bytes:,}", now_ns)
-            return
         interpreter, environment = host.own_interpreter()
+        arguments = (str(self._journal.path.absolute()), str(keep_days), str(now_ns), str(self._stop_below_bytes))
         # Not pipes: a full one would stop the writer until this thread reads it.
         self._output = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`
         self._errors = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`
         self._writer = subprocess.Popen(
-            [interpreter, "-P", "-m", _MODULE, str(self._journal.path.absolute()), str(keep_days), str(now_ns)],
+            [interpreter, "-P", "-m", _MODULE, *arguments],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -104,5 +107,6 @@ class JournalArchiving:
             self._fail(errors or f"exit code {code}", now_ns)
 
     def _fail(self, reason: str, now_ns: int) -> None:
+        self._files.close()
         self._next_ns = now_ns + NS_PER_HOUR
         self._log.warning("old events stay in the journal for now", reason=reason, retry_s=NS_PER_HOUR // 10**9)

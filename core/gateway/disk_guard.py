@@ -35,18 +35,14 @@ class DiskGuard:
         if self._room.take_reserve():
             self._had_reserve = True
         free = self._room.free_bytes()
-        if free is None:
+        found = []
+        if free is not None and free < self._entries_stop_bytes:
+            stop_mib = self._entries_stop_bytes >> 20
+            found.append(f"the journal's disk has {free >> 20} MiB free, entries stop below {stop_mib} MiB")
+        if self._had_reserve and self._room.is_reserve_missing:
+            found.append(f"the journal's reserve of {self._room.reserve_bytes >> 20} MiB is used up")
+        if not found or state.kill >= KillLevel.NO_NEW:
             return None
-        is_used_up = self._had_reserve and self._room.is_reserve_missing
-        if free >= self._entries_stop_bytes and not is_used_up:
-            return None
-        if state.kill >= KillLevel.NO_NEW:
-            return None
-        reason = (
-            f"the journal's disk has {free >> 20} MiB free, entries stop below {self._entries_stop_bytes >> 20} MiB"
-        )
-        if is_used_up:
-            reason += ", and the journal's reserve is used up"
-        reason += ": make room, then resume; exits and stops go on"
+        reason = f"{', and '.join(found)}: make room, then resume; exits and stops go on"
         self._log.error("entries are stopped, the journal's disk is nearly full", free_bytes=free, reason=reason)
         return Kill(request_id=0, level=KillLevel.NO_NEW, reason=reason, by="gateway", own_only=True)

@@ -30,7 +30,7 @@ class PortFiles:
     def check(self, now_ns: int) -> str:
         """Write the token again if its file was lost; twice a second at most. `now_ns`: monotonic.
 
-        It stays the same token, so whoever has read it stays linked.
+        It stays the same token, so a client that has read it stays linked.
 
         Returns:
             A socket file that was removed or replaced, in words; empty = none. Nobody can connect through it any more,
@@ -47,13 +47,13 @@ class PortFiles:
             except FileNotFoundError:
                 return f"{path} was removed"
             except OSError:
-                continue  # not to be seen now; the folder's owner says so
+                continue  # the folder cannot be read now: not known to be lost
         return ""
 
     def _keep_token(self) -> None:
         try:
             found = read_token(self._token_path)
-            # Whoever writes a token of his own has meant it; half of ours nobody has.
+            # Another token was written on purpose, and stays; a part of ours is a damaged file.
             lost, reason = self._token.startswith(found), "it was cut"
             if found == self._token:
                 lost, reason = False, ""
@@ -61,12 +61,14 @@ class PortFiles:
                 reason = "it holds another token, which the gateway takes at its next start"
         except ConfigError as error:
             lost, reason = True, str(error)
+        is_written = False
         if lost:
             try:
                 write_token(self._token_path, self._token)
-                reason += "; the same token was written again"
+                is_written, reason = True, f"{reason}; the same token was written again"
             except OSError as error:
-                reason = f"token file {self._token_path} cannot be written again: {error}"
+                reason = f"{reason}; it cannot be written again, and is tried twice a second: {error}"
         if reason and reason != self._trouble:
             self._log.warning("token file was removed or changed", file=str(self._token_path), reason=reason)
-        self._trouble = "" if lost else reason
+        # A token that was written again may be lost in the same way again; a trouble that lasts is logged once.
+        self._trouble = "" if is_written else reason

@@ -20,23 +20,23 @@ _ENOUGH: Final = 4
 
 
 class JournalRoom:
-    """The disk of one journal. Used by the journal's thread."""
+    """The disk of one journal. Used by the journal's thread. `reserve_bytes`: size of the reserve; 0 = none."""
 
     def __init__(self, journal: Path, reserve_bytes: int = 0, checkpoints_stop_bytes: int = 0) -> None:
         """`reserve_bytes`: size of the reserve; 0 = none. `checkpoints_stop_bytes`: see `check_checkpoint`."""
         real = real_journal_path(journal)
         self._folder = real.parent
         self._path = real.with_name(real.name + ".reserve")
-        self._reserve_bytes = reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._checkpoints_stop_bytes = checkpoints_stop_bytes
 
     @property
     def is_reserve_missing(self) -> bool:
         """Whether there should be a reserve and is none, or one that is too small: cut, or of a smaller setting."""
-        if not self._reserve_bytes:
+        if not self.reserve_bytes:
             return False
         try:
-            return self._path.stat().st_size < self._reserve_bytes
+            return self._path.stat().st_size < self.reserve_bytes
         except OSError:
             return True
 
@@ -50,13 +50,13 @@ class JournalRoom:
     def take_reserve(self) -> bool:
         """Make the reserve when it is missing and there is enough room for it. Returns whether it was made."""
         free = self.free_bytes()
-        if not self.is_reserve_missing or free is None or free < _ENOUGH * self._reserve_bytes:
+        if not self.is_reserve_missing or free is None or free < _ENOUGH * self.reserve_bytes:
             return False
         self.release_reserve()  # one that is too small
         try:
             descriptor = host.open_private(self._path, create=True, exclusive=True)
             try:
-                host.reserve(descriptor, self._reserve_bytes)
+                host.reserve(descriptor, self.reserve_bytes)
             finally:
                 os.close(descriptor)
         except OSError:

@@ -16,7 +16,7 @@ import sqlite3
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -32,6 +32,7 @@ FORMAT: Final = 1
 SUFFIX: Final = ".zip"
 _MANIFEST: Final = "manifest.json"
 _DIGEST_BYTES: Final = 16
+_ROOM_EACH_BYTES: Final = 4 << 20
 _DAMAGE: Final = (
     *(OSError, EOFError, KeyError, ValueError, RuntimeError, OverflowError),
     *(struct.error, zlib.error, zipfile.BadZipFile, msgspec.MsgspecError),
@@ -170,19 +171,27 @@ class Archive:
 
 
 def write_archive(
-    connection: sqlite3.Connection, folder: Path, first_seq: int, last_seq: int, chain_before: bytes, max_bytes: int
+    connection: sqlite3.Connection,
+    folder: Path,
+    first_seq: int,
+    last_seq: int,
+    chain_before: bytes,
+    max_bytes: int,
+    check_room: Callable[[], None] = lambda: None,
 ) -> ArchiveEntry:
     """Write the rows of events from `first_seq` on, to `last_seq` or until `max_bytes` of rows, into a new file.
 
-    The file gets its name only after it is on the disk and was read back in full.
+    The file gets its name only after it is on the disk and was read back in full. `check_room` is called before it and
+    after each 4 MiB of rows; the JournalError that it raises ends the writing, and the file goes.
 
     Raises: JournalError when the journal's own rows are damaged, or the disk takes no more.
     """
     part = folder / f"{first_seq:012d}.{os.getpid()}.part"
     try:
         part.unlink(missing_ok=True)
+        check_room()
         with os.fdopen(host.open_private(part, create=True, exclusive=True), "wb") as raw:
-            manifest = _write_members(connection, raw, first_seq, last_seq, chain_before, max_bytes)
+            manifest = _write_members(connection, raw, first_seq, last_seq, chain_before, max_bytes, check_room)
             raw.flush()
             os.fsync(raw.fileno())
         with Archive(part) as written:
@@ -207,13 +216,20 @@ def file_digest(path: Path) -> str:
 
 
 def _write_members(
-    connection: sqlite3.Connection, raw: IO[bytes], first_seq: int, last_seq: int, chain_before: bytes, max_bytes: int
+    connection: sqlite3.Connection,
+    raw: IO[bytes],
+    first_seq: int,
+    last_seq: int,
+    chain_before: bytes,
+    max_bytes: int,
+    check_room: Callable[[], None],
 ) -> Manifest:
     members: dict[str, Member] = {}
     columns = columns_of(connection, "events")
     seq_at, time_at, chain_at = (columns.index(name) for name in ("seq", "at_ns", "chain"))
     first: Row = ()
     last: Row = ()
+    unchecked = 0
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bundle:
         for table in archived_tables(connection):  # events first: they decide where this archive ends
             digest, count, size = hashlib.blake2b(digest_size=_DIGEST_BYTES), 0, 0
@@ -225,6 +241,10 @@ def _write_members(
                     file.write(framed)
                     count += 1
                     size += len(framed)
+                    unchecked += len(framed)
+                    if unchecked >= _ROOM_EACH_BYTES:
+                        check_room()
+                        unchecked = 0
                     if table == "events":
                         first, last = first or row, row
                         if size >= max_bytes:

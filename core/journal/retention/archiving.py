@@ -7,6 +7,7 @@ confirmed the archive and removed them, see `removal`.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -44,15 +45,30 @@ def last_due_seq(connection: sqlite3.Connection, keep_days: int, now_ns: int) ->
 
 
 def archive_due(
-    journal: Path, keep_days: int, now_ns: int, max_bytes: int = MAX_ARCHIVE_BYTES
+    journal: Path,
+    keep_days: int,
+    now_ns: int,
+    max_bytes: int = MAX_ARCHIVE_BYTES,
+    stop_below_bytes: int = 0,
 ) -> Iterator[ArchiveEntry]:
     """Write all archives that are due, one after another, and yield each as soon as it is complete.
 
-    One that was written and never confirmed is checked against the journal and yielded again.
+    One that was written and never confirmed is checked against the journal and yielded again. `stop_below_bytes`: none
+    is written, nor is one that was begun finished, with less free space on the disk of the archives; 0 = whatever is
+    free.
 
     Raises: JournalError when another process writes archives, the journal is damaged, or the disk takes no more.
     """
     folder = archive_folder(journal)
+
+    def check_room() -> None:
+        free = shutil.disk_usage(folder).free if stop_below_bytes else 0
+        if free < stop_below_bytes:
+            raise JournalError(
+                f"the disk of {folder} has {free >> 20:,} MiB free, archives stop below {stop_below_bytes >> 20:,} MiB "
+                "(disk.archives_stop_bytes); make room"
+            )
+
     with closing(open_database(journal, read_only=True)) as connection:
         version = schema_version(connection)
         if version > SCHEMA_VERSION:
@@ -70,7 +86,7 @@ def archive_due(
             while seq <= last:
                 entry = _find_written(connection, folder, seq, chain)
                 if entry is None:
-                    entry = write_archive(connection, folder, seq, last, chain, max_bytes)
+                    entry = write_archive(connection, folder, seq, last, chain, max_bytes, check_room)
                 yield entry
                 seq, chain = entry.last_seq + 1, bytes.fromhex(entry.chain_after)
 

@@ -134,7 +134,7 @@ def test_what_stops_is_named_in_the_order_of_what_is_least_needed(
     config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = ["recordings", "archives of the journal", "log lines below a warning", "entries", "checkpoints"]
-    for free_mib, count in ((300, 0), (200, 1), (150, 2), (100, 3), (80, 4), (10, 5)):
+    for free_mib, count in ((300, 0), (200, 1), (150, 2), (100, 3), (80, 4), (10, 5), (0, 5)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free_mib << 20: SimpleNamespace(free=free))
         (disk,) = measure_disks(config, time.time_ns())
         assert disk.stopped == order[:count]

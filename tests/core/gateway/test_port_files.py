@@ -54,6 +54,26 @@ def test_a_token_that_its_owner_has_written_stays(tmp_path: Path, caplog: pytest
     assert len(caplog.records) == 1
 
 
+def test_a_token_that_cannot_be_written_again_is_said_once_with_both_reasons(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "token"
+    write_token(path, TOKEN)
+    files = PortFiles(path, TOKEN, [], process_log("test"))
+    folder.rename(tmp_path / "elsewhere")
+    for now_ns in range(0, 5 * _SECOND, _SECOND):
+        assert files.check(now_ns) == ""
+    (fields,) = (record.__dict__["fields"] for record in caplog.records)
+    assert "cannot be read" in fields["reason"]
+    assert "cannot be written again" in fields["reason"]
+    folder.mkdir()
+    assert files.check(6 * _SECOND) == ""
+    assert read_token(path) == TOKEN
+    assert len(caplog.records) == 2
+
+
 @linux_only
 def test_a_socket_that_was_removed_or_replaced_is_named() -> None:
     folder = short_folder()
