@@ -91,8 +91,8 @@ class LaunchFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     config: GatewayConfig
     processes: dict[str, ProcessSpec]
 
-    def write(self, run_folder: Path) -> None:
-        host.replace_private(run_folder / LAUNCH_FILE, msgspec.json.encode(self))
+    def write(self, run_folder: Path) -> os.stat_result:
+        return host.replace_private(run_folder / LAUNCH_FILE, msgspec.json.encode(self))
 
     @classmethod
     def read(cls, run_folder: Path) -> LaunchFile:

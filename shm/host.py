@@ -173,17 +173,6 @@ def open_private(path: Path, *, create: bool = False, exclusive: bool = False) -
     return os.open(path, flags, 0o600)
 
 
-def is_mount_point(path: Path) -> bool:
-    """Whether a file system, or a single file, is mounted exactly at `path`. False where the system does not say."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return False
-    real = os.path.realpath(path)
-    escaped = real.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
-    return any(line.split(" ")[4] == escaped for line in lines)
-
-
 def steady_ns() -> int:
     """Return ns of a clock that is never set and goes on while the computer sleeps, as `monotonic` does not."""
     if sys.platform == "linux":
@@ -207,8 +196,9 @@ def sharpen_timers() -> None:
         ctypes.CDLL(None).prctl(set_timer_slack, 1, 0, 0, 0)
 
 
-def replace_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 in one step: a reader of `path` sees the old content or the new, never a part.
+def replace_private(path: Path, content: bytes) -> os.stat_result:
+    """Write a file of mode 0600 in one step: a reader of `path` sees the old content or the new, never a part. Any
+    process may. Returns the status of the file written, by which a later change of `path` is seen.
 
     Raises:
         OSError: the disk takes no more; the old content stays, and nothing is left behind.
@@ -218,16 +208,18 @@ def replace_private(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(open_private(fresh, create=True, exclusive=True), "wb") as file:
             file.write(content)
+            file.flush()
+            status = os.fstat(file.fileno())
         _replace(fresh, path)
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
+    return status
 
 
 def _replace(fresh: Path, path: Path) -> None:
     # Windows does not replace a file that is open, and readers open these files for a moment.
-    patience_s = _REPLACE_PATIENCE_S if sys.platform == "win32" else 0.0
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + (_REPLACE_PATIENCE_S if sys.platform == "win32" else 0.0)
     while True:
         try:
             os.replace(fresh, path)
@@ -324,10 +316,7 @@ def kill_tree(pid: int) -> None:
     """Kill a process and all processes that it started, without a chance to clean up."""
     try:
         process = psutil.Process(pid)
-        family = [
-            process,
-            *process.children(recursive=True),
-        ]  # the parent first: alive, it could start further children
+        family = [process, *process.children(recursive=True)]  # the parent first: alive, it could start more children
     except psutil.NoSuchProcess:
         return
     for member in family:

@@ -7,11 +7,9 @@ before anything of it is used, and with the versions and the processor that it w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import logging
-import os
 import pickle
 import platform
 import sys
@@ -25,6 +23,8 @@ import numba
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
+
+from . import host
 
 SUFFIX: Final = ".kernel"
 _MAGIC: Final = b"NXKERNEL1\n"
@@ -78,7 +78,8 @@ class KernelCache(_Cache):  # type: ignore[misc]  # numba has no types
             return
         path = self._path(identity)
         try:
-            _replace(path, _pack(dumps(data._reduce()), identity))
+            # Not synced: after a crash of the machine the digest shows what is missing.
+            host.replace_private(path, _pack(dumps(data._reduce()), identity))
         except OSError as error:
             # On Windows a file that another process reads right now cannot be replaced: that process has written it.
             if not (sys.platform == "win32" and isinstance(error, PermissionError) and path.is_file()):
@@ -156,17 +157,3 @@ def _unpack(content: bytes, identity: bytes) -> tuple[bytes | None, str]:
     if body[4 : 4 + length] != identity:
         return None, "it was compiled for another version or another processor"
     return body[4 + length :], ""
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write in one step, mode 0600. Not synced: after a crash of the machine the digest shows what is missing."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(fresh, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise

@@ -113,6 +113,8 @@ def run_demo(
         launcher.run(lambda: watch.is_over(launcher))
     if watch.failure:
         raise GatewayError(watch.failure)
+    if not results:
+        raise GatewayError(f"run folder {folder} was taken by another launcher meanwhile; stop that one, and run it again")
     return results[0]
 
 

@@ -15,7 +15,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from ...shm import host
 from .schema import JournalError
 
 _CHECK_NS: Final = 200_000_000
@@ -78,11 +77,22 @@ def check_before_opening(path: Path) -> None:
         _check_new(path, "is empty")
     if status.st_nlink > 1:
         raise JournalError(_shared_text(path, status))
-    if host.is_mount_point(path):
+    if _is_mount_point(path):
         raise JournalError(
             f"journal {path} is a mount of a single file: its write-ahead log would lie beside this name, and whoever "
             "opens the file by its other path would not see it; mount the folder that holds it"
         )
+
+
+def _is_mount_point(path: Path) -> bool:
+    """Whether a file system, or a single file, is mounted exactly at `path`. False where the system does not say."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    real = os.path.realpath(path)
+    escaped = real.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
+    return any(line.split(" ")[4] == escaped for line in lines)
 
 
 class JournalFiles:

@@ -12,11 +12,14 @@ from ..errors import RunFolderError
 from ..instruments.catalog import load_catalog
 
 
-def enter_symbols(folder: Path, config: GatewayConfig) -> None:
+def enter_symbols(folder: Path, config: GatewayConfig) -> list[int]:
     """Add the configured symbols to the directory, and correct contracts in one that is left from an earlier run.
 
     A symbol that rolls gets no contract here: the gateway writes it, from its journal. The one in the configuration or
     in an old directory may be last month's, and an adapter that starts with it would swap the front and the next month.
+
+    Returns:
+        The id of each configured symbol, in the order of the configuration.
 
     Raises:
         RunFolderError: the directory is still in use by a reader, and a tick size in it differs from the configuration,
@@ -40,6 +43,7 @@ def enter_symbols(folder: Path, config: GatewayConfig) -> None:
         stale = entry.contract != symbol.contract
         if stale and (symbol.contract or symbol.name in rolling):
             roll_symbol(folder, symbol.name, symbol.contract, time.time_ns())
+    return ids
 
 
 def _whole_entry(folder: Path, directory: SymbolDirectory, symbol_id: int, name: str) -> Symbol:

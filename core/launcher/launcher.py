@@ -66,7 +66,8 @@ class Launcher:
         Args:
             specs: in the order of starting; stopped in reverse.
             console: whether children print to this process's stderr; else into `<log_folder>/<name>.console`.
-            before_release: called at the end of `stop`, when no child is left and the run folder is still locked.
+            before_release: called at the end of `stop`, when all children are down and the run folder is still locked;
+                not when another launcher has taken the folder, whose files are in it by then.
 
         Raises:
             ConfigError: a name is not a file name, reserved or given twice, or an entry is not "module:function".
@@ -187,7 +188,7 @@ class Launcher:
         self._files.close_page()
         if self._files.is_open:
             try:
-                if self._before_release is not None:
+                if self._before_release is not None and not self._files.is_taken:
                     self._before_release()
             finally:
                 self._files.release()

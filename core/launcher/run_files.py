@@ -55,7 +55,7 @@ class RunFiles:
         self._folder_status: os.stat_result | None = None
         self._directory_status: os.stat_result | None = None
         self._directory_mtime_ns = 0
-        self._ids: list[int | None] = []
+        self._ids: list[int] = []
         self._written: dict[Path, tuple[int, int, int]] = {}
         self._next_check_s = 0.0
         self._page: CountersPage | None = None
@@ -123,8 +123,7 @@ class RunFiles:
         """Write the running children for the next launcher. Raises OSError: the disk refuses."""
         assert self._ownership is not None
         self._children = dict(children)
-        self._ownership.save_children(children)
-        self._note(STATE_FILE)
+        self._note(STATE_FILE, self._ownership.save_children(children))
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to one of the launcher's counters, if its page is open, as it is not while the disk refuses it."""
@@ -168,8 +167,8 @@ class RunFiles:
             if self._folder_status is None or not os.path.samestat(os.lstat(path), self._folder_status):
                 return f"{path} was replaced"
             path = symbols_path(self._folder)
-            found = os.stat(path)
             with path.open("rb") as file:
+                found = os.fstat(file.fileno())
                 header = file.read(HEADER.size_bytes)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return f"{path} was removed"
@@ -180,27 +179,36 @@ class RunFiles:
             return f"{path} was cut to {found.st_size} of {known.st_size} bytes"
         is_sound = header.startswith(SYMBOLS.magic + SYMBOLS.version.to_bytes(8, "little"))
         if is_sound and found.st_mtime_ns != self._directory_mtime_ns:
-            # Perhaps a roll. Read only when somebody has written: it may hold thousands of names.
-            self._directory_mtime_ns = found.st_mtime_ns
+            # Perhaps a roll. Read only after a change: it may hold thousands of names.
             is_sound = self._read_ids() == self._ids
+            # As it was before the comparison: a change meanwhile is compared at the next check.
+            self._directory_mtime_ns = found.st_mtime_ns
         return "" if is_sound else f"{path} was overwritten"
 
     def _restore_own(self, *, always: bool = False) -> None:
-        """Write again what was lost of the launcher's own files. `always`: the folder is new."""
+        """Write again what was lost of the launcher's own files. `always`: all of them, in a folder that is rebuilt,
+        which is reported as a whole.
+        """
         assert self._ownership is not None
-        # The page first, which counts the others.
-        if always or self._page is None or self._page.segment.damage():
-            self.close_page()
-            self._say_restored(self._open_page())
-        if self._ownership.take_again():
-            self._say_restored(self._ownership.path)
-        for path, signature in list(self._written.items()):
-            if always or _signature(path) != signature:
-                if path.name == LAUNCH_FILE:
-                    self._write_launch()
-                else:
-                    self.save_children(self._children)
-                self._say_restored(path)
+        restored = []
+        try:
+            # The page first, which counts the others.
+            if always or self._page is None or self._page.segment.damage():
+                self.close_page()
+                restored.append(self._open_page())
+            if self._ownership.take_again():
+                restored.append(self._ownership.path)
+            for path, signature in list(self._written.items()):
+                if always or _signature(path) != signature:
+                    if path.name == LAUNCH_FILE:
+                        self._write_launch()
+                    else:
+                        self.save_children(self._children)
+                    restored.append(path)
+        finally:
+            for path in () if always else restored:
+                self.count("files_restored")
+                self._log.warning("a file was removed or damaged, it was written again", file=str(path))
 
     def _open_page(self) -> Path:
         self._page = CountersPage.create(self._folder, LAUNCHER_NAME, COUNTERS)
@@ -211,10 +219,9 @@ class RunFiles:
 
     def _write_shared(self) -> None:
         self._folder_status = os.lstat(self._folder)
-        enter_symbols(self._folder, self._config)
+        self._ids = enter_symbols(self._folder, self._config)
         self._directory_status = os.stat(symbols_path(self._folder))
-        self._directory_mtime_ns = self._directory_status.st_mtime_ns
-        self._ids = self._read_ids()
+        self._directory_mtime_ns = 0  # the first check compares the names
         # Before the first child: each reads its entry and arguments from this file.
         self._write_launch()
 
@@ -224,15 +231,11 @@ class RunFiles:
         return [directory.id_of(symbol.name) for symbol in self._config.symbols]
 
     def _write_launch(self) -> None:
-        self._launch.write(self._folder)
-        self._note(LAUNCH_FILE)
+        self._note(LAUNCH_FILE, self._launch.write(self._folder))
 
-    def _note(self, name: str) -> None:
-        self._written[self._folder / name] = _signature(self._folder / name)
-
-    def _say_restored(self, path: Path) -> None:
-        self.count("files_restored")
-        self._log.warning("a file was removed or damaged, it was written again", file=str(path))
+    def _note(self, name: str, written: os.stat_result) -> None:
+        # Of the file as it was written: one that was damaged right after it is seen at the next check.
+        self._written[self._folder / name] = _signature_of(written)
 
     def _set_trouble(self, text: str) -> None:
         if text and text != self._trouble:
@@ -243,6 +246,9 @@ class RunFiles:
 def _signature(path: Path) -> tuple[int, int, int]:
     """Changes when a file is removed, replaced, cut or overwritten."""
     with contextlib.suppress(OSError):
-        found = os.stat(path)
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return _signature_of(os.stat(path))
     return 0, 0, 0
+
+
+def _signature_of(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns

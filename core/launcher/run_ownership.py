@@ -91,10 +91,17 @@ class RunOwnership:
             raise RunFolderError(f"run folder {self._folder} is full: {error.strerror}; free some space") from error
         return descriptor
 
-    def save_children(self, children: Mapping[str, ProcessId]) -> None:
-        """Write the running children to `launch-state.json`; call it after every start and end of a child."""
+    def save_children(self, children: Mapping[str, ProcessId]) -> os.stat_result:
+        """Write the running children to `launch-state.json`, after every start and end of a child.
+
+        Returns:
+            The status of the file written.
+
+        Raises:
+            OSError: the disk refuses; the old content stays.
+        """
         state = LaunchState(launcher=ProcessId.own(), children=dict(children))
-        host.replace_private(self._folder / STATE_FILE, msgspec.json.encode(state))
+        return host.replace_private(self._folder / STATE_FILE, msgspec.json.encode(state))
 
     def end_orphans(self, grace_s: float, log: Log) -> int:
         """End the processes that a dead launcher left running: request a stop, kill after `grace_s`.

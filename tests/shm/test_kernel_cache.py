@@ -211,7 +211,7 @@ def test_a_folder_that_has_gone_or_takes_nothing_is_compiled_at_each_start(cache
     def refuse(*_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(kernel_cache.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert not cached()
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,10 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig, SymbolConfig
+from nexus_gateway.core.launcher import run_files
 from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
 from nexus_gateway.core.launcher.run_ownership import LOCK_FILE, STATE_FILE, RunOwnership
 from nexus_gateway.core.process import LAUNCH_FILE
-from nexus_gateway.shm import layout
+from nexus_gateway.shm import host, layout
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.run_folder import symbols_path
 from nexus_gateway.shm.segment import SegmentError, SegmentState, inspect
@@ -215,9 +217,72 @@ def test_a_folder_that_cannot_be_made_is_said_once_and_tried_until_it_can(
         step_until(launcher, lambda: all_run(launcher, folder))
 
 
+def test_a_file_that_is_damaged_right_after_it_was_written_is_written_again(
+    config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = host.replace_private
+    damaged = set()
+
+    def write_and_damage(path: Path, content: bytes) -> os.stat_result:
+        written = write(path, content)
+        if path.name not in damaged:
+            damaged.add(path.name)
+            empty(path)
+        return written
+
+    monkeypatch.setattr(host, "replace_private", write_and_damage)
+    folder = config.run_path
+    with Launcher(config, [make_spec("one")]) as launcher:
+        step_until(launcher, lambda: CountersPage.attach(folder, "launcher").values()["files_restored"] >= 2)
+        step_until(launcher, lambda: all_run(launcher, folder))
+        assert damaged == {LAUNCH_FILE, STATE_FILE}
+        assert all((folder / name).read_bytes() for name in damaged)
+
+
+def test_names_that_are_overwritten_right_after_they_were_entered_are_not_believed(
+    config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter = run_files.enter_symbols
+    entered = []
+
+    def enter_and_overwrite(folder: Path, config: GatewayConfig) -> list[int]:
+        entered.append(enter(folder, config))
+        if len(entered) == 1:
+            overwrite_names(folder)
+        return entered[-1]
+
+    monkeypatch.setattr(run_files, "enter_symbols", enter_and_overwrite)
+    with Launcher(config, [make_spec("one")]) as launcher:
+        step_until(launcher, lambda: _has_all_symbols(config.run_path) and all_run(launcher, config.run_path))
+
+
+def test_a_rebuild_that_fails_restores_nothing_and_does_not_say_so(
+    config: GatewayConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = config.run_path
+    enter = run_files.enter_symbols
+    failures = []
+
+    def refuse(folder: Path, config: GatewayConfig) -> list[int]:
+        if len(failures) < 5:
+            failures.append(1)
+            raise OSError(errno.ENOSPC, "no space")
+        return enter(folder, config)
+
+    with Launcher(config, [make_spec("one")]) as launcher:
+        step_until(launcher, lambda: all_run(launcher, folder))
+        monkeypatch.setattr(run_files, "enter_symbols", refuse)
+        shutil.rmtree(folder)
+        step_until(launcher, lambda: len(failures) == 5 and all_run(launcher, folder))
+        counted = CountersPage.attach(folder, "launcher").values()
+        assert (counted["files_restored"], counted["folder_rebuilds"]) == (0, 1)
+    assert not [record for record in caplog.records if "it was written again" in record.message]
+
+
 def test_a_launcher_whose_folder_another_one_has_taken_ends_and_leaves_it_alone(config: GatewayConfig) -> None:
     folder = config.run_path
-    launcher = Launcher(config, [make_spec("one")])
+    cleaned = []
+    launcher = Launcher(config, [make_spec("one")], before_release=lambda: cleaned.append(1))
     launcher.start()
     step_until(launcher, lambda: all_run(launcher, folder))
     (folder / LOCK_FILE).unlink()
@@ -226,4 +291,5 @@ def test_a_launcher_whose_folder_another_one_has_taken_ends_and_leaves_it_alone(
     launcher.run()
     assert [row.state for row in launcher.describe()] == ["stopped"]
     assert (folder / STATE_FILE).exists(), "it is the other one's"
+    assert not cleaned, "so are all files there"
     successor.release()
