@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ _KEPT_FILES: Final = 5
 _CHECK_SPACE_S: Final = 5.0
 _CHECK_AGE_S: Final = 3600.0
 _DAY_S: Final = 86_400.0
-_OLD_NAME: Final = re.compile(r".+\.(jsonl(\.\d+)?|console)")
+_OLD_NAME: Final = re.compile(r".+\.jsonl(\.\d+)?")
 _RESERVED: Final = frozenset({"ts_ns", "level", "process", "pid", "logger", "event", "traceback"})
 
 
@@ -90,7 +91,6 @@ def set_up_logs(
     """
     path = folder / (process + LOG_SUFFIX)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = LogFile(path, keep_days, stop_below_bytes)
     except OSError as error:
         raise ConfigError(
@@ -137,9 +137,14 @@ class LogFile(logging.handlers.RotatingFileHandler):
             return
         if self.stream is not None and not os.path.exists(self.baseFilename):
             # Removed by a person, or as an old file by another process: lines must not go into a file without a name.
+            # The folder may have gone with it.
             self.stream.close()
             self.stream = None  # `emit` opens it again
         super().emit(record)
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return super()._open()
 
     def _look_around(self, now_s: float) -> None:
         if now_s >= self._next_space_s and self._stop_below_bytes:

@@ -75,6 +75,8 @@ class _Sigaction(ctypes.Structure):
 
 
 _before: Final = _Sigaction()
+_default: Final = _Sigaction()  # ends the process
+_handed_over = False
 
 
 def _handle_bus_error(_number: int, info: int, _context: int) -> None:
@@ -83,8 +85,11 @@ def _handle_bus_error(_number: int, info: int, _context: int) -> None:
     for guard in list(_guards.values()):
         if guard.start <= address < guard.end and guard.replace_lost_pages(address):
             return
-    # None of ours: whoever handled it before does so now, else the process ends as it would have.
-    _libc.sigaction(_SIGBUS, ctypes.byref(_before), None)
+    # None of ours: the former handler handles the repeated access. It may restore ours and raise the signal again, as
+    # faulthandler does when it was enabled after us: the process then ends, or both would call each other for ever.
+    global _handed_over
+    _libc.sigaction(_SIGBUS, ctypes.byref(_default if _handed_over else _before), None)
+    _handed_over = True
 
 
 if _IS_GUARDED:
@@ -98,8 +103,10 @@ if _IS_GUARDED:
 
 def _install() -> None:
     """Handle SIGBUS, with each new mapping again: `faulthandler.enable` since then would have taken it."""
+    global _handed_over
     present = _Sigaction()
     _libc.sigaction(_SIGBUS, None, ctypes.byref(present))
     if present.handler != _ours.handler:
         ctypes.memmove(ctypes.byref(_before), ctypes.byref(present), ctypes.sizeof(_Sigaction))
+        _handed_over = False
         _libc.sigaction(_SIGBUS, ctypes.byref(_ours), None)

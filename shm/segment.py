@@ -101,6 +101,8 @@ class Segment:
 
         Raises:
             SegmentInUseError: another process writes it.
+            SegmentError: NOT_READY, the file was cut meanwhile.
+            OSError: the disk is full.
             PermissionError: on Windows, when the file does not fit and a reader still has it mapped; stop the reader.
         """
         size = layout.size_bytes + body_bytes
@@ -161,7 +163,7 @@ class Segment:
         self.path.unlink(missing_ok=True)
 
     def damage(self) -> str:
-        """Say what somebody has done to the file that this writer still writes; empty = it is sound. Some 5 us.
+        """Name the damage to the file that this writer still writes; empty = it is sound. Some 5 us.
 
         The writer does not notice by itself: its mapping stays, while readers see another file or none.
         """
@@ -197,6 +199,8 @@ class Segment:
             raise SegmentError(f"{path}: no such segment; is its writer running?", SegmentState.NOT_THERE) from None
         except OSError as error:
             raise SegmentError(f"{path} cannot be read: {error.strerror}", SegmentState.NOT_READY) from error
+        except ValueError as error:
+            raise _cut_meanwhile(path, error) from error
         # All releases share the header, so a file too short for this layout can still be identified.
         header = np.frombuffer(mapping, HEADER.dtype, count=1)[0]
         version, magic = int(header["version"]), bytes(header["magic"])
@@ -251,7 +255,10 @@ class Segment:
 
     @classmethod
     def _map(cls, path: Path, layout: Layout, descriptor: int, size: int) -> Segment:
-        mapping = mmap.mmap(descriptor, size)
+        try:
+            mapping = mmap.mmap(descriptor, size)
+        except ValueError as error:
+            raise _cut_meanwhile(path, error) from error
         guard = MappingGuard(mapping, is_written=True)
         return cls(path, layout, mapping, guard, os.fstat(descriptor), descriptor)
 
@@ -276,6 +283,10 @@ class Segment:
             os.fstat(self._descriptor or 0)
             self._fields["version"] = self.layout.version
         _written.add(self)
+
+
+def _cut_meanwhile(path: Path, error: ValueError) -> SegmentError:
+    return SegmentError(f"{path} was cut while it was opened: {error}; try again", SegmentState.NOT_READY)
 
 
 def inspect(path: Path, layout: Layout) -> SegmentState:

@@ -114,7 +114,7 @@ def run_demo(
     if watch.failure:
         raise GatewayError(watch.failure)
     if not results:
-        raise GatewayError(f"run folder {folder} was taken by another launcher meanwhile; stop that one, and run it again")
+        raise GatewayError(f"run folder {folder} was taken by another launcher; stop that one, run the demo again")
     return results[0]
 
 

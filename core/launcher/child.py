@@ -120,6 +120,8 @@ class Child:
             # Never stdout: with --json that carries one object only. A service may have no stderr either.
             yield _STDERR if _is_open(_STDERR) else subprocess.DEVNULL
             return
+        # Removed since the start, it must not cost the process its restarts.
+        self._console_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         too_long = self._console_file.exists() and self._console_file.stat().st_size > _CONSOLE_KEEP_BYTES
         with self._console_file.open("wb" if too_long else "ab") as file:
             yield file

@@ -105,8 +105,6 @@ class Launcher:
         pinned = {child.spec.name: child.spec.cores for child in self._children}
         check_pinning(self._config, pinned, self._log)
         try:
-            if not self._console:
-                self._config.log_path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._files.open(self._limits.stop_grace_s)
             self._log.info("launcher starts", run_folder=str(self._folder), processes=list(pinned))
             self._last_step_s = time.monotonic()

@@ -42,10 +42,12 @@ COUNTERS: Final = (
     "files_removed",
     "bytes_removed",
     "files_kept_open",
+    "removal_errors",
 )
 """Counters page. `ticks_recorded + ticks_lost` = ticks published into the rings' current segments, as far as read.
 `unknown_losses`: how often a ring was re-created while no recorder ran, so that the number of lost ticks is not known.
-`disk_full_alarm`: 1 while recording is stopped. `files_kept_open`: files too old that a reader has open (Windows)."""
+`disk_full_alarm`: 1 while recording is stopped. `files_kept_open`: files too old that a reader has open (Windows), or
+that this user may not remove. `removal_errors`: how often another error has kept one from being removed."""
 
 LOCK_FILE: Final = "recorder.lock"
 _POLL_S: Final = 1.0

@@ -22,7 +22,9 @@ class RecordingRetention:
     def __init__(
         self, folder: Path, keep_days: int | None, keep_bytes: int | None, page: CountersPage, log: Log
     ) -> None:
-        """`page`: with the counters `files_removed`, `bytes_removed` and `files_kept_open`. None = no limit."""
+        """`page`: with the counters `files_removed`, `bytes_removed`, `files_kept_open` and `removal_errors`.
+        None = no limit.
+        """
         self._folder = folder
         self._keep_days = keep_days
         self._keep_bytes = keep_bytes
@@ -30,32 +32,50 @@ class RecordingRetention:
         self._removed = page.counter("files_removed")
         self._bytes_removed = page.counter("bytes_removed")
         self._kept_open = page.counter("files_kept_open")
+        self._errors = page.counter("removal_errors")
+        self._reported: list[str] = []
         self._next_s = 0.0
 
     def step(self, now_s: float) -> None:
-        """Remove what has expired, a few files at a time. `now_s`: `time.monotonic()`.
-
-        Raises:
-            OSError: the folder cannot be read or written.
+        """Remove what has expired, a few files at a time. `now_s`: `time.monotonic()`. A file or folder that refuses is
+        counted, logged once and tried again in the next turn; the other files go, and the recording goes on.
         """
         if now_s < self._next_s or (self._keep_days is None and self._keep_bytes is None):
             return
         self._next_s = now_s + _CHECK_S
-        for ring in self._folder.glob("*/"):
-            remove_companions(ring)
         before_ns = None if self._keep_days is None else time.time_ns() - self._keep_days * NS_PER_DAY
-        expired = choose_expired(self._folder, before_ns, self._keep_bytes)
-        if len(expired) > _FILES_A_STEP:
-            self._next_s = now_s  # more of them in the next turn
+        try:
+            for ring in self._folder.glob("*/"):
+                remove_companions(ring)
+            expired = choose_expired(self._folder, before_ns, self._keep_bytes)
+        except OSError as error:
+            self._count_errors([str(error)])
+            return
         files = freed = kept_open = 0
-        for path in expired[:_FILES_A_STEP]:
+        errors = []
+        newest = ""
+        for path in expired:
+            if files == _FILES_A_STEP:
+                self._next_s = now_s  # more of them in the next turn
+                break
             try:
                 freed += remove_recording(path)
-                files += 1
             except PermissionError:
                 kept_open += 1  # Windows: a reader has it open; it goes when that one has closed it
+            except OSError as error:
+                errors.append(str(error))
+            else:
+                files += 1
+                newest = path.name
         if files:
             self._removed.add(files)
             self._bytes_removed.add(freed)
-            self._log.info("old recordings removed", files=files, bytes=freed, newest=expired[files - 1].name)
+            self._log.info("old recordings removed", files=files, bytes=freed, newest=newest)
         self._kept_open.set(kept_open)
+        self._count_errors(errors)
+
+    def _count_errors(self, errors: list[str]) -> None:
+        self._errors.add(len(errors))
+        if errors and errors != self._reported:
+            self._log.error("old recordings cannot be removed, trying again", files=len(errors), reason=errors[0])
+        self._reported = errors

@@ -27,8 +27,21 @@ def old_files(folder: Path) -> list[Path]:
 
     The newest of each ring stays, whether it is being written or not: its number and end are where a recorder goes on.
     """
-    found = [path for ring in folder.glob("*/") for path in data_files(ring)[:-1]]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    found = []
+    for ring in folder.glob("*/"):
+        for path in data_files(ring)[:-1]:
+            written_ns = _written_ns(path)
+            if written_ns is not None:
+                found.append((written_ns, path.name, path))
+    return [path for _, _, path in sorted(found)]
+
+
+def _written_ns(path: Path) -> int | None:
+    """When a file was last written, UTC ns; None for one that a person has removed meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def choose_expired(folder: Path, before_ns: int | None, keep_bytes: int | None) -> list[Path]:
@@ -41,7 +54,8 @@ def choose_expired(folder: Path, before_ns: int | None, keep_bytes: int | None) 
     )
     expired = []
     for path in old:
-        too_old = before_ns is not None and path.stat().st_mtime_ns < before_ns
+        written_ns = _written_ns(path)
+        too_old = before_ns is not None and written_ns is not None and written_ns < before_ns
         too_much = keep_bytes is not None and total > keep_bytes
         if not (too_old or too_much):
             continue

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
@@ -115,8 +116,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_old_files_of_any_process_go_and_nothing_else(tmp_path: Path) -> None:
     day_s = 86_400
-    kept = ("young.jsonl", "notes.txt", "journal.sqlite", "old.jsonl.part")
-    old = ("old.jsonl", "old.jsonl.3", "mt5_bridge.console")
+    # A process that prints nothing for a month still has its console file open.
+    kept = ("young.jsonl", "notes.txt", "journal.sqlite", "old.jsonl.part", "mt5_bridge.console")
+    old = ("old.jsonl", "old.jsonl.3")
     for name in (*kept, *old):
         (tmp_path / name).write_text("{}\n")
         age_s = 1 if name == "young.jsonl" else 31 * day_s
@@ -131,6 +133,16 @@ def test_a_log_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "nt8.jsonl").unlink()
     log.info("two")
     assert [line["event"] for line in lines(tmp_path)] == ["two"]
+
+
+def test_a_log_folder_that_was_removed_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = set_up_logs("nt8", tmp_path / "a" / "logs", "info", console=False)
+    log.info("one")
+    shutil.rmtree(tmp_path / "a")
+    log.info("two")
+    log.info("three")
+    assert [line["event"] for line in lines(tmp_path / "a" / "logs")] == ["two", "three"]
+    assert capsys.readouterr().err == ""
 
 
 def test_with_little_space_left_only_warnings_and_errors_are_written(tmp_path: Path) -> None:

@@ -94,6 +94,20 @@ print(mapping[0])
     assert "Fatal Python error: Bus error" in printed
 
 
+def test_faulthandler_enabled_between_two_mappings_ends_the_process_after_one_report(tmp_path):
+    code = """
+guards = [MappingGuard(mapped("a")[1], is_written=True)]
+faulthandler.enable()
+guards.append(MappingGuard(mapped("b")[1], is_written=True))
+path, mapping = mapped("other")
+os.truncate(path, 0)
+print(mapping[0])
+"""
+    returned, printed = run(tmp_path, code)
+    assert returned == -signal.SIGBUS
+    assert printed.count("Fatal Python error: Bus error") == 1
+
+
 def test_an_address_is_guarded_no_longer_than_its_mapping_lives(tmp_path):
     code = """
 _, ours = mapped("ours")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -481,3 +482,21 @@ def test_locks_end_with_their_holder(run_dir):
         kill(child)
         assert host.lock_within(descriptor, 10)
         os.close(descriptor)
+
+
+@linux_only
+@pytest.mark.parametrize("open_it", [lambda path: Segment.attach(path, layout.RING), open_writer])
+def test_a_file_that_is_cut_while_it_is_opened_is_not_ready(path, monkeypatch, open_it):
+    open_writer(path).close_writer()
+    map_file = mmap.mmap
+
+    def cut_and_map(descriptor, size, **options):
+        os.truncate(path, 0)
+        return map_file(descriptor, size, **options)
+
+    monkeypatch.setattr(mmap, "mmap", cut_and_map)
+    with pytest.raises(SegmentError, match="was cut while it was opened") as caught:
+        open_it(path)
+    assert caught.value.state is SegmentState.NOT_READY
+    monkeypatch.undo()
+    open_writer(path).close_writer()  # nothing holds its lock

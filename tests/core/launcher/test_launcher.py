@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -228,6 +229,18 @@ def test_console_of_children_goes_to_a_file_on_request(tmp_path: Path) -> None:
     assert "no_such_function" in (tmp_path / "logs" / "bad.jsonl").read_text()
 
 
+@linux_only
+def test_a_log_folder_that_was_removed_costs_no_process_its_restarts(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    with Launcher(config, [make_spec("one")], console=False) as launcher:
+        pid = step_until(launcher, "one", "running").pid
+        assert pid is not None
+        shutil.rmtree(config.log_path)
+        os.kill(pid, signal.SIGKILL)
+        assert step_until(launcher, "one", "running", restarts=1).restarts == 1
+    assert (config.log_path / "one.console").exists()
+
+
 def test_cores_that_are_not_there_are_refused_before_anything_starts(tmp_path: Path) -> None:
     spec = msgspec.structs.replace(make_spec("one"), cores=(4000,))
     with pytest.raises(ConfigError, match=r"cores of one was \[4000\], usable here are \[0"):
@@ -286,10 +299,10 @@ def test_a_full_run_folder_stops_nobody_who_runs(tmp_path: Path, monkeypatch: py
     refusals = [no_space(), no_space()]
     genuine = RunOwnership.save_children
 
-    def save(self: RunOwnership, children: dict[str, ProcessId]) -> None:
+    def save(self: RunOwnership, children: dict[str, ProcessId]) -> os.stat_result:
         if refusals:
             raise refusals.pop()
-        genuine(self, children)
+        return genuine(self, children)
 
     with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
         pid = step_until(launcher, "one", "running").pid

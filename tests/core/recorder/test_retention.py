@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
+from nexus_gateway.core.recorder import retention
+from nexus_gateway.shm.recording import retention as recordings_on_disk
+from nexus_gateway.shm.recording.file import data_files
 from nexus_gateway.shm.recording.reader import open_recorded
 from nexus_gateway.shm.recording.retention import choose_expired, remove_companions, remove_recording, size_of
 from nexus_gateway.shm.tick import Platform
@@ -146,3 +150,48 @@ def test_a_disk_that_is_full_of_old_recordings_is_recorded_on_again(run_dir, tmp
         assert not recorder.stopped
         recorder.close()
         assert open_recorded(disk / "ticks").rings["nt8"].files[-1].last_seq == 24_000
+
+
+def test_files_that_refuse_to_go_are_counted_and_stop_neither_the_others_nor_the_recording(
+    run_dir, folder, monkeypatch
+):
+    recorder, page, writers = record(run_dir, folder, names=("nt8",), ticks=16_000, keep_days=2)
+    for path in folder.glob("*/*"):
+        os.utime(path, ns=(0, 0))
+    stuck = set(data_names(folder)["nt8"][:9])
+    remove = retention.remove_recording
+
+    def refuse(path):
+        if path.name in stuck:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return remove(path)
+
+    monkeypatch.setattr(retention, "remove_recording", refuse)
+    for _ in range(3):
+        again(recorder)
+    assert set(data_names(folder)["nt8"][:-1]) == stuck
+    assert page.values()["removal_errors"] >= 9
+    monkeypatch.setattr(retention, "choose_expired", refuse_to_list)
+    again(recorder)
+    assert not recorder.stopped
+    monkeypatch.undo()
+    publish_numbered(writers[0], 100)
+    again(recorder)
+    again(recorder)
+    assert len(data_names(folder)["nt8"]) == 1
+    recorder.close()
+    assert page.values()["ticks_recorded"] == 16_100
+
+
+def refuse_to_list(*_):
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_file_that_vanishes_while_the_old_ones_are_chosen_is_passed_over(run_dir, folder, monkeypatch):
+    recorder, _, _ = record(run_dir, folder, names=("nt8",))
+    recorder.close()
+    files = sorted(folder.glob("nt8/*.nxticks"))
+    listed = data_files(folder / "nt8")
+    files[0].unlink()
+    monkeypatch.setattr(recordings_on_disk, "data_files", lambda _: listed)
+    assert choose_expired(folder, 1 << 62, 0) == files[1:-1]
