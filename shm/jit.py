@@ -66,7 +66,7 @@ def kernel(*signatures: str, brief: bool = False) -> Callable[[Callable[P, R]], 
         # As numba's own decorator with `cache=True` does it, apart from the cache.
         decorate: Any = numba.njit(nogil=not brief)
         compiled: Any = decorate(function)
-        compiled._cache = KernelCache(function, CACHE_FOLDER)
+        compiled._cache = KernelCache(function, CACHE_FOLDER, host.replace_private)
         if signatures:
             with typeinfer.register_dispatcher(compiled):
                 for signature in signatures:

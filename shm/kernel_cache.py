@@ -24,8 +24,6 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from . import host
-
 SUFFIX: Final = ".kernel"
 _MAGIC: Final = b"NXKERNEL1\n"
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
@@ -36,10 +34,17 @@ _said: Final[set[str]] = set()
 class KernelCache(_Cache):  # type: ignore[misc]  # numba has no types
     """The cache of one kernel, in place of the one that numba's `cache=True` would make. Used by numba's compiler."""
 
-    def __init__(self, function: Callable[..., Any], folder: Path | None) -> None:
-        """`folder`: private to this user, since what lies in it is executed; None = nothing is kept."""
+    def __init__(
+        self, function: Callable[..., Any], folder: Path | None, replace: Callable[[Path, bytes], object]
+    ) -> None:
+        """
+        Args:
+            folder: private to this user, since what lies in it is executed; None = nothing is kept.
+            replace: writes a file in one step, mode 0600; raises OSError (`host.replace_private`).
+        """
         self._function = function
         self._folder = folder
+        self._replace = replace
 
     @property
     def cache_path(self) -> str:
@@ -79,7 +84,7 @@ class KernelCache(_Cache):  # type: ignore[misc]  # numba has no types
         path = self._path(identity)
         try:
             # Not synced: after a crash of the machine the digest shows what is missing.
-            host.replace_private(path, _pack(dumps(data._reduce()), identity))
+            self._replace(path, _pack(dumps(data._reduce()), identity))
         except OSError as error:
             # On Windows a file that another process reads right now cannot be replaced: that process has written it.
             if not (sys.platform == "win32" and isinstance(error, PermissionError) and path.is_file()):
