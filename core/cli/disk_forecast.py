@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ from ...shm.recording.file import data_files, read_header
 from ..config import GatewayConfig
 from ..errors import GatewayError
 from ..journal import real_journal_path
-from ..journal.retention.history import archive_folder
+from ..journal.retention.archive_file import Archive
+from ..journal.retention.history import archive_folder, first_seq_since
 from ..journal.retention.tables import archived_tables, columns_of
 from ..journal.store import open_database
 
@@ -35,11 +36,13 @@ _ROW_BYTES: Final = 16
 
 
 class DiskUse(msgspec.Struct, frozen=True):
-    """One thing on a disk. `bytes_a_day`: growth, 0 = it has a limit and stands at it; None = not known yet."""
+    """One thing on a disk. `bytes`: None = not measured, it cannot be read. `bytes_a_day`: growth, 0 = it has a limit
+    and stands at it; None = not known yet.
+    """
 
     what: str
     path: str
-    bytes: int
+    bytes: int | None
     bytes_a_day: int | None
 
 
@@ -47,35 +50,48 @@ class DiskStatus(msgspec.Struct, frozen=True):
     """One file system that the gateway writes to.
 
     `bytes_a_day`: sum of what is known; None = nothing is. `full_ns`: when it is full at this rate, UTC ns; None = not
-    at all, or not known. `stopped`: what has stopped for lack of space. `is_full_soon`: within a week.
+    at all, or not known. `stopped`: what has stopped for lack of space. `is_full_soon`: within a week. `free_bytes`:
+    None = not measured. `trouble`: what could not be measured; empty = all was.
     """
 
     path: str
     uses: list[DiskUse]
-    free_bytes: int
+    free_bytes: int | None
     bytes_a_day: int | None
     full_ns: int | None
     stopped: list[str]
     is_full_soon: bool
+    trouble: str = ""
 
 
 def measure_disks(config: GatewayConfig, now_ns: int) -> list[DiskStatus]:
     """Look at all file systems that this configuration writes to. `now_ns`: UTC."""
-    uses = [
-        _journal_use(config, now_ns),
-        _recordings_use(config, now_ns),
-        DiskUse("logs", str(config.log_path), _bytes_below(config.log_path), 0),
-        DiskUse("run folder", str(config.run_path), _bytes_below(config.run_path), 0),
+    measured: list[tuple[str, Path, Callable[[], DiskUse]]] = [
+        ("journal", real_journal_path(config.journal_path), lambda: _journal_use(config, now_ns)),
+        ("recordings", config.recorder.path, lambda: _recordings_use(config, now_ns)),
+        ("logs", config.log_path, lambda: _folder_use("logs", config.log_path)),
+        ("run folder", config.run_path, lambda: _folder_use("run folder", config.run_path)),
     ]
-    disks: dict[int, list[DiskUse]] = {}
-    for use in uses:
-        disks.setdefault(os.stat(_existing(Path(use.path))).st_dev, []).append(use)
+    disks: dict[int | str, list[DiskUse]] = {}
+    for what, path, measure in measured:
+        disk: int | str = str(path)
+        try:
+            disk = os.stat(_existing(path)).st_dev
+            use = measure()
+        except OSError:  # a mount that has gone, or a folder that may not be read
+            use = DiskUse(what, str(path), None, None)
+        disks.setdefault(disk, []).append(use)
     return [_disk(config, found, now_ns) for found in disks.values()]
 
 
 def _disk(config: GatewayConfig, uses: list[DiskUse], now_ns: int) -> DiskStatus:
-    path = _existing(Path(uses[0].path))
-    free = shutil.disk_usage(path).free
+    try:
+        path = _existing(Path(uses[0].path))
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        return DiskStatus(uses[0].path, uses, None, None, None, [], False, f"not measured ({error})")
+    unread = [use.what for use in uses if use.bytes is None]
+    trouble = f"not measured: {', '.join(unread)}" if unread else ""
     known = [use.bytes_a_day for use in uses if use.bytes_a_day is not None]
     a_day = sum(known) if known else None
     full_ns = now_ns + int(free / a_day * NS_PER_DAY) if a_day else None
@@ -91,7 +107,7 @@ def _disk(config: GatewayConfig, uses: list[DiskUse], now_ns: int) -> DiskStatus
     )
     stopped = [text for what, text, below in limits if what in names and free < below]
     soon = full_ns is not None and full_ns <= now_ns + WARN_DAYS * NS_PER_DAY
-    return DiskStatus(str(path), uses, free, a_day, full_ns, stopped, soon)
+    return DiskStatus(str(path), uses, free, a_day, full_ns, stopped, soon, trouble)
 
 
 def _journal_use(config: GatewayConfig, now_ns: int) -> DiskUse:
@@ -104,16 +120,35 @@ def _journal_use(config: GatewayConfig, now_ns: int) -> DiskUse:
         return DiskUse("journal", str(path), size, None)
     try:
         with closing(open_database(path, read_only=True)) as connection:
-            a_day = _journal_growth(connection, config.orders.keep_days, now_ns)
+            # Below their level no archives are made, and the journal grows.
+            is_archived = shutil.disk_usage(path.parent).free >= config.disk.archives_stop_bytes
+            a_day = _journal_growth(connection, config.orders.keep_days if is_archived else None)
     except (sqlite3.Error, GatewayError):
         return DiskUse("journal", str(path), size, None)  # `journal verify` says what is wrong with it
     if a_day is not None:
-        young = (file for file in archive_folder(path).glob("*.zip") if _mtime_ns(file) >= now_ns - NS_PER_DAY)
-        a_day += sum(_size(file) for file in young)
+        a_day += _archives_growth(path, now_ns)
     return DiskUse("journal", str(path), size, a_day)
 
 
-def _journal_growth(connection: sqlite3.Connection, keep_days: int | None, now_ns: int) -> int | None:
+def _archives_growth(journal: Path, now_ns: int) -> int:
+    """Bytes a day of the archives written within the last 24 hours, over the days that their events are of: the first
+    ones, and those after a shorter `keep_days`, hold many days at once.
+    """
+    size, first_ns, last_ns = 0, now_ns, 0
+    for file in archive_folder(journal).glob("*.zip"):
+        if _mtime_ns(file) < now_ns - NS_PER_DAY:
+            continue
+        size += _size(file)
+        try:
+            with Archive(file) as archive:
+                first_ns = min(first_ns, archive.manifest.first_at_ns)
+                last_ns = max(last_ns, archive.manifest.last_at_ns)
+        except GatewayError:
+            continue  # `journal verify` names it
+    return int(size * NS_PER_DAY / max(last_ns - first_ns, NS_PER_DAY))
+
+
+def _journal_growth(connection: sqlite3.Connection, keep_days: int | None) -> int | None:
     """Bytes of the rows of the last 24 hours of trading; 0 when as many leave for the archives."""
     connection.execute("BEGIN")  # one state of it, while a gateway goes on writing
     first = connection.execute("SELECT seq, at_ns FROM events ORDER BY seq LIMIT 1").fetchone()
@@ -122,15 +157,7 @@ def _journal_growth(connection: sqlite3.Connection, keep_days: int | None, now_n
         return None
     if keep_days is not None and last[1] - first[1] >= (keep_days - 1) * NS_PER_DAY:
         return 0
-    # Times rise with the numbers: halving finds the place without reading the rows before it.
-    low, high = first[0], last[0]
-    while low < high:
-        middle = (low + high) // 2
-        row = connection.execute("SELECT at_ns FROM events WHERE seq = ?", (middle,)).fetchone()
-        if row is None or row[0] < last[1] - NS_PER_DAY:
-            low = middle + 1
-        else:
-            high = middle
+    low = first_seq_since(connection, last[1] - NS_PER_DAY, first[0], last[0])
     span_ns = min(last[1] - first[1], NS_PER_DAY)
     if span_ns < _SHORTEST_NS:
         return None
@@ -180,11 +207,14 @@ def _begun_ns(folder: Path, stems: set[str]) -> Iterable[int]:
 def describe_disk(disk: DiskStatus) -> str:
     """Return what is wrong with a disk, in plain words; empty when nothing is."""
     found = []
-    if disk.stopped:
+    if disk.trouble:
+        found.append(f"{disk.trouble}; look whether it is mounted and may be read")
+    if disk.stopped and disk.free_bytes is not None:
         found.append(f"{disk.free_bytes >> 20:,} MiB free, too little: stopped are {', '.join(disk.stopped)}")
     if disk.is_full_soon and disk.full_ns is not None:
         found.append(f"full on {day_text(disk.full_ns)} at this rate")
-    return f"DISK {disk.path}: {'; '.join(found)}; make room" if found else ""
+    cure = "; make room" if disk.stopped or disk.is_full_soon else ""
+    return f"DISK {disk.path}: {'; '.join(found)}{cure}" if found else ""
 
 
 def day_text(utc_ns: int) -> str:
@@ -196,6 +226,10 @@ def _existing(path: Path) -> Path:
     while not path.is_dir() and path != path.parent:
         path = path.parent
     return path
+
+
+def _folder_use(what: str, folder: Path) -> DiskUse:
+    return DiskUse(what, str(folder), _bytes_below(folder), 0)
 
 
 def _bytes_below(folder: Path) -> int:

@@ -157,9 +157,10 @@ def journal_archive(
         return
     for entry in entries:
         typer.echo(f"{entry.name}: events {entry.first_seq} to {entry.last_seq}")
-    typer.echo(
-        f"{len(entries)} archives written to {archive_folder(path)}" if entries else f"nothing is {days} days old"
-    )
+    if entries:
+        typer.echo(f"{len(entries)} archives written to {archive_folder(path)}")
+    else:
+        typer.echo(f"nothing that is {days} days old lies before the oldest checkpoint")
     if removed:
         typer.echo(f"{path} holds {path.stat().st_size:,} bytes now")
     elif entries:

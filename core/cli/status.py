@@ -34,7 +34,8 @@ def status(
 ) -> None:
     """Show market data, order links, latencies, processes and disks of a run folder. No process is asked anything.
 
-    Exit code 0: everything is live, nothing that a platform said waits to be settled, and no disk is too full.
+    Exit code 0: everything is live, nothing that a platform said waits to be settled, and no disk is too full
+    or not measured.
     """
     from .monitor import Monitor
 
@@ -50,7 +51,7 @@ def status(
             snapshot = monitor.snapshot()
         chosen = _config_in_force(folder, config)
     disks = [] if watch and not as_json else measure_disks(chosen, time.time_ns())
-    is_healthy = snapshot.is_healthy and not any(disk.stopped for disk in disks)
+    is_healthy = snapshot.is_healthy and not any(disk.stopped or disk.trouble for disk in disks)
     if as_json:
         print_json({**msgspec.to_builtins(snapshot), "disks": disks, "is_healthy": is_healthy})
     elif watch:

@@ -148,9 +148,13 @@ def _render_disks(disks: Sequence[DiskStatus]) -> Table:
     for disk in disks:
         a_day = "not known" if disk.bytes_a_day is None else _bytes_text(disk.bytes_a_day)
         full = "" if disk.full_ns is None else day_text(disk.full_ns)
-        uses = ", ".join(f"{use.what} {_bytes_text(use.bytes)}" for use in disk.uses)
-        table.add_row(disk.path, uses, _bytes_text(disk.free_bytes), a_day, full)
+        uses = ", ".join(f"{use.what} {_bytes_or_unknown(use.bytes)}" for use in disk.uses)
+        table.add_row(disk.path, uses, _bytes_or_unknown(disk.free_bytes), a_day, full)
     return table
+
+
+def _bytes_or_unknown(size: int | None) -> str:
+    return "not measured" if size is None else _bytes_text(size)
 
 
 def _bytes_text(size: float) -> str:

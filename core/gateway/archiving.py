@@ -20,7 +20,7 @@ import msgspec
 from ...shm import host
 from ...shm.durations import NS_PER_DAY, NS_PER_HOUR
 from ..journal import Journal, JournalError
-from ..journal.retention import ArchiveEntry, confirm_archive, last_due_seq, remove_step
+from ..journal.retention import ArchiveEntry, confirm_archive, has_written, last_due_seq, remove_step
 from ..logs import Log
 
 _MODULE: Final = "nexus_gateway.core.journal.retention"
@@ -32,8 +32,8 @@ class JournalArchiving:
     """Owned by the gateway's thread. Call `step` in turns in which nothing happened, and `close` at the end."""
 
     def __init__(self, journal: Journal, keep_days: int | None, stop_below_bytes: int, log: Log) -> None:
-        """`keep_days`: of events in the journal; None = none leaves it. `stop_below_bytes`: no archive is made with
-        less free space on its disk; 0 = whatever is free.
+        """`keep_days`: of events in the journal; None = none becomes too old. `stop_below_bytes`: no archive is made
+        with less free space on its disk; 0 = whatever is free.
         """
         self._journal = journal
         self._stop_below_bytes = stop_below_bytes
@@ -56,11 +56,11 @@ class JournalArchiving:
                 self._retry_ns = now_ns + NS_PER_HOUR  # when the step raises
                 self._removing = remove_step(self._journal.connection)
                 self._retry_ns = 0
-            elif self._keep_days is not None and now_ns >= self._next_ns:
+            elif now_ns >= self._next_ns:
                 # At the change of the day: what became old enough during a day is one archive.
                 self._next_ns = (now_ns // NS_PER_DAY + 1) * NS_PER_DAY
-                if last_due_seq(self._journal.connection, self._keep_days, now_ns):
-                    self._start_writing(self._keep_days, now_ns)
+                if self._is_due(now_ns):
+                    self._start_writing(now_ns)
         except _FAULTS as error:
             self._fail(str(error), now_ns)
 
@@ -72,21 +72,32 @@ class JournalArchiving:
             self._writer = None
         self._files.close()
 
-    def _start_writing(self, keep_days: int, now_ns: int) -> None:
+    def _is_due(self, now_ns: int) -> bool:
+        connection = self._journal.connection
+        if has_written(connection):
+            return True  # by the command `journal archive`, whatever `keep_days` is here
+        return self._keep_days is not None and last_due_seq(connection, self._keep_days, now_ns) > 0
+
+    def _start_writing(self, now_ns: int) -> None:
         interpreter, environment = host.own_interpreter()
-        arguments = (str(self._journal.path.absolute()), str(keep_days), str(now_ns), str(self._stop_below_bytes))
+        arguments = (
+            str(self._journal.path.absolute()),
+            str(self._keep_days or ""),
+            str(now_ns),
+            str(self._stop_below_bytes),
+        )
         # Not pipes: a full one would stop the writer until this thread reads it.
         self._output = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`
         self._errors = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`
         self._writer = subprocess.Popen(
-            [interpreter, "-P", "-m", _MODULE, *arguments],
+            [interpreter, "-P", "-m", _MODULE, *map(str, arguments)],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._errors,
             **host.child_options(),
         )
-        self._log.info("old events are being archived", keep_days=keep_days, pid=self._writer.pid)
+        self._log.info("old events are being archived", keep_days=self._keep_days, pid=self._writer.pid)
 
     def _finish_writing(self, now_ns: int) -> None:
         assert self._writer is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .archive_file import Archive as Archive, ArchiveEntry as ArchiveEntry
-from .archiving import archive_due as archive_due, last_due_seq as last_due_seq
+from .archiving import archive_due as archive_due, has_written as has_written, last_due_seq as last_due_seq
 from .history import (
     archive_folder as archive_folder,
     archives_of as archives_of,

@@ -1,8 +1,9 @@
 """The archiving process: `python -m nexus_gateway.core.journal.retention JOURNAL KEEP_DAYS NOW_NS STOP_BELOW_BYTES`.
 
 The gateway starts it, since compressing a day takes too long for a trading turn. It prints each finished archive as a
-line of JSON (`ArchiveEntry`), or an error as a line of text on stderr with exit code 1. It runs with low priority, on
-any core: the gateway may be pinned to one of its own.
+line of JSON (`ArchiveEntry`), or an error as a line of text on stderr with exit code 1. KEEP_DAYS may be empty: it
+prints only those that are written already then. It runs with low priority, on any core: the gateway may be pinned to
+one of its own.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ _LOW_PRIORITY = 10
 def main(arguments: list[str]) -> int:
     """Archive what is due; returns the exit code."""
     journal, keep_days, now_ns, stop_below_bytes = arguments
+    days = int(keep_days) if keep_days else None
     _yield_to_others()
     try:
-        for entry in archive_due(Path(journal), int(keep_days), int(now_ns), stop_below_bytes=int(stop_below_bytes)):
+        for entry in archive_due(Path(journal), days, int(now_ns), stop_below_bytes=int(stop_below_bytes)):
             print(msgspec.json.encode(entry).decode(), flush=True)
     except (JournalError, OSError, sqlite3.Error) as error:
         print(error, file=sys.stderr)

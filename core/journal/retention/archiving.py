@@ -19,7 +19,15 @@ from ....shm.durations import NS_PER_DAY
 from ..schema import SCHEMA_VERSION, JournalError, schema_version
 from ..store import open_database
 from .archive_file import SUFFIX, Archive, ArchiveEntry, write_archive
-from .history import archive_folder, chain_before, first_seq, last_spare_seq, newest_archive
+from .history import (
+    archive_folder,
+    chain_before,
+    first_seq,
+    first_seq_since,
+    journal_path,
+    last_spare_seq,
+    newest_archive,
+)
 
 _LOCK: Final = "lock"
 MAX_ARCHIVE_BYTES: Final = 256 << 20
@@ -31,29 +39,32 @@ def last_due_seq(connection: sqlite3.Connection, keep_days: int, now_ns: int) ->
 
     0 when none may. A start replays from a checkpoint, so what follows the oldest one stays, however old it is.
     """
-    low, high = first_seq(connection) - 1, last_spare_seq(connection)
+    first = first_seq(connection)
     before_ns = now_ns - keep_days * NS_PER_DAY
-    # Times rise with the numbers, so that halving finds the place without reading all rows of a month.
-    while low < high:
-        middle = (low + high + 1) // 2
-        row = connection.execute("SELECT at_ns FROM events WHERE seq = ?", (middle,)).fetchone()
-        if row is None or row[0] >= before_ns:
-            high = middle - 1
-        else:
-            low = middle
-    return low if low >= first_seq(connection) else 0
+    last = first_seq_since(connection, before_ns, first, last_spare_seq(connection)) - 1
+    return last if last >= first else 0
+
+
+def has_written(connection: sqlite3.Connection) -> bool:
+    """Whether an archive lies there that continues the journal's archives and that the journal does not name yet: of
+    the command `journal archive`, or of a process that has died.
+    """
+    seq, _ = _next_archive(connection)
+    return any(archive_folder(journal_path(connection)).glob(f"{seq:012d}-*{SUFFIX}"))
 
 
 def archive_due(
     journal: Path,
-    keep_days: int,
+    keep_days: int | None,
     now_ns: int,
     max_bytes: int = MAX_ARCHIVE_BYTES,
     stop_below_bytes: int = 0,
 ) -> Iterator[ArchiveEntry]:
-    """Write all archives that are due, one after another, and yield each as soon as it is complete.
+    """Write all archives that are due, one after another, and yield each as soon as it is complete. `keep_days`: None =
+    none is due.
 
-    One that was written and never confirmed is checked against the journal and yielded again. `stop_below_bytes`: none
+    One that was written and never confirmed is checked against the journal and yielded again, however young its events
+    are: the command `journal archive` may have kept fewer days. `stop_below_bytes`: none
     is written, nor is one that was begun finished, with less free space on the disk of the archives; 0 = whatever is
     free.
 
@@ -73,22 +84,28 @@ def archive_due(
         version = schema_version(connection)
         if version > SCHEMA_VERSION:
             raise JournalError(f"journal schema version was {version}, this program knows {SCHEMA_VERSION}; update it")
-        last = last_due_seq(connection, keep_days, now_ns) if version else 0
-        if not last:
+        last = last_due_seq(connection, keep_days, now_ns) if version and keep_days is not None else 0
+        if not version or not (last or has_written(connection)):
             return
         with _locked(folder):
-            chain = chain_before(connection)
-            newest = newest_archive(connection)
-            seq = first_seq(connection)
-            if newest is not None and newest.last_seq >= seq:
-                # Its rows are still being removed: go on behind it.
-                seq, chain = newest.last_seq + 1, bytes.fromhex(newest.chain_after)
-            while seq <= last:
+            seq, chain = _next_archive(connection)
+            while seq <= last_spare_seq(connection):
                 entry = _find_written(connection, folder, seq, chain)
-                if entry is None:
+                if entry is None and seq <= last:
                     entry = write_archive(connection, folder, seq, last, chain, max_bytes, check_room)
+                if entry is None:
+                    break
                 yield entry
                 seq, chain = entry.last_seq + 1, bytes.fromhex(entry.chain_after)
+
+
+def _next_archive(connection: sqlite3.Connection) -> tuple[int, bytes]:
+    """Return the first event of the next archive, and the running hash before it."""
+    seq, newest = first_seq(connection), newest_archive(connection)
+    if newest is not None and newest.last_seq >= seq:
+        # Its rows are still being removed: go on behind it.
+        return newest.last_seq + 1, bytes.fromhex(newest.chain_after)
+    return seq, chain_before(connection)
 
 
 def _find_written(connection: sqlite3.Connection, folder: Path, seq: int, chain: bytes) -> ArchiveEntry | None:

@@ -63,6 +63,22 @@ def last_spare_seq(connection: sqlite3.Connection) -> int:
     return 0 if oldest is None else int(oldest) - 1
 
 
+def first_seq_since(connection: sqlite3.Connection, since_ns: int, low: int, high: int) -> int:
+    """Return the number of the first of the events `low` to `high` that was written at `since_ns` (UTC) or later;
+    `high` + 1 when all of them are older. One that is missing counts as later.
+
+    Times rise with the numbers, so halving finds the place without reading all rows of a month.
+    """
+    while low <= high:
+        middle = (low + high) // 2
+        row = connection.execute("SELECT at_ns FROM events WHERE seq = ?", (middle,)).fetchone()
+        if row is None or row[0] >= since_ns:
+            high = middle - 1
+        else:
+            low = middle + 1
+    return low
+
+
 def archives_of(connection: sqlite3.Connection) -> list[ArchiveEntry]:
     """Return the archives that the journal names, oldest first.
 

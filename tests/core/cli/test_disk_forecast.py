@@ -13,14 +13,17 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 from nexus_gateway.core.cli.disk_forecast import DiskStatus, DiskUse, describe_disk, measure_disks
+from nexus_gateway.core.cli.status_view import _render_disks
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, RecorderConfig
 from nexus_gateway.core.engine import AdminAsked, ClockTicked
 from nexus_gateway.core.journal import Journal
+from nexus_gateway.core.journal.retention import archive_due, archive_folder
 from nexus_gateway.core.journal.store import encode_event
 from nexus_gateway.core.messages import Kill, KillLevel
 from nexus_gateway.shm.recording.file import Follows, RecordingHeader
 from nexus_gateway.shm.recording.writer import RecordingFileWriter
 from nexus_gateway.shm.tick import Platform
+from rich.console import Console
 
 from tests.support.operator_commands import run
 from tests.support.recordings import numbered_ticks
@@ -86,6 +89,75 @@ def test_a_journal_whose_old_events_leave_grows_by_its_archives_alone(config: Ga
     old.write_bytes(bytes(99_999))
     os.utime(old, ns=(0, 0))
     assert use_of(config, "journal", now_ns).bytes_a_day == 12_345
+
+
+@pytest.mark.parametrize(("keep_days", "days"), [(10, 20), (29, 1)])
+def test_archives_that_hold_many_days_count_as_many_days(config: GatewayConfig, keep_days: int, days: int) -> None:
+    """A smaller `keep_days` archives the days in between at once: that is no growth of every day."""
+    now_ns = time.time_ns()
+    write_journal(config, now_ns, 30 * 24, 3_000)
+    with Journal(config.journal_path, "process") as journal:
+        journal.append(EVENT, now_ns)
+        journal.commit()
+        journal.checkpoint(b"state", now_ns)
+    sizes = [
+        os.path.getsize(archive_folder(config.journal_path) / entry.name)
+        for entry in archive_due(config.journal_path, keep_days, now_ns)
+    ]
+    settings = msgspec.structs.replace(config.orders, keep_days=keep_days)
+    chosen = msgspec.structs.replace(config, orders=settings)
+    assert use_of(chosen, "journal", now_ns).bytes_a_day == pytest.approx(sum(sizes) / days, rel=0.05)
+
+
+def test_without_archives_the_journal_itself_grows(config: GatewayConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = time.time_ns()
+    write_journal(config, now_ns, 30 * 24, 3_000)
+    assert use_of(config, "journal", now_ns).bytes_a_day == 0
+    never = msgspec.structs.replace(config, orders=msgspec.structs.replace(config.orders, keep_days=None))
+    grown = use_of(never, "journal", now_ns).bytes_a_day
+    assert grown
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=191 << 20))
+    assert use_of(config, "journal", now_ns).bytes_a_day == grown, "archives have stopped"
+
+
+def test_what_cannot_be_read_is_not_measured_and_the_rest_is(
+    config: GatewayConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat, gone = os.stat, str(config.recorder.path)
+
+    def refuse(path: object, **options: bool) -> os.stat_result:
+        if str(path).startswith(gone):
+            raise OSError(107, "Transport endpoint is not connected", str(path))
+        return stat(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: os.stat(path) and SimpleNamespace(free=1 << 40))
+    disks = {disk.path: disk for disk in measure_disks(config, time.time_ns())}
+    lost = disks.pop(gone)
+    assert (lost.free_bytes, lost.full_ns, lost.stopped) == (None, None, [])
+    assert [(use.what, use.bytes) for use in lost.uses] == [("recordings", None)]
+    assert "not measured" in describe_disk(lost)
+    assert "not connected" in describe_disk(lost)
+    (rest,) = disks.values()
+    assert [use.what for use in rest.uses] == ["journal", "logs", "run folder"]
+    assert describe_disk(rest) == ""
+    console = Console(width=200, record=True)
+    console.print(_render_disks([lost, rest]))
+    assert "recordings not measured" in console.export_text()
+
+
+def test_a_journal_behind_a_link_counts_on_the_disk_of_its_file(config: GatewayConfig, tmp_path: Path) -> None:
+    real = tmp_path / "data" / "orders.sqlite"
+    real.parent.mkdir()
+    config.journal_path.symlink_to(real)
+    now_ns = time.time_ns()
+    write_journal(config, now_ns, 24, 3_000)
+    folder = real.with_name("orders.sqlite.archive")
+    folder.mkdir()
+    (folder / "000000000001-000000000002.zip").write_bytes(bytes(50_000_000))
+    use = use_of(config, "journal", now_ns)
+    assert use.path == str(real)
+    assert use.bytes > 50_000_000
 
 
 def write_recording(config: GatewayConfig, number: int, created_ns: int, ticks: int) -> Path:

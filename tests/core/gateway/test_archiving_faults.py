@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 from nexus_gateway.core.gateway import archiving
 from nexus_gateway.core.gateway.archiving import JournalArchiving
-from nexus_gateway.core.journal import Journal, JournalError
-from nexus_gateway.core.journal.retention import archive_due, archive_folder, confirm_archive, first_seq
+from nexus_gateway.core.journal import Journal, JournalError, verify
+from nexus_gateway.core.journal.retention import archive_due, archive_folder, confirm_archive, first_seq, last_due_seq
 from nexus_gateway.core.journal.retention.__main__ import main
 from nexus_gateway.core.logs import process_log
 
@@ -31,8 +31,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-def make(journal: Journal, stop_below_bytes: int = 0) -> JournalArchiving:
-    return JournalArchiving(journal, 30, stop_below_bytes, process_log("test"))
+def make(journal: Journal, stop_below_bytes: int = 0, keep_days: int | None = 30) -> JournalArchiving:
+    return JournalArchiving(journal, keep_days, stop_below_bytes, process_log("test"))
 
 
 def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -151,3 +151,37 @@ def test_an_archive_that_was_begun_ends_when_its_disk_fills(journal: Journal, mo
         list(archive_due(journal.path, 30, NOW_NS, stop_below_bytes=192 << 20))
     assert not list(archive_folder(journal.path).glob("*.zip"))
     assert not list(archive_folder(journal.path).glob("*.part"))
+
+
+@pytest.mark.parametrize("keep_days", [None, 36_500])
+def test_archives_of_the_command_are_used_whatever_keep_days_is(journal: Journal, keep_days: int | None) -> None:
+    archives = make(journal, keep_days=keep_days)
+    for _ in range(3):
+        archives.step(NOW_NS)
+    assert not archive_folder(journal.path).exists()
+    assert first_seq(journal.connection) == 1
+    entries = list(archive_due(journal.path, 30, NOW_NS, 3_000))
+    for _ in range(3_000):
+        archives.step(NOW_NS + 24 * HOUR_NS)  # at the change of the day
+        if first_seq(journal.connection) > entries[-1].last_seq:
+            break
+        time.sleep(0.01)
+    assert first_seq(journal.connection) == entries[-1].last_seq + 1
+    assert [each.name for each in sorted(archive_folder(journal.path).glob("*.zip"))] == [each.name for each in entries]
+    archives.close()
+    assert verify(journal.path).is_sound
+
+
+def test_with_fewer_days_all_that_is_too_old_leaves_at_once_and_comes_back_with_none(journal: Journal) -> None:
+    due = last_due_seq(journal.connection, 30, NOW_NS)
+    assert due > 1
+    for keep_days, begin in ((36_500, 1), (30, due + 1), (None, due + 1)):
+        archives = make(journal, keep_days=keep_days)
+        for _ in range(3_000):
+            archives.step(NOW_NS)
+            if first_seq(journal.connection) == begin and archives._writer is None and not archives._removing:
+                break
+            time.sleep(0.01)
+        archives.close()
+        assert first_seq(journal.connection) == begin
+    assert verify(journal.path).is_sound

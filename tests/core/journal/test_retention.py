@@ -22,6 +22,7 @@ from nexus_gateway.core.journal.retention import (
     remove_all,
     remove_step,
 )
+from nexus_gateway.core.journal.retention.history import first_seq_since
 from nexus_gateway.core.journal.store import open_database
 from nexus_gateway.core.journal.trade_report import read_trades
 from nexus_gateway.core.messages import Kill, KillLevel
@@ -401,3 +402,13 @@ def test_an_older_schema_and_a_newer_one(path, desk):
     with Archive(archive_folder(path) / entry.name) as old:
         assert list(old.rows("notes")) == []
         assert "notes" not in old.manifest.tables
+
+
+def test_the_first_event_since_a_time_is_found_by_halving(path, desk):
+    with closing(open_database(path, read_only=True)) as connection:
+        rows = connection.execute("SELECT seq, at_ns FROM events ORDER BY seq").fetchall()
+        low, high = rows[0][0], rows[-1][0]
+        for since_ns in (0, *(at_ns + step for _, at_ns in rows for step in (0, 1))):
+            expected = next((seq for seq, at_ns in rows if at_ns >= since_ns), high + 1)
+            assert first_seq_since(connection, since_ns, low, high) == expected
+        assert first_seq_since(connection, 0, 5, 4) == 5, "none of them"
