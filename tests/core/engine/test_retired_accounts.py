@@ -101,6 +101,7 @@ def test_everything_there_ends_by_the_statement_and_its_result_is_not_known() ->
 
 def test_nothing_waits_for_it_and_it_is_shown_in_one_line() -> None:
     desk = traded_desk()
+    desk.engine.agreed_ns["a|acc"] = desk.now_ns
     desk.ask(m.Kill(request_id=9, level=KillLevel.FLATTEN, reason="x", by="ops"))
     desk.snapshot("b")
     desk.ask(m.Resume(request_id=2, reason="on", by="ops"))
@@ -132,6 +133,7 @@ def test_nothing_waits_for_it_and_it_is_shown_in_one_line() -> None:
         False,
         desk.engine.state.routes["a|acc"].retired_ns,
     )
+    assert state.reconciled_ns == 0, "a comparison of before it was retired says nothing any more"
     desk.ask(m.Resume(request_id=3, reason="on", by="ops", platform="a"))
     assert "no account of a has connected since a|acc was retired" in desk.answers()[0].text
 
