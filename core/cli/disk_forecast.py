@@ -30,7 +30,7 @@ from ..journal.store import open_database
 
 WARN_DAYS: Final = 7
 _SHORTEST_NS: Final = NS_PER_HOUR
-"""Less than an hour says nothing about a day."""
+"""The rate of less than an hour is no measure of a day."""
 _ROW_BYTES: Final = 16
 """A row's own header and its place in the page."""
 
@@ -124,7 +124,7 @@ def _journal_use(config: GatewayConfig, now_ns: int) -> DiskUse:
             is_archived = shutil.disk_usage(path.parent).free >= config.disk.archives_stop_bytes
             a_day = _journal_growth(connection, config.orders.keep_days if is_archived else None)
     except (sqlite3.Error, GatewayError):
-        return DiskUse("journal", str(path), size, None)  # `journal verify` says what is wrong with it
+        return DiskUse("journal", str(path), size, None)  # `journal verify` names what is damaged
     if a_day is not None:
         a_day += _archives_growth(path, now_ns)
     return DiskUse("journal", str(path), size, a_day)

@@ -65,7 +65,7 @@ class JournalArchiving:
             self._fail(str(error), now_ns)
 
     def close(self) -> None:
-        """End the writing process; what it has not finished is written anew after the next start."""
+        """End the writing process; what it has not finished is written again after the next start."""
         if self._writer is not None:
             self._writer.kill()
             self._writer.wait()

@@ -91,7 +91,9 @@ class JournalOutage:
         except JournalError as error:
             self._log.error("the write-ahead log was deleted and could not be saved, trying again", reason=str(error))
             return False
-        self._log.warning("the write-ahead log was deleted; its content is in the journal now, the gateway starts anew")
+        self._log.warning(
+            "the write-ahead log was deleted; its content is in the journal now, the gateway is restarted"
+        )
         return True
 
     def _rescue(self) -> bool:

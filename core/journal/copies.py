@@ -50,7 +50,7 @@ def backup(connection: sqlite3.Connection, target: Path, pages: int = 256) -> No
     """Copy a journal that is in use to `target`, in steps of so many `pages`, and its archives to the folder beside it.
 
     `target` is complete or as it was before. Archives that are there already are not copied again, nor is one that the
-    journal names and that is missing: `verify` of the copy says so.
+    journal names and that is missing: `verify` of the copy names it.
 
     Raises: JournalError when the copy cannot be written.
     """
@@ -164,7 +164,7 @@ def _not_written(part: Path, target: Path, error: Exception) -> JournalError:
     try:
         part.unlink(missing_ok=True)
     except OSError:
-        pass  # the folder is gone; the first error says so
+        pass  # the folder is gone: the first error names it
     return JournalError(f"backup to {target} failed: {error}; the old file there is untouched")
 
 

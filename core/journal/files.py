@@ -79,8 +79,8 @@ def check_before_opening(path: Path) -> None:
         raise JournalError(_shared_text(path, status))
     if _is_mount_point(path):
         raise JournalError(
-            f"journal {path} is a mount of a single file: its write-ahead log would lie beside this name, and whoever "
-            "opens the file by its other path would not see it; mount the folder that holds it"
+            f"journal {path} is a mount of a single file: its write-ahead log would lie beside this name, and a "
+            "program that opens the file by its other path would not see it; mount the folder that holds it"
         )
 
 
@@ -162,7 +162,7 @@ class JournalFiles:
             self._sides[suffix] = now
         elif now is None:
             raise JournalLostError(
-                Loss.SIDE_MISSING, f"{path}, part of the open journal, was deleted; the gateway starts anew without it"
+                Loss.SIDE_MISSING, f"{path}, part of the open journal, was deleted; the gateway is restarted without it"
             )
         elif not os.path.samestat(now, before):
             raise JournalLostError(

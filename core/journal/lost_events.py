@@ -43,7 +43,7 @@ class LostEvents(Struct):
 
 
 def find_lost_events(journal: Path, backup: Path) -> LostEvents:
-    """Compare a journal with a backup of it. Both may go on differently from some event on: the hashes tell where."""
+    """Compare a journal with a backup of it. Both may go on differently from some event on: the hashes show where."""
     try:
         with (
             closing(open_database(journal, read_only=True)) as ours,

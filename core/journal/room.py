@@ -41,7 +41,7 @@ class JournalRoom:
             return True
 
     def free_bytes(self) -> int | None:
-        """Return the free bytes of the journal's disk; None = the system does not tell."""
+        """Return the free bytes of the journal's disk; None = not measured."""
         try:
             return shutil.disk_usage(self._folder).free
         except OSError:

@@ -193,7 +193,7 @@ class Journal:
     def check_files(self) -> None:
         """Compare the journal's names with its open files; call it several times a second. Takes some 10 us.
 
-        A lock file that was deleted is taken anew.
+        A lock file that was deleted is made and locked again.
 
         Raises: JournalLostError when they were deleted, renamed, replaced, cut, or got a second name; JournalError when
         another gateway has taken the lock.

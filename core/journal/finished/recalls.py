@@ -101,7 +101,7 @@ class Recalls:
         return recalls, kept
 
     def without_repetitions(self, state: EngineState, snapshot: Snapshot) -> tuple[list[str], Snapshot]:
-        """Return the ids of finished signals of which a snapshot says more than their rows, and the snapshot without
+        """Return the ids of finished signals of which a snapshot reports more than their rows, and the snapshot without
         what only repeats the rows. For comparisons that are no event: nothing is recalled.
 
         Raises:
@@ -213,8 +213,8 @@ class _Look:
         return known
 
     def repeats_row(self, row: WorkingOrder, route: str) -> _Repeated | None:
-        """Return what an order status repeats, if it only says how an order of a finished signal has ended. Else None,
-        and its signal is wanted, if it has finished.
+        """Return what an order status repeats, if it only reports how an order of a finished signal has ended. Else
+        None, and its signal is wanted, if it has finished.
         """
         parts, state = find_client_order_id(row.client_order_id), self._state
         if parts is None or parts.client_order_id in state.orders or parts.key in state.signals_by_key:

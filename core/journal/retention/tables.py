@@ -42,6 +42,6 @@ def read_table(connection: sqlite3.Connection, table: str, first_seq: int, last_
 
 
 def read_in_windows(connection: sqlite3.Connection, table: str, first_seq: int, last_seq: int) -> Iterator[Row]:
-    """`read_table` for rows that nobody changes meanwhile, without a read transaction that lasts."""
+    """`read_table` for rows that no writer changes meanwhile, without a read transaction that lasts."""
     for start in range(first_seq, last_seq + 1, _WINDOW):
         yield from list(read_table(connection, table, start, min(start + _WINDOW - 1, last_seq)))
