@@ -202,11 +202,11 @@ def moved_positions(route: RouteRecord, snapshot: Snapshot) -> set[str]:
             tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity
     moved = {symbol for symbol in (*tickets, *route.tickets) if tickets.get(symbol) != route.tickets.get(symbol)}
     for symbol in (*route.positions, *newest):
-        position, lots, row = route.positions.get(symbol), reported.get(symbol, ZERO), newest.get(symbol)
+        position, lots, last = route.positions.get(symbol), reported.get(symbol, ZERO), newest.get(symbol)
         if position is None or position.reported != lots:
             moved.add(symbol)
-        elif row is not None:
-            price = row.avg_price if lots else None
-            if (position.contract, position.avg_price) != (row.contract, price):
+        elif last is not None:
+            price = last.avg_price if lots else None
+            if (position.contract, position.avg_price) != (last.contract, price):
                 moved.add(symbol)
     return moved
