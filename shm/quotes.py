@@ -38,6 +38,7 @@ def read_board_row(row: int, out: int) -> int:
     return 0
 
 
+_PLATFORMS: Final = frozenset(Platform)
 _read_board_row: Final = entry_point(read_board_row)
 
 
@@ -45,11 +46,11 @@ class QuoteBoard:
     """Read-only view of `<ring>.board`. Any process may attach; each object is used by one thread."""
 
     def __init__(self, folder: Path, ring: str) -> None:
-        """Raises SegmentError when the board is not there, not ready, or of another version."""
+        """Raises SegmentError when the board is not there, not ready, of another version, or its header overwritten."""
         self._segment = Segment.attach(run_folder.board_path(folder, ring), layout.BOARD)
         self.name = ring
+        self.rows = self._segment.check_table(TICK_BYTES, _PLATFORMS)
         self.platform = Platform(self._segment.field("platform"))
-        self.rows = self._segment.field("capacity")
         self._rows_address = self._segment.address + layout.BOARD.size_bytes
         self._row: TickArray = np.zeros(1, TICK_DTYPE)
         self._row_address = int(self._row.ctypes.data)

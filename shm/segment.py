@@ -11,7 +11,7 @@ import mmap
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -213,6 +213,22 @@ class Segment:
                 SegmentState.OTHER_VERSION,
             )
         return cls(path, layout, mapping, guard, status, None)
+
+    def check_table(self, row_bytes: int, platforms: Container[int]) -> int:
+        """Number of rows behind the header of a ring or board that was attached, for code that goes by addresses.
+
+        Raises:
+            SegmentError: OTHER_VERSION, the header was overwritten: these rows would end beyond the file, or the
+                platform is none of `platforms`.
+        """
+        rows, platform = self.field("capacity"), self.field("platform")
+        if self.layout.size_bytes + rows * row_bytes != len(self.bytes) or platform not in platforms:
+            raise SegmentError(
+                f"{self.path}: header was overwritten, it had {rows} rows of {row_bytes} bytes in a file of "
+                f"{len(self.bytes)} and platform {platform}; restart its writer, which makes a new file",
+                SegmentState.OTHER_VERSION,
+            )
+        return rows
 
     def state(self) -> SegmentState:
         """LIVE, CLOSED or DEAD_WRITER of an attached segment. Any process may ask; costs some 20 us."""

@@ -156,24 +156,19 @@ class BridgeKeeper:
                     self._context.counters.counter("bridge_hang_kills").add()
                     bridge.kill()
                     return EXIT_FAILURE
-            if self._makes_token and self._read_token() not in (None, token):
+            if self._settings.makes_token and self._read_token() not in (None, token):
                 # Its file was lost, and the adapter has made another: with the old one the bridge would refuse it.
                 self._context.stop_for_lost_file(f"{self._files.token} holds another token")
         return EXIT_CLEAN
 
     def _wait_for_token(self) -> str | None:
         """Wait for the adapter to write the token, and return it; None when this process is asked to stop first."""
-        if not self._makes_token:
+        if not self._settings.makes_token:
             return self._settings.read_token(self._where)
         while (token := self._read_token()) is None:
             if self._context.sleep(_TURN_S):
                 return None
         return token
-
-    @property
-    def _makes_token(self) -> bool:
-        """Whether the adapter makes the token, since the settings name none."""
-        return self._settings.token_file is None and self._settings.token_env is None
 
     def _read_token(self) -> str | None:
         """The token that the adapter has made; None while its file is missing, damaged or just being written."""

@@ -85,6 +85,11 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
 
     @property
+    def makes_token(self) -> bool:
+        """Whether the adapter makes the bridge's token, since these settings name none."""
+        return self.token_file is None and self.token_env is None
+
+    @property
     def needs_token(self) -> bool:
         """Whether a token must be configured; not where the gateway starts the bridge itself and makes the token."""
         return True

@@ -78,7 +78,7 @@ class Mt5Adapter(BridgeAdapter):
 
     def connect(self) -> None:
         self.close()
-        if self._makes_token:
+        if self.settings.makes_token:
             self._token = self._read_own_token()
         side = self._ticks_side
         if side is not None:
@@ -103,14 +103,9 @@ class Mt5Adapter(BridgeAdapter):
             super().resume_from(symbol, event_ns)
 
     def read_token(self, where: str) -> str:
-        if self._makes_token:
+        if self.settings.makes_token:
             return ensure_token(BridgeFiles(self.feed.folder, self.feed.name).token)
         return super().read_token(where)
-
-    @property
-    def _makes_token(self) -> bool:
-        """Whether the token is of our own making, since the settings name none."""
-        return self.settings.token_file is None and self.settings.token_env is None
 
     def _read_own_token(self) -> str:
         """Read the token again, which the bridge reads at its start: the file may have been lost and made anew."""

@@ -16,6 +16,7 @@ from nexus_gateway.nexus_link.async_ticks import TickWaiter
 from nexus_gateway.nexus_link.example import feature_reader, features
 from nexus_gateway.nexus_link.example.feature_reader import FeatureReader
 from nexus_gateway.nexus_link.market_view import MarketView
+from nexus_gateway.shm import layout
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.idle import Backoff
 from nexus_gateway.shm.run_folder import remove_stale_segments
@@ -472,3 +473,17 @@ def test_files_that_are_lost_leave_the_view_alive_and_it_attaches_to_the_new_one
     assert view.symbol_id("NQ") == symbol_id
     view.close()
     close_feed(feed)
+
+
+@linux_only
+@pytest.mark.parametrize("name", ["nt8.ticks", "nt8.board"])
+@pytest.mark.parametrize("field", ["capacity", "platform"])
+def test_a_file_with_noise_in_its_header_is_not_attached(feeds, tmp_path, name, field):
+    """By its capacity a reader would leave the mapping, and the process would end."""
+    kind = layout.RING if name.endswith(".ticks") else layout.BOARD
+    with (tmp_path / name).open("r+b") as file:
+        file.seek(kind.offset(field))
+        file.write(b"\xee" * 8)
+    view = MarketView(tmp_path)
+    assert view.platforms == ["sierra"]
+    view.close()
