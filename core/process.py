@@ -116,7 +116,7 @@ class ProcessContext:
     Attributes:
         name: of the process, as in the configuration, in file names of the run folder and in the logs.
         arguments: its `ProcessSpec.arguments`.
-        lost_file: the file of the run folder that this process must be started anew for, and why; empty = none.
+        lost_file: the file of the run folder whose loss makes a restart necessary, and what became of it; empty = none.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class ProcessContext:
 
     def stop_for_lost_file(self, damage: str) -> None:
         """Make `stopping` true; the launcher starts this process again. `damage`: which file, and what became of it."""
-        self.log.error("a file of this process was lost, it is started anew", damage=damage)
+        self.log.error("a file of this process was lost, it is restarted", damage=damage)
         self.lost_file = damage
         self._stopping = True
 

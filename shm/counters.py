@@ -157,7 +157,7 @@ class CountersPage:
         )
 
     def counter_names(self) -> list[str]:
-        # "replace": of a page that somebody has overwritten no reader may die.
+        # "replace": an overwritten page must not end a reader.
         return [bytes(name).decode(errors="replace") for name in self._counters["name"]]
 
     def histogram_names(self) -> list[str]:

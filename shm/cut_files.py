@@ -36,7 +36,7 @@ class MappingGuard:
         """Any thread. `is_written`: the mapping is writable, and the zeros in its place have to be too."""
         self.is_cut = False
         self.protection = _PROT_READ | _PROT_WRITE if is_written else _PROT_READ
-        # Not by holding the array, which would keep the mapping alive for ever.
+        # Not by holding the array, which would never release the mapping.
         self.start = int(np.frombuffer(mapping, np.uint8).ctypes.data)
         self.end = self.start + -(-len(mapping) // mmap.PAGESIZE) * mmap.PAGESIZE
         if _IS_GUARDED:
@@ -86,7 +86,7 @@ def _handle_bus_error(_number: int, info: int, _context: int) -> None:
         if guard.start <= address < guard.end and guard.replace_lost_pages(address):
             return
     # None of ours: the former handler handles the repeated access. It may restore ours and raise the signal again, as
-    # faulthandler does when it was enabled after us: the process then ends, or both would call each other for ever.
+    # faulthandler does when it was enabled after us: the process then ends, or both would call each other without end.
     global _handed_over
     _libc.sigaction(_SIGBUS, ctypes.byref(_default if _handed_over else _before), None)
     _handed_over = True

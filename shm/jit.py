@@ -3,7 +3,7 @@
 `cache=True` stamps a kernel with its own file only: when a constant or a callee in another file changes, the old
 machine code is used silently, and a ring would be read at last week's offsets. So the cache folder is keyed by a hash
 over every source file with kernels, layouts and constants. Another release's folder is not used. The files in it are
-`kernel_cache`'s: damaged ones are compiled anew.
+`kernel_cache`'s: damaged ones are compiled again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numba
 from numba.core import typeinfer
 
 from . import host
-from .kernel_cache import KernelCache, say_once
+from .kernel_cache import KernelCache, warn_once
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +44,7 @@ def _cache_folder() -> Path | None:
     try:
         host.make_private_folder(folder)  # private, since the files in it are executed
     except OSError as error:  # such as a read-only home folder
-        say_once("kernel folder cannot be used, each process compiles its kernels", folder, str(error))
+        warn_once("kernel folder cannot be used, each process compiles its kernels", folder, str(error))
         return None
     return folder
 

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk. A file that cannot be used is a miss, said once per process; it never ends a start.
+"""Compiled kernels on disk. A file that cannot be used is a miss, reported once per process; it never ends a start.
 
 numba's own cache unpickles whatever a file holds and runs it: a cut file ends the process with a traceback, and machine
 code with one wrong byte can end it anywhere. Here each file begins with the digest of the rest, which is compared
@@ -28,7 +28,7 @@ SUFFIX: Final = ".kernel"
 _MAGIC: Final = b"NXKERNEL1\n"
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _log: Final = logging.getLogger(__name__)
-_said: Final[set[str]] = set()
+_warned: Final[set[str]] = set()
 
 
 class KernelCache(_Cache):  # type: ignore[misc]  # numba has no types
@@ -62,16 +62,16 @@ class KernelCache(_Cache):  # type: ignore[misc]  # numba has no types
         except FileNotFoundError:
             return None
         except OSError as error:
-            say_once("kernel file cannot be read, the kernel is compiled", path, error.strerror or str(error))
+            warn_once("kernel file cannot be read, the kernel is compiled", path, error.strerror or str(error))
             return None
         payload, fault = _unpack(content, identity)
         if payload is None:
-            say_once("kernel file is not used, the kernel is compiled and the file written anew", path, fault)
+            warn_once("kernel file is not used, the kernel is compiled and the file written again", path, fault)
             return None
         try:
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception as error:  # whatever numba raises for what another build of it has written
-            say_once("kernel file is not used, the kernel is compiled and the file written anew", path, repr(error))
+            warn_once("kernel file is not used, the kernel is compiled and the file written again", path, repr(error))
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -88,7 +88,7 @@ class KernelCache(_Cache):  # type: ignore[misc]  # numba has no types
         except OSError as error:
             # On Windows a file that another process reads right now cannot be replaced: that process has written it.
             if not (sys.platform == "win32" and isinstance(error, PermissionError) and path.is_file()):
-                say_once("kernel file cannot be written, each start compiles", path, error.strerror or str(error))
+                warn_once("kernel file cannot be written, each start compiles", path, error.strerror or str(error))
 
     def enable(self) -> None:
         """Always enabled."""
@@ -121,10 +121,10 @@ class KernelCache(_Cache):  # type: ignore[misc]  # numba has no types
         return self._folder / f"{readable}-{number}{SUFFIX}"
 
 
-def say_once(event: str, path: Path, reason: str) -> None:
+def warn_once(event: str, path: Path, reason: str) -> None:
     """Log a warning, the first time in this process for each event: forty files of one cause are one cause."""
-    level = logging.DEBUG if event in _said else logging.WARNING
-    _said.add(event)
+    level = logging.DEBUG if event in _warned else logging.WARNING
+    _warned.add(event)
     _log.log(level, "%s: %s (%s)", event, path, reason)
 
 

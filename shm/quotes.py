@@ -68,7 +68,7 @@ class QuoteBoard:
         if _read_board_row(self._rows_address + symbol * TICK_BYTES, self._row_address) == 0:
             return None
         if self._row_symbol[0] != symbol:
-            return None  # somebody has overwritten the file: such a price must not be believed
+            return None  # the file was overwritten: such a price is not used
         # By way of bytes: numpy's own copy of a structured record goes field by field and takes 2 us.
         record: np.void = np.frombuffer(self._row.tobytes(), TICK_DTYPE)[0]
         return record

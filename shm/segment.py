@@ -97,7 +97,7 @@ class Segment:
             body_bytes: bytes after the layout's own.
             fill: sets the layout's fields of a new segment; runs before the version word makes it ready.
             fits: whether an earlier writer's segment of the same version can be reused (same capacity ...).
-            silent: the heartbeat is 0 until the first `beat`, so that "opened" and "runs" can be told apart.
+            silent: the heartbeat is 0 until the first `beat`, to tell "opened" from "runs".
 
         Raises:
             SegmentInUseError: another process writes it.

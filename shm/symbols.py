@@ -124,7 +124,7 @@ def add_symbols(folder: Path, symbols: Iterable[Symbol]) -> list[int]:
         if count + len(new) >= CAPACITY:
             raise DirectoryFullError(
                 f"symbol directory would hold {count + len(new)} symbols, at most {CAPACITY - 1}; stop the gateway, "
-                "NEXUS and other readers and start again: the directory is then built anew, without expired contracts"
+                "NEXUS and other readers and start again: the directory is then rebuilt without expired contracts"
             )
         for symbol_id, symbol in enumerate(new.values(), start=count + 1):
             row = directory._entries[symbol_id]

@@ -283,7 +283,7 @@ class Launcher:
         """Look after the run folder; returns whether processes can run in it."""
         lost = self._files.check(now_s)
         if lost and not self._rebuild_due:
-            self._log.error("a file of all processes was lost, they are started anew", damage=lost)
+            self._log.error("a file of all processes was lost, they are restarted", damage=lost)
             self._end_all(now_s, lost)
             self._rebuild_due = True
         if self._rebuild_due:

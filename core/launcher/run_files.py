@@ -98,24 +98,24 @@ class RunFiles:
         return ""
 
     def rebuild(self) -> bool:
-        """Make the folder and its files anew, when no child runs; returns whether that was possible. Never raises for
-        what is wrong with the folder: it is tried again until somebody has mended it.
+        """Rebuild the folder and its files, when no child runs; returns whether that was possible. Raises nothing for
+        what is wrong with the folder: call it again until it can be rebuilt.
         """
         try:
             assert self._ownership is not None
             host.make_private_folder(self._folder)
             self._ownership.take_again()
-            # Ids are assigned anew with the directory: old rings would show another symbol's prices under them.
+            # A new directory assigns new ids: old rings would show another symbol's prices under them.
             remove_stale_segments(self._folder)
             with contextlib.suppress(OSError):  # missing, or mapped on Windows, where it cannot be removed
                 symbols_path(self._folder).unlink()
             self._restore_own(always=True)
             self._write_shared()
         except (OSError, GatewayError, SegmentError) as error:
-            self._set_trouble(f"run folder {self._folder} cannot be made anew: {error}")
+            self._set_trouble(f"run folder {self._folder} cannot be rebuilt: {error}")
             return False
         self.count("folder_rebuilds")
-        self._log.warning("run folder was made anew, the processes start again", run_folder=str(self._folder))
+        self._log.warning("run folder was rebuilt, the processes are restarted", run_folder=str(self._folder))
         self._set_trouble("")
         return True
 
@@ -212,7 +212,7 @@ class RunFiles:
 
     def _open_page(self) -> Path:
         self._page = CountersPage.create(self._folder, LAUNCHER_NAME, COUNTERS)
-        # Looked up now, and never on a page whose names somebody may have overwritten.
+        # Looked up now, and never on a page whose names may be overwritten.
         self._counters = {name: self._page.counter(name) for name in COUNTERS}
         self._counters["children_configured"].set(len(self._launch.processes))
         return self._page.segment.path

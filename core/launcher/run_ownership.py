@@ -50,7 +50,7 @@ class RunOwnership:
         self._descriptor = self._take()
 
     def take_again(self) -> bool:
-        """Restore the lock file after somebody has removed or damaged it; returns whether it was.
+        """Restore the lock file if it was removed or damaged; returns whether it was.
 
         Raises:
             RunFolderError: as at first. `is_taken`: another launcher was faster, and this one must end.

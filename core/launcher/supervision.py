@@ -83,7 +83,7 @@ class Supervision:
         elif self.state is ChildState.RUNNING:
             limit_s, from_s = self._limits.heartbeat_timeout_s, self._last_beat_s
         elif self.state is ChildState.RECOVERING:
-            # Without progress, not in all: a long journal takes as long as it takes, and a kill would begin it anew.
+            # Without progress, not in all: a long journal takes as long as it takes, and after a kill it begins again.
             limit_s, from_s = self._limits.recovery_timeout_s, self._last_beat_s
             what = "progress in reading the journal"
         else:
@@ -96,7 +96,7 @@ class Supervision:
         return True
 
     def on_files_lost(self, now_s: float, reason: str) -> bool:
-        """The files that all processes share were lost: this one must start anew with new ones.
+        """The files that all processes share were lost: this one must restart with new ones.
 
         Returns:
             Whether there is a process, which the caller kills now. One that has failed is tried again: perhaps it did

@@ -181,7 +181,7 @@ class RingStream:
         return True
 
     def pause(self) -> None:
-        """Stop reading and remove the cursor: a replay at full speed would wait for it for ever."""
+        """Stop reading and remove the cursor: a replay at full speed would wait for it without end."""
         self.end_file()
         self._reader.close()
 
@@ -207,7 +207,7 @@ class RingStream:
     def close(self) -> None:
         """Record what is waiting and close. Raises OSError when the disk is full or failed, and is closed then too."""
         try:
-            # At most one ring full: a writer that goes on publishing would keep us here for ever.
+            # At most one ring full: a writer that goes on publishing would keep it here without end.
             for _ in range(self._reader.capacity // BUFFER_TICKS + 1):
                 self.drain(time.monotonic())
                 self.write()

@@ -154,7 +154,7 @@ def resign(content):
 def cached(tmp_path, monkeypatch):
     """Compile a small kernel through the cache; returns it and whether it came from the cache."""
     monkeypatch.setattr(jit, "CACHE_FOLDER", tmp_path)
-    monkeypatch.setattr(kernel_cache, "_said", set())
+    monkeypatch.setattr(kernel_cache, "_warned", set())
 
     def compile_():
         def triple(number: int) -> int:
