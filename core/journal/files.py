@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 import time
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -224,6 +225,41 @@ def _check_new(path: Path, what: str) -> None:
         f"journal {real} {what}, and beside it lie {found}{more}: a start without it would know of no order and no "
         f"position; {cure}; to begin a new journal all the same, move these files to another folder"
     )
+
+
+def check_saved_copies(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a journal that lacks what a gateway has saved of a lost one: another file lies under its name.
+
+    Raises: JournalError naming both, and the ways to go on.
+    """
+    real = real_journal_path(path)
+    for copy in _numbered(real, RESCUED):
+        newest = _newest_event(copy)
+        if newest is None or _holds(connection, *newest):
+            continue
+        raise JournalError(
+            f"journal {real} lacks the events up to {newest[0]} of {copy}, which a gateway saved when the file of its "
+            f"journal was lost: this is another file. To go on with the copy, rename it to {real.name} (no "
+            f"{real.name}-wal or {real.name}-shm beside it); to go on with this file, move the copy to another folder"
+        )
+
+
+def _newest_event(copy: Path) -> tuple[int, bytes] | None:
+    """Return number and chain hash of the newest event of a copy; None without one, or of a copy that was cut off."""
+    try:
+        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            row = connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else (row[0], row[1])
+
+
+def _holds(connection: sqlite3.Connection, seq: int, chain: bytes) -> bool:
+    row = connection.execute("SELECT chain FROM events WHERE seq = ?", (seq,)).fetchone()
+    if row is not None:
+        return bool(row[0] == chain)
+    first = connection.execute("SELECT min(seq) FROM events").fetchone()[0]
+    return first is not None and first > seq  # it is in an archive by now
 
 
 def _numbered(real: Path, end: str) -> list[Path]:
