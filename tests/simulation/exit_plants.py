@@ -24,7 +24,7 @@ NAMES: Final[dict[str, tuple[tuple[Any, str], ...]]] = {
     "place a closing order (turn, signal, leg_number, role, terms)": ((closing, "place_for_leg"),),
     "place a stop or target (turn, signal, leg_number, role, terms)": ((protection, "place_for_leg"),),
     "cancel an order (turn, record)": ((closing, "want_cancel"), (protection, "want_cancel"), (fanout, "want_cancel")),
-    "why a leg is closed after refusals (turn, leg, role)": ((protection, "_wait_after_refusals"),),
+    "why a leg is closed after refusals (turn, leg, role)": ((protection, "_judge_refusals"),),
     "lots that a reduce-only leg may close (turn, leg, without)": ((reduction, "reducible"),),
 }
 """Module and name of each function, wherever it is called from."""
@@ -160,13 +160,14 @@ def add_refusals_up(patch: pytest.MonkeyPatch) -> None:
     """Every stop that was ever refused counts, also when others have worked since."""
 
     def make(true: Any) -> Any:
-        def wait(turn: Turn, leg: LegRecord, role: OrderRole) -> str:
+        def judge(turn: Turn, leg: LegRecord, role: OrderRole) -> tuple[str, int]:
             refused = [order for order in _orders(turn, leg, role) if order.state is LegState.REJECTED]
             if role is OrderRole.STOP_LOSS and len(refused) >= 3:
-                return "the platform refused the stop_loss; the leg is closed"
-            return str(true(turn, leg, role))
+                return "the platform refused the stop_loss; the leg is closed", 0
+            why, pause_ends_ns = true(turn, leg, role)
+            return str(why), int(pause_ends_ns)
 
-        return wait
+        return judge
 
     _wrap(patch, "why a leg is closed", make)
 
