@@ -13,7 +13,7 @@ from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Difference, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, real_journal_path, rebuild
+from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, check_saved_copies, real_journal_path, rebuild
 from ..journal.finished.answers import answer_without_rows, complete_answers
 from ..journal.finished.recalls import Recalls
 from ..logs import Log
@@ -143,6 +143,7 @@ class JournaledEngine:
         journal = Journal(path, config.orders.durability, room)
         log.info("journal opened", journal=str(path))
         try:
+            check_saved_copies(journal.connection)
             on_progress(0.0)
             read = partial(rebuild, journal.connection)
             bounds = CheckpointBounds(

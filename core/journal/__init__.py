@@ -20,6 +20,7 @@ from .lost_events import LostEvents as LostEvents, find_lost_events as find_lost
 from .packed_state import LARGE_BYTES as LARGE_BYTES, pack_state as pack_state
 from .recovery import Rebuilt as Rebuilt, ReplayObserver as ReplayObserver, rebuild as rebuild
 from .room import JournalRoom as JournalRoom
+from .saved_copies import check_saved_copies as check_saved_copies
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION, JournalError as JournalError
 from .store import Durability as Durability, Journal as Journal
 from .verification import Verdict as Verdict, verify as verify

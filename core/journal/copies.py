@@ -88,19 +88,21 @@ def restore(source: Path, target: Path) -> Verdict:
         raise JournalError(f"{source} was not restored: {'; '.join(problems[:5])}; use another backup")
     part = _part(target)
     new_archives = archive_folder(target).with_name(archive_folder(target).name + ".part")
-    kept_as = kept_journal(target)
+    begun = _kept_before_a_crash(target)
+    kept_as = begun or kept_journal(target)
     try:
         shutil.rmtree(new_archives, ignore_errors=True)  # copies, which a crash has left
         with closing(open_database(source, read_only=True)) as connection:
             _write_database(connection, part)
         _copy_archives(part, folders, new_archives)
-        _copy_sides(target, kept_as)
+        if begun is None:
+            _copy_sides(target, kept_as)
         if target.exists():
             os.replace(target, kept_as)
     except (sqlite3.Error, OSError) as error:
         part.unlink(missing_ok=True)
         shutil.rmtree(new_archives, ignore_errors=True)
-        for side in _sides(kept_as):
+        for side in _sides(kept_as) if begun is None else ():
             side.unlink(missing_ok=True)
         raise JournalError(f"{source} was not restored: {error}; {target} is untouched") from error
     try:
@@ -124,6 +126,22 @@ def kept_journal(target: Path) -> Path:
     return next(
         path for path in paths if not any(os.path.lexists(each) for each in (path, archive_folder(path), *_sides(path)))
     )
+
+
+def _kept_before_a_crash(target: Path) -> Path | None:
+    """Return the kept journal of a restore that a crash has cut off behind the renaming of the old one: its archives
+    still lie under the old name. None = there was no such crash.
+    """
+    newest = max(kept_journals(target), key=lambda path: (len(path.name), path.name), default=None)
+    if target.exists() or newest is None or archive_folder(newest).exists():
+        return None
+    try:
+        with closing(open_database(newest, read_only=True)) as connection:
+            named = archives_of(connection)
+        lie_there = bool(named) and all(find_archive(entry, (archive_folder(target),)) for entry in named)
+    except (sqlite3.Error, OSError, JournalError):
+        return None  # it cannot be told: what lies there gets a name of its own
+    return newest if lie_there else None
 
 
 def _put_in_place(part: Path, new_archives: Path, target: Path, kept_as: Path) -> None:

@@ -11,7 +11,6 @@ import os
 import re
 import sqlite3
 import time
-from contextlib import closing
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -60,6 +59,11 @@ def lock_path(path: Path) -> Path:
 def kept_journals(path: Path) -> list[Path]:
     """Return the files that `journal restore` keeps of the journal `path`, by name."""
     return _numbered(real_journal_path(path), KEPT)
+
+
+def saved_copies(path: Path) -> list[Path]:
+    """Return the copies that gateways have saved of the journal `path` when its file was lost, by name."""
+    return _numbered(real_journal_path(path), RESCUED)
 
 
 def check_before_opening(path: Path) -> None:
@@ -208,7 +212,7 @@ def move_log_into_journal(connection: sqlite3.Connection, path: Path) -> None:
 def _check_new(path: Path, what: str) -> None:
     """Raises: JournalError when a journal of this name was there before."""
     real = real_journal_path(path)
-    rescued, kept = _numbered(real, RESCUED), kept_journals(real)
+    rescued, kept = saved_copies(real), kept_journals(real)
     archives = sorted(real.with_name(real.name + ARCHIVES).glob("*.zip"))
     if not (rescued or kept or archives):
         return
@@ -225,41 +229,6 @@ def _check_new(path: Path, what: str) -> None:
         f"journal {real} {what}, and beside it lie {found}{more}: a start without it would know of no order and no "
         f"position; {cure}; to begin a new journal all the same, move these files to another folder"
     )
-
-
-def check_saved_copies(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a journal that lacks what a gateway has saved of a lost one: another file lies under its name.
-
-    Raises: JournalError naming both, and the ways to go on.
-    """
-    real = real_journal_path(path)
-    for copy in _numbered(real, RESCUED):
-        newest = _newest_event(copy)
-        if newest is None or _holds(connection, *newest):
-            continue
-        raise JournalError(
-            f"journal {real} lacks the events up to {newest[0]} of {copy}, which a gateway saved when the file of its "
-            f"journal was lost: this is another file. To go on with the copy, rename it to {real.name} (no "
-            f"{real.name}-wal or {real.name}-shm beside it); to go on with this file, move the copy to another folder"
-        )
-
-
-def _newest_event(copy: Path) -> tuple[int, bytes] | None:
-    """Return number and chain hash of the newest event of a copy; None without one, or of a copy that was cut off."""
-    try:
-        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-            row = connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-    except sqlite3.Error:
-        return None
-    return None if row is None else (row[0], row[1])
-
-
-def _holds(connection: sqlite3.Connection, seq: int, chain: bytes) -> bool:
-    row = connection.execute("SELECT chain FROM events WHERE seq = ?", (seq,)).fetchone()
-    if row is not None:
-        return bool(row[0] == chain)
-    first = connection.execute("SELECT min(seq) FROM events").fetchone()[0]
-    return first is not None and first > seq  # it is in an archive by now
 
 
 def _numbered(real: Path, end: str) -> list[Path]:

@@ -17,14 +17,7 @@ import msgspec
 
 from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform, SignalFinished
 from ..messages import Flatten, SnapshotRequest
-from .files import (
-    JournalFiles,
-    check_before_opening,
-    check_saved_copies,
-    lock_path,
-    move_log_into_journal,
-    real_journal_path,
-)
+from .files import JournalFiles, check_before_opening, lock_path, move_log_into_journal, real_journal_path
 from .finished.rows import FinishedRows
 from .room import JournalRoom
 from .schema import JournalError, migrate
@@ -81,7 +74,6 @@ class Journal:
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             self.migrated_from, _ = migrate(self._connection)
             last = self._connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-            check_saved_copies(self._connection, path)
             self._files = JournalFiles(path, self._connection)
         except sqlite3.DatabaseError as error:
             self._release()

@@ -104,8 +104,8 @@ def drive_close(turn: Turn, signal: SignalRecord, leg_number: int, *, may_protec
         _watch(turn, signal, leg, working[0])
         return  # waited for, unknown or not, and never sent a second time
     if _advance(turn, signal, leg_number, may_protect):
-        # The end of its stop is waited for in vain: what others hold and close decides whether it can do without.
-        _list_waiting(turn, signal, leg, waits=bool(leg.clearing_since_ns and not leg.clearing_until_ns))
+        # While the end of its stop is waited for, what others hold and close decides whether it can do without.
+        _list_waiting(turn, signal, leg, waits=bool(leg.clearing_since_ns))
         return
     leg.clearing_since_ns = leg.clearing_until_ns = 0
     _list_waiting(turn, signal, leg, waits=bool(leg.open))

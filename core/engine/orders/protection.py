@@ -28,6 +28,8 @@ _ANSWERED_AT_ONCE: Final = frozenset({RejectCode.LINK_DOWN, RejectCode.PLATFORM_
 """Answers of an adapter that cannot reach its platform: without a pause the next order would follow in no time."""
 NEVER_JUDGED: Final = _ANSWERED_AT_ONCE | {RejectCode.NOT_FOUND_AT_PLATFORM, RejectCode.TOO_LATE_TO_SEND}
 """Ends of an order that never came as far as the platform's own judgement: they do not say that it takes no stop."""
+_TOGETHER_NS: Final = 100 * NS_PER_MS
+"""A target whose pause ends this soon after its stop's leaves with it: apart, they would be no pair."""
 _STOOD_NS: Final = 10 * NS_PER_S
 """A stop that worked for this long was accepted, whatever ended it: refusals from before do not count any more."""
 
@@ -52,6 +54,7 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int, *, stop_only: b
     held = abs(leg.open) if leg.open * leg.sign > 0 else ZERO
     held -= sum((order.unreported_qty for order in closing_orders(turn, leg)), ZERO)  # closed, and not booked yet
     lacking: dict[OrderRole, Decimal] = {}
+    stop_due_ns = 0
     leg.protect_retry_ns = 0
     for role, price in zip(PROTECTIVE, (bracket.stop_loss, bracket.take_profit), strict=True):
         orders = [order for order in standing(turn, leg) if order.role is role]
@@ -65,6 +68,10 @@ def guard_leg(turn: Turn, signal: SignalRecord, leg_number: int, *, stop_only: b
             if refusal and not leg.closing:
                 return refusal
             due_ns = max(pause_ends_ns, _sibling_awaited_until_ns(turn, leg, role))
+            if role is OrderRole.STOP_LOSS:
+                stop_due_ns = due_ns
+            else:
+                due_ns = _due_with_stop(turn, due_ns, stop_due_ns, stop_leaves=OrderRole.STOP_LOSS in lacking)
             if not _postpone(turn, leg, due_ns) and not _grow(turn, route, orders, lots):
                 lacking[role] = lots
     return _place(turn, signal, leg_number, lacking)
@@ -79,6 +86,15 @@ def _postpone(turn: Turn, leg: LegRecord, due_ns: int) -> bool:
         return False
     leg.protect_retry_ns = min(leg.protect_retry_ns or due_ns, due_ns)
     return True
+
+
+def _due_with_stop(turn: Turn, due_ns: int, stop_due_ns: int, *, stop_leaves: bool) -> int:
+    """Return when a target is due beside its stop, so that both leave as a pair. The stop waits for no target; the
+    target waits for a stop that is lacking, too. `stop_due_ns`: 0 = none is lacking.
+    """
+    if stop_leaves:
+        return 0 if due_ns <= turn.now_ns + _TOGETHER_NS else due_ns
+    return max(due_ns, stop_due_ns)
 
 
 def _sibling_awaited_until_ns(turn: Turn, leg: LegRecord, role: OrderRole) -> int:

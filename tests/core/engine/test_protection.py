@@ -176,6 +176,33 @@ def test_a_stop_does_not_wait_out_the_pause_of_a_target_that_was_refused():
     assert desk.lots(STOP) == 2
 
 
+def test_stop_and_target_that_were_refused_one_after_the_other_come_back_as_a_pair():
+    desk = PairingDesk()
+    desk.signal("a", bracket=BOTH)
+    desk.fill(desk.only())
+    target = desk.live(TARGET)[0]
+    desk.reject(desk.live(STOP)[0], RejectCode.PLATFORM_NOT_READY)
+    desk.now_ns += 3_000_000
+    desk.reject(target, RejectCode.PLATFORM_NOT_READY)
+    desk.wait(1_100)
+    (stop,), (target,) = desk.live(STOP), desk.live(TARGET)
+    assert stop.oco_group == target.oco_group != ""
+
+
+def test_a_target_waits_for_its_stop_that_is_lacking_too_so_that_both_are_a_pair():
+    """The stop is refused for a second, and the platform cancels the target that worked with it."""
+    desk = PairingDesk()
+    desk.signal("a", bracket=BOTH)
+    desk.fill(desk.only())
+    desk.update(desk.live(TARGET)[0])
+    desk.reject(desk.live(STOP)[0], RejectCode.PLATFORM_NOT_READY)
+    desk.update(desk.live(TARGET)[0], LegState.CANCELLED)
+    assert not desk.live(TARGET)
+    desk.wait(1_100)
+    (stop,), (target,) = desk.live(STOP), desk.live(TARGET)
+    assert stop.oco_group == target.oco_group != ""
+
+
 def test_refused_stops_that_were_mended_hours_apart_do_not_add_up_to_a_close():
     desk = PairingDesk(oco=False)
     desk.signal("a")

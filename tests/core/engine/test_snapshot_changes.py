@@ -235,6 +235,55 @@ def test_what_a_platform_cannot_list_is_no_difference(lacks):
             assert desk.difference(**lists[lacks], **missing), part
 
 
+def test_an_order_that_has_traded_repeats_its_row_where_no_executions_are_listed():
+    desk = Books()
+    desk.signal("a", signal_id="s2", order_type=m.OrderType.LIMIT, limit_price=D(20999), quantity=D(2))
+    entry = desk.only()
+    desk.update(entry)
+    desk.fill(entry, 1)
+    desk.update(entry, LegState.PARTIALLY_FILLED, 1)
+    stops = [each.order for each in desk.engine.state.orders.values() if each.live and each.role is OrderRole.STOP_LOSS]
+    for stop in stops:
+        desk.update(stop)
+    desk.link_down()
+    desk.link_up("a", answer=False, executions_history=False)
+    rows = tuple(
+        structs.replace(desk.row(order, state, filled), platform_order_id=f"P-{order.client_order_id[-6:]}")
+        for order, state, filled in [
+            *((stop, LegState.WORKING, 0) for stop in stops),
+            (entry, LegState.PARTIALLY_FILLED, 1),
+        ]
+    )
+    listed = {"orders": rows, "fills": (), "positions": (m.Position(symbol="NQ", quantity=D(3)),)}
+    desk.give(e.AdapterSaid(message=desk.listed(**listed)))
+    desk.now_ns += 60 * SECOND
+    assert desk.difference(**listed) == ""
+
+
+@pytest.mark.parametrize("end", [LegState.CANCELLED, LegState.EXPIRED, LegState.REJECTED])
+def test_an_end_that_is_listed_in_another_way_than_it_was_reported_is_no_difference(end):
+    desk = Books()
+    own = desk.listed().working_orders.rows[0]
+    desk.signal("a", signal_id="s2", order_type=m.OrderType.LIMIT, limit_price=D(20999), quantity=D(1))
+    ended = desk.only()
+    desk.update(ended)
+    desk.update(ended, LegState.CANCELLED)
+    row = structs.replace(desk.row(ended, end), platform_order_id=f"P-{ended.client_order_id[-6:]}")
+    desk.compare(orders=(own, row))
+    desk.now_ns += 60 * SECOND
+    assert desk.difference(orders=(own, row)) == ""
+
+
+def test_tickets_are_the_same_in_whatever_sequence_the_platform_lists_them():
+    desk = Books()
+    tickets = tuple(
+        m.Position(symbol="NQ", quantity=D(1), avg_price=D(price), ticket=f"T{price}") for price in (21000, 21004)
+    )
+    desk.compare(positions=tickets)
+    desk.now_ns += 60 * SECOND
+    assert desk.difference(positions=tickets[::-1]) == ""
+
+
 def test_a_bar_that_only_a_snapshot_of_the_engine_ends_is_a_difference():
     desk = Books()
     desk.engine.state.routes["a|acc"].positions["NQ"].over_closed_request = 7

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from nexus_gateway.core.engine import ClockTicked
 from nexus_gateway.core.gateway.outage import JournalOutage
-from nexus_gateway.core.journal import Journal, JournalError, JournalLostError, copy_database, verify
+from nexus_gateway.core.journal import Journal, JournalError, JournalLostError, verify
 
 from tests.simulation.surroundings import make_log
 
@@ -116,32 +116,6 @@ def test_a_start_without_the_journal_names_its_saved_content_and_the_cure(tmp_pa
     (tmp_path / "orders.sqlite.rescued").rename(path)
     with Journal(path) as again:
         assert again.last_seq == 3
-
-
-def test_a_start_with_another_file_under_the_journals_name_is_refused_while_its_saved_content_lies_beside(
-    tmp_path: Path,
-) -> None:
-    path, kept = tmp_path / "orders.sqlite", tmp_path / "kept.sqlite"
-    with closing(Journal(path)) as journal:
-        write_events(journal, 1)
-        copy_database(journal.connection, kept, lambda: None)  # an older backup
-        write_events(journal, 2)
-        with pytest.raises(JournalLostError):
-            make_outage(journal, Context(naps=1)).wait(lose(journal, path))
-    for side in tmp_path.glob("orders.sqlite-*"):
-        side.unlink()
-    rescued = tmp_path / "orders.sqlite.rescued"
-    kept.rename(path)
-    with pytest.raises(JournalError, match=r"lacks the events up to 3 of .*orders\.sqlite\.rescued"):
-        Journal(path)
-    path.write_bytes(rescued.read_bytes())
-    with Journal(path) as again:
-        write_events(again, 1)
-    with Journal(path) as again:
-        assert again.last_seq == 4, "what goes on from the copy may start beside it"
-    rescued.write_bytes(rescued.read_bytes()[:100])
-    with Journal(path) as again:
-        assert again.last_seq == 4, "a copy that was cut off proves nothing"
 
 
 def test_the_content_of_a_journal_behind_a_link_is_saved_beside_its_file(tmp_path: Path) -> None:

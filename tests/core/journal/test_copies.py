@@ -178,6 +178,28 @@ def test_a_disk_that_refuses_leaves_the_old_journal_and_a_message(
     Journal(path).close()
 
 
+def test_a_restore_that_goes_on_after_a_crash_keeps_the_old_journal_with_its_archives(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = back_up(path, tmp_path / "copy.db")
+    names = archive(path)
+    replace = os.replace
+
+    def crash(source: Path, target: Path) -> None:
+        if Path(source) == archive_folder(path):
+            raise PermissionError("cut off here")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crash)
+        with pytest.raises(JournalError, match="cut off here"):
+            restore(copy, path)
+    restore(copy, path)
+    assert not list(tmp_path.glob("j.db.old-2*"))
+    assert sorted(each.name for each in (tmp_path / "j.db.old.archive").glob("*.zip")) == names
+    assert verify(tmp_path / "j.db.old").is_sound
+
+
 def test_a_start_without_the_journal_names_its_archives(path: Path) -> None:
     names = archive(path)
     path.unlink()

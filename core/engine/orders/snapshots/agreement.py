@@ -87,10 +87,14 @@ def _differing_order(
 ) -> str:
     name = route_of(route.platform, route.account)
     lost = {order_id: each.row for order_id, each in state.orphans.items() if each.route == name and each.row}
+    listed = set()
     for row in changes.snapshot.working_orders.rows:
         order_id = _own_id(state, name, row.client_order_id)
-        if order_id is None or (order_id in lost and row == lost.pop(order_id)):
-            continue  # an order of others; or one of ours that the journal has lost, unchanged
+        if order_id is None:
+            continue  # an order of others
+        listed.add(order_id)
+        if row == lost.get(order_id):
+            continue  # one of ours that the journal has lost, unchanged
         record = state.orders.get(order_id)
         if record is None or max(record.last_news_ns, record.replace_sent_ns, record.cancel_sent_ns) <= settled_ns:
             return f"order {order_id} is not as it is listed"
@@ -99,7 +103,7 @@ def _differing_order(
     for order_id in changes.unlisted_orders:
         if state.orders[order_id].last_news_ns <= settled_ns:
             return f"order {order_id} is not listed"
-    for order_id in lost:
+    for order_id in lost.keys() - listed:
         return f"order {order_id}, which the journal has lost, is not listed any more"
     return ""
 

@@ -27,6 +27,11 @@ _CONFIRMED: Final = {
     LegState.WORKING: OrderEvent.ACKNOWLEDGED,
     LegState.PARTIALLY_FILLED: OrderEvent.ACKNOWLEDGED_PARTIAL,
 }
+_ENDED: Final = {
+    LegState.CANCELLED: OrderEvent.CANCELLED,
+    LegState.REJECTED: OrderEvent.REJECTED,
+    LegState.EXPIRED: OrderEvent.EXPIRED,
+}
 
 
 def reduce_snapshot(state: EngineState, snapshot: Snapshot) -> SnapshotChanges:
@@ -95,6 +100,9 @@ def _new_executions(state: EngineState, route: RouteRecord, snapshot: Snapshot) 
         listed.add(key)
         if times[fill.exec_id] > 1 or fill.exec_id in doubted or not _repeats(state.executions.get(key), fill):
             new.append(fill)
+    able = route.hello.capabilities
+    if able is None or not able.executions_history:
+        return new, []  # such a platform lists none of the past: nothing follows from their absence
     unlisted = [
         key
         for key, record in booked_since(state, route, part.from_ns)
@@ -162,7 +170,10 @@ def _repeats_order(record: OrderRecord, row: WorkingOrder) -> bool:
     if row.platform_order_id not in ("", record.platform_order_id):
         return False
     if not record.live:
-        return row.state in (record.state, LegState.FILLED)
+        # Some platforms report an end both ways; what ends it otherwise is alerted when it is applied.
+        end = _ENDED.get(row.state)
+        said_again = end is not None and TRANSITIONS.get((record.state, end))
+        return row.state is LegState.FILLED or (bool(said_again) and said_again.state is record.state)
     if record.replace is not None or record.cancel_wanted or record.missed_snapshots or record.unknown_since_ns:
         return False
     confirmed = _CONFIRMED.get(row.state)
@@ -181,6 +192,11 @@ def in_order(rows: list[WorkingOrder]) -> list[WorkingOrder]:
     return sorted(rows, key=lambda row: (row.platform_order_id, row.client_order_id))
 
 
+def by_ticket(positions: Positions) -> list[Position]:
+    """Return the rows in an order that does not depend on how the platform lists them."""
+    return sorted(positions.rows, key=lambda row: row.ticket)
+
+
 def sum_positions(positions: Positions) -> dict[str, Decimal]:
     """Return what a platform reports as held: symbol -> lots, signed, all tickets of it together."""
     lots: dict[str, Decimal] = {}
@@ -196,7 +212,7 @@ def moved_positions(route: RouteRecord, snapshot: Snapshot) -> set[str]:
     reported = sum_positions(snapshot.positions)
     newest: dict[str, Position] = {}
     tickets: dict[str, dict[str, Decimal]] = {}
-    for row in snapshot.positions.rows:
+    for row in by_ticket(snapshot.positions):
         newest[row.symbol] = row  # `note_positions` keeps contract and price of the last row of a symbol
         if row.ticket:
             tickets.setdefault(row.symbol, {})[row.ticket] = row.quantity

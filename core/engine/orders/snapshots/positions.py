@@ -11,7 +11,7 @@ from ...state import ZERO, EngineState, RouteRecord, route_of
 from ...turn import Turn
 from ..contradictions import STRIKES
 from ..external_lots import add_external
-from .changes import sum_positions
+from .changes import by_ticket, sum_positions
 from .settlement import note_unstable_position, settle_position, stands_about_orders
 
 
@@ -32,7 +32,7 @@ def note_positions(turn: Turn, name: str, changes: SnapshotChanges) -> None:
             position.reported, position.reported_ns = position.reported or ZERO, turn.now_ns
         return
     reported = sum_positions(snapshot.positions)
-    for row in snapshot.positions.rows:
+    for row in by_ticket(snapshot.positions):
         position = turn.position(name, row.symbol)
         position.contract = row.contract
         position.avg_price = row.avg_price
