@@ -184,7 +184,7 @@ def test_stop_and_target_that_were_refused_one_after_the_other_come_back_as_a_pa
     desk.reject(desk.live(STOP)[0], RejectCode.PLATFORM_NOT_READY)
     desk.now_ns += 3_000_000
     desk.reject(target, RejectCode.PLATFORM_NOT_READY)
-    desk.wait(1_100)
+    desk.wait(997)  # the stop is due, the target 3 ms later
     (stop,), (target,) = desk.live(STOP), desk.live(TARGET)
     assert stop.oco_group == target.oco_group != ""
 

@@ -171,9 +171,10 @@ def _repeats_order(record: OrderRecord, row: WorkingOrder) -> bool:
         return False
     if not record.live:
         # Some platforms report an end both ways; what ends it otherwise is alerted when it is applied.
-        end = _ENDED.get(row.state)
-        said_again = end is not None and TRANSITIONS.get((record.state, end))
-        return row.state is LegState.FILLED or (bool(said_again) and said_again.state is record.state)
+        if row.state not in _ENDED:
+            return row.state is LegState.FILLED
+        again = TRANSITIONS.get((record.state, _ENDED[row.state]))
+        return again is not None and again.state is record.state
     if record.replace is not None or record.cancel_wanted or record.missed_snapshots or record.unknown_since_ns:
         return False
     confirmed = _CONFIRMED.get(row.state)
