@@ -77,9 +77,10 @@ def journal_restore(
     source: Path, config: ConfigFolder = None, run_folder: RunFolder = None, as_json: JsonFlag = False
 ) -> None:
     """Replace the journal and its archives by a sound backup; the old ones are kept beside it. Refused while a gateway
-    runs. Says which events the backup does not hold.
+    runs. Says which events the backup does not hold, and what bars the next start.
     """
-    from ..journal import find_lost_events, kept_journal, real_journal_path, restore
+    from ..journal import JournalError, check_saved_copies, find_lost_events, kept_journal, real_journal_path, restore
+    from ..journal.store import open_database
 
     with explained():
         path = real_journal_path(load(config, run_folder).journal_path)
@@ -91,6 +92,11 @@ def journal_restore(
     details = None if lost is None else {"replaced": str(kept), "lost": msgspec.to_builtins(lost)}
     if lost is not None and not as_json:
         typer.echo(lost.describe(kept))
+    with closing(open_database(path, read_only=True)) as connection:
+        try:
+            check_saved_copies(connection)
+        except JournalError as error:
+            typer.echo(f"a start is refused until this is settled: {error}", err=True)
     _print_copy("restored to", path, verdict, as_json, details)
 
 

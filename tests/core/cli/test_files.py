@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
-from nexus_gateway.core.journal import export
+from nexus_gateway.core.engine import ClockTicked
+from nexus_gateway.core.journal import Journal, backup, export
 from nexus_gateway.core.journal.retention import archive_folder
 
 from tests.support.old_journals import write_old_journal
@@ -44,6 +46,26 @@ def test_keys_are_made(tmp_path: Path) -> None:
     made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert Path(made["secret"]).stat().st_mode & 0o777 == 0o600
     assert Path(made["public"]).exists()
+
+
+def test_restore_says_that_a_copy_of_a_lost_journal_bars_the_next_start(tmp_path: Path) -> None:
+    path, copy = tmp_path / "orders.sqlite", tmp_path / "copy"
+    write_old_journal(path, days=1)
+    floor = Floor(("nt8",), journal=str(path))
+    try:
+        assert run(floor, "journal", "backup", str(copy)).code == 0
+        with closing(Journal(path)) as journal:
+            journal.append(ClockTicked(), journal.last_seq + 1)
+            journal.commit()
+            backup(journal.connection, tmp_path / "orders.sqlite.rescued")
+        answer = run(floor, "journal", "restore", str(copy))
+        assert answer.code == 0
+        assert "a start is refused until this is settled" in answer.err
+        assert "orders.sqlite.rescued was saved" in answer.err
+        (tmp_path / "orders.sqlite.rescued").rename(tmp_path / "aside")
+        assert run(floor, "journal", "restore", str(copy)).err == ""
+    finally:
+        floor.close()
 
 
 def test_journal_archive_beside_a_gateway_and_without_one(tmp_path: Path) -> None:
