@@ -110,7 +110,9 @@ class Exposure(Watcher):
             now_ns = self.schedule.now_ns
             stood = held.filled or held.order.client_order_id in self.sends.cancelled
             if stood or now_ns - leg.accepted_ns >= STOOD_NS:
-                leg.refusals = leg.tries = 0
+                # One from before the refusals does not say that the platform takes another one now.
+                if leg.accepted_ns >= leg.refused_ns:
+                    leg.refusals = leg.tries = 0
             elif leg.refusals:
                 leg.refusals, leg.refused_ns = leg.refusals + 1, now_ns
         self.naked.look(account)
