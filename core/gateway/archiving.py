@@ -80,12 +80,7 @@ class JournalArchiving:
 
     def _start_writing(self, now_ns: int) -> None:
         interpreter, environment = host.own_interpreter()
-        arguments = (
-            str(self._journal.path.absolute()),
-            str(self._keep_days or ""),
-            str(now_ns),
-            str(self._stop_below_bytes),
-        )
+        arguments = (self._journal.path.absolute(), self._keep_days or "", now_ns, self._stop_below_bytes)
         # Not pipes: a full one would stop the writer until this thread reads it.
         self._output = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`
         self._errors = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`

@@ -117,8 +117,7 @@ class JournalOutage:
             return False
         self._log.error(
             "the journal's file is lost, its content is saved: put the file back by its name, or stop the gateway, "
-            "rename the saved file to the journal's name and start it again; do not start it without, it would know of "
-            "no order and no position",
+            "rename the saved file to the journal's name and start it again",
             journal=str(journal.path),
             saved=str(target),
             events=journal.last_seq,

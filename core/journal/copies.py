@@ -140,7 +140,7 @@ def _kept_before_a_crash(target: Path) -> Path | None:
             named = archives_of(connection)
         lie_there = bool(named) and all(find_archive(entry, (archive_folder(target),)) for entry in named)
     except (sqlite3.Error, OSError, JournalError):
-        return None  # it cannot be told: what lies there gets a name of its own
+        return None  # whose archives these are is not known: they get a name of their own
     return newest if lie_there else None
 
 

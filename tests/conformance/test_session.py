@@ -91,7 +91,7 @@ def test_c06_flapping_platform_20_times(make_rig):
         rig.wait_counter("links_lost", number)
         rig.start_platform()
         gateway.wait_linked(number + 1)
-        # The gateway hears of it a moment earlier: a platform that stops in that moment was never connected.
+        # The gateway's link is up a moment before the adapter's: a platform that stops between them was not lost.
         gateway.until(lambda: rig.counters()["link_up"], "the platform back")
     rig.quote(18000, 18000.25)
     gateway.listen()

@@ -131,6 +131,7 @@ def test_a_gateway_killed_at_any_moment_of_day_two_comes_back(monkeypatch, capsy
     took_s = []
     for _ in range(plays):
         took_s += kill_on_day_two(signals_a_day, chance.uniform(1.0, 2.0), 50 // plays, chance)
+    assert len(took_s) == 50
     with capsys.disabled():
         print(f"\n{signals_a_day} signals a day, {len(took_s)} kills on day two, from the kill to six routes ready:")
         for column, what in enumerate(("elapsed", "processor time of the new gateway")):

@@ -15,7 +15,7 @@ from nexus_gateway.core.journal import Journal, JournalError, JournalLostError, 
 
 from tests.simulation.surroundings import make_log
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows lets nobody rename or delete an open file")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows refuses to rename or delete an open file")
 
 
 @pytest.fixture(autouse=True)

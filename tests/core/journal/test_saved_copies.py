@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from nexus_gateway.core.engine import ClockTicked
 from nexus_gateway.core.journal import Journal, JournalError, backup, check_saved_copies
-from nexus_gateway.core.journal.retention.history import FIRST_SEQ
+from nexus_gateway.core.journal.retention.archive_file import ArchiveEntry
+from nexus_gateway.core.journal.retention.history import ARCHIVE_PREFIX, FIRST_SEQ
 
 
 def write(path: Path, events: int) -> None:
@@ -76,6 +78,21 @@ def test_another_file_whose_first_events_are_archived_is_refused_as_well(tmp_pat
         journal.connection.execute("INSERT INTO meta VALUES (?, '6')", (FIRST_SEQ,))
     saved.rename(path.with_name("orders.sqlite.rescued"))
     with pytest.raises(JournalError, match="lacks it: this is another file"):
+        check(path)
+
+
+def test_a_file_whose_archive_is_missing_is_refused_since_it_may_lack_the_event(tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite"
+    write(path, 3)
+    save_copy(path)
+    write(path, 6)
+    gone = ArchiveEntry(name="gone.zip", first_seq=1, last_seq=5, chain_before="", chain_after="", digest="")
+    with closing(Journal(path)) as journal:
+        journal.connection.execute("DELETE FROM events WHERE seq < 6")
+        journal.connection.execute("INSERT INTO meta VALUES (?, '6')", (FIRST_SEQ,))
+        entry = msgspec.json.encode(gone).decode()
+        journal.connection.execute("INSERT INTO meta VALUES (?, ?)", (f"{ARCHIVE_PREFIX}000000000001", entry))
+    with pytest.raises(JournalError, match=r"may lack it: archive .*gone\.zip is missing"):
         check(path)
 
 

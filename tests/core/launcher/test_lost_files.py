@@ -254,6 +254,7 @@ def test_names_that_are_overwritten_right_after_they_were_entered_are_not_believ
     monkeypatch.setattr(run_files, "enter_symbols", enter_and_overwrite)
     with Launcher(config, [make_spec("one")]) as launcher:
         step_until(launcher, lambda: _has_all_symbols(config.run_path) and all_run(launcher, config.run_path))
+    assert len(entered) >= 2
 
 
 def test_a_rebuild_that_fails_restores_nothing_and_does_not_say_so(

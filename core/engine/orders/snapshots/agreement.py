@@ -103,8 +103,9 @@ def _differing_order(
     for order_id in changes.unlisted_orders:
         if state.orders[order_id].last_news_ns <= settled_ns:
             return f"order {order_id} is not listed"
-    for order_id in lost.keys() - listed:
-        return f"order {order_id}, which the journal has lost, is not listed any more"
+    for order_id in lost:
+        if order_id not in listed:
+            return f"order {order_id}, which the journal has lost, is not listed any more"
     return ""
 
 
