@@ -68,8 +68,8 @@ def saved_copies(path: Path) -> list[Path]:
 
 def check_before_opening(path: Path) -> None:
     """Refuse a journal that could be opened by a second path at the same time: each would have its own log and lock.
-    And a missing one of which a copy or archives lie beside it: the gateway would begin without its orders and
-    positions.
+    And a missing one of which the write-ahead log, a copy or archives lie beside it: the gateway would begin without
+    its orders and positions.
 
     Raises: JournalError naming the other way to it, or what is beside it, and the cure.
     """
@@ -214,7 +214,10 @@ def _check_new(path: Path, what: str) -> None:
     real = real_journal_path(path)
     rescued, kept = saved_copies(real), kept_journals(real)
     archives = sorted(real.with_name(real.name + ARCHIVES).glob("*.zip"))
-    if not (rescued or kept or archives):
+    # SQLite would delete the log of a file that is not there, and the events that only the log holds.
+    log = _stat(real.with_name(real.name + "-wal"))
+    logs = [real.with_name(real.name + "-wal")] if log is not None and log.st_size else []
+    if not (rescued or kept or archives or logs):
         return
     if rescued:
         cure = (
@@ -223,7 +226,7 @@ def _check_new(path: Path, what: str) -> None:
         )
     else:
         cure = "bring it back, or run `nexus-gateway journal restore FILE` with its last backup"
-    found = ", ".join(str(each) for each in (*rescued, *kept, *archives[:1]))
+    found = ", ".join(str(each) for each in (*logs, *rescued, *kept, *archives[:1]))
     more = f" and {len(archives) - 1} more archives" if len(archives) > 1 else ""
     raise JournalError(
         f"journal {real} {what}, and beside it lie {found}{more}: a start without it would know of no order and no "

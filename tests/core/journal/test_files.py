@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,30 @@ def test_a_lock_that_another_gateway_has_taken_meanwhile_stops_this_one(journal:
     with Journal(path), pytest.raises(JournalError, match="in use by another gateway"):
         journal.check_files()
     journal.check_files()
+
+
+def test_a_start_without_the_journal_is_refused_while_its_write_ahead_log_lies_there(tmp_path: Path) -> None:
+    """The gateway was killed, and the file was moved away before the next start: SQLite deleted what the log held."""
+    path, aside = tmp_path / "orders.sqlite", tmp_path / "aside"
+    kill_after_writing(path)
+    log = path.with_name("orders.sqlite-wal")
+    held = log.read_bytes()
+    assert held
+    path.rename(aside)
+    for _ in range(2):
+        with pytest.raises(JournalError, match=r"is missing, and beside it lie .*orders\.sqlite-wal: .*bring it back"):
+            Journal(path)
+        assert log.read_bytes() == held
+    aside.rename(path)
+    with closing(Journal(path)) as again:
+        assert again.last_seq == 3
+
+
+def kill_after_writing(path: Path) -> None:
+    """Write three events in a process that is killed: they are in the log alone."""
+    code = (
+        "import os, sys; from pathlib import Path; from nexus_gateway.core.engine import ClockTicked; "
+        "from nexus_gateway.core.journal import Journal; j = Journal(Path(sys.argv[1])); "
+        "[j.append(ClockTicked(), n) for n in (1, 2, 3)]; j.commit(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
