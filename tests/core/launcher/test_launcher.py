@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from nexus_gateway.core.cli.monitor import Monitor
+from nexus_gateway.core.cli.monitor import Monitor, ProcessStatus
 from nexus_gateway.core.config import GatewayConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
@@ -354,9 +354,15 @@ def test_a_process_is_not_taken_for_started_before_its_first_heartbeat(tmp_path:
     """A page alone shows nothing, neither a new one nor one that a predecessor has beaten in."""
     with Launcher(make_config(tmp_path), [make_spec("one", "run_mute"), make_spec("two")]) as launcher:
         step_until(launcher, "two", "running")
-        wait_for(lambda: (tmp_path / "run" / "one.counters").exists(), "the page of a process without a heartbeat")
+        shown: dict[str, ProcessStatus] = {}
+
+        def both_are_shown() -> bool:
+            # A page that is just being made is there as a file, and not shown yet.
+            shown.update({each.name: each for each in Monitor(tmp_path / "run").snapshot().processes})
+            return shown.keys() >= {"one", "two"}
+
+        wait_for(both_are_shown, "the page of a process without a heartbeat")
         launcher.step()
         assert (row(launcher, "one").state, row(launcher, "one").heartbeat_age_s) == ("starting", None)
-        shown = {each.name: each for each in Monitor(tmp_path / "run").snapshot().processes}
         assert (shown["one"].state, shown["one"].heartbeat_age_s) == ("starting", None)
         assert shown["two"].state == "live"
