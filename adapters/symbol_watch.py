@@ -101,8 +101,8 @@ class ContractWatch:
 
     def _load(self) -> dict[str, str]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
-        except (FileNotFoundError, msgspec.DecodeError):
+            return msgspec.json.decode(host.read_regular(self._path), type=dict[str, str])
+        except (FileNotFoundError, host.NotRegularError, msgspec.DecodeError):
             return {}
 
     def _read(self) -> list[Symbol]:

@@ -59,7 +59,7 @@ def read_kill_file(path: Path) -> tuple[KillEntry, ...]:
     A file that cannot be read counts as `no_new` for all platforms: a kill was given, and its level is not known.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_KillFile).kills
+        return msgspec.json.decode(host.read_regular(path), type=_KillFile).kills
     except FileNotFoundError:
         return ()
     except (OSError, msgspec.DecodeError):

@@ -99,7 +99,7 @@ class LaunchFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Read a run folder's launch file. Raises ConfigError: missing, unreadable, damaged or of another release."""
         path = run_folder / LAUNCH_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            return msgspec.json.decode(host.read_regular(path), type=cls)
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist; the launcher writes it and starts the processes") from None
         except OSError as error:

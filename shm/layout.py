@@ -14,6 +14,11 @@ from typing import Final
 import numpy as np
 
 TICK_BYTES: Final = 64
+RING_CAPACITY_LEAST: Final = 8
+LARGEST_SEQ: Final = 1 << 62
+"""Numbers of records stay below: a sum with a ring's capacity still fits into 64 bits with a sign."""
+LARGEST_PLATFORM: Final = 8
+"""The largest id of `tick.Platform`; a test compares them."""
 # Two lines: the adjacent-line prefetcher of x86 pulls pairs, so a hot word gets 128 bytes of its own.
 HOT_WORD_BYTES: Final = 128
 
@@ -33,18 +38,34 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows of one size behind a segment's header, and the header's field that counts them.
+
+    `is_mask`: the count is a power of two, since a kernel finds a row by masking its number.
+    """
+
+    count: str
+    row_bytes: int
+    is_mask: bool = False
+
+
+@dataclass(frozen=True)
 class Layout:
     """A structure whose offsets are the running sum of its fields.
 
     Attributes:
         magic: 8 ASCII bytes at offset 0 of a segment; empty for a structure inside one.
         version: written last by the creator, with release: its presence means "ready".
+        rows: all that follows the header of a segment, in order.
+        most: fields of the header, each with the largest value that it may have.
     """
 
     name: str
     fields: tuple[Field, ...]
     magic: bytes = b""
     version: int = 0
+    rows: tuple[Rows, ...] = ()
+    most: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def dtype(self) -> np.dtype[np.void]:
@@ -65,6 +86,27 @@ class Layout:
         fields = self.dtype.fields
         assert fields is not None
         return int(fields[field][1])
+
+    def find_misfit(self, header: np.void, file_bytes: int) -> str:
+        """Name what in the header of a segment cannot be true of a file of this size; empty = nothing.
+
+        Kernels go by addresses: a size that is believed unchecked makes them read memory behind the mapping.
+        """
+        for name, most in self.most:
+            if int(header[name]) > most:
+                return f"{name} was {int(header[name])}, at most {most}"
+        size = self.size_bytes
+        for rows in self.rows:
+            count = int(header[rows.count])
+            size += count * rows.row_bytes
+            if rows.is_mask and (count < RING_CAPACITY_LEAST or count & (count - 1)):
+                return f"{rows.count} was {count}, must be a power of two from {RING_CAPACITY_LEAST}"
+        if size != file_bytes:
+            counts = ", ".join(f"{rows.count} {int(header[rows.count])}" for rows in self.rows) or "no rows"
+            return f"{counts} need {size} bytes, the file has {file_bytes}"
+        if "record_bytes" in (self.dtype.names or ()) and int(header["record_bytes"]) != TICK_BYTES:
+            return f"record_bytes was {int(header['record_bytes'])}, must be {TICK_BYTES}"
+        return ""
 
     def picture(self) -> str:
         """The byte picture: one row a field or gap, with offset, size, numpy code and meaning."""
@@ -112,6 +154,8 @@ RING: Final = Layout(
     ),
     magic=b"NXRING\0\0",
     version=1,
+    rows=(Rows("capacity", TICK_BYTES, is_mask=True),),
+    most=(("platform", LARGEST_PLATFORM), ("tail", LARGEST_SEQ)),
 )
 """Followed by `capacity` slots of the tick record; record number s lives in slot (s - 1) mod capacity."""
 
@@ -126,6 +170,8 @@ BOARD: Final = Layout(
     ),
     magic=b"NXBOARD\0",
     version=1,
+    rows=(Rows("capacity", TICK_BYTES),),
+    most=(("platform", LARGEST_PLATFORM),),
 )
 """Followed by `capacity` rows of the tick record: the newest record of each symbol, seqlock by its `seq`."""
 
@@ -142,6 +188,7 @@ CURSOR: Final = Layout(
     ),
     magic=b"NXCURSR\0",
     version=1,
+    most=(("next_seq", LARGEST_SEQ),),
 )
 
 COUNTER: Final = Layout(
@@ -176,6 +223,7 @@ COUNTERS: Final = Layout(
     ),
     magic=b"NXCOUNT\0",
     version=1,
+    rows=(Rows("counters", COUNTER.size_bytes), Rows("histograms", HISTOGRAM.size_bytes)),
 )
 
 SYMBOL_NAME_BYTES: Final = 32
@@ -191,6 +239,7 @@ SYMBOL: Final = Layout(
     ),
 )
 
+SYMBOLS_CAPACITY: Final = 4096
 SYMBOLS: Final = Layout(
     "Symbol directory",
     (
@@ -200,6 +249,8 @@ SYMBOLS: Final = Layout(
     ),
     magic=b"NXSYMBL\0",
     version=1,
+    rows=(Rows("capacity", SYMBOL.size_bytes),),
+    most=(("count", SYMBOLS_CAPACITY - 1),),
 )
 
 TICK: Final = Layout(

@@ -38,7 +38,6 @@ def read_board_row(row: int, out: int) -> int:
     return 0
 
 
-_PLATFORMS: Final = frozenset(Platform)
 _read_board_row: Final = entry_point(read_board_row)
 
 
@@ -46,10 +45,10 @@ class QuoteBoard:
     """Read-only view of `<ring>.board`. Any process may attach; each object is used by one thread."""
 
     def __init__(self, folder: Path, ring: str) -> None:
-        """Raises SegmentError when the board is not there, not ready, of another version, or its header overwritten."""
+        """Raises SegmentError when the board is not there, not ready, of another version, or damaged."""
         self._segment = Segment.attach(run_folder.board_path(folder, ring), layout.BOARD)
         self.name = ring
-        self.rows = self._segment.check_table(TICK_BYTES, _PLATFORMS)
+        self.rows = self._segment.field("capacity")
         self.platform = Platform(self._segment.field("platform"))
         self._rows_address = self._segment.address + layout.BOARD.size_bytes
         self._row: TickArray = np.zeros(1, TICK_DTYPE)

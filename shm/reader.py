@@ -33,7 +33,6 @@ _finish_batch: Final = entry_point(ring_kernels.finish_batch)
 _publish_cursor: Final = entry_point(ring_kernels.publish_cursor)
 _find_newest: Final = entry_point(ring_kernels.find_newest)
 _drain_one: Final = entry_point(ring_kernels.drain_one)
-_PLATFORMS: Final = frozenset(Platform)
 _NEXT_SEQ: Final = list(ring_kernels.READER_STATE.names or ()).index("next_seq")
 _spin_any: Final = entry_point(fan_in_kernels.spin_any)
 
@@ -62,13 +61,13 @@ class TickReader:
                 None = do not publish it.
 
         Raises:
-            SegmentError: the ring is not there, not ready, of another version, or its header was overwritten.
+            SegmentError: the ring is not there, not ready, of another version, or damaged.
             ValueError: start or after_lap is none of those named.
         """
         if after_lap not in ("newest", "oldest"):
             raise ValueError(f"after_lap was {after_lap!r}; use 'newest' or 'oldest'")
         segment = Segment.attach(run_folder.ring_path(folder, ring), layout.RING)
-        capacity = segment.check_table(TICK_DTYPE.itemsize, _PLATFORMS)
+        capacity = segment.field("capacity")
         self.name = ring
         self.platform = Platform(segment.field("platform"))
         self._segment = segment

@@ -110,6 +110,9 @@ def _remove_unlocked(path: Path) -> bool:
         descriptor = host.open_private(path)
     except FileNotFoundError:
         return False
+    except host.NotRegularError:
+        path.unlink(missing_ok=True)
+        return True
     if not host.try_lock(descriptor):
         os.close(descriptor)
         return False

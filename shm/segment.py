@@ -11,7 +11,7 @@ import mmap
 import os
 import time
 import weakref
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ class SegmentState(Enum):
     NOT_THERE = "not there"
     NOT_READY = "not ready"
     OTHER_VERSION = "other version"
+    DAMAGED = "damaged"
     LIVE = "live"
     CLOSED = "closed"
     DEAD_WRITER = "dead writer"
@@ -111,7 +112,7 @@ class Segment:
             found_bytes = os.fstat(descriptor).st_size
             if found_bytes == size:
                 segment = cls._map(path, layout, descriptor, size)
-                if segment._is_ready() and fits(segment):
+                if segment._is_sound() and fits(segment):
                     segment._enter(first=False, silent=silent)
                     return segment
                 del segment
@@ -175,7 +176,7 @@ class Segment:
             return "was replaced by another file"
         if self._guard.is_cut or found.st_size < len(self.bytes):
             return f"was cut to {found.st_size} of {len(self.bytes)} bytes"
-        is_sound = self._is_ready() and self.field("writer_pid") == os.getpid()
+        is_sound = self._is_sound() and self.field("writer_pid") == os.getpid()
         return "" if is_sound else "was overwritten"
 
     # -- reader ---------------------------------------------------------------------------------------------
@@ -185,10 +186,10 @@ class Segment:
         """Map read-only. A closed or dead writer's data can still be read: look at `state()`.
 
         Raises:
-            SegmentError: with state NOT_THERE, NOT_READY or OTHER_VERSION.
+            SegmentError: with state NOT_THERE, NOT_READY, OTHER_VERSION or DAMAGED.
         """
         try:
-            with path.open("rb") as file:
+            with os.fdopen(host.open_regular(path), "rb") as file:
                 status = os.fstat(file.fileno())
                 size = status.st_size
                 if size < HEADER.size_bytes:
@@ -198,7 +199,8 @@ class Segment:
         except FileNotFoundError:
             raise SegmentError(f"{path}: no such segment; is its writer running?", SegmentState.NOT_THERE) from None
         except OSError as error:
-            raise SegmentError(f"{path} cannot be read: {error.strerror}", SegmentState.NOT_READY) from error
+            state = SegmentState.DAMAGED if isinstance(error, host.NotRegularError) else SegmentState.NOT_READY
+            raise SegmentError(f"{path} cannot be read: {error.strerror}", state) from error
         except ValueError as error:
             raise _cut_meanwhile(path, error) from error
         # All releases share the header, so a file too short for this layout can still be identified.
@@ -212,23 +214,22 @@ class Segment:
                 f"version {layout.version}; run the same release on both sides",
                 SegmentState.OTHER_VERSION,
             )
-        return cls(path, layout, mapping, guard, status, None)
+        segment = cls(path, layout, mapping, guard, status, None)
+        segment.check()
+        return segment
 
-    def check_table(self, row_bytes: int, platforms: Container[int]) -> int:
-        """Number of rows behind the header of a ring or board that was attached, for code that goes by addresses.
+    def check(self) -> None:
+        """Check the header again: what was sound when it was mapped may have been overwritten since. Some 3 us.
 
         Raises:
-            SegmentError: OTHER_VERSION, the header was overwritten: these rows would end beyond the file, or the
-                platform is none of `platforms`.
+            SegmentError: DAMAGED.
         """
-        rows, platform = self.field("capacity"), self.field("platform")
-        if self.layout.size_bytes + rows * row_bytes != len(self.bytes) or platform not in platforms:
+        misfit = self.layout.find_misfit(self._fields, len(self.bytes))
+        if misfit:
             raise SegmentError(
-                f"{self.path}: header was overwritten, it had {rows} rows of {row_bytes} bytes in a file of "
-                f"{len(self.bytes)} and platform {platform}; restart its writer, which makes a new file",
-                SegmentState.OTHER_VERSION,
+                f"{self.path}: the header was overwritten: {misfit}; restart its writer, which makes a new file",
+                SegmentState.DAMAGED,
             )
-        return rows
 
     def state(self) -> SegmentState:
         """LIVE, CLOSED or DEAD_WRITER of an attached segment. Any process may ask; costs some 20 us."""
@@ -278,9 +279,10 @@ class Segment:
         guard = MappingGuard(mapping, is_written=True)
         return cls(path, layout, mapping, guard, os.fstat(descriptor), descriptor)
 
-    def _is_ready(self) -> bool:
-        magic = bytes(self._fields["magic"])
-        return self.version == self.layout.version and magic == self.layout.magic.rstrip(b"\0")
+    def _is_sound(self) -> bool:
+        magic, kind = bytes(self._fields["magic"]), self.layout
+        is_ours = self.version == kind.version and magic == kind.magic.rstrip(b"\0")
+        return is_ours and not kind.find_misfit(self._fields, len(self.bytes))
 
     def _enter(self, *, first: bool, silent: bool) -> None:
         pid = os.getpid()
@@ -325,7 +327,11 @@ def find_damage() -> str:
 def _open_locked(path: Path, layout: Layout) -> int:
     """Descriptor of the file that `path` names now, with its lock held; created when missing."""
     while True:
-        descriptor = host.open_private(path, create=True)
+        try:
+            descriptor = host.open_private(path, create=True)
+        except host.NotRegularError:
+            path.unlink(missing_ok=True)
+            continue
         if not host.lock_within(descriptor, _LOCK_PATIENCE_S):
             os.close(descriptor)
             try:

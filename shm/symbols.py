@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import layout, run_folder
-from .layout import SYMBOL_NAME_BYTES
+from .layout import SYMBOL_NAME_BYTES, SYMBOLS_CAPACITY
 from .segment import Segment
 
-CAPACITY: Final = 4096
+CAPACITY: Final = SYMBOLS_CAPACITY
 # Each contract that a roll brings in takes an id, and ids are never given back while the directory stands.
 IDS_FOR_CONTRACTS: Final = 512
 MAX_CONFIGURED: Final = CAPACITY - 1 - IDS_FOR_CONTRACTS

@@ -10,13 +10,12 @@ import numpy as np
 
 from . import layout, ring_kernels, run_folder
 from .jit import entry_point
-from .layout import TICK_BYTES
+from .layout import RING_CAPACITY_LEAST, TICK_BYTES
 from .segment import Segment
 from .tick import TICK_DTYPE, Platform, TickArray
 
 DEFAULT_CAPACITY: Final = 1 << 16
 DEFAULT_BOARD_ROWS: Final = 4096
-_SMALLEST_CAPACITY: Final = 8
 _LARGEST_CAPACITY: Final = 1 << 28
 
 _publish_records: Final = entry_point(ring_kernels.publish_records)
@@ -162,9 +161,9 @@ def _open_table(path: Path, kind: layout.Layout, rows: int, platform: Platform) 
 
 def _check_sizes(capacity: int, board_rows: int) -> None:
     power_of_two = capacity > 0 and capacity & (capacity - 1) == 0
-    if not power_of_two or not _SMALLEST_CAPACITY <= capacity <= _LARGEST_CAPACITY:
+    if not power_of_two or not RING_CAPACITY_LEAST <= capacity <= _LARGEST_CAPACITY:
         raise ValueError(
-            f"ring capacity was {capacity}; use a power of two from {_SMALLEST_CAPACITY} to {_LARGEST_CAPACITY}"
+            f"ring capacity was {capacity}; use a power of two from {RING_CAPACITY_LEAST} to {_LARGEST_CAPACITY}"
         )
     if not 0 <= board_rows <= 65536:
         raise ValueError(f"board_rows was {board_rows}; use 0 (no board) to 65536")

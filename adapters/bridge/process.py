@@ -206,8 +206,8 @@ class KeptBridge:
     def end_orphan(self) -> None:
         """Kill a bridge that a former keeper has left running."""
         try:
-            before = msgspec.json.decode(self._files.identity.read_bytes(), type=ProcessId)
-        except (FileNotFoundError, msgspec.DecodeError):
+            before = msgspec.json.decode(host.read_regular(self._files.identity), type=ProcessId)
+        except (FileNotFoundError, host.NotRegularError, msgspec.DecodeError):
             return
         if before.is_alive():
             self._context.log.warning("ending the bridge that a dead starter has left", bridge_pid=before.pid)
@@ -310,6 +310,6 @@ class KeptBridge:
 
     def _read_pulse(self) -> Pulse | None:
         try:
-            return msgspec.json.decode(self._files.pulse.read_bytes(), type=Pulse)
+            return msgspec.json.decode(host.read_regular(self._files.pulse), type=Pulse)
         except (OSError, msgspec.DecodeError):
             return None  # not written yet, or being replaced: it is read again in a moment

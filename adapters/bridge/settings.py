@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from ...core.errors import ConfigError
+from ...shm import host
 from ...shm.tick import Platform
 from .session import BridgeTiming
 
@@ -126,7 +127,7 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def _read_file(path: Path, where: str) -> tuple[str, str]:
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        token = host.read_regular(path).decode().strip()
         mode = stat.S_IMODE(path.stat().st_mode)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(

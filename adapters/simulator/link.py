@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from ...core.errors import ConfigError
+from ...shm import host
 from ..base import LinkLostError
 
 _CHECK_EVERY_S: Final = 0.05
@@ -80,7 +81,7 @@ class SimulatedLink:
             return
         self._next_check_s = now_s + _CHECK_EVERY_S
         try:
-            content = self._path.read_bytes()
+            content = host.read_regular(self._path)
         except FileNotFoundError:
             content = b""
         if content == self._content:

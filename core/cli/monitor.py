@@ -26,6 +26,9 @@ UNRESPONSIVE_AFTER_S: Final = 2.0
 it is from before a reboot.
 """
 
+_SHOWN: Final = (SegmentState.DAMAGED, SegmentState.OTHER_VERSION)
+"""A file in one of these states is shown, without figures; in any other one it is just being made or removed."""
+
 
 class ReaderStatus(msgspec.Struct, frozen=True):
     """One live reader of a ring.
@@ -48,7 +51,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     """One ring.
 
     Attributes:
-        state: "live", "closed" or "dead writer".
+        state: "live", "closed", "dead writer"; "damaged" or "other version" of a file that cannot be read, and all
+            figures are 0 then.
         published: records since the segment was created.
         rate_per_s: published since the last snapshot, per second; None in the first one.
         age_s: since the adapter published its last tick; None when it has published none. Stale marks do not count.
@@ -87,7 +91,8 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     """One process with a counters page.
 
     Attributes:
-        state: "live", "closed", "dead writer"; of a live one before its first heartbeat "starting", and while it reads
+        state: "live", "closed", "dead writer"; "damaged" or "other version" of a page that cannot be read, and all
+            figures are 0 then; of a live one before its first heartbeat "starting", and while it reads
             its journal such as "recovering, 41 %".
         starts: how often it was started, the first time included.
         heartbeat_age_s: None = no heartbeat since it was started.
@@ -192,24 +197,24 @@ class Monitor:
 
     def snapshot(self) -> Snapshot:
         """The state now. Segments that are just being created are left out."""
-        pages = self._attach_pages()
+        pages: dict[str, CountersPage] = {}
+        processes = []
+        for name in run_folder.process_names(self.folder):
+            try:
+                pages[name] = CountersPage.attach(self.folder, name)
+                processes.append(_describe_process(name, pages[name]))
+            except SegmentError as error:
+                if error.state in _SHOWN:
+                    processes.append(ProcessStatus(name, 0, error.state.value, 0, None, {}, {}))
         rings = []
         for name in run_folder.ring_names(self.folder):
             try:
                 rings.append(self._describe_ring(name, pages.get(name)))
-            except SegmentError:
-                continue
-        processes = [_describe_process(name, page) for name, page in pages.items()]
+            except SegmentError as error:
+                self._rings.pop(name, None)
+                if error.state in _SHOWN:
+                    rings.append(RingStatus(name, name, error.state.value, False, 0, None, None, 0.0, 0, 0, []))
         return Snapshot(str(self.folder), time.time_ns(), rings, processes, _describe_orders(rings, processes))
-
-    def _attach_pages(self) -> dict[str, CountersPage]:
-        pages = {}
-        for name in run_folder.process_names(self.folder):
-            try:
-                pages[name] = CountersPage.attach(self.folder, name)
-            except SegmentError:
-                continue
-        return pages
 
     def _describe_ring(self, name: str, page: CountersPage | None) -> RingStatus:
         earlier = self._rings.get(name)
@@ -218,6 +223,7 @@ class Monitor:
             segment = Segment.attach(run_folder.ring_path(self.folder, name), layout.RING)
         else:
             segment = earlier.segment
+            segment.check()
         published, now_s = segment.field("tail"), time.monotonic()
         self._rings[name] = _RingSample(segment, published, now_s)
         rate = None

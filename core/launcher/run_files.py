@@ -167,10 +167,10 @@ class RunFiles:
             if self._folder_status is None or not os.path.samestat(os.lstat(path), self._folder_status):
                 return f"{path} was replaced"
             path = symbols_path(self._folder)
-            with path.open("rb") as file:
+            with os.fdopen(host.open_regular(path), "rb") as file:
                 found = os.fstat(file.fileno())
                 header = file.read(HEADER.size_bytes)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, host.NotRegularError):
             return f"{path} was removed"
         known = self._directory_status
         if known is None or not os.path.samestat(found, known):

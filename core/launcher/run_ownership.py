@@ -110,7 +110,7 @@ class RunOwnership:
             How many there were.
         """
         try:
-            state = msgspec.json.decode((self._folder / STATE_FILE).read_bytes(), type=LaunchState)
+            state = msgspec.json.decode(host.read_regular(self._folder / STATE_FILE), type=LaunchState)
         except FileNotFoundError:
             return 0
         except (OSError, msgspec.DecodeError) as error:

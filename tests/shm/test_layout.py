@@ -37,6 +37,10 @@ def test_offsets_are_the_running_sum_and_words_are_aligned(structure):
     assert f"{position} bytes" in structure.picture()
 
 
+def test_the_largest_platform_id_is_that_of_the_platforms():
+    assert max(Platform) == layout.LARGEST_PLATFORM
+
+
 def test_unknown_field_is_refused():
     with pytest.raises(KeyError):
         layout.TICK.offset("price")

@@ -20,13 +20,18 @@ from tests.support.shm_processes import kill, linux_only, running, wait_for, wai
 _BODY_BYTES = 4096
 
 
-def open_writer(path, *, body_bytes=_BODY_BYTES, capacity=64):
+def open_writer(path, *, body_bytes=_BODY_BYTES, capacity=64, platform=3):
+    def fill(segment):
+        segment.set_field("capacity", capacity)
+        segment.set_field("platform", platform)
+        segment.set_field("record_bytes", layout.TICK_BYTES)
+
     return Segment.open_writer(
         path,
         layout.RING,
         body_bytes,
-        lambda segment: segment.set_field("capacity", capacity),
-        lambda segment: segment.field("capacity") == capacity,
+        fill,
+        lambda segment: segment.field("platform") == platform,
     )
 
 
@@ -178,7 +183,7 @@ def test_a_successor_adopts_the_same_file_and_counts_itself(path):
     second.close_writer()
 
 
-@pytest.mark.parametrize("change", [{"capacity": 128}, {"body_bytes": 8192}], ids=["fields", "size"])
+@pytest.mark.parametrize("change", [{"platform": 4}, {"body_bytes": 8192, "capacity": 128}], ids=["fields", "size"])
 def test_an_unfit_segment_is_replaced_and_readers_can_see_it(path, change):
     open_writer(path).close_writer()
     reader = Segment.attach(path, layout.RING)

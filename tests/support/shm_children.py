@@ -20,7 +20,12 @@ from tests.support import shm_kernels
 
 def hold_segment(path: Path) -> None:
     """Open a ring-shaped segment as its writer and live until killed."""
-    Segment.open_writer(path, layout.RING, 4096, lambda segment: segment.set_field("capacity", 64), lambda _: True)
+
+    def fill(segment: Segment) -> None:
+        segment.set_field("capacity", 64)
+        segment.set_field("record_bytes", layout.TICK_BYTES)
+
+    Segment.open_writer(path, layout.RING, 4096, fill, lambda _: True)
     time.sleep(600)
 
 

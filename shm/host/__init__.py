@@ -1,0 +1,65 @@
+"""Everything that differs between Linux and Windows, in one place: folders, files, locks, processes, timers."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from .files import (
+    NotRegularError,
+    lock_within,
+    open_private,
+    open_regular,
+    read_regular,
+    remove_open,
+    replace_private,
+    reserve,
+    try_lock,
+    unlock,
+)
+from .folders import default_run_folder, local_data_folder, make_private_folder
+from .processes import (
+    ask_to_stop,
+    available_cores,
+    child_options,
+    is_alive,
+    kill_tree,
+    on_stop_request,
+    own_interpreter,
+    pin_process,
+    release_code_pages,
+    sharpen_timers,
+    started_ms,
+    steady_ns,
+)
+
+IS_WINDOWS: Final = sys.platform == "win32"
+
+__all__ = [
+    "IS_WINDOWS",
+    "NotRegularError",
+    "ask_to_stop",
+    "available_cores",
+    "child_options",
+    "default_run_folder",
+    "is_alive",
+    "kill_tree",
+    "local_data_folder",
+    "lock_within",
+    "make_private_folder",
+    "on_stop_request",
+    "open_private",
+    "open_regular",
+    "own_interpreter",
+    "pin_process",
+    "read_regular",
+    "release_code_pages",
+    "remove_open",
+    "replace_private",
+    "reserve",
+    "sharpen_timers",
+    "started_ms",
+    "steady_ns",
+    "try_lock",
+    "unlock",
+]

@@ -1,0 +1,41 @@
+"""Folders of this user: where our files lie, and whether a folder is private."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def default_run_folder() -> Path:
+    """Where this user's segments live: memory-backed on Linux, the local data folder elsewhere."""
+    if sys.platform != "win32" and os.path.isdir("/dev/shm"):
+        return Path("/dev/shm") / f"nexus-gateway-{os.getuid()}"
+    return local_data_folder() / "run"
+
+
+def local_data_folder() -> Path:
+    """Where this user's caches, logs and recordings live when the configuration names no folder."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        return Path(base) / "nexus-gateway"
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "nexus-gateway"
+
+
+def make_private_folder(path: Path) -> None:
+    """Create `path` with mode 0700 or check that an existing one is ours alone.
+
+    Raises:
+        PermissionError: it belongs to another user, is a link, or others may enter it. A shared folder would let
+            another user of the machine feed prices to NEXUS.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if sys.platform == "win32":
+        return  # the user's local data folder carries the user's own ACL
+    status = path.lstat()
+    if path.is_symlink() or status.st_uid != os.getuid():
+        raise PermissionError(f"run folder {path} is a link or not owned by this user; name another folder")
+    if status.st_mode & 0o077:
+        mode = oct(status.st_mode & 0o777)
+        raise PermissionError(f"run folder {path} has mode {mode}, allowed is 0o700; name a folder of its own")
