@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from msgspec import Struct
-
-from ..core.config import convert_settings
+from ..core.config import TradingSettings, convert_settings
+from .orders.own_limits import LimitSettings
 from .paper.settings import PaperSettings
 from .session import SessionPolicy
 
 
-class SharedSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Keys of `settings` that every platform has.
+class SharedSettings(TradingSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys of `settings` that every platform has: `orders` and `accounts`, which the gateway reads too, and these.
 
     Attributes:
-        orders: `platform` = real orders on an account in `accounts`; `paper` = the platform's live data, simulated
-            fills; `none` = market data only. None = the adapter's own default, which is never `platform`.
-        accounts: the accounts that may be traded, as the platform names them; orders for others are refused.
+        limits: the adapter's own limits.
         paper: the simulated account.
         session: reconnect policy.
     """
 
-    orders: Literal["none", "paper", "platform"] | None = None
-    accounts: tuple[str, ...] = ()
+    limits: LimitSettings = LimitSettings()
     paper: PaperSettings = PaperSettings()
     session: SessionPolicy = SessionPolicy()
-
-    def __post_init__(self) -> None:
-        if self.orders == "platform" and not self.accounts:
-            raise ValueError("accounts was empty, real orders need the accounts that may be traded; list their names")
 
 
 def split_settings(settings: Mapping[str, Any], where: str) -> tuple[SharedSettings, dict[str, Any]]:

@@ -66,7 +66,7 @@ def main(context: ProcessContext) -> int:
             adapter.names = names = _read_names(context, catalog)
             hours = MarketHours(platform.symbols, catalog, sessions)
         orders_mode = shared.orders or adapter_class.DEFAULT_ORDERS
-        if not context.config.orders.enabled:
+        if not context.config.orders.enabled or orders_mode == "external":
             orders_mode = "none"
         if orders_mode == "paper":
             adapter = PaperAdapter(adapter, shared.paper, _paper_path(context))
@@ -129,7 +129,14 @@ def _open_orders(
         )
 
     return OrderChannel(
-        adapter, make_link, accounts, context.run_folder, context.counters, context.log, may_link=may_link
+        adapter,
+        make_link,
+        accounts,
+        context.run_folder,
+        context.counters,
+        context.log,
+        limits=shared.limits,
+        may_link=may_link,
     )
 
 

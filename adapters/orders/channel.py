@@ -14,19 +14,18 @@ from uuid import uuid4
 import msgspec
 
 from ...core.errors import ConfigError
-from ...core.kill_file import kill_file_path, kill_level_of, read_kill_file
 from ...core.logs import Log
 from ...core.messages import (
     Cancel,
     Flatten,
     Hello,
-    KillLevel,
     Message,
     Order,
     Reject,
     RejectCode,
     Replace,
     Role,
+    Snapshot,
     SnapshotRequest,
     Welcome,
 )
@@ -37,6 +36,8 @@ from ..base import Adapter, Command, LinkLostError, OrderEvent, PlatformAccount
 from ..waiting import Readable, wait_readable
 from .event_queue import EventQueue, rolled_contracts
 from .guard import make_reject, refuse_command
+from .kill_watch import KillWatch
+from .own_limits import LimitSettings, OwnLimits
 from .placed import PlacedOrders
 
 ORDER_COUNTERS: Final = (
@@ -44,6 +45,7 @@ ORDER_COUNTERS: Final = (
     "order_links",
     "commands_received",
     "commands_refused",
+    "commands_over_limit",
     "orders_repeated",
     "order_events_sent",
     "order_events_waiting",
@@ -55,7 +57,6 @@ ORDER_COUNTERS: Final = (
 
 _SEED_NS: Final = 24 * 3600 * NS_PER_S
 _RETRY_LINK_S: Final = 1.0
-_KILL_CHECK_S: Final = 0.25
 MakeLink = Callable[[Hello], LinkClient]
 
 
@@ -77,6 +78,7 @@ class OrderChannel:
         counters: CountersPage,
         log: Log,
         *,
+        limits: LimitSettings | None = None,
         may_link: Callable[[], bool] = lambda: True,
         utc_ns: Callable[[], int] = time.time_ns,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -86,6 +88,7 @@ class OrderChannel:
             adapter: must have `capabilities`; its `orders` is set to this channel.
             make_link: opens the link to the gateway; ConfigError = not possible yet, such as while there is no token.
             accounts: the accounts that may be traded; empty = any (for simulated accounts).
+            limits: the adapter's own; None = the shipped ones.
             may_link: whether the contracts are chosen; a link opened before would be restarted at once.
         """
         assert adapter.capabilities is not None, "an adapter without capabilities accepts no orders"
@@ -95,12 +98,12 @@ class OrderChannel:
         self._make_link = make_link
         self._accounts = tuple(accounts)
         self._may_link = may_link
-        self._kill_file = kill_file_path(run_folder)
-        self._next_kill_check_s = 0.0
         self._log = log
         self._utc_ns = utc_ns
         self._monotonic_s = monotonic_s
         self._platform = adapter.feed.name
+        self._kill_watch = KillWatch(run_folder, self._platform, monotonic_s)
+        self._limits = OwnLimits(limits or LimitSettings(), self._platform, monotonic_s=monotonic_s)
         self._boot_id = uuid4().hex
         self._account: PlatformAccount | None = None
         self._last_account = ""
@@ -141,6 +144,7 @@ class OrderChannel:
             # The gateway refuses events of another account than the link's.
             self._events.drop()
             self._last_account = account.name
+            self._limits.begin(account, self._adapter.capabilities or self._capabilities)
         self._load_placed_orders(account)
         # Some platforms know their capabilities only once logged in: they differ between hedging and netting accounts.
         self._capabilities = self._adapter.capabilities or self._capabilities
@@ -185,9 +189,9 @@ class OrderChannel:
         Raises:
             LinkLostError: from the adapter.
         """
-        self._apply_sever()
-        link = self._link or self._open_link()
-        if link is None:
+        if self._kill_watch.is_severed_now():
+            self._drop_link("the kill file says sever")
+        if (link := self._link or self._open_link()) is None:
             return
         link.last_data_ns = self._last_publish.value
         # Events of `poll` go out before new commands are executed, so that the gateway sees them in their order.
@@ -225,6 +229,7 @@ class OrderChannel:
         if route != (self._platform, account):
             raise ValueError(f"order event of {route}, this session is ({self._platform!r}, {account!r})")
         self._placed.apply_event(event)
+        self._limits.apply_event(event)
         self._events.add(event)
 
     # Inside.
@@ -254,16 +259,6 @@ class OrderChannel:
         if reason != self._link_trouble:
             self._link_trouble = reason
             self._log.warning("no link to the gateway", reason=reason)
-
-    def _kill_level(self) -> KillLevel:
-        return kill_level_of(read_kill_file(self._kill_file), self._platform)
-
-    def _apply_sever(self) -> None:
-        now_s = self._monotonic_s()
-        if now_s >= self._next_kill_check_s:
-            self._next_kill_check_s = now_s + _KILL_CHECK_S
-            if self._kill_level() is KillLevel.SEVER:
-                self._drop_link("the kill file says sever")
 
     def _hello(self, account: PlatformAccount) -> Hello:
         return Hello(
@@ -313,11 +308,15 @@ class OrderChannel:
                 self.report(answer)
             return
         code, text = refuse_command(
-            command, self._platform, self._account, self._capabilities, self._kill_level(), self._utc_ns()
+            command, self._platform, self._account, self._capabilities, self._kill_watch.level(), self._utc_ns()
         )
+        if code is RejectCode.NONE:
+            code, text = self._limits.refuse(command)
+            self._counts["commands_over_limit"].add(int(code is not RejectCode.NONE))
         if code is not RejectCode.NONE:
             self._refuse(command, hello, code, text)
             return
+        self._limits.add_sent(command)
         if isinstance(command, Order):
             # Recorded first: if `execute` fails half-way, the outcome is unknown and a repetition must not place it.
             self._placed.record(command.client_order_id)
@@ -332,8 +331,7 @@ class OrderChannel:
     def _send_snapshot(self, request: SnapshotRequest) -> None:
         if self._account is None or (request.platform, request.account) != (self._platform, self._account.name):
             return  # the platform is away, or it is another account: the gateway asks again
-        snapshot = self._adapter.snapshot(request)
-        self._placed.apply_snapshot(snapshot)
+        snapshot = self._take_snapshot(request)
         # Events that the snapshot already contains must arrive before it, or they would be booked on top of it.
         self._events.flush(self._link)
         if self._link is not None and self._link.send(snapshot):
@@ -341,10 +339,12 @@ class OrderChannel:
 
     def _load_placed_orders(self, account: PlatformAccount) -> None:
         """Record the orders that are at the platform already: those of a former process must not be placed again."""
-        request = SnapshotRequest(
-            request_id=0,
-            platform=self._platform,
-            account=account.name,
-            executions_from_ns=max(self._utc_ns() - _SEED_NS, 0),
-        )
-        self._placed.apply_snapshot(self._adapter.snapshot(request))
+        from_ns = max(self._utc_ns() - _SEED_NS, 0)
+        of = {"platform": self._platform, "account": account.name}
+        self._take_snapshot(SnapshotRequest(request_id=0, executions_from_ns=from_ns, **of))
+
+    def _take_snapshot(self, request: SnapshotRequest) -> Snapshot:
+        snapshot = self._adapter.snapshot(request)
+        self._placed.apply_snapshot(snapshot)
+        self._limits.apply_snapshot(snapshot)
+        return snapshot

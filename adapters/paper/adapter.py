@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from ...core.config import paper_account_name
 from ...core.errors import ConfigError
 from ...core.messages import Cancel, Instrument, Order, Replace, Snapshot, SnapshotRequest
 from ...shm.durations import NS_PER_S
@@ -31,11 +32,6 @@ from .store import PaperStore
 PAPER_COUNTERS: Final = ("paper_trades", "paper_quotes_refused", "paper_ticks_missed", "paper_reports_muted")
 _DEATH_EXIT_CODE: Final = 70
 _QUOTED: Final = int(TickFlag.BID | TickFlag.ASK)
-
-
-def paper_account_name(platform: str) -> str:
-    """Return the account's name, which cannot be mistaken for a real one."""
-    return f"PAPER-{platform}"
 
 
 class PaperAdapter(Adapter):

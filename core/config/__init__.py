@@ -24,3 +24,4 @@ from .schema import (
     SymbolConfig as SymbolConfig,
     platform_of as platform_of,
 )
+from .trading import TradingSettings as TradingSettings, paper_account_name as paper_account_name

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..risk.limits import Limits, read_limits
 from .conversion import Converter
 from .schema import LAUNCHER_NAME, PLATFORM_KEYS, GatewayConfig, GatewayFile, PlatformConfig
+from .trading import TradingSettings, pick_trading_settings
 from .yaml_file import KeyPath, YamlFile, read_yaml, show_path
 
 GATEWAY_FILE: Final = "gateway_config.yaml"
@@ -135,6 +136,8 @@ def _convert_platforms(file: YamlFile, known: set[str] | None, problems: list[st
         if not isinstance(platform, PlatformConfig):
             continue
         platforms[key] = platform
+        # The other settings are checked by the adapter's own process, at its start.
+        converter.convert_struct(pick_trading_settings(platform.settings), TradingSettings, (key, "settings"))
         converter.problems += [
             f"{file.place((key, 'symbols', index))}: {key}.symbols[{index}] was {name!r}, must be one of the symbols "
             f"in {GATEWAY_FILE}; add it there, with its tick size"

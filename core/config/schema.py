@@ -21,12 +21,14 @@ from ...shm.run_folder import check_name
 from ...shm.symbols import IDS_FOR_CONTRACTS, MAX_CONFIGURED
 from ...shm.tick import Platform
 from ..risk.limits import Limits
+from .conversion import convert_settings
 from .default_limits import make_default_limits
 from .default_symbols import DEFAULT_PLATFORM_SYMBOLS, DEFAULT_STAND_INS, DEFAULT_TICK_SIZES
 from .disk import DiskConfig
 from .folders import check_folder, folder_or
 from .orders import OrdersConfig
 from .rollover import RolloverConfig
+from .trading import TradingSettings, pick_trading_settings
 
 SIMULATOR: Final = "nexus_gateway.adapters.simulator:SimulatorAdapter"
 _REPLAY: Final = "nexus_gateway.adapters.replay:"
@@ -145,6 +147,13 @@ class PlatformConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         repeated = _first_repeated(self.symbols)
         if repeated is not None:
             raise ValueError(f"symbols was given {repeated!r} twice, allowed is once; remove one of the two")
+
+    @property
+    def trading(self) -> TradingSettings:
+        """Which accounts may be traded. Raises ConfigError when `settings` are wrong there."""
+        return convert_settings(
+            TradingSettings, pick_trading_settings(self.settings), "platform_configs.yaml: settings"
+        )
 
 
 class GatewayFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

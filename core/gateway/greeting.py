@@ -16,12 +16,13 @@ class Greeter:
         self, config: GatewayConfig, journaled: JournaledEngine, kills: KillInstructions, boot_id: str
     ) -> None:
         self._config = config
+        self._trading = {key: platform.trading for key, platform in config.platforms.items()}
         self._journaled = journaled
         self._kills = kills
         self._boot_id = boot_id
 
     def greet(self, hello: Hello) -> Welcome:
-        """Accept a hello, or refuse an adapter whose platform is severed or not configured."""
+        """Accept a hello, or refuse an adapter whose platform is severed, or whose account is not configured."""
         state = self._journaled.engine.state
         refusal = self._refuse_adapter(hello) if hello.role is Role.ADAPTER else ""
         return Welcome(
@@ -42,4 +43,4 @@ class Greeter:
             return f"{hello.platform} is severed; resume first: nexus-gateway resume"
         if hello.platform not in self._config.platforms:
             return f"platform was {hello.platform!r}, which platform_configs.yaml does not list; add it there"
-        return ""
+        return self._trading[hello.platform].refuse_account(hello.platform, hello.account)

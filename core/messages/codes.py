@@ -34,6 +34,7 @@ class RejectCode(enum.StrEnum):
 
     # The platform's state as the gateway knows it.
     PLATFORM_UNKNOWN = "platform_unknown"
+    ACCOUNT_AMBIGUOUS = "account_ambiguous"
     PLATFORM_NOT_READY = "platform_not_ready"
     OUTCOME_UNKNOWN = "outcome_unknown"
     CONTRADICTION = "contradiction"
@@ -74,6 +75,7 @@ class RejectCode(enum.StrEnum):
 
     # The adapter or the platform.
     TOO_LATE_TO_SEND = "too_late_to_send"
+    ADAPTER_LIMIT = "adapter_limit"
     LINK_DOWN = "link_down"
     PLATFORM_REJECTED = "platform_rejected"
     CANCEL_REJECTED = "cancel_rejected"

@@ -92,7 +92,7 @@ class FanOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One platform of a signal. `account`: empty = the platform's configured one. `quantity`, `bracket`: this leg's
+    """One platform of a signal. `account`: empty = the one that is linked. `quantity`, `bracket`: this leg's
     own, in place of the signal's; a bracket replaces the signal's as a whole.
     """
 

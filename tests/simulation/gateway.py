@@ -132,7 +132,8 @@ class SimulatedGateway:
         )
         self._look_at_the_rebuilt(journaled.engine, before)
         self.ports = Ports(Port(self._to_platform, self._cut), Port(self._to_nexus, self._reconnect))
-        platforms = dict.fromkeys(self.settings.expected_platforms)
+        trading = SimpleNamespace(trading=SimpleNamespace(refuse_account=lambda platform, account: ""))
+        platforms = dict.fromkeys(self.settings.expected_platforms, trading)
         config = SimpleNamespace(platforms=platforms, orders=SimpleNamespace(heartbeat_ms=1_000))
         self.greeter = Greeter(config, journaled, kills, boot)
         self._journaled = journaled

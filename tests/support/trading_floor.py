@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from decimal import Decimal
 from pathlib import Path
 
@@ -67,6 +68,8 @@ TIMING = LinkTiming(
 )
 
 SYMBOLS = ("NQ", "ES")
+OWN_ADAPTERS = {"orders": "external", "accounts": ["SIM1", "SIM2"]}
+"""Settings of a platform whose adapter a test plays itself."""
 _names = itertools.count(1)
 
 
@@ -233,7 +236,10 @@ class Floor:
             run_folder=str(self.folder),
             log_folder=str(self.root / "logs"),
             orders=OrdersConfig(**(settings | orders)),
-            platforms={name: PlatformConfig(adapter=adapter, symbols=SYMBOLS) for name in platforms},
+            platforms={
+                name: PlatformConfig(adapter=adapter, symbols=SYMBOLS, settings=dict(OWN_ADAPTERS))
+                for name in platforms
+            },
             disk=disk,  # type: ignore[arg-type]  # popped from free keywords
             limits=limits,  # type: ignore[arg-type]  # popped from free keywords
         )
@@ -257,7 +263,7 @@ class Floor:
         gateway = {name: plain[name] for name in ("run_folder", "log_folder", "orders")}
         limits = plain["limits"] | {"stages": {int(k): v for k, v in plain["limits"]["stages"].items()}}
         platforms = {
-            name: {"adapter": each.adapter, "symbols": list(each.symbols)}
+            name: {"adapter": each.adapter, "symbols": list(each.symbols), "settings": deepcopy(each.settings)}
             for name, each in self.config.platforms.items()
         }
         files = {"gateway_config": gateway, "platform_configs": platforms, "risk_limits": limits}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from nexus_gateway.adapters.paper.adapter import paper_account_name
 from nexus_gateway.adapters.paper.book import PaperBook
 from nexus_gateway.adapters.paper.exchange import PaperExchange, new_book
 from nexus_gateway.adapters.paper.matching import Quote
@@ -17,7 +16,7 @@ from nexus_gateway.adapters.paper.settings import PaperSettings
 from nexus_gateway.adapters.paper.store import PaperStore
 from nexus_gateway.adapters.symbol_watch import describe_from_catalog
 from nexus_gateway.core import messages as m
-from nexus_gateway.core.config import PlatformConfig
+from nexus_gateway.core.config import PlatformConfig, paper_account_name
 from nexus_gateway.shm.symbols import Symbol
 
 

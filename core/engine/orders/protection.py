@@ -24,8 +24,8 @@ from .placement import OrderTerms, place_for_leg, send_replace, want_cancel
 
 _MOST_REFUSALS: Final = 3
 """Stops in a row that a platform may refuse in an open market: a position that cannot be protected is closed."""
-_ANSWERED_AT_ONCE: Final = frozenset({RejectCode.LINK_DOWN, RejectCode.PLATFORM_NOT_READY})
-"""Answers of an adapter that cannot reach its platform: without a pause the next order would follow in no time."""
+_ANSWERED_AT_ONCE: Final = frozenset({RejectCode.LINK_DOWN, RejectCode.PLATFORM_NOT_READY, RejectCode.ADAPTER_LIMIT})
+"""Answers that an adapter gives without its platform: without a pause the next order would follow in no time."""
 NEVER_JUDGED: Final = _ANSWERED_AT_ONCE | {RejectCode.NOT_FOUND_AT_PLATFORM, RejectCode.TOO_LATE_TO_SEND}
 """Ends of an order that never came as far as the platform's own judgement: they do not say that it takes no stop."""
 _TOGETHER_NS: Final = 100 * NS_PER_MS

@@ -141,7 +141,9 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
     signal = record.signal
     by_route = {(m.platform, m.account): m for m in markets if m.symbol == signal.symbol}
     for number, target in enumerate(signal.targets):
-        account = target.account or _account_of(turn, target.platform)
+        account, linked = target.account, _linked_accounts(turn, target.platform)
+        if not account:
+            account = linked[0] if len(linked) == 1 else "" if linked else _newest_account(turn, target.platform)
         market = by_route.get((target.platform, account)) or by_route.get((target.platform, ""))
         hedge = record.hedged and number > 0
         leg = LegRecord(
@@ -162,6 +164,12 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
             # An empty account means the configured one, which another target may name: the size would be doubled there.
             leg.code = RejectCode.PARENT_EXCEEDED
             leg.text = f"targets {twin.target} and {number} both mean account {account} of {leg.platform}; name it once"
+        elif not account and len(linked) > 1:
+            leg.code = RejectCode.ACCOUNT_AMBIGUOUS
+            leg.text = (
+                f"target {number} names no account of {target.platform}, where {', '.join(linked)} are linked; "
+                "name one of them in the signal's target"
+            )
         elif route is None or route.retired_ns:
             leg.code = RejectCode.PLATFORM_UNKNOWN
             leg.text = f"no adapter for platform {target.platform}, account {account or '(any)'} has connected"
@@ -176,11 +184,15 @@ def _build_legs(turn: Turn, record: SignalRecord, markets: tuple[MarketContext, 
             leg.protection = _protection(leg, route)
 
 
-def _account_of(turn: Turn, platform: str) -> str:
-    """Return the platform's configured account: the linked one, since it may have changed; else the newest."""
-    known = [each for each in turn.state.routes.values() if each.platform == platform and not each.retired_ns]
-    linked = [route for route in known if route.up]
-    return (linked or known)[-1].account if known else ""
+def _linked_accounts(turn: Turn, platform: str) -> list[str]:
+    routes = turn.state.routes.values()
+    return [route.account for route in routes if route.platform == platform and route.up and not route.retired_ns]
+
+
+def _newest_account(turn: Turn, platform: str) -> str:
+    """Return the account that was linked last; empty when there was none."""
+    routes = turn.state.routes.values()
+    return next((r.account for r in reversed(routes) if r.platform == platform and not r.retired_ns), "")
 
 
 def _size_leg(record: SignalRecord, number: int, leg: LegRecord, market: MarketContext) -> None:

@@ -110,7 +110,7 @@ class TradingAdapter(ScriptedAdapter):
 class Bench:
     """A channel with its adapter and a fake link; `now_s` is its clock."""
 
-    def __init__(self, folder: Path, accounts: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, accounts: tuple[str, ...] = (), **options: Any) -> None:
         page = CountersPage.create(folder, "nt8", (*COUNTERS, *ORDER_COUNTERS))
         self.feed = TickFeed(folder, "nt8", Platform.NT8, page, capacity=64, board_rows=64)
         self.adapter = TradingAdapter(self.feed)
@@ -128,6 +128,7 @@ class Bench:
             may_link=lambda: self.contracts_chosen,
             utc_ns=lambda: int(self.now_s * 1e9),
             monotonic_s=lambda: self.now_s,
+            **options,
         )
 
     def _make_link(self, hello: m.Hello) -> Any:
