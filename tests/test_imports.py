@@ -18,7 +18,7 @@ _PACKAGES = ("shm", "core", "adapters", "nexus_link")
 # `kill_file`: a person's kill instruction that each of them obeys by itself.
 _BASE_OF_CORE = {
     *("errors", "config", "messages", "transport", "instruments"),
-    *("process", "logs", "kill_file"),
+    *("process", "logs", "kill_file", "bounds"),
 }
 
 
@@ -88,7 +88,7 @@ def test_the_base_of_core_imports_nothing_above_it(module):
 # The rooms of a folder, lowest first. A room imports only rooms of earlier lines, none of its own line.
 _LAYERS = {
     "core": (
-        "errors",
+        "errors bounds",
         "instruments logs messages",
         "risk kill_file transport",
         "config engine",

@@ -124,7 +124,7 @@ class BridgeSymbols:
         given = (answer.instrument.symbol, answer.instrument.platform_symbol)
         if given != (wanted.symbol, wanted.platform_symbol):
             return f"asked for was {wanted.platform_symbol!r}, the bridge gives {given[1]!r} for {given[0]}"
-        return ""
+        return answer.instrument.find_fault()
 
 
 def name_symbols(

@@ -16,6 +16,7 @@ import msgspec
 import typer
 
 from ...shm import host
+from ..bounds import is_bounded
 from ..errors import RunFolderError
 from ..logs import set_up_logs
 from ..process import load_entry
@@ -55,8 +56,8 @@ def parse_amount(text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation:
         number = Decimal(0)
-    if not (number.is_finite() and number > 0):
-        raise typer.BadParameter(f"was {text!r}; give a number above 0")
+    if not (is_bounded(number) and number > 0):
+        raise typer.BadParameter(f"was {text[:40]!r}; give a number above 0, with at most 12 decimals, up to 1e12")
     return number
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, Struct, inspect
 
+from ..bounds import MAX_DECIMAL_PLACES, MAX_MAGNITUDE, is_bounded
 from ..errors import ConfigError
 from ..logs import HIDDEN, is_secret
 from .yaml_file import KeyPath, show_path
@@ -123,6 +124,10 @@ class Converter:
         inexact = isinstance(kind, inspect.DecimalType) and isinstance(value, float)
         try:
             converted = msgspec.convert(value, wanted, strict=True)
+            if isinstance(converted, Decimal) and converted.is_finite() and not is_bounded(converted):
+                limit = f"must have at most {MAX_DECIMAL_PLACES} decimals and lie within ±{MAX_MAGNITUDE:f}"
+                self._refuse(path, value, limit, "correct it")
+                return None
             if not inexact and _is_finite(converted):
                 return converted
         except msgspec.ValidationError:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from ..bounds import is_bounded
 from .folders import check_folder
 
 
@@ -110,5 +111,5 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.adapter_port and self.adapter_port == self.nexus_port:
             raise ValueError(f"nexus_port was {self.nexus_port}, must differ from adapter_port; write another")
         for currency, rate in self.usd_rates.items():
-            if not (rate.is_finite() and rate > 0):
+            if not (is_bounded(rate) and rate > 0):
                 raise ValueError(f"usd_rates.{currency} was {rate}, must be above 0; write USD for one {currency}")

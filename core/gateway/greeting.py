@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..config import GatewayConfig
 from ..messages import Hello, KillLevel, RejectCode, Role, Welcome
 from ..transport import peer_of
 from .journaled_engine import JournaledEngine
 from .kill_instructions import KillInstructions
+
+_MAX_TEXT: Final = 500
 
 
 class Greeter:
@@ -43,4 +47,13 @@ class Greeter:
             return f"{hello.platform} is severed; resume first: nexus-gateway resume"
         if hello.platform not in self._config.platforms:
             return f"platform was {hello.platform!r}, which platform_configs.yaml does not list; add it there"
-        return self._trading[hello.platform].refuse_account(hello.platform, hello.account)
+        refusal = self._trading[hello.platform].refuse_account(hello.platform, hello.account)
+        return (refusal or _refuse_instruments(hello))[:_MAX_TEXT]
+
+
+def _refuse_instruments(hello: Hello) -> str:
+    faults = [fault for each in hello.instruments if (fault := each.find_fault())]
+    if not faults:
+        return ""
+    others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{faults[0]}{others}; leave out a number that the platform does not know"

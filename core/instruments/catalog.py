@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from ..bounds import MAX_DECIMAL_PLACES, MAX_MAGNITUDE, is_bounded, show_decimal
 from ..errors import ConfigError
 from .contract_code import FIRST_YEAR, LAST_YEAR, MONTH_LETTERS, Contract, month_of_letter, parse_code
 from .data_file import read_packaged_yaml, read_yaml
@@ -210,8 +211,11 @@ def _checked(instruments: list[Instrument], origin: str) -> dict[str, Instrument
             raise ConfigError(f"{where}: appears twice; keep one entry")
         for name in ("tick", "point_value", "lot_step", "min_lots"):
             value: Decimal = getattr(each, name)
-            if not value.is_finite() or value <= 0:
-                raise ConfigError(f"{where}: {name} was {value}; it must be a number above 0")
+            if not is_bounded(value) or value <= 0:
+                raise ConfigError(
+                    f"{where}: {name} was {show_decimal(value)}; it must be a number above 0, with at most "
+                    f"{MAX_DECIMAL_PLACES} decimals, up to {MAX_MAGNITUDE:f}"
+                )
         if each.min_lots % each.lot_step:
             raise ConfigError(f"{where}: min_lots was {each.min_lots}, not a multiple of lot_step {each.lot_step}")
         if len(each.currency) != 3 or not each.currency.isupper():

@@ -15,6 +15,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from ...shm.durations import NS_PER_S
+from ..bounds import MAX_DECIMAL_PLACES, MAX_MAGNITUDE, is_bounded
 from ..errors import DataFormatError
 from .currency import Rate
 from .data_file import read_text
@@ -67,7 +68,10 @@ class RateHistory:
             raise DataFormatError(f"{path}: line {line} is not a date and numbers ({error})") from error
         if self._days and day <= self._days[-1]:
             raise DataFormatError(f"{path}: line {line}: {day} does not come after {self._days[-1]}")
-        if not all(value.is_finite() and value > 0 for value in values.values()):
-            raise DataFormatError(f"{path}: line {line}: rates must be above 0")
+        if not all(is_bounded(value) and value > 0 for value in values.values()):
+            raise DataFormatError(
+                f"{path}: line {line}: rates must be above 0, with at most {MAX_DECIMAL_PLACES} decimals, up to "
+                f"{MAX_MAGNITUDE:f}"
+            )
         self._days.append(day)
         self._values.append(values)

@@ -20,6 +20,7 @@ from .fields import (
     Text,
     Ticket,
     TimeNs,
+    check_computed,
     check_money,
     check_price,
     check_quantity,
@@ -135,6 +136,9 @@ class PositionState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     avg_price: Decimal | None = None
     contract: Contract = ""
     reported_ns: TimeNs = 0
+
+    def __post_init__(self) -> None:
+        check_computed(quantity=self.quantity, reported=self.reported, avg_price=self.avg_price)
 
 
 class AccountState(Struct, tag="account_state", frozen=True, kw_only=True, forbid_unknown_fields=True):

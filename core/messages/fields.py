@@ -12,12 +12,15 @@ from typing import Annotated
 
 from msgspec import Meta
 
-MAX_DECIMAL_PLACES = 12
+from ..bounds import MAX_DECIMAL_PLACES, show_decimal
+
 MAX_PRICE = Decimal(10) ** 9
 MAX_QUANTITY = Decimal(10) ** 6
 MAX_POSITION = Decimal(10) ** 12
 """Above `MAX_QUANTITY`: a position is a sum of executions, and must be reported however large it is."""
 MAX_MONEY = Decimal(10) ** 12
+MAX_COMPUTED = 200
+"""Most digits of a computed amount: far more than any has, and few enough to write out."""
 MAX_ROWS = 5_000
 """Most rows of one list in one message. A larger snapshot is a fault of its sender."""
 
@@ -45,12 +48,12 @@ Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 def _check(name: str, value: Decimal, limit: Decimal) -> None:
     if not value.is_finite():
-        raise ValueError(f"{name} must be a finite number, was {value}")
+        raise ValueError(f"{name} must be a finite number, was {show_decimal(value)}")
     if not -limit <= value <= limit:
-        raise ValueError(f"{name} must lie within ±{limit:f}, was {value}")
+        raise ValueError(f"{name} must lie within ±{limit:f}, was {show_decimal(value)}")
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int) and not -MAX_DECIMAL_PLACES <= exponent <= MAX_DECIMAL_PLACES:
-        raise ValueError(f"{name} must have at most {MAX_DECIMAL_PLACES} decimal places, was {value}")
+        raise ValueError(f"{name} must have at most {MAX_DECIMAL_PLACES} decimal places, was {show_decimal(value)}")
 
 
 def check_price(name: str, value: Decimal | None) -> None:
@@ -70,7 +73,7 @@ def check_distance(name: str, value: Decimal | None) -> None:
     if value is not None:
         _check(name, value, MAX_PRICE)
         if value <= 0:
-            raise ValueError(f"{name} must be above zero, was {value}")
+            raise ValueError(f"{name} must be above zero, was {show_decimal(value)}")
 
 
 def check_quantity(name: str, value: Decimal | None) -> None:
@@ -81,7 +84,7 @@ def check_quantity(name: str, value: Decimal | None) -> None:
     if value is not None:
         _check(name, value, MAX_QUANTITY)
         if value <= 0:
-            raise ValueError(f"{name} must be above zero, was {value}")
+            raise ValueError(f"{name} must be above zero, was {show_decimal(value)}")
 
 
 def check_signed_quantity(name: str, value: Decimal) -> None:
@@ -99,6 +102,20 @@ def check_money(name: str, value: Decimal | None) -> None:
     """
     if value is not None:
         _check(name, value, MAX_MONEY)
+
+
+def check_computed(**values: Decimal | None) -> None:
+    """Check amounts that the gateway has computed, by name: finite, and short when they are written out.
+
+    They may have more decimals than a price has. Raises: ValueError with the field's name and value.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not value.is_finite():
+            raise ValueError(f"{name} must be a finite number, was {show_decimal(value)}")
+        if not -MAX_COMPUTED <= value.adjusted() <= MAX_COMPUTED or len(value.as_tuple().digits) > MAX_COMPUTED:
+            raise ValueError(f"{name} must be written with at most {MAX_COMPUTED} digits, was {show_decimal(value)}")
 
 
 def check_prices(order_type: str, limit_price: Decimal | None, stop_price: Decimal | None) -> None:

@@ -19,6 +19,7 @@ from .fields import (
     Symbol,
     Text,
     TimeNs,
+    check_distance,
 )
 from .terms import AccountMode, KillLevel, OrderType, Role, StopPlace, TimeInForce
 
@@ -60,6 +61,18 @@ class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     point_value: Decimal | None = None
     currency: Annotated[str, Meta(max_length=5)] = ""
     expiry_ns: TimeNs = 0
+
+    def find_fault(self) -> str:
+        """Return which of its numbers cannot be true, with value and limit; empty when all can.
+
+        Not refused when it is decoded, since old journals may hold such a hello: whoever receives it asks.
+        """
+        for name in ("tick_size", "lot_step", "point_value"):
+            try:
+                check_distance(f"{name} of {self.symbol}", getattr(self, name))
+            except ValueError as error:
+                return str(error)
+        return ""
 
 
 class Hello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from .fields import (
     Symbol,
     Text,
     TimeNs,
+    check_computed,
     check_distance,
     check_good_till,
     check_money,
@@ -227,6 +228,20 @@ class LegReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unprotected_since_ns: TimeNs = 0
     unprotected_ms: Count = 0
 
+    def __post_init__(self) -> None:
+        check_computed(
+            quantity=self.quantity,
+            filled=self.filled,
+            open_quantity=self.open_quantity,
+            avg_price=self.avg_price,
+            slippage_points=self.slippage_points,
+            notional_usd=self.notional_usd,
+            realized_usd=self.realized_usd,
+            fees_usd=self.fees_usd,
+            missing_fills=self.missing_fills,
+            usd_rate=self.usd_rate,
+        )
+
 
 class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """State of a whole signal, sent at each change; `revision` counts up.
@@ -260,6 +275,18 @@ class Report(Struct, tag="report", frozen=True, kw_only=True, forbid_unknown_fie
     changed_ns: TimeNs = 0
     stale_rates: Count = 0
     contradictions: Annotated[tuple[Contradiction, ...], Meta(max_length=100)] = ()
+
+    def __post_init__(self) -> None:
+        check_computed(
+            quantity=self.quantity,
+            filled=self.filled,
+            avg_price=self.avg_price,
+            avg_price_usd=self.avg_price_usd,
+            realized_usd=self.realized_usd,
+            fees_usd=self.fees_usd,
+            residual_quantity=self.residual_quantity,
+            residual_usd=self.residual_usd,
+        )
 
     def has_same_content(self, other: Report) -> bool:
         """Whether two reports of one signal differ at most in `revision`, `changed_ns` and `duplicate`."""

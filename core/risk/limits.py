@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct
 
+from ..bounds import MAX_DECIMAL_PLACES, MAX_MAGNITUDE, is_bounded, show_decimal
 from ..errors import ConfigError
 
 Positive = Annotated[int, Meta(gt=0)]
 NotNegative = Annotated[int, Meta(ge=0)]
+_BOUNDS: Final = f"at most {MAX_DECIMAL_PLACES} decimals, up to {MAX_MAGNITUDE:f}"
 
 
 class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,11 +82,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for stage in self.stages.values():
             amounts += [stage.max_size, stage.risk_per_trade_usd]
         for amount in amounts:
-            if not amount.is_finite() or amount <= 0:
-                raise ValueError(f"every limit must be a finite number above zero, one was {amount}")
+            if not is_bounded(amount) or amount <= 0:
+                raise ValueError(
+                    f"every limit must be a finite number above zero, one was {show_decimal(amount)}; {_BOUNDS}"
+                )
         for root, micro in self.micro_contracts.items():
-            if not micro.point_value_usd.is_finite() or micro.point_value_usd <= 0:
-                raise ValueError(f"point_value_usd of {root}'s micro was {micro.point_value_usd}")
+            if not is_bounded(micro.point_value_usd) or micro.point_value_usd <= 0:
+                shown = show_decimal(micro.point_value_usd)
+                raise ValueError(f"point_value_usd of {root}'s micro was {shown}; above zero, {_BOUNDS}")
         try:
             ZoneInfo(self.day_zone)
         except (KeyError, ValueError) as error:

@@ -154,13 +154,21 @@ def test_an_impostor_who_does_not_know_the_token(tmp_path):
     liar.close()
 
 
-def test_a_bridge_that_gives_something_else_than_asked_for(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"platform_symbol": "NQ 03-27"}, "asked for was 'NQ 12-26', the bridge gives 'NQ 03-27'"),
+        ({"lot_step": "1E-999999999"}, "lot_step of NQ must have at most 12 decimal places, was 1E-999999999"),
+        ({"tick_size": "0"}, "tick_size of NQ must be above zero, was 0"),
+    ],
+)
+def test_a_bridge_that_gives_something_else_than_asked_for(tmp_path, change, reason):
     def mislead(liar: Liar, connection: socket.socket) -> None:
         liar.say(connection, "challenge")
         _, login = liar.hear(connection, "login")
         liar.say(connection, "hello", proof=wire.prove(TOKEN, "bridge", login["nonce"], vectors.BRIDGE_NONCE))
         number, _ = liar.hear(connection, "subscribe")
-        other = {**vectors.INSTRUMENT, "platform_symbol": "NQ 03-27"}
+        other = {**vectors.INSTRUMENT, **change}
         answer = {"symbol_id": 3, "accepted": True, "instrument": other, "tradable": True}
         liar.say(connection, "subscribed", subscribe_seq=number, symbols=[answer])
         connection.sendall(tick_frame(18000.0))
@@ -169,9 +177,9 @@ def test_a_bridge_that_gives_something_else_than_asked_for(tmp_path):
     liar = Liar(mislead, greet=False)
     bench = Bench(tmp_path, liar.port)
     bench.adapter.connect()
-    with pytest.raises(LinkLostError, match="asked for was 'NQ 12-26', the bridge gives 'NQ 03-27'"):
+    with pytest.raises(LinkLostError, match=reason):
         bench.adapter.subscribe([NQ])
-    assert not len(bench.ticks()), "the price of another contract"
+    assert not len(bench.ticks()), "the price of another contract, or of an impossible one"
     bench.close()
     liar.close()
 

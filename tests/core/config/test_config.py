@@ -135,6 +135,14 @@ def test_survives_the_way_to_the_children(tmp_path: Path) -> None:
             "symbols[0].tick_size was 0.25, must be an exact decimal number; write it",
         ),
         (
+            'symbols: [{name: NQ, tick_size: "1E-999999999"}]',
+            "symbols[0].tick_size was '1E-999999999', must have at most 12 decimals and lie within ±1000000000000",
+        ),
+        (
+            'orders: {usd_rates: {BRL: "1E999999999"}}',
+            "orders.usd_rates.BRL was '1E999999999', must have at most 12 decimals",
+        ),
+        (
             "symbols: [{name: NQ, tick_size: '0.2x'}]",
             "symbols[0].tick_size was '0.2x', must be an exact decimal number",
         ),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
-from nexus_gateway.core.messages import RejectCode
+from nexus_gateway.core.messages import Instrument, RejectCode
 
 from tests.support.trading_floor import Floor, make_signal
 
@@ -26,8 +27,8 @@ def configure(floor: Floor, **settings: Any) -> None:
     floor.start()
 
 
-def refusal(floor: Floor, account: str) -> str:
-    platform = floor.platform("nt8", account=account)
+def refusal(floor: Floor, account: str, **hello: Any) -> str:
+    platform = floor.platform("nt8", account=account, **hello)
     floor.until(lambda: platform.client.is_up or platform.client.refusal is not None)
     welcome = platform.client.refusal
     if welcome is None:
@@ -68,3 +69,19 @@ def test_of_two_accounts_that_are_linked_a_signal_names_one(floor):
     floor.until(lambda: nexus.report(signal.signal_id) is not None)
     assert nexus.report(signal.signal_id).legs[0].code is RejectCode.ACCOUNT_AMBIGUOUS
     assert [platform.placed for platform in both] == [[], []]
+
+
+def test_a_hello_with_an_impossible_instrument_is_refused_by_name_and_a_signal_still_works(floor):
+    configure(floor, orders="external", accounts=["SIM1", "SIM2"])
+    good = Instrument(symbol="ES", platform_symbol="ES", tick_size=Decimal("0.25"))
+    bad = [Instrument(symbol="NQ", platform_symbol="NQ", lot_step=Decimal(step)) for step in ("1E-999999999", "0")]
+    text = refusal(floor, "SIM1", instruments=(good, *bad))
+    assert text == (
+        "lot_step of NQ must have at most 12 decimal places, was 1E-999999999 (and 1 more); "
+        "leave out a number that the platform does not know"
+    )
+    platform, nexus = floor.platform("nt8", account="SIM2"), floor.nexus()
+    floor.until(lambda: nexus.client.is_up and floor.counters()["routes_ready"] == 1)
+    floor.quote()
+    nexus.client.send(make_signal("nt8"))
+    floor.until(lambda: len(platform.fills) == 1)

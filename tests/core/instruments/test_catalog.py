@@ -104,6 +104,7 @@ def test_a_user_file_adds_and_replaces(tmp_path):
         (('tick: "0.1"', 'tick: "0"'), "tick was 0"),
         (('tick: "0.1"', 'tick: "NaN"'), "tick was NaN"),
         (('tick: "0.1"', "tick: .inf"), "tick was Infinity"),
+        (('tick: "0.1"', 'tick: "1E-999999999"'), "tick was 1E-999999999; it must be a number above 0, with at most"),
         (('point_value: "1"', 'point_value: "-1"'), "point_value was -1"),
         (('tick: "0.1"', 'ticks: "0.1"'), "ticks"),
         (('tick: "0.1"', 'tick: "0.1"\n    tick: "0.2"'), "appears twice"),

@@ -26,6 +26,7 @@ from tests.support.orders import CONFIG, SECOND, T0, market
         ("max_traded_notional_usd: null", "max_traded_notional_usd: .nan", "finite number above zero, one was NaN"),
         ("max_traded_notional_usd: null", "max_traded_notional_usd: .inf", "finite number above zero, one was Inf"),
         ("max_traded_notional_usd: null", "max_traded_notional_usd: 0", "above zero, one was 0"),
+        ("max_traded_notional_usd: null", 'max_traded_notional_usd: "1E999999999"', "one was 1E.999999999; at most 12"),
         ("max_traded_notional_usd: null", "max_traded_notional_usd: -5", "above zero, one was -5"),
         ("max_working_orders: 1000", "max_working_orders: 0", r"max_working_orders"),
         ("max_working_orders: 1000", "max_working_orders: 1.5", r"max_working_orders"),
