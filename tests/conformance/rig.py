@@ -30,6 +30,8 @@ from tests.conformance.gateway_peer import PATIENCE_S, GatewayPeer
 from tests.support.patience import patient
 
 Price = float | None
+LIMITS = {"max_order_lots": 1_000, "max_orders_per_s": 1_000, "max_position_lots": 2_000}
+"""The adapter's own limits: the positions of many checks add up on one account."""
 
 
 class Rig(ABC):
@@ -102,7 +104,9 @@ class Rig(ABC):
             symbols=(SymbolConfig(name=self.symbol, tick_size=self.tick_size, contract="NQZ26"),),
             platforms={
                 self.platform: PlatformConfig(
-                    adapter=self.entry(), symbols=(self.symbol,), settings=self.settings(**settings)
+                    adapter=self.entry(),
+                    symbols=(self.symbol,),
+                    settings={"limits": LIMITS, **self.settings(**settings)},
                 )
             },
             orders=OrdersConfig(

@@ -8,6 +8,7 @@ import pytest
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path
 
+from tests.conformance.rig import LIMITS
 from tests.conformance.test_orders import executions, net, row_of
 from tests.support.torture import rounds
 
@@ -135,6 +136,18 @@ def test_o35_flatten(make_rig):
     snapshot = gateway.snapshot()
     assert snapshot.positions.rows == ()
     assert not [row for row in snapshot.working_orders.rows if not row.state.final]
+
+
+def test_o36_a_gateway_that_sends_too_much_is_refused_by_the_adapter(make_rig):
+    rig = make_rig()
+    gateway = rig.go()
+    lots = Decimal(LIMITS["max_order_lots"] + 1)
+    for role in (m.OrderRole.ENTRY, m.OrderRole.EXIT):  # nothing is held that the exit could close
+        order = gateway.place(symbol=rig.symbol, quantity=lots, role=role)
+        gateway.wait_reject(order, m.RejectCode.ADAPTER_LIMIT)
+    assert rig.counters()["commands_over_limit"] == 2
+    snapshot = gateway.snapshot()
+    assert (snapshot.working_orders.rows, net(snapshot, rig.symbol)) == ((), 0), "nothing of it reached the platform"
 
 
 @pytest.mark.parametrize(

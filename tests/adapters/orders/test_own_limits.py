@@ -321,7 +321,7 @@ def test_the_limits_are_settings_of_each_platform():
     assert shared.limits.max_orders_per_s == 100
     for limits, text in (
         ({"max_order_lots": 0}, "max_order_lots must be above zero, was 0"),
-        ({"max_position_lots": "1e400"}, "max_position_lots must lie within"),
+        ({"max_position_lots": "1e400"}, "max_position_lots was .1e400., must have at most 12 decimals and lie within"),
         ({"max_orders_per_s": 0}, "max_orders_per_s was 0, must be a whole number at least 1"),
         ({"max_orders_per_s": None}, "max_orders_per_s was null"),
         ({"max_orders": 1}, "did you mean"),
