@@ -8,13 +8,14 @@ from typing import Final
 
 import msgspec
 
+from ..core.config import load_entry
 from ..core.config.orders import CurveConfig
 from ..core.errors import ConfigError, DataFormatError
 from ..core.instruments.catalog import Catalog, load_catalog
 from ..core.instruments.sessions import load_sessions
 from ..core.instruments.symbols import SHIPPED_MAPPING
 from ..core.messages import Hello
-from ..core.process import EXIT_CLEAN, EXIT_CONFIG, ProcessContext, load_entry
+from ..core.process import EXIT_CLEAN, EXIT_CONFIG, ProcessContext
 from ..core.transport import (
     ADAPTER_LINK,
     ClientKeys,

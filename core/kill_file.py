@@ -48,6 +48,10 @@ class _KillFile(Struct, frozen=True, forbid_unknown_fields=True):
 _UNREADABLE: Final = KillEntry(level=KillLevel.NO_NEW, reason="the kill file cannot be read", by="gateway", at_ns=0)
 
 
+class KillFileError(OSError):
+    """The kill file cannot be opened for want of descriptors or memory: whether a kill is in force is not known now."""
+
+
 def kill_file_path(run_folder: Path) -> Path:
     """The path of a run folder's kill file; the file exists only while a kill is in force."""
     return run_folder / KILL_FILE
@@ -56,13 +60,23 @@ def kill_file_path(run_folder: Path) -> Path:
 def read_kill_file(path: Path) -> tuple[KillEntry, ...]:
     """The instructions in force; empty when there is no file. About 5 us without a file. Any process.
 
-    A file that cannot be read counts as `no_new` for all platforms: a kill was given, and its level is not known.
+    A file that is there and cannot be read counts as `no_new` for all platforms: a kill was given, and its level is not
+    known.
+
+    Raises:
+        KillFileError: it cannot be opened for want of descriptors or memory. That is no kill: refuse entries while it
+            lasts. The process's reserve of descriptors is used up by then.
     """
     try:
-        return msgspec.json.decode(host.read_regular(path), type=_KillFile).kills
+        content = host.descriptor_reserve.open_by(lambda: host.read_regular(path))
+        return msgspec.json.decode(content, type=_KillFile).kills
     except FileNotFoundError:
         return ()
-    except (OSError, msgspec.DecodeError):
+    except OSError as error:
+        if host.is_want_of_resources(error):
+            raise KillFileError(error.errno, f"cannot be opened: {error.strerror}", str(path)) from error
+        return (_UNREADABLE,)
+    except msgspec.DecodeError:
         return (_UNREADABLE,)
 
 
@@ -75,7 +89,7 @@ def add_kill(path: Path, entry: KillEntry) -> None:
     """Write a kill instruction; it replaces those of the same or a lower level on its platform, higher ones stay.
 
     Raises:
-        OSError: the folder is gone, full, or not ours.
+        OSError: the folder is gone, full, or not ours; KillFileError: what is in force cannot be read now, and stays.
     """
     kept = [kill for kill in read_kill_file(path) if kill.platform != entry.platform or kill.level > entry.level]
     host.replace_private(path, msgspec.json.encode(_KillFile((*kept, entry))))

@@ -4,15 +4,14 @@
 (`launch.json`) that the launcher wrote to FOLDER, and calls the entry "module:function" of NAME with a ProcessContext.
 
 Exit codes: 0 clean end (not restarted), 1 failure (restarted), 2 configuration error (never restarted: it would fail in
-the same way again), 3 a file of the run folder was lost (restarted for as long as it takes: no fault of the process).
-Any other code, and an end by a signal, is restarted.
+the same way again), 3 a file of the run folder was lost, 4 the system had no descriptor or memory (both restarted as
+long as it takes: no fault of the process). Any other code, and an end by a signal, is restarted.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
-import importlib
 import os
 import sys
 import time
@@ -26,7 +25,7 @@ from msgspec import Struct
 from ..shm import host
 from ..shm.counters import CountersPage
 from ..shm.segment import find_damage
-from .config import GatewayConfig
+from .config import GatewayConfig, load_entry
 from .errors import ConfigError, GatewayError
 from .logs import Log, process_log, set_up_logs
 
@@ -34,6 +33,7 @@ EXIT_CLEAN: Final = 0
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 2
 EXIT_FILES: Final = 3
+EXIT_RESOURCES: Final = 4
 
 RECOVERING: Final = "recovering"
 """Gauge of a process that rebuilds its state before it works: 1 meanwhile. See `describe_recovery`."""
@@ -185,6 +185,7 @@ class ProcessContext:
             now_ns = time.monotonic_ns()
             if now_ns >= self._next_launcher_check_ns:
                 self._next_launcher_check_ns = now_ns + _LAUNCHER_CHECK_NS
+                host.descriptor_reserve.take()
                 if not self._launcher.is_alive():
                     self.log.warning("launcher is gone, stopping", launcher_pid=self._launcher.pid)
                     self._stopping = True
@@ -231,27 +232,6 @@ def describe_recovery(counters: Mapping[str, int]) -> str:
     return f"recovering, {counters.get(RECOVERED_PERMILLE, 0) // 10} %"
 
 
-def load_entry(entry: str, where: str) -> Any:
-    """The object that "module:name" names.
-
-    Args:
-        where: opens the message, such as "platform_configs.yaml: nt8.adapter".
-
-    Raises:
-        ConfigError: no such module, or nothing of that name in it.
-    """
-    module_name, _, name = entry.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        cure = "correct the name or install it"
-        raise ConfigError(f"{where} was {entry!r}: no module named {error.name!r}; {cure}") from error
-    except AttributeError as error:
-        if not hasattr(sys.modules.get(module_name), name):
-            raise ConfigError(f"{where} was {entry!r}: {module_name} has no {name!r}; correct the name") from error
-        raise
-
-
 def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int:
     """Run one process of the launch file to its end, in this process; returns the exit code.
 
@@ -296,21 +276,29 @@ def run_process(name: str, run_folder: Path, launcher: str | None = None) -> int
         entry: Callable[[ProcessContext], int] = load_entry(spec.entry, f"entry of {name}")
         log.debug("process starts", entry=spec.entry, cores=list(spec.cores))
         code = _call_entry(entry, context)
-    except ConfigError as error:
-        log.error("configuration error, will not be restarted", reason=str(error))
-        code = EXIT_CONFIG
-    except GatewayError as error:
-        log.error("process failed", reason=str(error))
-        code = EXIT_FAILURE
-    except Exception:
-        log.exception("process failed")
-        code = EXIT_FAILURE
+    except Exception as error:
+        code = _judge_failure(error, log)
     finally:
         restore()
     if context.lost_file:  # whatever it ended with: the loss is the cause, and no fault of the process
         code = EXIT_FILES
     log.debug("process ends", exit_code=code)
     return code
+
+
+def _judge_failure(error: Exception, log: Log) -> int:
+    """Log why a process ends, and return its exit code."""
+    if host.is_want_of_resources(error):
+        log.error("the system has no descriptor or memory for this process, it is restarted", reason=str(error))
+        return EXIT_RESOURCES
+    if isinstance(error, ConfigError):
+        log.error("configuration error, will not be restarted", reason=str(error))
+        return EXIT_CONFIG
+    if isinstance(error, GatewayError):
+        log.error("process failed", reason=str(error))
+    else:
+        log.exception("process failed")
+    return EXIT_FAILURE
 
 
 def _call_entry(entry: Callable[[ProcessContext], int], context: ProcessContext) -> int:
@@ -342,6 +330,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--launcher", help="pid:started_ms of the launcher; leave it out to run unsupervised")
     options = parser.parse_args(arguments)
     faulthandler.enable()
+    host.raise_descriptor_limit()
+    host.descriptor_reserve.take()
     host.sharpen_timers()
     return run_process(options.name, options.run_folder, options.launcher)
 

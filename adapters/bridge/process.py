@@ -20,9 +20,9 @@ from typing import Final
 
 import msgspec
 
-from ...core.config import convert_settings
+from ...core.config import convert_settings, load_entry
 from ...core.errors import ConfigError
-from ...core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId, load_entry
+from ...core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId
 from ...core.transport import read_token
 from ...shm import host
 from ...shm.durations import NS_PER_MS, NS_PER_S

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from ...core.config import GatewayConfig
+from ...core.config import GatewayConfig, load_entry
 from ...core.errors import ConfigError, GatewayError
 from ...core.instruments.catalog import Catalog, load_catalog
 from ...core.instruments.rollover import Rollover, RollOverrides
@@ -34,7 +34,6 @@ from ...core.messages import (
     client_order_id,
     signal_key,
 )
-from ...core.process import load_entry
 from ...shm.counters import CountersPage
 from ...shm.reader import TickReader
 from ...shm.symbols import Symbol, SymbolDirectory, add_symbols

@@ -13,7 +13,7 @@ from typing import Final
 
 from ...core.config import GatewayConfig
 from ...core.errors import ConfigError, GatewayError, RunFolderError
-from ...core.kill_file import kill_file_path, kill_level_of, read_kill_file
+from ...core.kill_file import KillFileError, kill_file_path, kill_level_of, read_kill_file
 from ...core.logs import Log, process_log
 from ...core.messages import KillLevel
 from ...core.process import ProcessContext
@@ -200,7 +200,10 @@ def _refuse_if_gateway_runs(config: GatewayConfig, platform: str) -> None:
 
 
 def _kill_file_reason(config: GatewayConfig, platform: str) -> str:
-    level = kill_level_of(read_kill_file(kill_file_path(config.run_path)), platform)
+    try:
+        level = kill_level_of(read_kill_file(kill_file_path(config.run_path)), platform)
+    except KillFileError as error:
+        return f"the kill file {error.strerror}; try again"
     return "" if level is KillLevel.NORMAL else f"the kill file says {level.name.lower()}; `resume` removes it"
 
 

@@ -102,7 +102,7 @@ class OrderChannel:
         self._utc_ns = utc_ns
         self._monotonic_s = monotonic_s
         self._platform = adapter.feed.name
-        self._kill_watch = KillWatch(run_folder, self._platform, monotonic_s)
+        self._kill_watch = KillWatch(run_folder, self._platform, log, monotonic_s)
         self._limits = OwnLimits(limits or LimitSettings(), self._platform, monotonic_s=monotonic_s)
         self._boot_id = uuid4().hex
         self._account: PlatformAccount | None = None
@@ -308,7 +308,7 @@ class OrderChannel:
                 self.report(answer)
             return
         code, text = refuse_command(
-            command, self._platform, self._account, self._capabilities, self._kill_watch.level(), self._utc_ns()
+            command, self._platform, self._account, self._capabilities, *self._kill_watch.level(), self._utc_ns()
         )
         if code is RejectCode.NONE:
             code, text = self._limits.refuse(command)

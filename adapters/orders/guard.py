@@ -33,17 +33,18 @@ def refuse_command(
     account: PlatformAccount | None,
     capabilities: Capabilities,
     kill_level: KillLevel,
+    kill_text: str,
     now_ns: int,
 ) -> tuple[RejectCode, str]:
     """Return code and text of the reject; code NONE when the command may go to the platform.
 
     Args:
         account: of the open session; None while the platform is away.
-        kill_level: of the kill file, for this platform (`core/kill_file.py`).
+        kill_level: of the kill file, for this platform (`core/kill_file.py`). `kill_text`: the refusal at that level.
         now_ns: UTC.
     """
     if isinstance(command, Order):
-        return _refuse_order(command, platform, account, capabilities, kill_level, now_ns)
+        return _refuse_order(command, platform, account, capabilities, kill_level, kill_text, now_ns)
     if isinstance(command, Flatten):
         return _refuse_flatten(command, platform, account, capabilities, now_ns)
     text = _refuse_route(command, platform, account)[1]
@@ -78,6 +79,7 @@ def _refuse_order(
     account: PlatformAccount | None,
     capabilities: Capabilities,
     kill_level: KillLevel,
+    kill_text: str,
     now_ns: int,
 ) -> tuple[RejectCode, str]:
     code, text = _refuse_route(order, platform, account)
@@ -86,7 +88,7 @@ def _refuse_order(
     # The kill file is checked here as well as in the gateway: it must hold even when the gateway hangs or is wrong.
     # Orders that reduce pass below SEVER, or the flatten of a kill could not close anything.
     if kill_level >= KillLevel.SEVER or (kill_level >= KillLevel.NO_NEW and not _reduces(order)):
-        return RejectCode.KILL_SWITCH, f"the kill file says {kill_level.name.lower()}; `resume` removes it"
+        return RejectCode.KILL_SWITCH, kill_text
     code, text = _refuse_late(order, now_ns)
     if text:
         return code, text

@@ -17,9 +17,9 @@ import typer
 
 from ...shm import host
 from ..bounds import is_bounded
+from ..config import load_entry
 from ..errors import RunFolderError
 from ..logs import set_up_logs
-from ..process import load_entry
 from .command import EXIT_IN_USE, EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained, load, print_json
 
 _CERTIFY: Final = "nexus_gateway.adapters.certify:certify"

@@ -2,6 +2,7 @@
 
 from .conversion import convert_settings as convert_settings
 from .disk import DiskConfig as DiskConfig
+from .entries import load_entry as load_entry
 from .loading import (
     GATEWAY_FILE as GATEWAY_FILE,
     LIMITS_FILE as LIMITS_FILE,

@@ -16,6 +16,7 @@ from .events import AdapterSaid as AdapterSaid
 from .events import AdminAsked as AdminAsked
 from .events import ClockStepped as ClockStepped
 from .events import ClockTicked as ClockTicked
+from .events import EntriesBarred as EntriesBarred
 from .events import ContractChosen as ContractChosen
 from .events import ContractNews as ContractNews
 from .events import Event as Event

@@ -149,7 +149,16 @@ def _explain(turn: Turn, finding: Finding) -> str:
     return f"{finding.code}: was {finding.measured}, limit {finding.limit} at stage {finding.stage}; {cure}"
 
 
+def bar_entries(turn: Turn, reason: str) -> None:
+    """Refuse what adds risk from now on, for this reason; empty = no longer. It ends at each start of the process."""
+    text = f"entries are refused: {reason}" if reason else f"entries go on: over is that {turn.state.entries_barred}"
+    turn.state.entries_barred = reason
+    turn.alert(RejectCode.KILL_SWITCH, text)
+
+
 def _kill_switch(turn: Turn, entry: Entry) -> str:
+    if turn.state.entries_barred and not entry.record.signal.reduce_only:
+        return f"{turn.state.entries_barred}; entries go on when that is over"
     level = kill_level(turn.state, entry.leg.route)
     barred = KillLevel.CANCEL_ALL if entry.record.signal.reduce_only else KillLevel.NO_NEW
     return f"kill switch of {entry.leg.platform} is at {level.name.lower()}; resume first" if level >= barred else ""

@@ -25,6 +25,7 @@ from ..messages import (
     StageChange,
 )
 from ..risk import Limits
+from .admission import bar_entries
 from .clock import follow_clock, roll_day
 from .effects import Effect, SendToPlatform, TellNexus
 from .events import (
@@ -34,6 +35,7 @@ from .events import (
     ClockTicked,
     ContractChosen,
     ContractNews,
+    EntriesBarred,
     Event,
     LinkDown,
     LinkUp,
@@ -229,6 +231,8 @@ class Engine:
                 apply_news(turn, event)
             case ClockStepped():
                 pass  # followed before the dispatch
+            case EntriesBarred():
+                bar_entries(turn, event.reason)
             case NexusLost():
                 cancel_entries_of(turn, event)
             case SignalRecalled():
@@ -330,8 +334,7 @@ def _start(turn: Turn, event: Started) -> None:
     # A platform that was taken out of the configuration since will never show anything.
     awaited = [name for name in expected if not state.boot_id or name in state.awaited_platforms]
     state.awaited_platforms = dict.fromkeys(awaited)
-    state.settings, state.limits = event.settings, event.limits
-    state.boot_id = event.boot_id
+    state.settings, state.limits, state.boot_id, state.entries_barred = event.settings, event.limits, event.boot_id, ""
     turn.money_moved = True  # the limits may have changed
     if state.stage not in event.limits.stages:
         state.stage = min(event.limits.stages)

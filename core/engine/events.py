@@ -46,6 +46,14 @@ class ClockStepped(Struct, tag="clock_stepped", frozen=True, kw_only=True):
     step_ns: int
 
 
+class EntriesBarred(Struct, tag="entries_barred", frozen=True, kw_only=True):
+    """The process around the engine lacks what entries need, such as a descriptor for the kill file; `reason` empty =
+    no longer. No kill: nothing is to be resumed.
+    """
+
+    reason: str
+
+
 class NexusLost(Struct, tag="nexus_lost", frozen=True, kw_only=True):
     """A NEXUS has been gone for `EngineSettings.cancel_on_disconnect_ms`."""
 
@@ -182,6 +190,7 @@ class ClockTicked(Struct, tag="clock_ticked", frozen=True, kw_only=True):
 Event = (
     Started
     | ClockStepped
+    | EntriesBarred
     | NexusLost
     | LinkUp
     | LinkDown

@@ -35,11 +35,13 @@ _EVENTS: Final = (
     "orders_without_link",
     "reports_without_link",
     "alerts",
+    "kill_file_not_opened",
 )
 _GAUGES: Final = (
     "stage",
     "kill_level",
     "kill_file_level",
+    "entries_barred",
     "routes_up",
     "routes_ready",
     "working",
@@ -153,6 +155,7 @@ class GatewayCounters:
         live = [state.orders[order_id] for route in state.routes.values() for order_id in route.live]
         cells["stage"].set(state.stage)
         cells["kill_level"].set(max([state.kill, *(kill.level for kill in state.kills.values())]))
+        cells["entries_barred"].set(bool(state.entries_barred))
         cells["routes_up"].set(sum(route.up for route in state.routes.values()))
         cells["routes_ready"].set(sum(route.ready for route in state.routes.values()))
         cells["working"].set(len(live))

@@ -16,6 +16,7 @@ from ..engine import (
     AdminAsked,
     ClockStepped,
     ClockTicked,
+    EntriesBarred,
     Event,
     LinkDown,
     LinkUp,
@@ -302,6 +303,9 @@ class Gateway:
         for kill in self._kills.pending(lambda: self._journaled.engine.state):
             self._apply(AdminAsked(request=kill))
         self._counters.set_kill_file(self._kills.level)
+        self._counters.add("kill_file_not_opened", int(bool(self._kills.trouble)))
+        if self._kills.trouble != self._journaled.engine.state.entries_barred:
+            self._apply(EntriesBarred(reason=self._kills.trouble))
 
     def _resend_reports(self, event: PeerUp) -> None:
         """Send a NEXUS that has connected the newest report of each of its active signals: it may have missed some."""

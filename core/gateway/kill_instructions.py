@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..engine import AnswerAdmin, Effect, EngineState
-from ..kill_file import KillEntry, kill_level_of, lower_severed, read_kill_file, remove_kills
+from ..kill_file import KillEntry, KillFileError, kill_level_of, lower_severed, read_kill_file, remove_kills
 from ..logs import Log
 from ..messages import AdminResult, Kill, KillLevel, Resume
 
@@ -19,7 +19,9 @@ class KillInstructions:
     """Used by the gateway's thread.
 
     Attributes:
-        level: the highest level in the file at the last check.
+        level: the highest level in the file when it was read last.
+        trouble: why the file cannot be opened for want of descriptors or memory; empty = it was read. No kill, but
+            entries have to be refused meanwhile.
     """
 
     def __init__(self, path: Path, log: Log) -> None:
@@ -27,13 +29,19 @@ class KillInstructions:
         self._log = log
         self._resumed: list[tuple[Resume, bool, tuple[KillEntry, ...]]] = []
         self.level = KillLevel.NORMAL
+        self.trouble = ""
 
     def pending(self, find_state: Callable[[], EngineState]) -> Iterator[Kill]:
         """Read the file and yield each instruction that the engine has not reached.
 
         `find_state` is called before each one: obeying one instruction may have reached the level of the next.
         """
-        kills = read_kill_file(self._path)
+        try:
+            kills = read_kill_file(self._path)
+        except KillFileError as error:
+            self.trouble = f"the kill file {error.strerror}"
+            return
+        self.trouble = ""
         self.level = max((kill.level for kill in kills), default=KillLevel.NORMAL)
         for kill in kills:
             if _is_reached(find_state(), kill):
@@ -51,12 +59,19 @@ class KillInstructions:
             )
 
     def level_of(self, platform: str) -> KillLevel:
-        """Read the file and return the kill level that it demands for a platform."""
-        return kill_level_of(read_kill_file(self._path), platform)
+        """Read the file and return the kill level that it demands for a platform; `no_new` while it cannot be read."""
+        try:
+            return kill_level_of(read_kill_file(self._path), platform)
+        except KillFileError:
+            return KillLevel.NO_NEW
 
     def note_resume(self, resume: Resume, accepted: bool) -> None:
         """Remember a resume of the operator for `remove_resumed`, also one that the engine refused."""
-        self._resumed.append((resume, accepted, read_kill_file(self._path)))
+        try:
+            given = read_kill_file(self._path)
+        except KillFileError:
+            given = ()  # which was meant is not known: what is in the file is obeyed again
+        self._resumed.append((resume, accepted, given))
 
     def remove_resumed(self) -> None:
         """Remove from the file what was resumed. Call it only after the commit.

@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 import msgspec
 
+from ...shm import host
 from ..engine import Alert, Effect, Event, RiskChecked, SendToPlatform, SignalFinished
 from ..messages import Flatten, SnapshotRequest
 from .files import JournalFiles, check_before_opening, lock_path, move_log_into_journal, real_journal_path
@@ -136,7 +137,9 @@ class Journal:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if error.sqlite_errorcode & 0xFF in _NO_ROOM and self.room.release_reserve():
+            code = error.sqlite_errorcode & 0xFF
+            is_short_of_files = code == sqlite3.SQLITE_CANTOPEN and host.descriptor_reserve.release()
+            if is_short_of_files or (code in _NO_ROOM and self.room.release_reserve()):
                 self.commit()
                 return
             raise _explain(self.path, error) from error
@@ -243,16 +246,26 @@ def _acquire_lock(path: Path) -> sqlite3.Connection:
     A file of its own, since a lock on the journal would keep readers out as well. The operating system releases it when
     the process dies.
     """
-    lock = None
     try:
-        lock = sqlite3.connect(lock_path(path), isolation_level=None, timeout=0)
-        lock.execute("BEGIN EXCLUSIVE")
+        try:
+            return _lock(path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or not host.descriptor_reserve.release():
+                raise
+            return _lock(path)
     except sqlite3.Error as error:
-        if lock is not None:
-            lock.close()
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise JournalError(f"journal {path} is in use by another gateway; stop that one first") from error
         raise _explain(path, error) from error
+
+
+def _lock(path: Path) -> sqlite3.Connection:
+    lock = sqlite3.connect(lock_path(path), isolation_level=None, timeout=0)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error:
+        lock.close()
+        raise
     return lock
 
 

@@ -21,7 +21,12 @@ _STDERR: Final = 2
 
 
 class Child:
-    """The process of one spec; after a restart the new one. Used by the launcher's thread."""
+    """The process of one spec; after a restart the new one. Used by the launcher's thread.
+
+    Attributes:
+        identity: None = no process.
+        is_unseen: whether its page could not be opened for want of descriptors: its silence means nothing then.
+    """
 
     def __init__(self, spec: ProcessSpec, run_folder: Path, console_file: Path | None) -> None:
         """`console_file`: receives what the process prints; None = this process's stderr."""
@@ -33,6 +38,7 @@ class Child:
         self._recovering: Counter | None = None
         self._spawned_ns = 0
         self.identity: ProcessId | None = None
+        self.is_unseen = False
 
     def spawn(self) -> None:
         """Start the process. Raises OSError when the system cannot."""
@@ -106,8 +112,11 @@ class Child:
         """The page of this very process; None before it has opened one."""
         if self._page is None or self._page.segment.is_replaced():
             self._page = self._recovering = None
-            with contextlib.suppress(SegmentError):
+            self.is_unseen = False
+            try:
                 self._page = CountersPage.attach(self._run_folder, self.spec.name)
+            except SegmentError as error:
+                self.is_unseen = host.is_want_of_resources(error)
             if self._page is not None and RECOVERING in self._page.counter_names():
                 self._recovering = self._page.counter(RECOVERING)
         if self._page is None or self.identity is None or self._page.segment.field("writer_pid") != self.identity.pid:

@@ -19,7 +19,7 @@ from ...shm.durations import NS_PER_S
 from ..config import LAUNCHER_NAME, GatewayConfig
 from ..errors import RunFolderError
 from ..logs import Log, process_log
-from ..process import EXIT_FAILURE, LaunchFile, ProcessId, ProcessSpec
+from ..process import EXIT_FAILURE, EXIT_RESOURCES, LaunchFile, ProcessId, ProcessSpec
 from .child import Child
 from .plan import check_specs
 from .run_files import RunFiles
@@ -227,7 +227,8 @@ class Launcher:
         except OSError as error:
             self._log.error("process cannot be started", child=child.spec.name, reason=str(error))
             # Counts as an exit, so that it is tried again after a pause, within the budget of restarts.
-            self._handle_exit(child, supervision, now_s, EXIT_FAILURE)
+            code = EXIT_RESOURCES if host.is_want_of_resources(error) else EXIT_FAILURE
+            self._handle_exit(child, supervision, now_s, code)
             return
         self._count("starts")
         self._count("restarts", 1 if supervision.restarts else 0)
@@ -241,6 +242,8 @@ class Launcher:
             self._handle_exit(child, supervision, now_s, code)
             return True
         beat_ns = child.last_beat_ns()
+        if child.is_unseen:
+            supervision.on_own_pause(now_s)
         beat_s = None if beat_ns is None else beat_ns / NS_PER_S
         if supervision.check_heartbeat(now_s, beat_s, child.is_recovering):
             self._log.error("process is unresponsive, killing it", child=child.spec.name, reason=supervision.detail)

@@ -17,10 +17,11 @@ from ..config import (
     SIMULATOR,
     GatewayConfig,
     PlatformConfig,
+    load_entry,
 )
 from ..config.schema import ENTRY_PATTERN
 from ..errors import ConfigError
-from ..process import ProcessSpec, load_entry
+from ..process import ProcessSpec
 
 ADAPTER_ENTRY: Final = "nexus_gateway.adapters.runner:main"
 BRIDGE_ENTRY: Final = "nexus_gateway.adapters.bridge.process:main"

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final
 
 from ..config import LauncherConfig
-from ..process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FILES
+from ..process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FILES, EXIT_RESOURCES
 
 _LEAST_JITTER: Final = 0.5
 _MOST_DOUBLINGS: Final = 30  # a power of two with an unbounded exponent overflows
@@ -129,8 +129,8 @@ class Supervision:
             return
         # Only restarts within the window count: one crash a day must never use up the budget.
         reason = self.detail if hung else describe_exit(code)
-        # Lost files are no fault of the process: it is tried for as long as it takes, ever more slowly.
-        has_limit = not self._has_lost_files and (hung or code != EXIT_FILES)
+        # Neither is a fault of the process: it is tried for as long as it takes, ever more slowly.
+        has_limit = not self._has_lost_files and (hung or code not in (EXIT_FILES, EXIT_RESOURCES))
         recent_s = self._recent_s if has_limit else self._recent_losses_s
         while recent_s and recent_s[0] < now_s - self._limits.restart_window_s:
             recent_s.popleft()
@@ -155,4 +155,6 @@ def describe_exit(code: int) -> str:
     """An exit code as text."""
     if code == EXIT_FILES:
         return "a file of it in the run folder was removed or damaged"
+    if code == EXIT_RESOURCES:
+        return "the system had no descriptor or memory for it"
     return f"ended by signal {-code}" if code < 0 else f"exit code {code}"

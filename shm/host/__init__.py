@@ -32,6 +32,7 @@ from .processes import (
     started_ms,
     steady_ns,
 )
+from .resources import descriptor_reserve, is_want_of_resources, raise_descriptor_limit
 
 IS_WINDOWS: Final = sys.platform == "win32"
 
@@ -42,7 +43,9 @@ __all__ = [
     "available_cores",
     "child_options",
     "default_run_folder",
+    "descriptor_reserve",
     "is_alive",
+    "is_want_of_resources",
     "kill_tree",
     "local_data_folder",
     "lock_within",
@@ -52,6 +55,7 @@ __all__ = [
     "open_regular",
     "own_interpreter",
     "pin_process",
+    "raise_descriptor_limit",
     "read_regular",
     "release_code_pages",
     "remove_open",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ import psutil
 
 
 def started_ms(pid: int) -> int | None:
-    """Start time of process `pid`; None when there is no such process, 0 when the system does not give it.
+    """Start time of process `pid`; None when there is no such process, 0 when the system does not give it, such as for
+    want of descriptors.
 
     Milliseconds, only to be compared with another result: since the boot on Linux, UTC elsewhere. On Linux the UTC time
     of a start moves with each step of the system clock, and a live writer would look dead after one.
@@ -33,14 +35,19 @@ def started_ms(pid: int) -> int | None:
         status = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError:
+        return 0
     fields = status[status.rindex(b")") + 2 :].split()  # a name stands before it, perhaps with parentheses in it
     state, start = fields[0], int(fields[19])
     return None if state in (b"Z", b"X") else start * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def is_alive(pid: int, process_started_ms: int) -> bool:
-    """Whether the process with this pid and start time still runs; False for another process with a reused pid."""
-    return started_ms(pid) in (0, process_started_ms)
+    """Whether the process with this pid and start time still runs; False for another process with a reused pid. True
+    while it is not known: what ends for a process that has died must not end for want of a descriptor.
+    """
+    found = started_ms(pid)
+    return found is not None and (0 in (found, process_started_ms) or found == process_started_ms)
 
 
 def available_cores() -> tuple[int, ...]:
@@ -125,11 +132,21 @@ def ask_to_stop(pid: int) -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and all processes that it started, without a chance to clean up."""
+    """Kill a process and all processes that it started, without a chance to clean up; for want of descriptors, without
+    which the others are not found, the process alone.
+    """
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]  # the parent first: alive, it could start more children
     except psutil.NoSuchProcess:
+        return
+    except OSError:
+        if sys.platform == "win32":
+            number = signal.SIGTERM
+        else:
+            number = signal.SIGKILL
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
         return
     for member in family:
         try:

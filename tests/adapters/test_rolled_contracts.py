@@ -253,7 +253,7 @@ def guard(command: Order, at: datetime) -> RejectCode:
         name="acc", mode=AccountMode.NETTING, currency="USD", instruments=tuple(described.values())
     )
     now_ns = int(at.timestamp()) * 10**9
-    return refuse_command(command, "nt8", account, CAN_ALL, KillLevel.NORMAL, now_ns)[0]
+    return refuse_command(command, "nt8", account, CAN_ALL, KillLevel.NORMAL, "", now_ns)[0]
 
 
 def test_no_order_gets_to_a_contract_that_is_not_in_front():

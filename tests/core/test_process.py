@@ -14,18 +14,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nexus_gateway.core.config import GatewayConfig
+from nexus_gateway.core.config import GatewayConfig, load_entry
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.process import (
     EXIT_CLEAN,
     EXIT_CONFIG,
     EXIT_FAILURE,
     EXIT_FILES,
+    EXIT_RESOURCES,
     LaunchFile,
     ProcessContext,
     ProcessId,
     ProcessSpec,
-    load_entry,
 )
 from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
@@ -75,6 +75,7 @@ def run(
         (make_spec("x", "run_to_code", code=7), 7, ""),
         (make_spec("x", "run_crash"), EXIT_FAILURE, "RuntimeError: planned crash"),
         (make_spec("x", "run_crash_after_loss"), EXIT_FILES, "x.counters was removed"),
+        (make_spec("x", "run_short_of_files"), EXIT_RESOURCES, "the system has no descriptor or memory"),
         (make_spec("x", "run_wrong_config"), EXIT_CONFIG, "settings.port was 0, must be at least 1"),
         (make_spec("x", "no_such"), EXIT_CONFIG, "entry of x was 'tests.support.launched:no_such'"),
         (ProcessSpec(name="x", entry="no.such:main"), EXIT_CONFIG, "no module named 'no'; correct the name"),
@@ -235,6 +236,6 @@ def test_counters_are_opened_once_and_before_they_are_used(run_dir: Path) -> Non
 
 
 def test_load_entry_finds_what_is_named() -> None:
-    assert load_entry("nexus_gateway.core.process:load_entry", "here") is load_entry
+    assert load_entry("nexus_gateway.core.config:load_entry", "here") is load_entry
     with pytest.raises(ConfigError, match=r"^here was 'os:nothing': os has no 'nothing'; correct the name"):
         load_entry("os:nothing", "here")

@@ -22,6 +22,7 @@ def make_kill_file() -> SimpleNamespace:
     """One without an instruction."""
     return SimpleNamespace(
         level=m.KillLevel.NORMAL,
+        trouble="",
         pending=lambda find_state: iter(()),
         level_of=lambda platform: m.KillLevel.NORMAL,
         note_resume=_nothing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -108,6 +109,14 @@ def run_crash_after_loss(context: ProcessContext) -> int:
     context.open_counters(())
     (context.run_folder / f"{context.name}.counters").unlink()
     raise RuntimeError("planned crash")
+
+
+def run_short_of_files(context: ProcessContext) -> int:
+    """Fails as a process does that may open no more files, behind an error of ours."""
+    try:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    except OSError as error:
+        raise ConfigError("token file x cannot be read") from error
 
 
 def run_wrong_config(context: ProcessContext) -> int:

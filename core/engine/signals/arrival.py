@@ -107,6 +107,8 @@ def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
         return RejectCode.KILL_SWITCH, f"kill switch is at {turn.state.kill.name.lower()}; resume first"
     if signal.reduce_only:
         return RejectCode.NONE, ""
+    if turn.state.entries_barred:
+        return RejectCode.KILL_SWITCH, f"{turn.state.entries_barred}; entries go on when that is over"
     last = turn.state.last_entries.get(f"{signal.symbol}|{signal.side}")
     window_ms = limits.lookalike_window_ms
     if last is not None and turn.now_ns - last[0] < window_ms * NS_PER_MS:

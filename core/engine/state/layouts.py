@@ -192,6 +192,7 @@ def _from_7(state: StateDict) -> StateDict:
     become rows of the journal when they have been over for a while.
     """
     state["settings"]["check_ms"] = None
+    state["entries_barred"] = ""
     orders = state["orders"]
     for route in state["routes"].values():
         route["unknown_orders"] = {each: None for each in route["live"] if orders[each]["state"] == "unknown"}

@@ -54,5 +54,6 @@ class EngineState(Struct, kw_only=True):
     last_entries: dict[str, tuple[int, str]] = field(default_factory=dict)  # symbol|side -> (time, signal id)
     usd_rates: dict[str, UsdRate] = field(default_factory=dict)  # currency -> newest rate seen
     contracts: dict[str, ContractRecord] = field(default_factory=dict)  # root -> contract in front
+    entries_barred: str = ""  # what entries wait for, by `EntriesBarred`; empty = nothing
     latches: dict[str, str] = field(default_factory=dict)  # limit that bars entries until `resume` -> why it does
     counts: dict[str, int] = field(default_factory=dict)  # counters for people, by name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 import time
@@ -24,6 +26,7 @@ from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path, remove_kills
 from nexus_gateway.core.logs import process_log
 from nexus_gateway.core.transport import MAX_ENVELOPES_PER_MESSAGE, make_client_socket, make_server_socket
+from nexus_gateway.shm import host
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.tick import Platform
 
@@ -465,6 +468,26 @@ def test_the_kill_file_lets_reducing_orders_and_cancels_pass(bench, tmp_path):
     add_kill(path, KillEntry(level=m.KillLevel.SEVER, reason="r", by="b", at_ns=1))
     (reject,) = bench.hear(order("other", role=m.OrderRole.EXIT))
     assert reject.code is m.RejectCode.KILL_SWITCH
+
+
+@pytest.mark.parametrize("before", [m.KillLevel.NORMAL, m.KillLevel.FLATTEN])
+def test_entries_are_refused_while_the_kill_file_cannot_be_opened(bench, tmp_path, monkeypatch, before):
+    bench.go()
+    if before:
+        add_kill(kill_file_path(tmp_path), KillEntry(level=before, reason="r", by="b", at_ns=1))
+        bench.hear(cancel(order()))
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(host, "read_regular", refuse)
+    (reject,) = bench.hear(order("first"))
+    assert reject.code is m.RejectCode.KILL_SWITCH
+    assert reject.text == "the kill file cannot be opened: Too many open files; entries go on as soon as it can be"
+    way_out = order("second", role=m.OrderRole.EXIT)
+    assert bench.hear(way_out) == []
+    monkeypatch.undo()
+    assert [reject.code for reject in bench.hear(order("third"))] == ([m.RejectCode.KILL_SWITCH] if before else [])
 
 
 def test_sever_ends_the_link_until_it_is_lifted(bench, tmp_path):

@@ -8,10 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from nexus_gateway.core.config import PLATFORM_KEYS, SIMULATOR, GatewayConfig, PlatformConfig, load_config, platform_of
+from nexus_gateway.core.config import (
+    PLATFORM_KEYS,
+    SIMULATOR,
+    GatewayConfig,
+    PlatformConfig,
+    load_config,
+    load_entry,
+    platform_of,
+)
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.launcher.configured_symbols import enter_symbols
-from nexus_gateway.core.process import load_entry
 from nexus_gateway.shm import host
 from nexus_gateway.shm.symbols import IDS_FOR_CONTRACTS, MAX_CONFIGURED, Symbol, add_symbols
 from nexus_gateway.shm.tick import Platform

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +17,10 @@ from nexus_gateway.core.config import GatewayConfig, OrdersConfig
 from nexus_gateway.core.gateway.clock import EngineClock
 from nexus_gateway.core.gateway.gateway import Gateway
 from nexus_gateway.core.gateway.journaled_engine import JournaledEngine
+from nexus_gateway.core.gateway.kill_instructions import KillInstructions
 from nexus_gateway.core.journal.recovery import decode_event
 from nexus_gateway.core.logs import process_log
+from nexus_gateway.shm import host
 
 from tests.shm.test_steps import SECOND, START_NS, Clocks
 from tests.simulation.ports import Port, Ports
@@ -151,3 +155,24 @@ def test_the_next_process_starts_with_the_clock_as_it_is(tmp_path, step_s, offse
     second.turn(1)
     assert not any(isinstance(event, e.ClockStepped) for _, event in second.events())
     second.journaled.close()
+
+
+def test_entries_are_barred_while_the_kill_file_cannot_be_opened_and_no_kill_is_journaled(
+    process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    process.gateway._kills = KillInstructions(tmp_path / "kill.json", process_log("gateway"))
+
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    monkeypatch.setattr(host, "read_regular", refuse)
+    process.turn(1)
+    assert "the kill file cannot be opened" in process.state.entries_barred
+    process.turn(1)
+    monkeypatch.undo()
+    process.turn(1)
+    assert process.state.entries_barred == ""
+    assert process.state.kill is m.KillLevel.NORMAL
+    events = [event for _, event in process.events()]
+    assert [bool(event.reason) for event in events if isinstance(event, e.EntriesBarred)] == [True, False]
+    assert not any(isinstance(event, e.AdminAsked) for event in events)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -113,6 +115,27 @@ def test_a_file_that_cannot_be_changed_stays_in_force(tmp_path: Path, monkeypatc
     looking.kills.note_resume(m.Resume(request_id=1, reason="over", by="desk", platform="a"), accepted=True)
     looking.kills.remove_resumed()
     assert looking.look() == 1
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_no_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = Looking(tmp_path, Desk("a"))
+    looking.write(KillLevel.FLATTEN, "b")
+
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(host, "read_regular", refuse)
+    assert looking.look() == 0
+    assert looking.kills.trouble == "the kill file cannot be opened: Too many open files"
+    assert looking.kills.level_of("a") is KillLevel.NO_NEW
+    looking.kills.note_resume(m.Resume(request_id=1, reason="over", by="desk"), accepted=True)
+    monkeypatch.undo()
+    looking.kills.remove_resumed()
+    looking.desk.link_up("b", answer=False)
+    assert looking.look() == 1, "what could not be read is still there, and obeyed"
+    assert looking.kills.trouble == ""
 
 
 def test_a_kill_that_was_given_after_the_resume_is_not_lifted_by_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from nexus_gateway.core.config import LauncherConfig
 from nexus_gateway.core.launcher.supervision import ChildState, Supervision
-from nexus_gateway.core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FILES
+from nexus_gateway.core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FILES, EXIT_RESOURCES
 
 LIMITS = LauncherConfig(
     heartbeat_timeout_s=10,
@@ -55,15 +55,22 @@ def test_a_page_that_was_removed_is_silence_since_the_last_heartbeat() -> None:
     assert supervision.state is ChildState.STARTING
 
 
-def test_lost_files_use_up_no_budget_and_the_pauses_grow() -> None:
+@pytest.mark.parametrize(
+    ("code", "detail"),
+    [
+        (EXIT_FILES, "a file of it in the run folder was removed or damaged"),
+        (EXIT_RESOURCES, "the system had no descriptor or memory for it"),
+    ],
+)
+def test_what_is_no_fault_of_a_process_uses_up_no_budget_and_the_pauses_grow(code: int, detail: str) -> None:
     supervision = started()
     pauses = []
     for now_s in (10.0, 20.0, 30.0, 40.0, 50.0):
-        supervision.on_exit(now_s, EXIT_FILES, jitter=1.0)
+        supervision.on_exit(now_s, code, jitter=1.0)
         pauses.append(supervision.due_s - now_s)
         supervision.on_start(supervision.due_s)
     assert pauses == [1, 2, 3, 3, 3]
-    assert supervision.detail == "a file of it in the run folder was removed or damaged"
+    assert supervision.detail == detail
     for now_s in (51.0, 52.0, 53.0):
         supervision.on_exit(now_s, 1, jitter=1.0)
         assert supervision.state is ChildState.WAITING, "faults of its own have their whole budget"
