@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..shm import host
 from .errors import ConfigError
 
 LOG_SUFFIX: Final = ".jsonl"
@@ -143,8 +144,9 @@ class LogFile(logging.handlers.RotatingFileHandler):
         super().emit(record)
 
     def _open(self) -> TextIOWrapper:
-        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return super()._open()
+        path = Path(self.baseFilename)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.fdopen(host.open_appending(path), "a", encoding=self.encoding)
 
     def _look_around(self, now_s: float) -> None:
         if now_s >= self._next_space_s and self._stop_below_bytes:

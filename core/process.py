@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--launcher", help="pid:started_ms of the launcher; leave it out to run unsupervised")
     options = parser.parse_args(arguments)
     faulthandler.enable()
-    host.raise_descriptor_limit()
+    host.guard_process()
     host.descriptor_reserve.take()
     host.sharpen_timers()
     return run_process(options.name, options.run_folder, options.launcher)

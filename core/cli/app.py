@@ -18,6 +18,7 @@ from typing import Final
 
 import typer
 
+from ...shm import host
 from . import account, certify, instruments, journal, kill, orders, processes, stage, status
 from .command import JsonFlag, print_json
 
@@ -51,6 +52,7 @@ for group in (processes, status, instruments, certify, kill, orders, account, st
 
 def main() -> None:
     """Entry of the console script."""
+    host.guard_process()
     try:
         app()
     except KeyboardInterrupt:  # before the command installed its own signal handlers

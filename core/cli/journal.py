@@ -84,7 +84,9 @@ def journal_restore(
 
     with explained():
         path = real_journal_path(load(config, run_folder).journal_path)
-        host.make_private_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if fault := host.find_folder_fault(path.parent):
+            typer.echo(f"warning: other users may reach the journal: {fault}", err=True)
         with _exclusive(path):
             lost = find_lost_events(path, _existing(source)) if path.exists() else None
             kept = kept_journal(path)

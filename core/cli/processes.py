@@ -200,6 +200,8 @@ def record(
         _require_gateway(chosen.run_path)
         host.sharpen_timers()
         log = set_up_logs(RECORDER_NAME, chosen.log_path, chosen.log_level)
+        if chosen.recorder.path.exists() and (fault := host.find_folder_fault(chosen.recorder.path)):
+            log.warning("other users may reach a folder of ours", holds="recordings", fault=fault)
         context = ProcessContext(RECORDER_NAME, chosen.run_path, chosen, log=log)
         restore = host.on_stop_request(context.request_stop)
         timer = None if seconds is None else threading.Timer(seconds, context.request_stop)

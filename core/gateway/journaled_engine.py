@@ -13,7 +13,17 @@ from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
 from ..engine import AdminAsked, Difference, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
-from ..journal import Journal, JournalRoom, Rebuilt, ReplayObserver, check_saved_copies, real_journal_path, rebuild
+from ..journal import (
+    Durability,
+    Journal,
+    JournalBusyError,
+    JournalRoom,
+    Rebuilt,
+    ReplayObserver,
+    check_saved_copies,
+    real_journal_path,
+    rebuild,
+)
 from ..journal.finished.answers import answer_without_rows, complete_answers
 from ..journal.finished.recalls import Recalls
 from ..logs import Log
@@ -21,6 +31,7 @@ from ..messages import LegState, Query, Snapshot
 from ..risk import Limits
 from .checkpoints import CheckpointBounds, CheckpointSchedule, CheckpointWriter, ReplayCheckpoints
 
+_BUSY_PAUSE_S: Final = 0.1
 FULL_CHECK_MS: Final = 3_600_000
 """Between two comparisons of a whole period with a platform: busts of long ago are found by them."""
 
@@ -44,6 +55,22 @@ def engine_settings(config: GatewayConfig) -> EngineSettings:
         )
     except ValueError as error:
         raise ConfigError(f"gateway_config.yaml: orders: {error}") from error
+
+
+def _open_journal(
+    path: Path, durability: Durability, room: JournalRoom, log: Log, on_progress: Callable[[float], None]
+) -> Journal:
+    """Open the journal. While another process holds it, wait: a gateway that ended would use up its restarts."""
+    said = ""
+    while True:
+        try:
+            return Journal(path, durability, room)
+        except JournalBusyError as error:
+            if str(error) != said:
+                said = str(error)
+                log.error("the journal is held by another process, waiting for it", reason=said)
+        on_progress(0.0)
+        time.sleep(_BUSY_PAUSE_S)
 
 
 class EngineFaultError(GatewayError):
@@ -140,7 +167,7 @@ class JournaledEngine:
         in_run_folder = Path(os.path.realpath(config.run_path)) in real_journal_path(path).parents
         reserve_bytes = 0 if in_run_folder else disk.journal_reserve_bytes
         room = JournalRoom(path, reserve_bytes, disk.checkpoints_stop_bytes)
-        journal = Journal(path, config.orders.durability, room)
+        journal = _open_journal(path, config.orders.durability, room, log, on_progress)
         log.info("journal opened", journal=str(path))
         try:
             check_saved_copies(journal.connection)

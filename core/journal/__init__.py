@@ -22,5 +22,5 @@ from .recovery import Rebuilt as Rebuilt, ReplayObserver as ReplayObserver, rebu
 from .room import JournalRoom as JournalRoom
 from .saved_copies import check_saved_copies as check_saved_copies
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION, JournalError as JournalError
-from .store import Durability as Durability, Journal as Journal
+from .store import Durability as Durability, Journal as Journal, JournalBusyError as JournalBusyError
 from .verification import Verdict as Verdict, verify as verify

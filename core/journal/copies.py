@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ...shm import host
 from .files import KEPT, kept_journals, real_journal_path
 from .retention.archive_file import sync_folder
 from .retention.history import archive_folder, archives_of, find_archive, journal_path, read_rows
@@ -165,7 +166,7 @@ def _copy_sides(target: Path, kept_as: Path) -> None:
     """
     for side, copy in zip(_sides(target), _sides(kept_as), strict=True):
         if side.exists():
-            shutil.copy2(side, copy)
+            host.copy_private(side, copy)
             _sync(copy)
 
 
@@ -191,6 +192,7 @@ def _write_database(
 ) -> None:
     """Write a copy of a database to `target`, and wait until it is on the disk."""
     target.unlink(missing_ok=True)
+    host.make_private_file(target)
     with closing(sqlite3.connect(target)) as copy:
         copy.execute("PRAGMA synchronous = OFF")  # all of it would be synced in one call, without a step
         connection.backup(copy, pages=pages, progress=lambda *_: on_step())
@@ -219,7 +221,7 @@ def _copy_archives(journal: Path, sources: Sequence[Path], target: Path) -> None
         if archive is not None:
             target.mkdir(parents=True, exist_ok=True, mode=0o700)
             part = _part(copy)
-            shutil.copy2(archive, part)
+            host.copy_private(archive, part)
             _sync(part)
             os.replace(part, copy)
             sync_folder(target)

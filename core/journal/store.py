@@ -30,6 +30,11 @@ _WAL_BYTES = 32 << 20
 """The write-ahead log is cut to this size when it was emptied; else it keeps the size of its largest transaction."""
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 """A full disk is the second one where the file of the write-ahead log's index should grow."""
+BUSY_MS = 100
+"""How long a turn of the gateway waits for a lock that another process has on the journal: far below `mute_after_ms`,
+or its peers would take it for dead."""
+_WRITE_LOCK_BYTE = 120
+"""Of the `-shm` file: the lock of the one writer (WAL_WRITE_LOCK of SQLite's file format)."""
 GENESIS = b"\x00" * 8
 
 
@@ -41,6 +46,10 @@ def chain_hash(previous: bytes, at_ns: int, payload: bytes) -> bytes:
 def encode_event(event: Event) -> bytes:
     """Encode an event as it is stored in the journal."""
     return _encoder.encode(event)
+
+
+class JournalBusyError(JournalError):
+    """Another process holds a lock on the journal's files; it goes when that process ends."""
 
 
 class Journal:
@@ -64,7 +73,11 @@ class Journal:
         self._lock = _acquire_lock(path)
         try:
             check_before_opening(path)
+            host.make_private_file(self.real_path)
             self._connection = open_database(self.real_path)
+        except OSError as error:
+            self._lock.close()
+            raise _not_created(path, error) from error
         except BaseException:
             self._lock.close()
             raise
@@ -74,6 +87,7 @@ class Journal:
             self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             self.migrated_from, _ = migrate(self._connection)
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             last = self._connection.execute("SELECT seq, chain FROM events ORDER BY seq DESC LIMIT 1").fetchone()
             self._files = JournalFiles(path, self._connection)
         except sqlite3.DatabaseError as error:
@@ -137,9 +151,8 @@ class Journal:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            code = error.sqlite_errorcode & 0xFF
-            is_short_of_files = code == sqlite3.SQLITE_CANTOPEN and host.descriptor_reserve.release()
-            if is_short_of_files or (code in _NO_ROOM and self.room.release_reserve()):
+            is_helped = _is_short_of_files(error) and host.descriptor_reserve.release()
+            if is_helped or (error.sqlite_errorcode & 0xFF in _NO_ROOM and self.room.release_reserve()):
                 self.commit()
                 return
             raise _explain(self.path, error) from error
@@ -249,17 +262,31 @@ def _acquire_lock(path: Path) -> sqlite3.Connection:
     try:
         try:
             return _lock(path)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or not host.descriptor_reserve.release():
+        except (sqlite3.OperationalError, OSError) as error:
+            if not _is_short_of_files(error) or not host.descriptor_reserve.release():
                 raise
             return _lock(path)
+    except OSError as error:
+        raise _not_created(path, error) from error
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise JournalError(f"journal {path} is in use by another gateway; stop that one first") from error
         raise _explain(path, error) from error
 
 
+def _is_short_of_files(error: sqlite3.Error | OSError) -> bool:
+    # SQLite has one code for all that keeps a file from being opened.
+    if isinstance(error, sqlite3.Error):
+        return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN
+    return host.is_want_of_resources(error)
+
+
+def _not_created(path: Path, error: OSError) -> JournalError:
+    return JournalError(f"journal {path} cannot be created: {error}; correct orders.journal or its folder")
+
+
 def _lock(path: Path) -> sqlite3.Connection:
+    host.make_private_file(lock_path(path))
     lock = sqlite3.connect(lock_path(path), isolation_level=None, timeout=0)
     try:
         lock.execute("BEGIN EXCLUSIVE")
@@ -283,7 +310,17 @@ def open_database(path: Path, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _explain(path: Path, error: sqlite3.Error) -> JournalError:
+    if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return JournalBusyError(f"journal {path}: {error}: {_describe_holder(path)}")
     return JournalError(
-        f"journal {path}: {error}; if it is locked, stop the other gateway; if it is damaged, run "
-        "`nexus-gateway journal verify` and restore the last backup; if the disk is full, make room"
+        f"journal {path}: {error}; if it is damaged, run `nexus-gateway journal verify` and restore the last backup; "
+        "if the disk is full, make room"
     )
+
+
+def _describe_holder(path: Path) -> str:
+    real = real_journal_path(path)
+    index = real.with_name(real.name + "-shm")
+    pids = host.find_lock_holders(index, _WRITE_LOCK_BYTE)
+    who = f" with pid {' and '.join(map(str, pids))}" if pids else ""
+    return f"held by another process{who} ({index}); end it, and writing goes on by itself"

@@ -132,7 +132,7 @@ class Child:
         # Removed since the start, it must not cost the process its restarts.
         self._console_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         too_long = self._console_file.exists() and self._console_file.stat().st_size > _CONSOLE_KEEP_BYTES
-        with self._console_file.open("wb" if too_long else "ab") as file:
+        with os.fdopen(host.open_appending(self._console_file, empty=too_long), "ab") as file:
             yield file
 
 

@@ -74,9 +74,19 @@ class RunFiles:
         # Only now: an orphan that still wrote to a segment would have kept it from being removed.
         stale = remove_stale_segments(self._folder)
         self._open_page()
+        self._check_folders()
         self.count("orphans_ended", orphans)
         self.count("stale_segments_removed", len(stale))
         self._write_shared()
+
+    def _check_folders(self) -> None:
+        """Warn of folders that the configuration names and that let other users at the files in them."""
+        journal = Path(os.path.realpath(self._config.journal_path)).parent
+        folders = {journal: "journal", self._config.log_path: "logs", self._config.recorder.path: "recordings"}
+        for folder, held in folders.items():
+            with contextlib.suppress(FileNotFoundError):  # it is made later, with mode 0700
+                if fault := host.find_folder_fault(folder):
+                    self._log.warning("other users may reach a folder of ours", holds=held, fault=fault)
 
     def check(self, now_s: float) -> str:
         """Look after the files, five times a second at most. The launcher's own are written again here.

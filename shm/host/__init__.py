@@ -7,7 +7,11 @@ from typing import Final
 
 from .files import (
     NotRegularError,
+    copy_private,
+    find_lock_holders,
     lock_within,
+    make_private_file,
+    open_appending,
     open_private,
     open_regular,
     read_regular,
@@ -17,7 +21,7 @@ from .files import (
     try_lock,
     unlock,
 )
-from .folders import default_run_folder, local_data_folder, make_private_folder
+from .folders import default_run_folder, find_folder_fault, local_data_folder, make_private_folder
 from .processes import (
     ask_to_stop,
     available_cores,
@@ -32,7 +36,7 @@ from .processes import (
     started_ms,
     steady_ns,
 )
-from .resources import descriptor_reserve, is_want_of_resources, raise_descriptor_limit
+from .resources import descriptor_reserve, guard_process, is_want_of_resources, raise_descriptor_limit
 
 IS_WINDOWS: Final = sys.platform == "win32"
 
@@ -42,15 +46,21 @@ __all__ = [
     "ask_to_stop",
     "available_cores",
     "child_options",
+    "copy_private",
     "default_run_folder",
     "descriptor_reserve",
+    "find_folder_fault",
+    "find_lock_holders",
+    "guard_process",
     "is_alive",
     "is_want_of_resources",
     "kill_tree",
     "local_data_folder",
     "lock_within",
+    "make_private_file",
     "make_private_folder",
     "on_stop_request",
+    "open_appending",
     "open_private",
     "open_regular",
     "own_interpreter",

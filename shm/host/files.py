@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import stat
 import sys
 import time
@@ -65,6 +67,78 @@ def read_regular(path: Path, most_bytes: int = SMALL_FILE_BYTES) -> bytes:
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"longer than {most_bytes} bytes, which no file of ours is; remove it", str(path))
     return content
+
+
+def open_appending(path: Path, *, empty: bool = False) -> int:
+    """File descriptor for appending to a log or console, mode 0600; created when missing. The caller closes it.
+
+    `empty`: what it holds is dropped.
+
+    Raises:
+        NotRegularError: it is no regular file.
+        OSError: as of `os.open`.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _PLAIN_FLAGS | (os.O_TRUNC if empty else 0)
+    descriptor = _check_regular(os.open(path, flags, 0o600), path)
+    _close_to_others(path)
+    return descriptor
+
+
+def make_private_file(path: Path) -> None:
+    """Make sure that a database exists with mode 0600 before SQLite opens it: its companions get the mode of it.
+
+    A file that exists is never opened here: closing a descriptor of it would drop the locks that SQLite has on it in
+    this process. One of another user is left as it is.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    if not path.exists():  # asked first: with no descriptor left, none is needed for a file that is there
+        with contextlib.suppress(FileExistsError):
+            os.close(open_private(path, create=True, exclusive=True))
+    _close_to_others(path)
+
+
+def copy_private(source: Path, target: Path) -> None:
+    """Copy a file with its times, mode 0600 from the first byte; replaces `target`. Raises OSError."""
+    target.unlink(missing_ok=True)
+    status = source.stat()
+    with (
+        os.fdopen(open_regular(source), "rb") as reader,
+        os.fdopen(open_private(target, create=True, exclusive=True), "wb") as writer,
+    ):
+        shutil.copyfileobj(reader, writer, 1 << 20)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _close_to_others(path: Path) -> None:
+    """Take the rights of others from a file of ours that a former release, or an other program, has left open."""
+    with contextlib.suppress(OSError):  # another user's, or gone
+        mode = path.stat().st_mode
+        if sys.platform != "win32" and mode & 0o077:
+            path.chmod(stat.S_IMODE(mode) & 0o700)
+
+
+def find_lock_holders(path: Path, offset: int) -> list[int]:
+    """Pids of other processes that hold a record lock on byte `offset` of a file; empty where the system does not say.
+
+    Linux names them in /proc/locks, by inode. The file itself is not opened, see `make_private_file`.
+    """
+    try:
+        inode = path.stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return []
+    found = set()
+    for line in lines:
+        fields = line.replace("->", "").split()  # number, kind, mode, access, pid, device:inode, first, last
+        if len(fields) < 8 or fields[1] not in ("POSIX", "OFDLCK"):
+            continue
+        first, last = int(fields[6]), fields[7]
+        is_there = first <= offset and (last == "EOF" or offset <= int(last))
+        if is_there and int(fields[5].rpartition(":")[2]) == inode:
+            found.add(int(fields[4]))
+    return sorted(found - {os.getpid(), 0, -1})  # 0: of another pid namespace; -1: a lock that no one process owns
 
 
 def _check_regular(descriptor: int, path: Path) -> int:

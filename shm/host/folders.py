@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 import sys
 from pathlib import Path
 
@@ -31,11 +33,28 @@ def make_private_folder(path: Path) -> None:
             another user of the machine feed prices to NEXUS.
     """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if fault := find_folder_fault(path):
+        raise PermissionError(fault)
+
+
+def find_folder_fault(path: Path) -> str:
+    """Name what lets other users at the files in a folder, and the command that cures it; empty = it is ours alone.
+
+    The one rule for all our folders: a run folder is refused by it (`make_private_folder`), one that the configuration
+    names for the journal, logs or recordings is used with a warning. Always empty on Windows, where the user's folders
+    carry the user's own ACL.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
     if sys.platform == "win32":
-        return  # the user's local data folder carries the user's own ACL
+        return ""
     status = path.lstat()
-    if path.is_symlink() or status.st_uid != os.getuid():
-        raise PermissionError(f"run folder {path} is a link or not owned by this user; name another folder")
+    if stat.S_ISLNK(status.st_mode):
+        return f"folder {path} is a link; name the folder that it leads to"
+    if status.st_uid != os.getuid():
+        return f"folder {path} is not owned by this user; name another folder"
     if status.st_mode & 0o077:
-        mode = oct(status.st_mode & 0o777)
-        raise PermissionError(f"run folder {path} has mode {mode}, allowed is 0o700; name a folder of its own")
+        mode = oct(stat.S_IMODE(status.st_mode))
+        return f"folder {path} has mode {mode}, allowed is 0o700; run: chmod 700 {shlex.quote(str(path))}"
+    return ""

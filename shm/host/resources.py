@@ -27,6 +27,22 @@ def is_want_of_resources(error: BaseException | None) -> bool:
     return False
 
 
+def guard_process() -> None:
+    """Set what each process and command of ours needs at its start: files that only this user may read, whatever the
+    umask; no core file, which would hold tokens; as many open files as the system allows.
+
+    Never for a process that is not ours: NEXUS has its own umask, and what we make in it has explicit modes.
+    """
+    raise_descriptor_limit()
+    if sys.platform == "win32":
+        return
+    import resource
+
+    os.umask(0o077)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of open files to the hard one, at most 65,536. Any process of ours at its start; on Windows,
     where there is no such limit, nothing happens.

@@ -399,7 +399,7 @@ def test_private_folder(tmp_path):
     assert folder.stat().st_mode & 0o777 == 0o700
     host.make_private_folder(folder)
     folder.chmod(0o750)
-    with pytest.raises(PermissionError, match=r"mode 0o750, allowed is 0o700; name a folder of its own"):
+    with pytest.raises(PermissionError, match=r"mode 0o750, allowed is 0o700; run: chmod 700"):
         host.make_private_folder(folder)
     link = tmp_path / "link"
     link.symlink_to(folder)

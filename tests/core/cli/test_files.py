@@ -36,7 +36,9 @@ def test_a_path_that_cannot_be_used_is_named_without_a_traceback() -> None:
         Path(floor.config.journal_path).parent.chmod(0o755)
         answer = run(floor, "journal", "restore", str(floor.root / "copy"))
         assert answer.code == 2
-        assert "has mode 0o755, allowed is 0o700" in answer.err
+        assert "warning: other users may reach the journal: folder" in answer.err, "as at a start, which warns of it"
+        assert "has mode 0o755, allowed is 0o700; run: chmod 700" in answer.err
+        assert "there is no journal" in answer.err
     finally:
         floor.close()
 
