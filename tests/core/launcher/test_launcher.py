@@ -198,7 +198,7 @@ def test_second_launcher_is_refused_with_the_holders_pid(tmp_path: Path) -> None
 @linux_only
 def test_run_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir(mode=0o755)
-    with pytest.raises(RunFolderError, match="name a folder of its own"):
+    with pytest.raises(RunFolderError, match="has mode 0o755, allowed is 0o700; run: chmod 700"):
         Launcher(make_config(tmp_path), []).start()
 
 
