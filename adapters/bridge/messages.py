@@ -44,8 +44,8 @@ from .frames import FrameError
 MAX_BUSY_MS: Final = 120_000
 MAX_SYMBOLS: Final = 1_000
 
-Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32,128}$")]
-Proof = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{32,128}\Z")]
+Proof = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 SymbolId = Annotated[int, Meta(ge=1, le=65_535)]
 Ms = Annotated[int, Meta(ge=10, le=600_000)]
 ErrorCode = Literal["wrong_token", "wrong_version", "malformed", "replaced", "not_ready", "mute", "closing"]

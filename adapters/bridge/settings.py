@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
+from ...core.bounds import PLAIN_TEXT
 from ...core.errors import ConfigError
 from ...shm import host
 from ...shm.tick import Platform
@@ -23,6 +24,10 @@ PORTS: Final = {
     Platform.MT5_BR: 9012,
 }
 MIN_TOKEN_CHARACTERS: Final = 16
+MIN_TOKEN_VARIETY: Final = 6
+"""Fewer different characters are no random text: of 16 random digits of hex one in 10,000 has so few."""
+MAKE_TOKEN: Final = """python -c "import secrets; print(secrets.token_urlsafe(24))\""""
+"""Command that prints a token of 32 characters."""
 _Seconds = Annotated[float, Meta(gt=0, le=60)]
 
 
@@ -64,7 +69,7 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     remote: bool = False
     token_file: str | None = None
     token_env: str | None = None
-    account: str | None = None
+    account: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=64)] | None = None
     names: dict[str, str] = {}
     connection: str | None = None
     connect_timeout_s: _Seconds = 2.0
@@ -117,11 +122,16 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         else:
             assert self.token_file is not None
             source, token = _read_file(Path(self.token_file).expanduser(), where)
-        if len(token) < MIN_TOKEN_CHARACTERS:
-            raise ConfigError(
-                f"{where}: the token in {source} had {len(token)} characters, must be at least {MIN_TOKEN_CHARACTERS}; "
-                "write the same random text there and into the bridge's own settings"
-            )
+        for what, number, least in (
+            ("characters", len(token), MIN_TOKEN_CHARACTERS),
+            # A program in the bridge's place is given a proof, and may guess the token from it as long as it likes.
+            ("different characters", len(set(token)), MIN_TOKEN_VARIETY),
+        ):
+            if number < least:
+                raise ConfigError(
+                    f"{where}: the token in {source} had {number} {what}, must be at least {least}; make one with "
+                    f"{MAKE_TOKEN}, and write it there and into the bridge's own settings"
+                )
         return token
 
 

@@ -20,7 +20,7 @@ _WRITTEN_BY_GATEWAY: Final = (
     *("token_file", "token_env", "pulse_file"),
 )
 
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 
 
 class NativeBridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

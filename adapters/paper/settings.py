@@ -41,7 +41,7 @@ class PaperSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     mode: Literal["netting", "hedging"] | None = None
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] | None = None
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] | None = None
     balance: Decimal = Decimal(100_000)
     brackets: bool | None = None
     oco: bool = True

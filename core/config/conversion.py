@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, Struct, inspect
 
-from ..bounds import MAX_DECIMAL_PLACES, MAX_MAGNITUDE, is_bounded
+from ..bounds import MAX_DECIMAL_PLACES, MAX_MAGNITUDE, PLAIN_TEXT, PLAIN_TEXT_WORDS, is_bounded
 from ..errors import ConfigError
 from ..logs import HIDDEN, is_secret
 from .yaml_file import KeyPath, show_path
@@ -163,6 +163,8 @@ def describe(kind: inspect.Type) -> str:
             ]
             return f"{noun} {' and '.join(bounds)}".rstrip()
         case inspect.StrType():
+            if kind.pattern == PLAIN_TEXT:
+                return PLAIN_TEXT_WORDS
             return f"text matching {kind.pattern}" if kind.pattern else "text"
         case inspect.BoolType():
             return "true or false"

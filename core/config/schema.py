@@ -20,6 +20,7 @@ from ...shm.layout import SYMBOL_NAME_BYTES
 from ...shm.run_folder import check_name
 from ...shm.symbols import IDS_FOR_CONTRACTS, MAX_CONFIGURED
 from ...shm.tick import Platform
+from ..bounds import PLAIN_TEXT_WORDS, is_plain
 from ..risk.limits import Limits
 from .conversion import convert_settings
 from .default_limits import make_default_limits
@@ -61,6 +62,8 @@ class SymbolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for key, text in (("name", self.name), ("contract", self.contract)):
             if len(text.encode()) > SYMBOL_NAME_BYTES:
                 raise ValueError(f"{key} was {text!r}, must be at most {SYMBOL_NAME_BYTES} bytes; shorten it")
+            if not is_plain(text):
+                raise ValueError(f"{key} was {text!r}, must be {PLAIN_TEXT_WORDS}; type it again")
         if not self.name:
             raise ValueError("name was empty, must be a universal name; write one such as NQ")
         if self.tick_size is not None and not self.tick_size > 0:

@@ -7,12 +7,17 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
+from ..bounds import PLAIN_TEXT
+
 _PAPER: Final = "PAPER-"
 
 
 def paper_account_name(platform: str) -> str:
     """Return the name of a platform's simulated account, which cannot be mistaken for a real one."""
     return _PAPER + platform
+
+
+AccountName = Annotated[str, Meta(pattern=PLAIN_TEXT, min_length=1, max_length=64)]
 
 
 class TradingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +32,7 @@ class TradingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     orders: Literal["none", "paper", "platform", "external"] | None = None
-    accounts: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
+    accounts: tuple[AccountName, ...] = ()
 
     def __post_init__(self) -> None:
         if self.orders in ("platform", "external") and not self.accounts:

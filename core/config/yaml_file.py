@@ -6,6 +6,7 @@ Stricter than YAML itself. Refused are:
 - dates and other values that JSON has no form for;
 - anchors, aliases and merge keys: 200 bytes of them build a list with a million entries, and a value that stands in
   another place than its line says cannot be named in an error;
+- control, format and bidirectional characters, which make a name read as another one;
 - nesting deeper than `MAX_DEPTH`: no setting needs it, and Python's stack ends somewhere behind it.
 """
 
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
+from ..bounds import PLAIN_TEXT_WORDS, is_plain
 from ..errors import ConfigError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -25,6 +27,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 MAX_DEPTH: Final = 32
 """Most lists and mappings inside each other."""
 
+_SHOWN_CHARS: Final = 60
 _MERGE_TAG: Final = "tag:yaml.org,2002:merge"
 _COLLECTION_TAGS: Final = (yaml.SafeLoader.DEFAULT_MAPPING_TAG, yaml.SafeLoader.DEFAULT_SEQUENCE_TAG)
 
@@ -131,6 +134,7 @@ def _build(path: Path, loader: yaml.SafeLoader, node: yaml.Node, where: KeyPath,
             place = f"{path}:{key_node.start_mark.line + 1}"
             if key is None:
                 raise ConfigError(f"{place}: a key was a list or mapping, must be text")
+            _check_text(place, f"a key in {show_path(where) or 'the file'}", key)
             full = show_path((*where, key))
             if key_node.tag == _MERGE_TAG:
                 raise ConfigError(f"{place}: {full} was a merge key, must be plain; write its keys out here")
@@ -142,9 +146,18 @@ def _build(path: Path, loader: yaml.SafeLoader, node: yaml.Node, where: KeyPath,
         value = loader.construct_object(node, deep=True)
     except ValueError as error:  # looks like a date or number, and is none
         raise ConfigError(f"{path}:{line}: {show_path(where)} was {node.value}: {error}; put it in quotes") from error
+    if isinstance(value, str):
+        _check_text(f"{path}:{line}", show_path(where), value)
     if value is not None and not isinstance(value, str | int | float | bool):
         raise ConfigError(f"{path}:{line}: {show_path(where)} was {_kind(value)} {node.value}; put it in quotes")
     return value
+
+
+def _check_text(place: str, name: str, text: str) -> None:
+    if not is_plain(text.replace("\n", "").replace("\t", "")):  # a sentence may have several lines
+        shown = ascii(text)
+        shown = shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + "..."
+        raise ConfigError(f"{place}: {name} was {shown}, must be {PLAIN_TEXT_WORDS}; type it again")
 
 
 def show_path(path: KeyPath) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ..bounds import PLAIN_TEXT
 from .fields import (
     MAX_ROWS,
     AccountName,
@@ -115,7 +116,7 @@ class Contradiction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     expected: Text
     barred: Text
     ends: Text
-    exec_id: Annotated[str, Meta(max_length=128)] = ""
+    exec_id: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=128)] = ""
     client_order_id: ClientOrderId = ""
     since_ns: TimeNs = 0
 

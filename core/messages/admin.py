@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ..bounds import PLAIN_TEXT
 from .codes import RejectCode
 from .fields import AccountName, Name, OptionalPlatform, Platform, Sequence, Text, check_signed_quantity
 from .terms import KillLevel, QueryKind
@@ -51,7 +52,7 @@ class Acknowledge(Struct, tag="acknowledge", frozen=True, kw_only=True, forbid_u
 
     request_id: Sequence
     platform: OptionalPlatform
-    symbol: Annotated[str, Meta(max_length=32)]
+    symbol: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=32)]
     by: Name
     quantity: Decimal | None = None
     account: AccountName = ""
@@ -91,7 +92,7 @@ class Query(Struct, tag="query", frozen=True, kw_only=True, forbid_unknown_field
     request_id: Sequence
     what: QueryKind
     platform: OptionalPlatform = ""
-    signal_id: Annotated[str, Meta(max_length=64)] = ""
+    signal_id: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=64)] = ""
 
 
 class AdminResult(Struct, tag="admin_result", frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from ..bounds import PLAIN_TEXT, PLAIN_TEXT_WORDS
 from ..errors import GatewayError
 from .account import Account, AccountState, Executions, Positions, Snapshot, SnapshotRequest, WorkingOrders
 from .admin import AccountRetire, Acknowledge, AdminResult, Kill, Query, Resume, StageChange
@@ -24,6 +25,8 @@ PROTOCOL_VERSION = 3
 3: decimals in plain notation, client order ids of 22 characters, contradictions, completeness by part."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """A full snapshot of `MAX_ROWS` orders and executions stays below this."""
+
+_PLAIN_PATTERN = f"`str` matching regex {PLAIN_TEXT!r}"
 
 Message = (
     Signal
@@ -135,7 +138,8 @@ def _decode(
         envelope = decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
         _refuse_other_version(data, version_decoder)
-        raise MessageError(RejectCode.MALFORMED, f"message refused: {error}"[:500]) from error
+        text = str(error).replace(_PLAIN_PATTERN, PLAIN_TEXT_WORDS)
+        raise MessageError(RejectCode.MALFORMED, f"message refused: {text}"[:500]) from error
     if envelope.version != PROTOCOL_VERSION:
         raise _wrong_version(envelope.version)
     return envelope

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ..bounds import PLAIN_TEXT
 from .codes import RejectCode
 from .fields import (
     AccountName,
@@ -32,7 +33,7 @@ from .fields import (
 from .order_id import LENGTH, OLD_LENGTH
 from .terms import CorrectionKind, LegState, OrderType, Side, TimeInForce
 
-OwnOrderId = Annotated[str, Meta(min_length=OLD_LENGTH, max_length=LENGTH)]
+OwnOrderId = Annotated[str, Meta(pattern=PLAIN_TEXT, min_length=OLD_LENGTH, max_length=LENGTH)]
 
 
 class Order(Struct, tag="order", frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +61,7 @@ class Order(Struct, tag="order", frozen=True, kw_only=True, forbid_unknown_field
     take_profit: Decimal | None = None
     reduce_only: bool = False
     close_ticket: Ticket = ""
-    oco_group: Annotated[str, Meta(max_length=31)] = ""
+    oco_group: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=31)] = ""
     not_after_ns: TimeNs = 0
 
     def __post_init__(self) -> None:
@@ -210,8 +211,8 @@ class Reject(Struct, tag="reject", frozen=True, kw_only=True, forbid_unknown_fie
     code: RejectCode
     text: Text
     client_order_id: ClientOrderId = ""
-    signal_id: Annotated[str, Meta(max_length=64)] = ""
-    platform: Annotated[str, Meta(max_length=16)] = ""
+    signal_id: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=64)] = ""
+    platform: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=16)] = ""
     account: AccountName = ""
     replace_revision: Count = 0
     measured: Text = ""

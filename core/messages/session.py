@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ..bounds import PLAIN_TEXT
 from .codes import RejectCode
 from .fields import (
     AccountName,
@@ -59,7 +60,7 @@ class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tick_size: Decimal | None = None
     lot_step: Decimal | None = None
     point_value: Decimal | None = None
-    currency: Annotated[str, Meta(max_length=5)] = ""
+    currency: Annotated[str, Meta(pattern=PLAIN_TEXT, max_length=5)] = ""
     expiry_ns: TimeNs = 0
 
     def find_fault(self) -> str:

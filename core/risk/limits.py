@@ -50,7 +50,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stages: dict[int, Stage]  # number -> stage
     micro_contracts: dict[str, Micro]  # root -> its micro contract
     day_zone: str  # time zone of the trading day
-    day_starts: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]  # its start there, hh:mm
+    day_starts: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d\Z")]  # its start there, hh:mm
     max_position: dict[str, Decimal]  # symbol -> largest net position on one account, lots
     max_position_default: Decimal  # the same for symbols that `max_position` does not name
     max_notional_usd: Decimal | None  # largest value of one order

@@ -145,8 +145,12 @@ def _read_token(file: str | None, variable: str | None, folder: str) -> str:
             raise ConfigError(f"token_file {path} cannot be read: {error}") from None
         if os.name == "posix" and mode & 0o077:
             raise ConfigError(f"token_file {path} has mode {oct(mode)}, allowed is 0o600; run: chmod 600 {path}")
-    if len(token) < 16:
-        raise ConfigError(f"the token in {where} had {len(token)} characters, must be at least 16")
+    for what, number, least in (("characters", len(token), 16), ("different characters", len(set(token)), 6)):
+        if number < least:
+            raise ConfigError(
+                f"the token in {where} had {number} {what}, must be at least {least}; make one with "
+                'python -c "import secrets; print(secrets.token_urlsafe(24))"'
+            )
     return token
 
 

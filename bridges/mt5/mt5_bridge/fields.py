@@ -6,6 +6,7 @@ A check takes the value of one field and returns the value to use; it raises Val
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from .errors import Breach
 
 Body = dict[str, Any]
+_NOT_PLAIN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
 class Required:
@@ -36,7 +38,7 @@ def take_fields(value: Any, fields: dict[str, Any]) -> Body:
         try:
             taken[name] = check(value[name])
         except ValueError as error:
-            raise Breach(f"{name} was {str(value[name])[:100]!r}, {error}") from None
+            raise Breach(f"{name} was {str(value[name])[:100]!a}, {error}") from None
     return taken
 
 
@@ -46,6 +48,9 @@ def text_up_to(longest: int, pattern: str = "") -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if type(value) is not str or len(value) > longest or not matches.search(value):
             raise ValueError(f"must be a text of at most {longest} characters {pattern}")
+        # It says which account, symbol or order is meant, and goes to logs and to the terminal's order comments.
+        if any(unicodedata.category(char) in _NOT_PLAIN for char in value):
+            raise ValueError("must be without control, format and bidirectional characters")
         return value
 
     return check

@@ -349,6 +349,9 @@ def test_token_files_that_are_no_secret(tmp_path):
     path.write_text("short")
     with pytest.raises(ConfigError, match="had 5 characters, must be at least 16"):
         settings.read_token("nt8")
+    path.write_text("abcde" * 4)
+    with pytest.raises(ConfigError, match="had 5 different characters, must be at least 6; make one with python -c"):
+        settings.read_token("nt8")
     path.write_text("long enough to be a token\n")
     assert settings.read_token("nt8") == "long enough to be a token"
 
@@ -363,8 +366,8 @@ def test_token_files_that_others_may_read(tmp_path):
 
 
 def test_token_from_the_environment(monkeypatch):
-    monkeypatch.setenv("A_TOKEN", "x" * 16)
-    assert settings_of(token_file=None, token_env="A_TOKEN").read_token("nt8") == "x" * 16
+    monkeypatch.setenv("A_TOKEN", "0123456789abcdef")
+    assert settings_of(token_file=None, token_env="A_TOKEN").read_token("nt8") == "0123456789abcdef"
 
 
 def test_ports_are_those_of_the_page():

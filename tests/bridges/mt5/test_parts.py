@@ -293,6 +293,9 @@ GOOD = {
         ({"token_env": None}, "token_file is missing"),
         ({"token_file": "a"}, "not both"),
         ({"token_env": "MT5_NO_SUCH_TOKEN"}, "had 0 characters"),
+        ({"token_env": "MT5_DULL_TOKEN"}, "had 1 different characters, must be at least 6; make one with python -c"),
+        ({"server": "Broker\u202eDemo"}, r"server was 'Broker\\u202eDemo', must be without control, format and bidi"),
+        ({"company": "A\r\nB"}, r"company was 'A\\r\\nB', must be without control"),
         ({"quote_hours": "9-18"}, "must be hours"),
         ({"clock": {"dst": "moon"}}, "must be one of none, us, eu"),
         ({"role": "all"}, "role was 'all'"),
@@ -302,6 +305,7 @@ GOOD = {
 )
 def test_a_wrong_configuration_names_value_and_cure(change, words, monkeypatch):
     monkeypatch.setenv("MT5_TEST_TOKEN", "sixteen characters")
+    monkeypatch.setenv("MT5_DULL_TOKEN", "a" * 16)
     mt5.Config(GOOD, "/", "bridge")
     with pytest.raises(mt5.ConfigError, match=words):
         mt5.Config(GOOD | change, "/", "bridge")

@@ -53,6 +53,16 @@ def test_an_account_is_refused_by_its_name_with_what_is_configured_and_the_cure(
             "platform_configs.yaml:5: nt8.settings.orders was 'real', must be one of external, none, paper",
         ),
         ("accounts: [PAPER-nt8]", "nt8.settings.accounts had 'PAPER-nt8', must name real accounts"),
+        (
+            r'accounts: ["LIVE\u202e1"]',
+            r"nt8.settings.accounts[0] was 'LIVE\u202e1', must be text without control",
+        ),
+        (r'accounts: ["LIVE\x1b[2J"]', r"accounts[0] was 'LIVE\x1b[2J', must be text without control, format and"),
+        (
+            r'"acc\u200bounts": [A]',
+            r":5: a key in nt8.settings was 'acc\u200bounts', must be text",
+        ),
+        (r'accounts: ["A\n"]', r"accounts[0] was 'A\n', must be text without control, format and bidirectional"),
         ("accounts: [7]", "nt8.settings.accounts[0] was 7, must be text"),
     ],
 )

@@ -191,3 +191,40 @@ def test_the_fault_of_an_instrument_names_the_number_and_the_symbol(name, number
     assert good.find_fault() == ""
     fault = msgspec.structs.replace(good, **{name: Decimal(number)}).find_fault()
     assert fault.startswith(f"{name} of NQ must ")
+
+
+IDENTIFYING = {
+    "hello": ["name", "boot_id", "account"],
+    "order": ["client_order_id", "account", "symbol", "contract", "platform", "oco_group", "close_ticket"],
+    "order_update": ["client_order_id", "account", "symbol", "platform_order_id"],
+    "fill": ["client_order_id", "account", "symbol", "exec_id", "platform_order_id", "contract", "position_ticket"],
+    "reject": ["client_order_id", "signal_id", "platform", "account"],
+    "signal": ["signal_id", "symbol"],
+    "kill": ["by"],
+    "acknowledge": ["symbol", "account", "by"],
+}
+HOSTILE = ["\x1b[2J", "A\r\nrow ok", "\x07", "\u202eDROW", "A\u200b", "\u2028", "\x9b31m", "SIM1\n"]
+
+
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name, fields in IDENTIFYING.items() for field in fields])
+def test_text_that_says_which_thing_is_meant_is_plain(name, field):
+    built = plain(name)
+    value = built["body"].get(field) or "A"
+    for hostile in (*HOSTILE, f"{value}\n"):
+        built["body"][field] = hostile
+        error = refused(built)
+        assert error.code is RejectCode.MALFORMED
+        assert f"$.body.{field}" in str(error)
+        assert str(error).isprintable()
+
+
+def test_the_refusal_of_a_name_says_what_is_allowed():
+    text = str(refused(plain("hello", account="A\u202e")))
+    assert text == (
+        "message refused: Expected text without control, format and bidirectional characters - at `$.body.account`"
+    )
+
+
+def test_free_text_is_kept_as_it_came():
+    built = plain("reject", text="\x1b[2J\u202e")
+    assert m.decode(msgspec.msgpack.encode(built)).body.text == "\x1b[2J\u202e"
