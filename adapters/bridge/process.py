@@ -10,7 +10,6 @@ positions are at the platform, and each new session begins with a snapshot.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 
 from ...core.config import convert_settings, load_entry
 from ...core.errors import ConfigError
@@ -209,10 +209,18 @@ class KeptBridge:
             before = msgspec.json.decode(host.read_regular(self._files.identity), type=ProcessId)
         except (FileNotFoundError, host.NotRegularError, msgspec.DecodeError):
             return
-        if before.is_alive():
+        if before.is_alive() and self._is_bridge(before.pid):
             self._context.log.warning("ending the bridge that a dead starter has left", bridge_pid=before.pid)
             host.kill_tree(before.pid)
             self._context.counters.counter("bridge_orphans_ended").add()
+
+    def _is_bridge(self, pid: int) -> bool:
+        # A second check before anything is killed: start times have the resolution of the system's clock tick, so
+        # another process could have the same pid and start time.
+        try:
+            return str(self._files.configuration) in " ".join(psutil.Process(pid).cmdline())
+        except psutil.Error:
+            return False
 
     def start(self, token: str) -> None:
         """Start the bridge. Raises ConfigError: the program does not exist."""
@@ -232,7 +240,7 @@ class KeptBridge:
                 [*command, "--stdin-lifeline"],
                 stdin=subprocess.PIPE,
                 stdout=_STDERR,
-                env=os.environ | {TOKEN_VARIABLE: token},
+                env=host.child_environment(added={TOKEN_VARIABLE: token}),
                 **host.child_options(),
             )
         except OSError as error:

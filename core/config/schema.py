@@ -78,7 +78,8 @@ class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     the very first start compiles kernels. `recovery_timeout_s`: the same while it
     reads its journal, where each heartbeat stands for progress, so a long journal is read to its end. After
     `max_restarts` within `restart_window_s` the process stays down.
-    `stop_grace_s`: from the request to stop until the kill.
+    `stop_grace_s`: from the request to stop until the kill. `pass_environment`: names of variables of the launcher's
+    environment that the child processes get, beside those that Python and the gateway need (`shm/host/environment.py`).
     """
 
     heartbeat_timeout_s: Seconds = 10.0
@@ -89,6 +90,7 @@ class LauncherConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     backoff_first_s: Seconds = 0.5
     backoff_max_s: Seconds = 30.0
     stop_grace_s: Seconds = 5.0
+    pass_environment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backoff_max_s < self.backoff_first_s:

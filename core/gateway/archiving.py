@@ -8,7 +8,6 @@ after their archive was confirmed, and an archive that was not confirmed is foun
 from __future__ import annotations
 
 import io
-import os
 import sqlite3
 import subprocess
 import tempfile
@@ -86,7 +85,7 @@ class JournalArchiving:
         self._errors = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # closed with `_files`
         self._writer = subprocess.Popen(
             [interpreter, "-P", "-m", _MODULE, *map(str, arguments)],
-            env={**os.environ, **environment},
+            env=host.child_environment(added=environment),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._errors,

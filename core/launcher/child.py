@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,11 +28,16 @@ class Child:
         is_unseen: whether its page could not be opened for want of descriptors: its silence means nothing then.
     """
 
-    def __init__(self, spec: ProcessSpec, run_folder: Path, console_file: Path | None) -> None:
-        """`console_file`: receives what the process prints; None = this process's stderr."""
+    def __init__(
+        self, spec: ProcessSpec, run_folder: Path, console_file: Path | None, passed: Collection[str] = ()
+    ) -> None:
+        """`console_file`: receives what the process prints; None = this process's stderr. `passed`: environment
+        variables that it gets beside those that every child gets.
+        """
         self.spec = spec
         self._run_folder = run_folder
         self._console_file = console_file
+        self._passed = passed
         self._popen: subprocess.Popen[bytes] | None = None
         self._page: CountersPage | None = None
         self._recovering: Counter | None = None
@@ -52,7 +57,7 @@ class Child:
         with self._open_console() as console:
             self._popen = subprocess.Popen(
                 command,
-                env={**os.environ, **environment},
+                env=host.child_environment(self._passed, environment),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -122,6 +127,20 @@ class Child:
         if self._page is None or self.identity is None or self._page.segment.field("writer_pid") != self.identity.pid:
             return None
         return self._page
+
+    def bound_console(self) -> None:
+        """Move what the process has printed to `<name>.console.1` when it is longer than 1 MiB; what was there is
+        dropped. Call it some times a minute: a process that prints without end must not fill the disk.
+
+        Nothing on Windows, where the process would go on behind a hole: there it is bounded at each start.
+        """
+        path = self._console_file
+        if path is None or host.IS_WINDOWS:
+            return
+        with contextlib.suppress(OSError):  # gone, or the disk is full: it is tried again
+            if path.stat().st_size > _CONSOLE_KEEP_BYTES:
+                host.copy_private(path, path.with_name(f"{path.name}.1"))
+                os.truncate(path, 0)  # the process appends: it goes on at the begin
 
     @contextlib.contextmanager
     def _open_console(self) -> Iterator[IO[bytes] | int]:

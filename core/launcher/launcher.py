@@ -21,13 +21,14 @@ from ..errors import RunFolderError
 from ..logs import Log, process_log
 from ..process import EXIT_FAILURE, EXIT_RESOURCES, LaunchFile, ProcessId, ProcessSpec
 from .child import Child
-from .plan import check_specs
+from .plan import check_specs, passed_variables
 from .run_files import RunFiles
 from .supervision import DOWN, ChildState, Supervision, describe_exit
 from .topology import check_pinning
 
 STEP_S: Final = 0.2
 _STOP_POLL_S: Final = 0.05
+_CONSOLES_S: Final = 2.0
 _KILL_PATIENCE_S: Final = 5.0
 _KILL_REQUESTS: Final = 2  # at the second request to stop, kill what still runs
 
@@ -79,10 +80,13 @@ class Launcher:
         self._console = console
         self._log = log or process_log(LAUNCHER_NAME)
         self._before_release = before_release
-        self._children = [Child(spec, self._folder, self._console_file(spec.name)) for spec in specs]
+        self._children = [
+            Child(spec, self._folder, self._console_file(spec.name), passed_variables(config, spec.name))
+            for spec in specs
+        ]
         self._supervisions = {spec.name: Supervision(config.launcher) for spec in specs}
         self._stop_requests = 0
-        self._last_step_s = 0.0
+        self._last_step_s = self._next_consoles_s = 0.0
         self._children_saved = True
         self._rebuild_due = False
         launch = LaunchFile(
@@ -138,6 +142,10 @@ class Launcher:
                     changed = True
             elif supervision.state not in DOWN:
                 changed |= self._watch(child, supervision, now_s)
+        if now_s >= self._next_consoles_s:
+            self._next_consoles_s = now_s + _CONSOLES_S
+            for child in self._children:
+                child.bound_console()
         # The next launcher ends orphans by this file: a child that is not in it would trade on beside its successor.
         if changed or not self._children_saved:
             self._save_children()

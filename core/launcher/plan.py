@@ -29,11 +29,21 @@ RECORDER_ENTRY: Final = "nexus_gateway.core.recorder.recorder:main"
 GATEWAY_ENTRY: Final = "nexus_gateway.core.gateway:main"
 NEXUS_ENTRY: Final = "nexus_gateway.nexus_link.nexus_ai:run_supervised"
 REPLAY_ADAPTER: Final = "nexus_gateway.adapters.replay:ReplayAdapter"
+_BRIDGE_SUFFIX: Final = "_bridge"
 _REPLAY_PLANNER: Final = "nexus_gateway.adapters.replay.plan:plan_replay"
 REPLAY_NAME: Final = "replay"
 NEXUS_NAME: Final = "nexus"
 DEMO_SYMBOL: Final = "MNQ"
 _DEMO_SCENARIOS: Final = {"mt5_br": "reject", "quantower": "partial_then_cancel"}
+
+
+def passed_variables(config: GatewayConfig, process: str) -> tuple[str, ...]:
+    """Environment variables that this process gets beside those that every child gets: what `launcher.pass_environment`
+    names, and for a platform's adapter and bridge the variable with its token (`token_env`).
+    """
+    platform = config.platforms.get(process) or config.platforms.get(process.removesuffix(_BRIDGE_SUFFIX))
+    token = None if platform is None else platform.settings.get("token_env")
+    return (*config.launcher.pass_environment, *((token,) if isinstance(token, str) else ()))
 
 
 def plan_processes(config: GatewayConfig, *, nexus: dict[str, Any] | None = None) -> list[ProcessSpec]:
@@ -53,7 +63,7 @@ def plan_processes(config: GatewayConfig, *, nexus: dict[str, Any] | None = None
     for name, platform in config.platforms.items():
         if platform.enabled:
             if platform.settings.get("backend") == "native":
-                bridge = f"{name}_bridge"
+                bridge = name + _BRIDGE_SUFFIX
                 arguments = {"platform": name}
                 cores = config.cores_of(bridge)
                 specs.append(ProcessSpec(name=bridge, entry=BRIDGE_ENTRY, cores=cores, arguments=arguments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from .environment import child_environment
 from .files import (
     NotRegularError,
     copy_private,
@@ -45,6 +46,7 @@ __all__ = [
     "NotRegularError",
     "ask_to_stop",
     "available_cores",
+    "child_environment",
     "child_options",
     "copy_private",
     "default_run_folder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -94,6 +95,28 @@ def run_stubborn(context: ProcessContext) -> int:
     while True:
         context.beat()
         time.sleep(0.02)
+
+
+def run_report(context: ProcessContext) -> int:
+    """Writes its surroundings to the run folder: environment, umask and limit of core files."""
+    umask, core = os.umask(0o077), None
+    if sys.platform != "win32":
+        import resource
+
+        core = resource.getrlimit(resource.RLIMIT_CORE)[0]
+    found = {"environment": dict(os.environ), "umask": umask, "core": core}
+    (context.run_folder / f"{context.name}.report").write_text(json.dumps(found))
+    return run_idle(context)
+
+
+def run_chatter(context: ProcessContext) -> int:
+    """Prints 2 MiB, then a line in each turn."""
+    turns = context.open_counters(("turns",)).counter("turns")
+    print("x" * (2 << 20), flush=True)
+    while not context.sleep(0.02):
+        print("y", flush=True)
+        turns.add()
+    return 0
 
 
 def run_to_code(context: ProcessContext) -> int:

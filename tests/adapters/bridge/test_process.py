@@ -313,8 +313,9 @@ def test_a_bridge_that_does_not_stop_is_killed(make_keep):
 
 
 def test_a_bridge_that_outlived_its_keeper_is_ended_first(make_keep):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as orphan:
-        keep = make_keep("beat")
+    keep = make_keep("beat")
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with subprocess.Popen([*sleeper, str(keep.files.configuration)]) as orphan:
         identity = ProcessId(orphan.pid, host.started_ms(orphan.pid) or 0)
         keep.files.identity.write_text(json.dumps({"pid": identity.pid, "started_ms": identity.started_ms}))
         keep.start()
@@ -322,6 +323,19 @@ def test_a_bridge_that_outlived_its_keeper_is_ended_first(make_keep):
     wait_for(lambda: keep.lives)
     keep.stop()
     assert keep.page.values()["bridge_orphans_ended"] == 1
+
+
+def test_a_process_that_has_only_the_pid_and_start_of_a_bridge_is_left_alone(make_keep):
+    keep = make_keep("beat")
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other:
+        identity = ProcessId(other.pid, host.started_ms(other.pid) or 0)
+        keep.files.identity.write_text(json.dumps({"pid": identity.pid, "started_ms": identity.started_ms}))
+        keep.start()
+        wait_for(lambda: keep.lives)
+        keep.stop()
+        assert other.poll() is None
+        other.kill()
+    assert keep.page.values()["bridge_orphans_ended"] == 0
 
 
 def test_one_for_orders_and_one_for_ticks_live_and_end_together(make_keep):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import msgspec
 import psutil
 import pytest
 from nexus_gateway.core.cli.monitor import Monitor, ProcessStatus
-from nexus_gateway.core.config import GatewayConfig, RolloverConfig, SymbolConfig
+from nexus_gateway.core.config import GatewayConfig, PlatformConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
 from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
 from nexus_gateway.core.launcher.run_ownership import STATE_FILE, LaunchState, RunOwnership
@@ -27,7 +28,7 @@ from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentState
 from nexus_gateway.shm.symbols import SymbolDirectory, roll_symbol
 
-from tests.support.launched import QUICK, ROOT, make_config, make_spec
+from tests.support.launched import QUICK, ROOT, count_turns, make_config, make_spec
 from tests.support.patience import patient
 from tests.support.shm_processes import linux_only, wait_for
 
@@ -220,6 +221,58 @@ def test_run_ends_with_the_last_child_or_on_its_condition(tmp_path: Path) -> Non
     with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
         launcher.run(lambda: row(launcher, "one").state == "running")
     assert row(launcher, "one").state == "stopped"
+
+
+def test_a_child_gets_what_it_needs_of_the_environment_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BROKER_PASSWORD", "NT8_TOKEN", "SIERRA_TOKEN", "MY_FEED_KEY"):
+        monkeypatch.setenv(name, f"of {name}")
+    monkeypatch.setenv("LC_TIME", "C")
+    platforms = {
+        name: PlatformConfig(adapter="a:b", symbols=("NQ",), settings={"token_env": f"{name.upper()}_TOKEN"})
+        for name in ("nt8", "sierra")
+    }
+    limits = msgspec.structs.replace(QUICK, pass_environment=("MY_FEED_KEY", "NOT_THERE"))
+    config = msgspec.structs.replace(make_config(tmp_path, limits), platforms=platforms)
+    names = ("nt8", "sierra_bridge", "gateway2")
+    with Launcher(config, [make_spec(name, "run_report") for name in names]) as launcher:
+        reports = {}
+        for name in names:
+            step_until(launcher, name, "running")
+            reports[name] = json.loads((tmp_path / "run" / f"{name}.report").read_text())
+    secrets = {"BROKER_PASSWORD", "NT8_TOKEN", "SIERRA_TOKEN", "MY_FEED_KEY"}
+    found = {name: secrets & report["environment"].keys() for name, report in reports.items()}
+    assert found == {
+        "nt8": {"NT8_TOKEN", "MY_FEED_KEY"},
+        "sierra_bridge": {"SIERRA_TOKEN", "MY_FEED_KEY"},
+        "gateway2": {"MY_FEED_KEY"},
+    }
+    assert all(report["environment"]["LC_TIME"] == "C" for report in reports.values())
+    assert all(report["environment"]["PATH"] == os.environ["PATH"] for report in reports.values())
+
+
+@linux_only
+def test_a_child_leaves_no_core_file_and_no_file_to_others(tmp_path: Path) -> None:
+    with Launcher(make_config(tmp_path), [make_spec("one", "run_report")]) as launcher:
+        step_until(launcher, "one", "running")
+        report = json.loads((tmp_path / "run" / "one.report").read_text())
+    assert (report["core"], report["umask"]) == (0, 0o077)
+
+
+@linux_only
+def test_a_console_is_bounded_while_its_process_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_gateway.core.launcher.launcher._CONSOLES_S", 0.0)
+    config = make_config(tmp_path)
+    console, kept = config.log_path / "one.console", config.log_path / "one.console.1"
+    with Launcher(config, [make_spec("one", "run_chatter")], console=False) as launcher:
+        step_until(launcher, "one", "running")
+        wait_for(lambda: count_turns(tmp_path / "run", "one") > 0, "all that it prints first")
+        launcher.step()
+        wait_for(lambda: console.stat().st_size > 0, "what it prints since")
+        assert kept.stat().st_size > 2 << 20
+        assert console.read_bytes().strip(b"y\n") == b"", "it goes on at the begin, without a hole"
+        assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_console_of_children_goes_to_a_file_on_request(tmp_path: Path) -> None:
