@@ -38,6 +38,11 @@ class Started(Struct, tag="started", frozen=True, kw_only=True):
     limits: Limits
     wall_offset_ns: int = 0
     """Wall clock less the engine's time, ns: not 0 when the clock was set back while no gateway ran."""
+    config_hash: str = ""
+    """Of the effective configuration, for people: two starts with the same one have the same hash."""
+    limits_hash: str = ""
+    author: str = ""
+    """User and computer under which the process was started."""
 
 
 class ClockStepped(Struct, tag="clock_stepped", frozen=True, kw_only=True):

@@ -102,7 +102,15 @@ class Gateway:
         """
         made = self._journaled
         offset_ns = self._engine_clock.offset_ns
-        started = Started(boot_id=self._boot_id, settings=made.settings, limits=made.limits, wall_offset_ns=offset_ns)
+        started = Started(
+            boot_id=self._boot_id,
+            settings=made.settings,
+            limits=made.limits,
+            wall_offset_ns=offset_ns,
+            config_hash=made.origin.config_hash,
+            limits_hash=made.origin.limits_hash,
+            author=made.origin.author,
+        )
         self._give(started, self._engine_clock.read())
         self._absences.begin(made.engine.state, self._clock.steady_ns())
         self._check_kill_file()

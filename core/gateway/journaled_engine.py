@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from ...shm.durations import NS_PER_MS
 from ..config import GatewayConfig
+from ..config.origin import Origin, find_origin
 from ..engine import AdminAsked, Difference, Effect, Engine, EngineSettings, Event, TellNexus
 from ..errors import ConfigError, GatewayError
 from ..journal import (
@@ -92,7 +93,7 @@ class JournaledEngine:
 
     Attributes:
         engine: as of the last event handled; read its state, never change it.
-        settings, limits: of this process, from the configuration.
+        settings, limits, origin: of this process, from the configuration.
         on_progress: called each 100 ms or so while the journal is read, with the share that is replayed: also in
             `handle`, when the engine has to be rebuilt.
         repetitions: messages of platforms that have only repeated what finished signals have traded.
@@ -118,6 +119,7 @@ class JournaledEngine:
         self._read = read
         self.settings = settings
         self.limits = limits
+        self.origin = Origin()
         self.repetitions = 0
         self._recalls = Recalls(journal.finished)
         self._bounds = bounds
@@ -179,6 +181,7 @@ class JournaledEngine:
                 replay_ns=config.orders.checkpoint_replay_ms * NS_PER_MS,
             )
             made = cls(journal, read, settings, config.limits, bounds, log, on_progress)
+            made.origin = find_origin(config)
             on_progress(1.0)
         except BaseException:
             journal.close()
