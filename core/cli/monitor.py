@@ -124,6 +124,7 @@ class OrdersStatus(msgspec.Struct, frozen=True):
         routes_overdue: accounts that have owed a complete snapshot for too long.
         positions_unsettled: positions that differ from the platform's, or wait for `acknowledge`.
         latches: limits that bar entries until `resume`.
+        entries_barred: 1 while entries are refused since the gateway has no descriptor for the kill file.
         accounts_left: accounts out of the configuration that still hold lots or orders of ours.
     """
 
@@ -136,13 +137,14 @@ class OrdersStatus(msgspec.Struct, frozen=True):
     routes_overdue: int
     positions_unsettled: int
     latches: int = 0
+    entries_barred: int = 0
     accounts_left: int = 0
 
     @property
     def has_trouble(self) -> bool:
         """Whether something is barred, or left alone, until a snapshot or a person settles it."""
         waiting = self.contradictions or self.routes_overdue or self.positions_unsettled or self.latches
-        return bool(waiting or self.accounts_left)
+        return bool(waiting or self.accounts_left or self.entries_barred)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -296,6 +298,7 @@ def _describe_orders(rings: list[RingStatus], processes: list[ProcessStatus]) ->
         routes_overdue=counters.get("routes_overdue", 0),
         positions_unsettled=counters.get("positions_unsettled", 0),
         latches=counters.get("latches", 0),
+        entries_barred=counters.get("entries_barred", 0),
         accounts_left=counters.get("accounts_left", 0),
     )
 

@@ -60,13 +60,15 @@ def describe_trouble(orders: OrdersStatus) -> str:
             "account out of the configuration still holds lots or orders",
             "accounts out of the configuration still hold lots or orders",
         ),
+        "entries are refused while the system has no open file left for the kill file" if orders.entries_barred else "",
         _count(orders.latches, "limit bars entries until `resume`", "limits bar entries until `resume`"),
     ]
     others = (orders.contradictions, orders.routes_overdue, orders.positions_unsettled, orders.accounts_left)
-    only_latches = not any(others)
-    cure = "resume --reason TEXT" if only_latches else "orders"
+    cure = "type: nexus-gateway orders"
+    if not any(others):
+        cure = "type: nexus-gateway resume --reason TEXT" if orders.latches else "see the gateway's log"
     since = "" if orders.state == "live" else f" (the gateway's last figures: it is {orders.state})"
-    return f"TROUBLE: {', '.join(filter(None, found))}{since}; type: nexus-gateway {cure}"
+    return f"TROUBLE: {', '.join(filter(None, found))}{since}; {cure}"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -129,6 +129,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _read_text(path: str) -> str:
+    """Read a regular file. Never waits: a plain `open` of a pipe would, until another process writes to it."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), encoding="utf-8") as source:
+        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+            raise OSError("it is a pipe, device or folder, not a regular file; remove it")
+        return source.read()
+
+
 def _read_token(file: str | None, variable: str | None, folder: str) -> str:
     if (file is None) == (variable is None):
         raise ConfigError("token_file is missing; name the file with the token (or token_env, but not both)")
@@ -138,8 +146,7 @@ def _read_token(file: str | None, variable: str | None, folder: str) -> str:
         path = os.path.join(folder, file or "")
         where = f"file {path}"
         try:
-            with open(path, encoding="utf-8") as source:
-                token = source.read().strip()
+            token = _read_text(path).strip()
             mode = stat.S_IMODE(os.stat(path).st_mode)
         except (OSError, ValueError) as error:
             raise ConfigError(f"token_file {path} cannot be read: {error}") from None
@@ -157,8 +164,7 @@ def _read_token(file: str | None, variable: str | None, folder: str) -> str:
 def load_config(path: str) -> Config:
     """Load the configuration from a JSON file. Raises ConfigError."""
     try:
-        with open(path, encoding="utf-8") as source:
-            values = json.load(source)
+        values = json.loads(_read_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"configuration {path} cannot be read: {error}") from None
     folder, name = os.path.split(os.path.abspath(path))

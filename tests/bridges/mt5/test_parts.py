@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import json
 import math
+import os
 import sys
 import time
 import zoneinfo
@@ -329,6 +330,16 @@ def test_a_token_file_that_others_can_read_is_refused(tmp_path):
         mt5.Config(settings, str(tmp_path), "a")
     token.chmod(0o600)
     assert mt5.Config(settings, str(tmp_path), "a").token == "sixteen characters"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes among its files")
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "token", 0o600)
+    settings = {key: value for key, value in GOOD.items() if key != "token_env"} | {"token_file": "token"}
+    with pytest.raises(mt5.ConfigError, match="not a regular file; remove it"):
+        mt5.Config(settings, str(tmp_path), "a")
+    with pytest.raises(mt5.ConfigError, match="not a regular file; remove it"):
+        mt5.load_config(str(tmp_path / "token"))
 
 
 # Clock.

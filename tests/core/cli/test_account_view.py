@@ -231,6 +231,9 @@ def test_trouble_is_counted_in_words_with_what_to_type() -> None:
     assert describe_trouble(orders_status(latches=1)) == (
         "TROUBLE: 1 limit bars entries until `resume`; type: nexus-gateway resume --reason TEXT"
     )
+    assert describe_trouble(orders_status(entries_barred=1)) == (
+        "TROUBLE: entries are refused while the system has no open file left for the kill file; see the gateway's log"
+    )
     assert describe_trouble(orders_status(latches=2, contradictions=1)).endswith(
         "1 contradiction of a platform, 2 limits bar entries until `resume`; type: nexus-gateway orders"
     )
@@ -245,11 +248,11 @@ def test_order_links_are_named_apart_from_market_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "gauge", ["contradictions", "routes_overdue", "positions_unsettled", "latches", "accounts_left"]
+    "gauge", ["contradictions", "routes_overdue", "positions_unsettled", "latches", "accounts_left", "entries_barred"]
 )
 def test_status_is_not_healthy_while_something_waits_and_asks_nobody(run_dir: Path, gauge: str) -> None:
     names = ("routes_up", "routes_ready", "contradictions", "routes_overdue", "positions_unsettled", "latches")
-    names += ("accounts_left",)
+    names += ("accounts_left", "entries_barred")
     gateway = CountersPage.create(run_dir, "gateway", names)
     adapter = CountersPage.create(run_dir, "nt8", ("link_up", "order_link_up", "last_publish_utc_ns"))
     adapter.counter("link_up").set(1)
@@ -272,7 +275,8 @@ def test_status_is_not_healthy_while_something_waits_and_asks_nobody(run_dir: Pa
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(render_snapshot(after))
         shown = console.export_text()
-        assert shown.index("TROUBLE: 2 ") < shown.index("orders: 1 of 1 linked") < shown.index("market data")
+        said = "TROUBLE: entries" if gauge == "entries_barred" else "TROUBLE: 2 "
+        assert shown.index(said) < shown.index("orders: 1 of 1 linked") < shown.index("market data")
         cure = "resume" if gauge == "latches" else "orders"
         assert f"type: nexus-gateway {cure}" in " ".join(shown.split())
         assert "data link" in shown

@@ -20,6 +20,7 @@ import pytest
 from nexus_gateway.core.cli.monitor import Monitor, ProcessStatus
 from nexus_gateway.core.config import GatewayConfig, PlatformConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.errors import ConfigError, RunFolderError
+from nexus_gateway.core.launcher.child import Child
 from nexus_gateway.core.launcher.launcher import ChildRow, Launcher
 from nexus_gateway.core.launcher.run_ownership import STATE_FILE, LaunchState, RunOwnership
 from nexus_gateway.core.process import ProcessId, ProcessSpec
@@ -142,6 +143,40 @@ def test_hung_process_is_killed_and_restarted(tmp_path: Path, entry: str, limits
         assert child.detail.startswith("no heartbeat for")
         assert own_counters(tmp_path)["hang_kills"] == 1
         assert own_counters(tmp_path)["restarts"] == 1
+
+
+def test_a_process_whose_page_cannot_be_opened_for_want_of_descriptors_is_not_killed_for_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path, msgspec.structs.replace(QUICK, start_timeout_s=0.2))
+
+    def refuse(path: Path) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    with Launcher(config, [make_spec("one", "run_mute")]) as launcher:
+        monkeypatch.setattr(host, "open_regular", refuse)
+        for _ in range(10):
+            time.sleep(0.05)
+            launcher.step()
+        assert row(launcher, "one").state == "starting"
+        monkeypatch.undo()
+        assert step_until(launcher, "one", "starting", restarts=1).detail.startswith("no heartbeat for")
+
+
+def test_a_start_that_fails_for_want_of_descriptors_is_tried_for_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, tries = Child.spawn, []
+
+    def refuse(self: Child) -> None:
+        tries.append(1)
+        if len(tries) <= QUICK.max_restarts + 3:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        genuine(self)
+
+    monkeypatch.setattr(Child, "spawn", refuse)
+    with Launcher(make_config(tmp_path), [make_spec("one")]) as launcher:
+        assert step_until(launcher, "one", "running").detail == "the system had no descriptor or memory for it"
 
 
 @linux_only
