@@ -6,25 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from ..core.config import load_entry
-from ..core.config.orders import CurveConfig
 from ..core.errors import ConfigError, DataFormatError
 from ..core.instruments.catalog import Catalog, load_catalog
 from ..core.instruments.sessions import load_sessions
 from ..core.instruments.symbols import SHIPPED_MAPPING
 from ..core.messages import Hello
 from ..core.process import EXIT_CLEAN, EXIT_CONFIG, ProcessContext
-from ..core.transport import (
-    ADAPTER_LINK,
-    ClientKeys,
-    LinkClient,
-    LinkTiming,
-    client_endpoint,
-    read_client_keys,
-    read_token,
-)
+from ..core.transport import ADAPTER_LINK, LinkClient, LinkTiming, adapter_key, client_endpoint
 from ..shm.tick import Platform
 from .base import Adapter
 from .feed import COUNTERS, TickFeed
@@ -123,9 +112,9 @@ def _open_orders(
     def make_link(hello: Hello) -> LinkClient:
         return LinkClient(
             client_endpoint(context.run_folder, ADAPTER_LINK, settings.host, settings.adapter_port),
-            msgspec.structs.replace(hello, token=read_token(context.config.token_path)),
+            hello,
+            context.config.keys_path / adapter_key(context.name),
             timing,
-            keys=None if settings.curve is None else _read_keys(settings.curve),
             queue_messages=settings.queue_messages,
         )
 
@@ -144,12 +133,6 @@ def _open_orders(
 def _paper_path(context: ProcessContext) -> Path:
     journal = context.config.journal_path
     return journal.with_name(f"{journal.stem}.{context.name}.paper")
-
-
-def _read_keys(curve: CurveConfig) -> ClientKeys:
-    if curve.server_key_file is None:
-        raise ConfigError("orders.curve.server_key_file is missing; name the gateway's public .key file")
-    return read_client_keys(Path(curve.secret_key_file).expanduser(), Path(curve.server_key_file).expanduser())
 
 
 def _read_names(context: ProcessContext, catalog: Catalog) -> PlatformNames:

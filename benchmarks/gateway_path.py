@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus_gateway.core.transport import ensure_token
 from nexus_gateway.shm.counters import CountersPage, HistogramSnapshot
 
 from benchmarks import machine
@@ -32,11 +31,10 @@ def measure_gateway(root: Path, latencies: int, orders: int, at_once: int) -> Ga
     """Latency of orders sent one after another, then the rate of many at once, with signals of one leg and of four."""
     config = make_config(root, PLATFORMS)
     config.run_path.mkdir(mode=0o700)
-    token = ensure_token(config.token_path)
     with running(config, "gateway"):
-        platforms = machine.context().Process(target=play_platforms, args=(config, token), daemon=True)
+        platforms = machine.context().Process(target=play_platforms, args=(config,), daemon=True)
         platforms.start()
-        desk = Desk(config, token)
+        desk = Desk(config)
         wait_until(lambda: gateway_counters(config).get("routes_ready") == len(PLATFORMS), desk.turn)
         wait_until(lambda: desk.client.is_up, desk.turn)
         samples_ns = []

@@ -32,7 +32,7 @@ from nexus_gateway.core.messages import (
     WorkingOrders,
 )
 from nexus_gateway.core.messages import Side as Direction
-from nexus_gateway.core.transport import LinkClient, client_endpoint
+from nexus_gateway.core.transport import NEXUS, LinkClient, adapter_key, client_endpoint
 from nexus_gateway.shm.symbols import Symbol, add_symbols
 from nexus_gateway.shm.tick import Platform, TickFlag
 from nexus_gateway.shm.writer import TickWriter, empty_ticks
@@ -45,13 +45,15 @@ PLATFORMS = ("nt8", "sierra", "bookmap", "quantower")
 class InstantPlatform:
     """Adapter and platform in one: it accepts and fills each order before it handles the next message."""
 
-    def __init__(self, config: GatewayConfig, name: str, token: str) -> None:
+    def __init__(self, config: GatewayConfig, name: str) -> None:
         can_all = Capabilities(order_types=tuple(OrderType), times_in_force=tuple(TimeInForce), brackets=True)
         hello = Hello(
             role=Role.ADAPTER, name=name, boot_id=f"instant-{name}", platform=name, account="SIM",
-            account_mode=AccountMode.NETTING, capabilities=can_all, token=token,
+            account_mode=AccountMode.NETTING, capabilities=can_all,
         )  # fmt: skip
-        self.client = LinkClient(client_endpoint(config.run_path, "adapters", "127.0.0.1", 0), hello)
+        self.client = LinkClient(
+            client_endpoint(config.run_path, "adapters", "127.0.0.1", 0), hello, config.keys_path / adapter_key(name)
+        )
         self._whose: dict[str, Any] = {"platform": name, "account": "SIM"}
         self._placed: set[str] = set()
 
@@ -82,8 +84,8 @@ class InstantPlatform:
         )
 
 
-def play_platforms(config: GatewayConfig, token: str) -> None:
-    platforms = [InstantPlatform(config, name, token) for name in PLATFORMS]
+def play_platforms(config: GatewayConfig) -> None:
+    platforms = [InstantPlatform(config, name) for name in PLATFORMS]
     while True:
         poller = zmq.Poller()
         for platform in platforms:
@@ -97,12 +99,12 @@ def play_platforms(config: GatewayConfig, token: str) -> None:
 class Desk:
     """NEXUS directly on the link, and the market that the gateway checks against."""
 
-    def __init__(self, config: GatewayConfig, token: str) -> None:
+    def __init__(self, config: GatewayConfig) -> None:
         folder = config.run_path
         (self._symbol_id,) = add_symbols(folder, [Symbol(0, "NQ", tick_size=0.25)])
         self._writers = [TickWriter(folder, n, Platform.parse(n), capacity=64, board_rows=16) for n in PLATFORMS]
-        hello = Hello(role=Role.NEXUS, name="nexus", boot_id="desk", token=token)
-        self.client = LinkClient(client_endpoint(folder, "nexus", "127.0.0.1", 0), hello)
+        hello = Hello(role=Role.NEXUS, name="nexus", boot_id="desk")
+        self.client = LinkClient(client_endpoint(folder, "nexus", "127.0.0.1", 0), hello, config.keys_path / NEXUS)
         self.filled: dict[str, Decimal] = {}
         self._sent = 0
         self._next_quote_s = 0.0

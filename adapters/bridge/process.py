@@ -23,12 +23,12 @@ import psutil
 from ...core.config import convert_settings, load_entry
 from ...core.errors import ConfigError
 from ...core.process import EXIT_CLEAN, EXIT_CONFIG, EXIT_FAILURE, ProcessContext, ProcessId
-from ...core.transport import read_token
 from ...shm import host
 from ...shm.durations import NS_PER_MS, NS_PER_S
 from ...shm.tick import Platform
 from ..order_settings import split_settings
 from .settings import BridgeSettings, BridgeStart
+from .token_file import read_token
 
 COUNTERS: Final = ("bridge_running", "bridge_starts", "bridge_hang_kills", "bridge_orphans_ended")
 TOKEN_VARIABLE: Final = "NEXUS_GATEWAY_BRIDGE_TOKEN"

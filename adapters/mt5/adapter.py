@@ -18,7 +18,6 @@ from ...core.instruments.contract_code import parse_code
 from ...core.instruments.refusals import SYMBOL_NOT_OFFERED, SymbolRefused
 from ...core.instruments.sessions import load_sessions
 from ...core.messages import AccountMode, Capabilities, Instrument, OrderType, StopPlace, TimeInForce
-from ...core.transport import ensure_token
 from ...shm.durations import NS_PER_S
 from ...shm.symbols import Symbol
 from ..base import LinkLostError
@@ -27,6 +26,7 @@ from ..bridge.messages import BridgeAccount, BridgeHello
 from ..bridge.process import BridgeFiles
 from ..bridge.quote_hours import QuoteHours
 from ..bridge.settings import BridgeSettings
+from ..bridge.token_file import ensure_token
 from ..feed import TickFeed
 from .settings import MAX_SYMBOL_CHARACTERS, Mt5BrazilSettings, Mt5GlobalSettings, Mt5Settings
 

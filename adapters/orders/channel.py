@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import msgspec
-
 from ...core.errors import ConfigError
 from ...core.logs import Log
 from ...core.messages import (
@@ -86,7 +84,7 @@ class OrderChannel:
         """
         Args:
             adapter: must have `capabilities`; its `orders` is set to this channel.
-            make_link: opens the link to the gateway; ConfigError = not possible yet, such as while there is no token.
+            make_link: opens the link to the gateway; ConfigError = not possible now.
             accounts: the accounts that may be traded; empty = any (for simulated accounts).
             limits: the adapter's own; None = the shipped ones.
             may_link: whether the contracts are chosen; a link opened before would be restarted at once.
@@ -152,7 +150,7 @@ class OrderChannel:
         if self._link is not None:
             # Fills may have been missed while the platform was away. A new link makes the gateway reconcile with a
             # snapshot before it sends orders again.
-            self._link.hello = msgspec.structs.replace(self._hello(account), token=self._link.hello.token)
+            self._link.hello = self._hello(account)
             self._link.platform_up = True
             self._link.restart("the platform's session is new")
 
@@ -201,6 +199,8 @@ class OrderChannel:
         self._counts["order_link_up"].set(int(link.is_up))
         if link.refusal is not None:
             self._drop_link(f"{link.refusal.code.value}: {link.refusal.text}")
+        elif link.cut_reason and not link.is_up:
+            self._log_trouble(link.cut_reason)
         self._events.flush(self._link)
         # Raised last: the session reacts by closing the platform, and the rejects above must have been sent by then.
         if lost is not None:
@@ -247,7 +247,7 @@ class OrderChannel:
         return self._link
 
     def _drop_link(self, reason: str) -> None:
-        """Close the link; `_open_link` opens a new one after a pause, with the token that is valid then."""
+        """Close the link; `_open_link` opens a new one after a pause."""
         if self._link is not None:
             self._link.close()
             self._link = None

@@ -19,7 +19,7 @@ from typing import Final
 import typer
 
 from ...shm import host
-from . import account, certify, instruments, journal, kill, orders, processes, stage, status
+from . import account, certify, instruments, journal, keys, kill, orders, processes, stage, status
 from .command import JsonFlag, print_json
 
 EXIT_INTERRUPTED: Final = 130
@@ -46,7 +46,7 @@ def version(as_json: JsonFlag = False) -> None:
             typer.echo(f"{name} {number}")
 
 
-for group in (processes, status, instruments, certify, kill, orders, account, stage, journal):
+for group in (processes, status, instruments, certify, kill, orders, account, stage, journal, keys):
     group.add_commands(app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,7 @@ def _clear(folder: Path, *, everything: bool) -> None:
     remove_stale_segments(folder)
     (folder / _NEXUS_REPORT).unlink(missing_ok=True)
     if everything:
+        shutil.rmtree(folder / "keys", ignore_errors=True)
         for path in folder.iterdir():
             if path.name != LOCK_FILE and not path.is_dir():
                 path.unlink()

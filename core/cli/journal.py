@@ -1,4 +1,4 @@
-"""Commands that read files and need no gateway: `journal`, `report` from the journal, and `keys`."""
+"""Commands that read files and need no gateway: `journal`, and `report` from the journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .command import EXIT_TROUBLE, ConfigFolder, JsonFlag, RunFolder, explained,
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Put `journal`, `report` and `keys` on the command line."""
+    """Put `journal` and `report` on the command line."""
     journal = typer.Typer(no_args_is_help=True, help="The journal: verify, backup, restore, export, archive.")
     journal.command("verify")(journal_verify)
     journal.command("backup")(journal_backup)
@@ -29,7 +29,6 @@ def add_commands(app: typer.Typer) -> None:
     journal.command("archive")(journal_archive)
     app.add_typer(journal, name="journal")
     app.command()(report)
-    app.command()(keys)
 
 
 def journal_verify(
@@ -313,21 +312,3 @@ def _print_report(page: Any, trades: Sequence[Any]) -> None:
         rated += f", from {last.usd_rate_source}" if last.usd_rate_source else ""
         rated += " [stale rate]" if last.stale_rate else ""
         typer.echo(f"{'of which ' + currency:14} {total:,.2f} {currency}; {rated}")
-
-
-def keys(
-    folder: Path,
-    name: Annotated[str, typer.Argument(help="Process that uses them: gateway, nexus, nt8, ...")],
-    as_json: JsonFlag = False,
-) -> None:
-    """Create a pair of CURVE keys in a folder: NAME.key is public, NAME.key_secret must stay on this machine."""
-    from ..transport import create_keys
-
-    with explained():
-        if not folder.is_dir():
-            raise ConfigError(f"folder was {folder}, must exist; create it with mode 0700")
-        public, secret = create_keys(folder, name)
-    if as_json:
-        print_json({"public": str(public), "secret": str(secret)})
-    else:
-        typer.echo(f"{public}: public, copy it to the peers of this process\n{secret}: secret, keep it here")

@@ -148,8 +148,8 @@ def _ask_gateway(
             sent, was_sent = asked, has_left
         result |= {"unproven": is_unproven, "sent": sent, "was_sent": was_sent}
         left_s = deadline_s - time.monotonic()
-        # Without a token file no gateway has ever run here, so none will be restarted.
-        if not result.pop("is_silent") or left_s <= 0 or not config.token_path.exists():
+        # Without keys no gateway has ever run here, so none will be restarted.
+        if not result.pop("is_silent") or left_s <= 0 or not config.keys_path.exists():
             return result
         if not announced:
             announced = True

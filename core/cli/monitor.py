@@ -126,6 +126,7 @@ class OrdersStatus(msgspec.Struct, frozen=True):
         latches: limits that bar entries until `resume`.
         entries_barred: 1 while entries are refused since the gateway has no descriptor for the kill file.
         accounts_left: accounts out of the configuration that still hold lots or orders of ours.
+        ports_taken: TCP ports of the gateway that another program has.
     """
 
     state: str
@@ -139,6 +140,7 @@ class OrdersStatus(msgspec.Struct, frozen=True):
     latches: int = 0
     entries_barred: int = 0
     accounts_left: int = 0
+    ports_taken: int = 0
 
     @property
     def has_trouble(self) -> bool:
@@ -167,7 +169,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         processes = [process for process in self.processes if process.state != "closed"]
         return (
             bool(self.rings)
-            and not (self.orders is not None and self.orders.has_trouble)
+            and not (self.orders is not None and (self.orders.has_trouble or self.orders.ports_taken))
             and all(ring.state == "live" and ring.link_up and not ring.unresponsive for ring in self.rings)
             and all(process.state == "live" and not process.unresponsive for process in processes)
             and all(
@@ -300,6 +302,7 @@ def _describe_orders(rings: list[RingStatus], processes: list[ProcessStatus]) ->
         latches=counters.get("latches", 0),
         entries_barred=counters.get("entries_barred", 0),
         accounts_left=counters.get("accounts_left", 0),
+        ports_taken=counters.get("ports_taken", 0),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,11 +15,11 @@ from ..errors import GatewayError, GatewaySilentError
 from ..messages import AdminResult, Hello, Message, Query, QueryKind, Reject, Role, Welcome
 from ..transport import (
     NEXUS_LINK,
+    OPERATOR,
     LinkClient,
     LinkTiming,
     client_endpoint,
     read_client_keys,
-    read_token,
 )
 
 
@@ -36,25 +35,17 @@ class OperatorLink:
         Raises:
             GatewaySilentError: no gateway answers within `timeout_s`.
             GatewayError: the gateway refuses the link.
-            ConfigError: token or keys cannot be read.
+            ConfigError: the operator's keys cannot be read.
         """
         orders = config.orders
-        if not config.token_path.exists():
+        if not config.keys_path.exists():
             raise GatewaySilentError(f"no gateway has run in {config.run_path}; start one with: nexus-gateway run")
-        keys = None
-        if orders.curve is not None and orders.curve.server_key_file is not None:
-            keys = read_client_keys(
-                Path(orders.curve.secret_key_file).expanduser(), Path(orders.curve.server_key_file).expanduser()
-            )
-        hello = Hello(
-            role=Role.ADMIN,
-            name=f"operator-{os.getpid()}",
-            boot_id=str(os.getpid()),
-            token=read_token(config.token_path),
-        )
+        keys_folder = config.keys_path / OPERATOR
+        read_client_keys(keys_folder)  # at once: a file that is wrong stays wrong
+        hello = Hello(role=Role.ADMIN, name=f"operator-{os.getpid()}", boot_id=str(os.getpid()))
         timing = LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms)
         endpoint = client_endpoint(config.run_path, NEXUS_LINK, orders.host, orders.nexus_port)
-        self._client = LinkClient(endpoint, hello, timing, keys=keys, queue_messages=orders.queue_messages)
+        self._client = LinkClient(endpoint, hello, keys_folder, timing, queue_messages=orders.queue_messages)
         self._received: list[Message] = []
         try:
             self.welcome: Welcome = self._connect(config, timeout_s)

@@ -82,6 +82,8 @@ def describe_order_links(orders: OrdersStatus) -> str:
         return f"{line} (gateway: {orders.state})"
     if orders.linked < orders.expected and orders.unlinked:
         line += f"; without an order link: {', '.join(orders.unlinked)}"
+    if orders.ports_taken:
+        line += "; another program has a TCP port of the gateway, see the gateway's log"
     return line
 
 

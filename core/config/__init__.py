@@ -10,7 +10,7 @@ from .loading import (
     SYMBOLS_FILE as SYMBOLS_FILE,
     load_config as load_config,
 )
-from .orders import CurveConfig as CurveConfig, OrdersConfig as OrdersConfig
+from .orders import OrdersConfig as OrdersConfig
 from .rollover import RolloverConfig as RolloverConfig
 from .schema import (
     GATEWAY_NAME as GATEWAY_NAME,

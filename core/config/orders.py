@@ -12,26 +12,13 @@ from ..bounds import is_bounded
 from .folders import check_folder
 
 
-class CurveConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Files of CURVE keys, as created by `nexus-gateway keys`. The gateway needs the first two; a process that connects
-    needs its own `secret_key_file`, and the gateway's public key as `server_key_file`.
-    """
-
-    secret_key_file: str
-    clients_folder: str | None = None
-    server_key_file: str | None = None
-
-    def __post_init__(self) -> None:
-        for key in self.__struct_fields__:
-            check_folder(key, getattr(self, key))
-
-
 class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The gateway process, which trades.
 
-    `host` other than loopback needs `curve`. Port 0 = the socket file in the run folder only. `mute_after_ms`: a link
-    that is unresponsive for this long is cut. `queue_messages`: limit of each peer's queue; a full one cuts the link.
-    `token_file` None = `gateway.token` in the run folder. `journal` None = a file in the user's local data folder, one
+    `host` other than loopback needs the key of another machine (docs/operations.md). Port 0 = the socket file in the
+    run folder only. `mute_after_ms`: a link that is unresponsive for this long is cut. `queue_messages`: limit of each
+    peer's queue; a full one cuts the link.
+    `keys_folder` None = `keys` in the run folder. `journal` None = a file in the user's local data folder, one
     for each run folder. `durability` process: a power cut may lose the last orders. `checkpoint_events`,
     `checkpoint_bytes`, `checkpoint_replay_ms`: the engine's state is saved when so many events, bytes of events or so
     much processor time of them have come since the last time, whichever is first. `send_within_ms`, `ack_ms`,
@@ -54,8 +41,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mute_after_ms: Annotated[int, Meta(ge=20, le=600_000)] = 2_000
     queue_messages: Annotated[int, Meta(ge=10, le=1_000_000)] = 4_096
     max_peers: Annotated[int, Meta(ge=1, le=10_000)] = 256
-    token_file: str | None = None
-    curve: CurveConfig | None = None
+    keys_folder: str | None = None
     journal: str | None = None
     durability: Literal["power", "process"] = "power"
     checkpoint_events: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
@@ -91,7 +77,7 @@ class OrdersConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return None if self.hours_file is None else Path(self.hours_file).expanduser()
 
     def __post_init__(self) -> None:
-        for key in ("token_file", "journal", "instruments_file", "hours_file", "rates_file"):
+        for key in ("keys_folder", "journal", "instruments_file", "hours_file", "rates_file"):
             check_folder(key, getattr(self, key))
         if self.mute_after_ms < 2 * self.heartbeat_ms:
             raise ValueError(

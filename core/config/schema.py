@@ -236,9 +236,9 @@ class GatewayConfig(GatewayFile, frozen=True, kw_only=True, forbid_unknown_field
         return folder_or(self.log_folder, host.local_data_folder() / "logs")
 
     @property
-    def token_path(self) -> Path:
-        """The token file of the gateway's ports."""
-        return folder_or(self.orders.token_file, self.run_path / "gateway.token")
+    def keys_path(self) -> Path:
+        """The folder of the keys by which the gateway and all that connect to it prove themselves."""
+        return folder_or(self.orders.keys_folder, self.run_path / "keys")
 
     @property
     def journal_path(self) -> Path:

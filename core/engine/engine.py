@@ -202,7 +202,7 @@ class Engine:
             case SignalArrived():
                 record_rates(turn, event.markets)
                 record_sessions(turn, event.markets)
-                apply_signal(turn, event.signal, event.markets, event.peer)
+                apply_signal(turn, event.signal, event.markets, event.peer, event.enter_by_ns)
             case ClockTicked():
                 turn.by_clock = True
                 run_timers(turn, *self._due_times.pop_due(turn.state))

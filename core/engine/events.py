@@ -66,9 +66,10 @@ class NexusLost(Struct, tag="nexus_lost", frozen=True, kw_only=True):
 
 
 class LinkUp(Struct, tag="link_up", frozen=True, kw_only=True):
-    """An adapter's hello (its `role` is adapter) was accepted."""
+    """An adapter's hello (its `role` is adapter) was accepted. `key`: name of the key that the connection proved."""
 
     hello: Hello
+    key: str = ""
 
 
 class LinkDown(Struct, tag="link_down", frozen=True, kw_only=True):
@@ -80,21 +81,27 @@ class LinkDown(Struct, tag="link_down", frozen=True, kw_only=True):
 
 
 class SignalArrived(Struct, tag="signal_arrived", frozen=True, kw_only=True):
-    """NEXUS wants to trade. `markets`: one context per target platform, as read when the signal came in."""
+    """NEXUS wants to trade. `markets`: one context per target platform, as read when the signal came in. `key`: name of
+    the key that the peer's connection has proved. `enter_by_ns`: of the signal, or what stands for it, UTC ns; 0 = none
+    (journals of former versions).
+    """
 
     signal: Signal
     markets: tuple[MarketContext, ...]
     peer: str = ""
+    key: str = ""
+    enter_by_ns: int = 0
 
 
 class NexusAsked(Struct, tag="nexus_asked", frozen=True, kw_only=True):
     """NEXUS changes a signal that it has sent. `markets`: for a replace or a close, the current markets of
-    its legs.
+    its legs. `key` as in `SignalArrived`.
     """
 
     request: SignalCancel | SignalReplace | SignalClose
     peer: str = ""
     markets: tuple[MarketContext, ...] = ()
+    key: str = ""
 
 
 class AdapterSaid(Struct, tag="adapter_said", frozen=True, kw_only=True):
@@ -130,10 +137,11 @@ class SnapshotWanted(Struct, tag="snapshot_wanted", frozen=True, kw_only=True):
 
 
 class AdminAsked(Struct, tag="admin_asked", frozen=True, kw_only=True):
-    """A command of the operator. `peer` gets the answer."""
+    """A command of the operator. `peer` gets the answer; `key` as in `SignalArrived`, while `by` is only a claim."""
 
     request: Kill | Resume | Acknowledge | AccountRetire | StageChange | Query
     peer: str = ""
+    key: str = ""
 
 
 class MarketMoved(Struct, tag="market_moved", frozen=True, kw_only=True):

@@ -9,8 +9,7 @@ from ...shm.histogram import observe_value
 from ..engine import EngineState, accounts_left
 from ..messages import ContradictionKind, LegState, RejectCode
 from ..process import RECOVERED_PERMILLE, RECOVERING
-from ..transport import LinkServer
-from ..transport.server import COUNTERS as LINK_COUNTERS
+from ..transport import CONNECTION_COUNTERS, LINK_COUNTERS, LinkServer
 
 TURN_NS: Final = "turn_ns"
 COMMIT_NS: Final = "commit_ns"
@@ -52,6 +51,7 @@ _GAUGES: Final = (
     "positions_unsettled",
     "latches",
     "accounts_left",
+    "ports_taken",
     RECOVERING,
     RECOVERED_PERMILLE,
 )
@@ -98,7 +98,7 @@ COUNTERS: Final = (
     *_EVENTS,
     *_GAUGES,
     *(f"engine_{name}" for name in _ENGINE),
-    *(f"{link}_{name}" for link in _LINKS for name in LINK_COUNTERS),
+    *(f"{link}_{name}" for link in _LINKS for name in (*LINK_COUNTERS, *CONNECTION_COUNTERS)),
     *(f"reject_{code.value}" for code in RejectCode if code is not RejectCode.NONE),
 )
 
@@ -170,8 +170,9 @@ class GatewayCounters:
         cells["accounts_left"].set(len(accounts_left(state)))
         for name in _ENGINE:
             cells[f"engine_{name}"].set(state.counts.get(name, 0))
+        cells["ports_taken"].set(sum(len(server.listener.doors.taken) for server in links.values()))
         for link, server in links.items():
-            for name, value in server.counts.items():
+            for name, value in (server.counts | server.listener.counts).items():
                 # Added, not set: the page goes on with the counts of the former process.
                 cells[f"{link}_{name}"].add(value - self._link_counts.get(f"{link}_{name}", 0))
                 self._link_counts[f"{link}_{name}"] = value

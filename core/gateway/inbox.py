@@ -94,7 +94,7 @@ class Inbox:
                 return self._link_down(event.peer, event.hello, "the adapter says that its platform is gone")
             case PeerMessage(body=Heartbeat()):
                 self.adapters[event.peer] = event.hello
-                return LinkUp(hello=event.hello)
+                return LinkUp(hello=event.hello, key=event.key)
             case PeerMessage(body=Reject(client_order_id="")):
                 # About a message of ours that it could not read. The order in it is unknown after its deadline.
                 return None
@@ -127,14 +127,21 @@ class Inbox:
             raise _not_allowed(event.body, event.hello.role)
         match event.body:
             case Signal() as signal:
-                return SignalArrived(signal=signal, markets=self.contexts_of(signal, now_ns), peer=event.peer)
+                markets = self.contexts_of(signal, now_ns)
+                return SignalArrived(
+                    signal=signal,
+                    markets=markets,
+                    peer=event.peer,
+                    key=event.key,
+                    enter_by_ns=signal.entry_deadline_ns,
+                )
             case SignalReplace() | SignalClose() as request:
                 markets = self.contexts_of_legs(request.signal_id, now_ns)
-                return NexusAsked(request=request, peer=event.peer, markets=markets)
+                return NexusAsked(request=request, peer=event.peer, markets=markets, key=event.key)
             case SignalCancel() as cancel:
-                return NexusAsked(request=cancel, peer=event.peer)
+                return NexusAsked(request=cancel, peer=event.peer, key=event.key)
             case Kill() | Resume() | Acknowledge() | AccountRetire() | StageChange() | Query() as request:
-                return AdminAsked(request=request, peer=event.peer)
+                return AdminAsked(request=request, peer=event.peer, key=event.key)
             case _:
                 raise _not_allowed(event.body, event.hello.role)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
+import selectors
 import time
 import uuid
-from pathlib import Path
 
-from ..config import GatewayConfig
+from ...shm import host
 from ..errors import GatewayError
 from ..kill_file import kill_file_path
 from ..messages import Role
@@ -15,16 +15,15 @@ from ..process import EXIT_CLEAN, ProcessContext
 from ..transport import (
     ADAPTER_LINK,
     NEXUS_LINK,
+    KeyFolder,
+    KeyRing,
     LinkServer,
     LinkTiming,
-    ServerKeys,
+    Listener,
+    ListenerSettings,
     ServerSettings,
     check_host,
-    ensure_token,
-    make_server_socket,
-    read_server_keys,
     server_endpoints,
-    start_authenticator,
 )
 from .archiving import JournalArchiving
 from .clock import Clock
@@ -53,15 +52,15 @@ def main(context: ProcessContext) -> int:
     """
     config, log = context.config, context.log
     counters = GatewayCounters(context.open_counters(COUNTERS, HISTOGRAMS))
-    keys = _server_keys(config)
-    check_host(config.orders.host, keys)
-    token = ensure_token(config.token_path)
+    keys = KeyFolder(config.keys_path, config.platforms, lambda text: log.warning("keys", reason=text))
+    ring = KeyRing(config.keys_path, lambda text: log.warning("allowed keys", reason=text))
+    ring.reload()
+    check_host(config.orders.host, ring.proofs, keys.names)
     # The journal before the ports: its lock shows that no other gateway runs on it. Binding first would take the
     # socket file away from a gateway that does.
     journaled = _read_journal(context, counters)
     if journaled is None:
         return EXIT_CLEAN
-    authenticator = None if keys is None else start_authenticator(keys)
     archiving = JournalArchiving(journaled.journal, config.orders.keep_days, config.disk.archives_stop_bytes, log)
     boot_id = uuid.uuid4().hex
     ports: list[LinkServer] = []
@@ -70,20 +69,18 @@ def main(context: ProcessContext) -> int:
         markets = Markets(config, context.run_folder, log)
         kills = KillInstructions(kill_file_path(context.run_folder), log)
         greeter = Greeter(config, journaled, kills, boot_id)
-        endpoints = _open_ports(context, ports, greeter, boot_id, token, keys)
+        _open_ports(context, ports, greeter, boot_id, keys, ring)
         contracts = LiveContracts(config, context.run_folder, markets, log)
         gateway = Gateway(context, Clock(), journaled, markets, contracts, Ports(*ports), kills, counters, boot_id)
         gateway.start()
-        log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage, curve=keys is not None)
-        _run(context, gateway, journaled, archiving, PortFiles(config.token_path, token, endpoints, log))
+        log.info("gateway is up", boot_id=boot_id, stage=journaled.engine.state.stage)
+        _run(context, gateway, journaled, archiving, PortFiles(keys, [port.listener for port in ports], log))
     finally:
         # Positions and working orders stay as they are: they live at the platforms.
         for server in ports:
             server.close()
         archiving.close()
         journaled.close()
-        if authenticator is not None:
-            authenticator.stop()
     return EXIT_CLEAN
 
 
@@ -114,24 +111,31 @@ def _open_ports(
     ports: list[LinkServer],
     greeter: Greeter,
     boot_id: str,
-    token: str,
-    keys: ServerKeys | None,
-) -> list[str]:
-    """Append the ports of the adapters and of NEXUS to `ports`, for the caller to close. Returns their endpoints."""
+    keys: KeyFolder,
+    ring: KeyRing,
+) -> None:
+    """Append the ports of the adapters and of NEXUS to `ports`, for the caller to close."""
     orders = context.config.orders
     timing = LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms)
-    endpoints: list[str] = []
+    # Proven connections without a session are those of peers that are coming or going.
+    most = min(2 * orders.max_peers, host.MAX_WAITED_SOCKETS // 2 - 2 * ListenerSettings().max_unproven)
+    bounds = ListenerSettings(queue_messages=orders.queue_messages, max_connections=most)
+    selector = selectors.DefaultSelector()
     for link, port, roles in (
         (ADAPTER_LINK, orders.adapter_port, (Role.ADAPTER,)),
         (NEXUS_LINK, orders.nexus_port, (Role.NEXUS, Role.ADMIN)),
     ):
         settings = ServerSettings(
-            sender="gateway", boot_id=boot_id, roles=roles, token=token, timing=timing, max_peers=orders.max_peers
+            sender="gateway", boot_id=boot_id, roles=roles, timing=timing, max_peers=orders.max_peers
         )
-        bound = server_endpoints(context.run_folder, link, orders.host, port)
-        endpoints += bound
-        ports.append(_open_port(context, link, bound, settings, greeter, keys))
-    return endpoints
+        endpoints = server_endpoints(context.run_folder, link, orders.host, port)
+
+        def warn(text: str, link: str = link) -> None:
+            context.log.warning("port", link=link, reason=text)
+
+        listener = Listener(endpoints, keys.own, ring, bounds, selector=selector, warn=warn)
+        ports.append(LinkServer(listener, settings, greeter.greet))
+        context.log.info("port is open", link=link, endpoints=list(listener.doors.endpoints))
 
 
 def _run(
@@ -157,24 +161,3 @@ def _run(
     # Only after a clean turn. State that an exception left half changed must not become a checkpoint: without one
     # the next start rebuilds it from the events.
     journaled.checkpoint(journaled.engine.state.now_ns, always=True)
-
-
-def _server_keys(config: GatewayConfig) -> ServerKeys | None:
-    curve = config.orders.curve
-    if curve is None or curve.clients_folder is None:
-        return None
-    return read_server_keys(Path(curve.secret_key_file).expanduser(), Path(curve.clients_folder).expanduser())
-
-
-def _open_port(
-    context: ProcessContext,
-    link: str,
-    endpoints: list[str],
-    settings: ServerSettings,
-    greeter: Greeter,
-    keys: ServerKeys | None,
-) -> LinkServer:
-    queue_messages = context.config.orders.queue_messages
-    server = LinkServer(make_server_socket(endpoints, queue_messages, keys), settings, greeter.greet)
-    context.log.info("port is open", link=link, endpoints=endpoints)
-    return server

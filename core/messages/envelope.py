@@ -20,7 +20,7 @@ from .orders import Cancel, Correction, Fill, Flatten, Order, OrderUpdate, Rejec
 from .session import Heartbeat, Hello, Welcome
 from .signals import Report, Signal, SignalCancel, SignalClose, SignalReplace
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """2: brackets by distance and by target, the contract in a leg's report.
 3: decimals in plain notation, client order ids of 22 characters, contradictions, completeness by part."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024

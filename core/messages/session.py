@@ -78,7 +78,7 @@ class Instrument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Hello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """First message of a session, from an adapter, NEXUS or an operator's command. `boot_id`: new at each restart of
-    the sender.
+    the sender. `token`: always empty; journals of former versions hold it. A secret in a message is refused.
     """
 
     role: Role
@@ -90,7 +90,7 @@ class Hello(Struct, tag="hello", frozen=True, kw_only=True, forbid_unknown_field
     account_currency: Currency = "USD"
     capabilities: Capabilities | None = None
     instruments: Annotated[tuple[Instrument, ...], Meta(max_length=500)] = ()
-    token: Annotated[str, Meta(max_length=256)] = ""
+    token: Annotated[str, Meta(max_length=0)] = ""
     last_seq_received: Sequence = 0
 
     def __post_init__(self) -> None:

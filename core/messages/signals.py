@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct, structs
 
@@ -106,12 +106,19 @@ class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         check_quantity("quantity", self.quantity)
 
 
+MARKET_WITHIN_NS: Final = 1_000_000_000
+"""A market order was decided on the price of its moment: held up by more than this, it would trade another one."""
+RESTING_WITHIN_NS: Final = 10_000_000_000
+
+
 class Signal(Struct, tag="signal", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A trade decision of NEXUS, executed as one leg on each target.
 
     Exactly one of `quantity` (lots; per leg, or split among the legs: `allocation`) and `risk_usd` (per leg; converted
     to lots by the distance to the leg's stop). `reduce_only`: never opens or reverses a position. `created_ns`: when
-    NEXUS decided; `tick_ns`: time of the tick that it decided on; both UTC ns.
+    NEXUS decided; `tick_ns`: time of the tick that it decided on; both UTC ns. `enter_by_ns`: an entry that was not
+    sent by then is not sent any more, UTC ns; 0 = `MARKET_WITHIN_NS` after `created_ns` for a market order, else
+    `RESTING_WITHIN_NS`. It does not hold for `reduce_only`.
     """
 
     signal_id: SignalId
@@ -132,9 +139,20 @@ class Signal(Struct, tag="signal", frozen=True, kw_only=True, forbid_unknown_fie
     reduce_only: bool = False
     tick_ns: TimeNs = 0
     strategy: Text = ""
+    enter_by_ns: TimeNs = 0
+
+    @property
+    def entry_deadline_ns(self) -> int:
+        """`enter_by_ns`, or what stands for it; 0 = none."""
+        if self.reduce_only or self.enter_by_ns:
+            return 0 if self.reduce_only else self.enter_by_ns
+        return self.created_ns + (MARKET_WITHIN_NS if self.order_type is OrderType.MARKET else RESTING_WITHIN_NS)
 
     def __post_init__(self) -> None:
         check_quantity("quantity", self.quantity)
+        if self.enter_by_ns and self.enter_by_ns <= self.created_ns:
+            late_ms = (self.created_ns - self.enter_by_ns) // 1_000_000
+            raise ValueError(f"enter_by_ns lies {late_ms} ms before created_ns, must lie behind it")
         check_money("risk_usd", self.risk_usd)
         if (self.quantity is None) == (self.risk_usd is None):
             raise ValueError("a signal needs exactly one of quantity and risk_usd")

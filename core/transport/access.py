@@ -1,76 +1,22 @@
-"""Endpoints of the gateway and the token file, by which a process of the same machine finds it and is admitted.
-
-The token lies in the run folder (mode 0700, file 0600). Any user of the machine can reach the loopback ports; only the
-owner of the run folder can read the token, and so only he can trade.
-"""
+"""Addresses of the gateway's two ports, and which of them may be bound."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
-import secrets
-import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from ...shm import host
 from ..errors import ConfigError
-from .sockets import ipc_endpoint, tcp_endpoint
+from .keys import Proof
 
-ADAPTER_LINK = "adapters"
-NEXUS_LINK = "nexus"
-TOKEN_FILE = "gateway.token"
-_TOKEN_BYTES = 32
-
-
-def ensure_token(path: Path) -> str:
-    """Return the token in `path`; make the file with a random one if it does not exist or holds no text. For the
-    gateway only; its clients read the file again when their token is refused.
-
-    Raises:
-        ConfigError: as `read_token`, or the file cannot be written.
-    """
-    if not _holds_text(path):
-        try:
-            write_token(path, secrets.token_urlsafe(_TOKEN_BYTES))
-        except OSError as error:
-            raise ConfigError(
-                f"token file {path} cannot be written: {error.strerror}; correct orders.token_file"
-            ) from error
-    return read_token(path)
-
-
-def write_token(path: Path, token: str) -> None:
-    """Write the token file, mode 0600, in one step. Raises OSError."""
-    host.replace_private(path, token.encode())
-
-
-def _holds_text(path: Path) -> bool:
-    # Emptied or overwritten with something else, it would keep the gateway from starting until somebody removes it.
-    try:
-        return bool(path.read_text(encoding="ascii").strip())
-    except (FileNotFoundError, UnicodeDecodeError):
-        return False
-    except OSError:
-        return True  # it is for `read_token` to say what is wrong
-
-
-def read_token(path: Path) -> str:
-    """Return the token in `path`. For every process but the gateway.
-
-    Raises:
-        ConfigError: the file is missing, empty, or readable by other users.
-    """
-    try:
-        token = path.read_text(encoding="ascii").strip()
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"token file {path} cannot be read ({error}); the gateway makes it at its first start"
-        ) from error
-    if os.name == "posix" and mode & 0o077:
-        raise ConfigError(f"token file {path} has mode {oct(mode)}, allowed is 0o600; run: chmod 600 {path}")
-    if not token:
-        raise ConfigError(f"token file {path} is empty; remove it and restart the gateway, which makes a new one")
-    return token
+ADAPTER_LINK: Final = "adapters"
+NEXUS_LINK: Final = "nexus"
+KEYS_FOLDER: Final = "keys"
+"""In the run folder, when `orders.keys_folder` names no other."""
+_UNIX_PATH_BYTES: Final = 100
+_ANY: Final = ("0.0.0.0", "::", "*")
 
 
 def server_endpoints(run_folder: Path, link: str, bind_host: str, port: int) -> list[str]:
@@ -91,6 +37,47 @@ def server_endpoints(run_folder: Path, link: str, bind_host: str, port: int) -> 
     return endpoints
 
 
-def client_endpoint(run_folder: Path, link: str, connect_host: str, port: int) -> str:
-    """Return the endpoint for a process of the same machine: the socket file where there is one, else TCP."""
-    return server_endpoints(run_folder, link, connect_host, port)[0]
+def client_endpoint(run_folder: Path, link: str, bind_host: str, port: int) -> str:
+    """Return the endpoint for a process of the gateway's machine: the socket file where there is one, else TCP.
+
+    Raises:
+        ConfigError: neither is possible.
+    """
+    host_name = "127.0.0.1" if bind_host in _ANY else bind_host
+    return server_endpoints(run_folder, link, host_name, port)[0]
+
+
+def tcp_endpoint(host: str, port: int) -> str:
+    """Return the TCP endpoint in ZeroMQ's notation."""
+    return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def ipc_endpoint(folder: Path, name: str) -> str | None:
+    """Return the endpoint of a socket file in the run folder; None on Windows, or when the path is too long for one."""
+    path = folder / f"{name}.ipc"
+    usable = os.name == "posix" and len(os.fsencode(path)) <= _UNIX_PATH_BYTES
+    return f"ipc://{path}" if usable else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_host(host: str, allowed: Sequence[Proof], own: Sequence[str]) -> None:
+    """Refuse a port that the network can reach while no key of another machine is allowed. `own`: names of the keys
+    that the gateway makes for the processes of its own machine.
+
+    Raises:
+        ConfigError: a key has to be allowed first, or `host` be a loopback address.
+    """
+    if not is_loopback(host) and not any(proof.name not in own for proof in allowed):
+        raise ConfigError(
+            f"orders.host was {host!r}, which the network can reach, and no key of another machine is allowed yet; "
+            "allow one first: nexus-gateway keys allow nexus.NAME KEY, or write 127.0.0.1"
+        )

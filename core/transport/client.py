@@ -1,6 +1,6 @@
 """The connecting end of a link: an adapter, NEXUS or an operator's command. One thread owns a client.
 
-    client = LinkClient(endpoint, hello)
+    client = LinkClient(endpoint, hello, keys_folder)
     while running:
         poll client.socket (it may be None) and others, at most client.wait_ms() milliseconds
         for body in client.receive():      # all messages that have arrived; never blocks
@@ -23,15 +23,29 @@ import enum
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import zmq
 
 from ...shm.durations import NS_PER_MS
+from ..errors import ConfigError
 from ..messages import Envelope, Heartbeat, Hello, Message, MessageError, Reject, RejectCode, Welcome, decode
+from .keys import read_client_keys
 from .link import MAX_ENVELOPES_PER_MESSAGE, Link, LinkFault, LinkTiming
-from .sockets import ClientKeys, make_client_socket
+from .sockets import ClientSocket
 
 _MAX_RECEIVED = 1_000
+_PROOF_CHECK_MS = 50
+_COUNTERS = (
+    "links",
+    "cuts",
+    "refusals",
+    "unproven",
+    "bad_messages",
+    "overflows",
+    "messages_sent",
+    "messages_received",
+)
 
 
 class LinkState(enum.StrEnum):
@@ -50,7 +64,8 @@ class LinkClient:
         hello: opens the next session; replace it and call `restart` when it has changed.
         platform_up, last_data_ns: set by an adapter, sent with the next heartbeat.
         refusal: the newest welcome that refused us, with code and text; None since a session was opened.
-        counts: links, cuts, refusals, bad_messages, overflows, messages_sent, messages_received.
+        counts: links, cuts, refusals, unproven, bad_messages, overflows, messages_sent, messages_received. `unproven`:
+            handshakes in which this end or the other one did not prove its key.
         cut_reason: why the last session ended.
     """
 
@@ -58,15 +73,19 @@ class LinkClient:
         self,
         endpoint: str,
         hello: Hello,
+        keys_folder: Path,
         timing: LinkTiming | None = None,
         *,
-        keys: ClientKeys | None = None,
         queue_messages: int = 4_096,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
         """Start to connect in the background; the gateway need not run yet.
+
+        Args:
+            keys_folder: of this client's role (`keys.py`), read at each connect. While it cannot be read, for example
+                since the gateway has never run, the client waits and tries again; `cut_reason` says why.
 
         Raises:
             ConfigError: the endpoint is not valid.
@@ -77,12 +96,10 @@ class LinkClient:
         self.refusal: Welcome | None = None
         self.cut_reason = ""
         self.state = LinkState.CONNECTING
-        self.counts = dict.fromkeys(
-            ("links", "cuts", "refusals", "bad_messages", "overflows", "messages_sent", "messages_received"), 0
-        )
+        self.counts = dict.fromkeys(_COUNTERS, 0)
         self._endpoint = endpoint
         self._timing = timing or LinkTiming()
-        self._keys = keys
+        self._keys_folder = keys_folder
         self._queue_messages = queue_messages
         self._monotonic_ns = monotonic_ns
         self._utc_ns = utc_ns
@@ -91,14 +108,14 @@ class LinkClient:
         self._retry_ns = 0
         self._deadline_ns = 0
         self._up_since_ns = 0
-        self._socket: zmq.Socket[bytes] | None = None
+        self._socket: ClientSocket | None = None
         self._link = Link(hello.name, self._timing, monotonic_ns())
         self._connect(monotonic_ns())
 
     @property
     def socket(self) -> zmq.Socket[bytes] | None:
         """Socket to poll for reading with a `zmq.Poller`; None while waiting for the next attempt."""
-        return self._socket
+        return None if self._socket is None else self._socket.socket
 
     @property
     def is_up(self) -> bool:
@@ -111,7 +128,9 @@ class LinkClient:
         due_ns = {LinkState.UP: self._link.due_ns, LinkState.CONNECTING: self._deadline_ns}.get(
             self.state, self._retry_ns
         )
-        return max(0, -((now_ns - due_ns) // NS_PER_MS))
+        wait_ms = max(0, -((now_ns - due_ns) // NS_PER_MS))
+        # A handshake that fails wakes nobody: it is asked for.
+        return min(wait_ms, _PROOF_CHECK_MS) if self.state is LinkState.CONNECTING else wait_ms
 
     def send(self, *bodies: Message) -> bool:
         """Queue messages for the gateway, at most `MAX_ENVELOPES_PER_MESSAGE`; they arrive together.
@@ -136,7 +155,7 @@ class LinkClient:
         bodies: list[Message] = []
         while self._socket is not None and len(bodies) < _MAX_RECEIVED:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = self._socket.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
             if len(frames) > MAX_ENVELOPES_PER_MESSAGE:
@@ -166,10 +185,15 @@ class LinkClient:
                 # tried ten times a second.
                 if now_ns - self._up_since_ns > self._timing.backoff_max_ms * NS_PER_MS:
                     self._failures = 0
-            case LinkState.CONNECTING if now_ns >= self._deadline_ns:
-                # A new socket and a new hello, since the old one may have waited in the queue for minutes: its
-                # instruments and account may have changed since.
-                self._connect(now_ns)
+            case LinkState.CONNECTING:
+                assert self._socket is not None
+                if unproven := self._socket.pop_fault():
+                    self.counts["unproven"] += 1
+                    self._cut(unproven)
+                elif now_ns >= self._deadline_ns:
+                    # A new socket and a new hello, since the old one may have waited in the queue for minutes: its
+                    # instruments and account may have changed since.
+                    self._connect(now_ns)
             case LinkState.WAITING if now_ns >= self._retry_ns:
                 self._connect(now_ns)
             case _:
@@ -240,7 +264,7 @@ class LinkClient:
     def _send_frames(self, *frames: bytes) -> bool:
         assert self._socket is not None
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            self._socket.socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             self.counts["overflows"] += 1
             self._cut(f"the queue to the gateway is full ({self._queue_messages} messages)")
@@ -249,7 +273,12 @@ class LinkClient:
 
     def _connect(self, now_ns: int) -> None:
         self._drop_socket()
-        self._socket = make_client_socket(self._endpoint, self._queue_messages, self._keys)
+        try:
+            keys = read_client_keys(self._keys_folder)
+        except ConfigError as error:
+            self._cut(str(error))
+            return
+        self._socket = ClientSocket(self._endpoint, self._queue_messages, keys)
         self._link = Link(self.hello.name, self._timing, now_ns)
         self.state = LinkState.CONNECTING
         self._deadline_ns = now_ns + self._timing.welcome_within_ms * NS_PER_MS
@@ -268,7 +297,7 @@ class LinkClient:
 
     def _drop_socket(self) -> None:
         if self._socket is not None:
-            self._socket.close(0)
+            self._socket.close()
             self._socket = None
 
 

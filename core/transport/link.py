@@ -68,6 +68,7 @@ class EnvelopeIds(Struct, frozen=True):
     """Number and ids of a message that was refused: enough to name it in the answer. -1 and "" = not readable."""
 
     seq: int = -1
+    last_seq_received: int = -1
     body: _BodyIds = _BodyIds()
 
 
@@ -126,7 +127,11 @@ class Link:
             envelope = decode(data)
         except MessageError:
             # A message that cannot be read but carries the expected number is no gap: refusing it is enough.
-            self._count_received(peek_ids(data).seq, now_ns)
+            ids = peek_ids(data)
+            self._count_received(ids.seq, now_ns)
+            # It has been read by a peer that reads: one that says much that is refused is not cut as one that does not.
+            if self.liveness.last_seq_acknowledged <= ids.last_seq_received <= self.liveness.last_seq_sent:
+                self.liveness.acknowledge(ids.last_seq_received, now_ns)
             raise
         self._count_received(envelope.seq, now_ns)
         live = self.liveness

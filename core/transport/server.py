@@ -1,26 +1,22 @@
 """The bound end of many links: the gateway's port for adapters, and the one for NEXUS and operators.
 
-    server = LinkServer(socket, settings, greet)
+    server = LinkServer(listener, settings, greet)
     while running:
-        poll server.socket, at most server.wait_ms() milliseconds
+        server.listener.collect(server.wait_ms() / 1000)
         for event in server.receive():     # PeerUp, PeerMessage, PeerDown, in the order in which they happened
             ...
         for event in server.tick():        # PeerDown of unresponsive peers
             ...
         server.send(peer, body)            # False: no such peer any more
 
-No bytes from the network make `receive` raise: bad ones are counted, and answered if possible. No state is kept for a
-peer without a session, so a thousand connections that never say hello cost a thousand sockets and nothing else.
+No bytes from the network make `receive` raise: bad ones are counted, and answered if possible. Only what a connection
+has proved reaches this file (`listener.py`): the key says which role and platform its hello may name.
 """
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Callable, Sequence
-
-import zmq
-from msgspec import Struct, structs
 
 from ...shm.durations import NS_PER_MS
 from ..messages import (
@@ -37,115 +33,63 @@ from ..messages import (
     decode,
     encode,
 )
-from .link import MAX_ENVELOPES_PER_MESSAGE, Link, LinkFault, LinkTiming, peek_ids
-from .sockets import FailedHandshakes
+from .keys import Proof
+from .link import MAX_ENVELOPES_PER_MESSAGE, Link, LinkFault, peek_ids
+from .listener import Listener
+from .peers import (
+    LINK_COUNTERS,
+    Closed,
+    LinkEvent,
+    PeerDown,
+    PeerMessage,
+    PeerUp,
+    QueueFullError,
+    Received,
+    ServerSettings,
+    peer_of,
+)
 
 _LINGER_MS = 100
 """Given at the end to the farewells that are still in the queues."""
-_HANDSHAKES_NS = 200_000_000
-"""Between two counts of failed handshakes: even a count of none costs as much as a message."""
-COUNTERS = (
-    "links_opened",
-    "links_cut",
-    "links_refused",
-    "bad_messages",
-    "wrong_versions",
-    "giant_messages",
-    "stranger_messages",
-    "handshakes_failed",
-    "overflows",
-    "messages_received",
-    "messages_sent",
-)
-
-
-class ServerSettings(Struct, frozen=True, kw_only=True):
-    """`sender`: this side's name in envelopes. `token`: the secret that each hello must carry; empty = none needed."""
-
-    sender: str
-    boot_id: str
-    roles: tuple[Role, ...]
-    token: str
-    timing: LinkTiming = LinkTiming()
-    max_peers: int = 256
-
-    def __repr__(self) -> str:
-        return f"ServerSettings(sender={self.sender!r}, roles={self.roles})"
-
-
-class PeerUp(Struct, frozen=True):
-    """A hello was accepted and answered. An older session of the same `peer` has ended before this event."""
-
-    peer: str
-    hello: Hello
-
-
-class PeerMessage(Struct, frozen=True):
-    """A message from a peer. Heartbeats only from adapters, and only when `platform_up` has changed."""
-
-    peer: str
-    hello: Hello
-    body: Message
-
-
-class PeerDown(Struct, frozen=True):
-    """A session has ended: its peer was unresponsive or is gone, or it was cut or replaced."""
-
-    peer: str
-    hello: Hello
-    reason: str
-
-
-LinkEvent = PeerUp | PeerMessage | PeerDown
 
 
 class _Session:
-    __slots__ = ("hello", "link", "peer", "platform_up", "routing_id")
+    __slots__ = ("connection", "hello", "key", "link", "peer", "platform_up")
 
-    def __init__(self, routing_id: bytes, peer: str, hello: Hello, link: Link) -> None:
-        self.routing_id = routing_id
+    def __init__(self, connection: int, peer: str, key: str, hello: Hello, link: Link) -> None:
+        self.connection = connection
         self.peer = peer
+        self.key = key
         self.hello = hello
         self.link = link
         self.platform_up = False
 
 
-def peer_of(hello: Hello) -> str:
-    """Return the name by which the gateway knows a peer: an adapter's platform and account, else role and name.
-
-    It stays the same over the peer's restarts, so that a report reaches the NEXUS that sent the signal.
-    """
-    if hello.role is Role.ADAPTER:
-        return f"{hello.platform}|{hello.account}"
-    return f"{hello.role.value}|{hello.name}"
-
-
 class LinkServer:
-    """A ROUTER socket and the sessions on it. One thread owns it.
+    """A listener and the sessions on it. One thread owns it.
 
     Attributes:
-        counts: see `COUNTERS`.
+        listener: the connections of this port.
+        counts: see `LINK_COUNTERS`; those of the connections are the listener's.
     """
 
     def __init__(
         self,
-        socket: zmq.Socket[bytes],
+        listener: Listener,
         settings: ServerSettings,
         greet: Callable[[Hello], Welcome],
         *,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`greet` answers a hello whose role and token are right; it may still refuse it."""
-        self.socket = socket
-        self.counts = dict.fromkeys(COUNTERS, 0)
-        self._failed_handshakes = FailedHandshakes(socket)
-        self._handshakes_due_ns = 0
+        """`greet` answers a hello whose role the key has proved; it may still refuse it."""
+        self.listener = listener
+        self.counts = dict.fromkeys(LINK_COUNTERS, 0)
         self._settings = settings
         self._greet = greet
         self._monotonic_ns = monotonic_ns
         self._utc_ns = utc_ns
-        self._by_id: dict[bytes, _Session] = {}
+        self._by_id: dict[int, _Session] = {}
         self._by_peer: dict[str, _Session] = {}
         self._events: list[LinkEvent] = []
 
@@ -157,7 +101,7 @@ class LinkServer:
     def wait_ms(self) -> int:
         """Milliseconds until `tick` is needed; at most a heartbeat."""
         due_ns = min((s.link.due_ns for s in self._by_id.values()), default=None)
-        if self._events:
+        if self._events or self.listener.has_work:
             return 0
         if due_ns is None:
             return self._settings.timing.heartbeat_ms
@@ -165,14 +109,7 @@ class LinkServer:
 
     def receive(self, at_most: int = 256) -> list[LinkEvent]:
         """Return events of about `at_most` messages, fairly from all peers. Never blocks, never raises for bad ones."""
-        received = 0
-        while received < at_most:
-            try:
-                routing_id, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            self._handle_frames(routing_id, frames)
-            received += max(1, len(frames))
+        self._take(self.listener.receive(at_most))
         return self._pop_events()
 
     def tick(self) -> list[LinkEvent]:
@@ -181,9 +118,8 @@ class LinkServer:
         After, since messages that still wait in the socket would count as their peer's silence.
         """
         now_ns = self._monotonic_ns()
-        if now_ns >= self._handshakes_due_ns:
-            self._handshakes_due_ns = now_ns + _HANDSHAKES_NS
-            self.counts["handshakes_failed"] += self._failed_handshakes.pop_count()
+        self._take(self.listener.tick())
+        self.listener.drop_idle(self._by_id)
         for session in list(self._by_id.values()):
             try:
                 if session.link.check(now_ns):
@@ -223,18 +159,24 @@ class LinkServer:
             self._cut(session, reason, code)
 
     def close(self) -> None:
-        """End all sessions, with a farewell to each peer, and close the socket."""
+        """End all sessions, with a farewell to each peer, and close the port."""
         for session in list(self._by_id.values()):
             self._cut(session, "the gateway stops", RejectCode.LINK_DOWN)
-        self._failed_handshakes.close()
-        self.socket.close(_LINGER_MS)
+        self.listener.close(_LINGER_MS)
 
     def _pop_events(self) -> list[LinkEvent]:
         events, self._events = self._events, []
         return events
 
-    def _handle_frames(self, routing_id: bytes, frames: list[bytes]) -> None:
-        session = self._by_id.get(routing_id)
+    def _take(self, found: Sequence[Received | Closed]) -> None:
+        for each in found:
+            if isinstance(each, Received):
+                self._handle_frames(each.connection, each.proof, each.frames)
+            elif (session := self._by_id.get(each.connection)) is not None:
+                self._cut(session, each.reason, RejectCode.LINK_DOWN)
+
+    def _handle_frames(self, connection: int, proof: Proof, frames: list[bytes]) -> None:
+        session = self._by_id.get(connection)
         # One frame only from a peer without a session: a crowd of them must not make the gateway decode much.
         most = 1 if session is None else MAX_ENVELOPES_PER_MESSAGE
         if not 1 <= len(frames) <= most:
@@ -243,12 +185,12 @@ class LinkServer:
             if session is not None:
                 self._cut(session, text, RejectCode.MALFORMED)
             else:
-                self._send_unnumbered(routing_id, Reject(code=RejectCode.MALFORMED, text=text))
+                self._send_unnumbered(connection, Reject(code=RejectCode.MALFORMED, text=text))
         elif session is None:
-            self._handle_hello(routing_id, frames[0])
+            self._handle_hello(connection, proof, frames[0])
         else:
             for data in frames:
-                if self._by_id.get(routing_id) is not session:
+                if self._by_id.get(connection) is not session:
                     break  # cut meanwhile: the frames behind it belong to no session
                 self._handle_message(session, data)
 
@@ -276,31 +218,30 @@ class LinkServer:
             if session.hello.role is not Role.ADAPTER or body.platform_up == session.platform_up:
                 return  # it only keeps the session alive
             session.platform_up = body.platform_up
-        self._events.append(PeerMessage(session.peer, session.hello, body))
+        self._events.append(PeerMessage(session.peer, session.hello, body, session.key))
 
-    def _handle_hello(self, routing_id: bytes, data: bytes) -> None:
+    def _handle_hello(self, connection: int, proof: Proof, data: bytes) -> None:
         """Open a session for a peer that has none. Its first message has to be a hello with number 1."""
         try:
             envelope = decode(data)
         except MessageError as error:
             self._count_bad(error)
-            self._send_unnumbered(routing_id, Reject(code=error.code, text=str(error)[:512]))
+            self._send_unnumbered(connection, Reject(code=error.code, text=str(error)[:512]))
             return
         hello = envelope.body
         if not isinstance(hello, Hello) or envelope.seq != 1:
             self.counts["stranger_messages"] += 1
-            self._refuse(routing_id, RejectCode.NOT_ALLOWED, "there is no session on this link; say hello first")
+            self._refuse(connection, RejectCode.NOT_ALLOWED, "there is no session on this link; say hello first")
             return
         if envelope.last_seq_received:
             text = f"last_seq_received was {envelope.last_seq_received} in a hello, must be 0: a session begins with it"
             self.counts["stranger_messages"] += 1
-            self._refuse(routing_id, RejectCode.MALFORMED, text)
+            self._refuse(connection, RejectCode.MALFORMED, text)
             return
-        welcome = self._check_hello(hello)
+        welcome = self._check_hello(hello, proof)
         if not welcome.accepted:
-            self._refuse(routing_id, welcome.code, welcome.text, welcome)
+            self._refuse(connection, welcome.code, welcome.text, welcome)
             return
-        hello = structs.replace(hello, token="")  # the hello is journaled and exported, the secret must not be
         peer = peer_of(hello)
         older = self._by_peer.get(peer)
         if older is not None:
@@ -309,18 +250,20 @@ class LinkServer:
             self._cut(older, "another link has taken its place", RejectCode.NOT_ALLOWED)
         link = Link(self._settings.sender, self._settings.timing, self._monotonic_ns())
         link.receive(data, self._monotonic_ns())
-        session = _Session(routing_id, peer, hello, link)
-        self._by_id[routing_id] = self._by_peer[peer] = session
+        session = _Session(connection, peer, proof.name, hello, link)
+        self._by_id[connection] = self._by_peer[peer] = session
         self.counts["links_opened"] += 1
-        self._events.append(PeerUp(peer, hello))
+        self._events.append(PeerUp(peer, hello, proof.name))
         self._send_frames(session, link.frame(welcome, self._monotonic_ns(), self._utc_ns()))
 
-    def _check_hello(self, hello: Hello) -> Welcome:
+    def _check_hello(self, hello: Hello, proof: Proof) -> Welcome:
         settings = self._settings
-        if settings.token and not hmac.compare_digest(hello.token.encode(), settings.token.encode()):
-            return self._make_refusal(
-                RejectCode.NOT_ALLOWED, "the token is wrong; both sides read it from the same token file"
+        if (hello.role, hello.platform) != (proof.role, proof.platform):
+            text = (
+                f"the hello was of {hello.role.value} {hello.platform}".rstrip()
+                + f", its connection has proved the key {proof.name}; connect with the key of that role"
             )
+            return self._make_refusal(RejectCode.NOT_ALLOWED, text)
         if hello.role not in settings.roles:
             allowed = ", ".join(settings.roles)
             text = f"role was {hello.role.value}, this port is for {allowed}"
@@ -341,38 +284,39 @@ class LinkServer:
             text=text[:512],
         )
 
-    def _refuse(self, routing_id: bytes, code: RejectCode, text: str, welcome: Welcome | None = None) -> None:
+    def _refuse(self, connection: int, code: RejectCode, text: str, welcome: Welcome | None = None) -> None:
         self.counts["links_refused"] += 1
-        self._send_unnumbered(routing_id, welcome or self._make_refusal(code, text))
+        self._send_unnumbered(connection, welcome or self._make_refusal(code, text))
 
-    def _send_unnumbered(self, routing_id: bytes, body: Message) -> None:
+    def _send_unnumbered(self, connection: int, body: Message) -> None:
         """Best-effort, unnumbered reply to a peer that has no session."""
         envelope = Envelope(sender=self._settings.sender, seq=0, body=body, sent_ns=self._utc_ns())
         try:
-            self.socket.send_multipart((routing_id, encode(envelope)), zmq.NOBLOCK)
-        except zmq.ZMQError:
-            pass  # gone, or it does not read: without a session nothing is lost by that
+            self.listener.send(connection, (encode(envelope),))
+        except QueueFullError:
+            pass  # it does not read: without a session nothing is lost by that
 
     def _send_frames(self, session: _Session, *frames: bytes) -> bool:
         try:
-            self.socket.send_multipart((session.routing_id, *frames), zmq.NOBLOCK)
-        except zmq.Again:
+            is_queued = self.listener.send(session.connection, frames)
+        except QueueFullError:
             self.counts["overflows"] += 1
             self._cut(session, "its queue is full: the peer does not read", RejectCode.LINK_DOWN)
+            self.listener.drop(session.connection, "it does not read")  # with all that waits for it
             return False
-        except zmq.ZMQError as error:
-            self._cut(session, f"the connection is gone: {zmq.strerror(error.errno or 0)}", RejectCode.LINK_DOWN)
-            return False
-        return True
+        if not is_queued:
+            self._cut(session, "the connection is gone", RejectCode.LINK_DOWN)
+        return is_queued
 
     def _cut(self, session: _Session, reason: str, code: RejectCode) -> None:
-        if self._by_id.pop(session.routing_id, None) is None:
+        if self._by_id.pop(session.connection, None) is None:
             return
         if self._by_peer.get(session.peer) is session:
             del self._by_peer[session.peer]
         self.counts["links_cut"] += 1
         self._events.append(PeerDown(session.peer, session.hello, reason))
-        self._send_unnumbered(session.routing_id, self._make_refusal(code, reason))
+        self.listener.note_idle(session.connection)
+        self._send_unnumbered(session.connection, self._make_refusal(code, reason))
 
     def _count_bad(self, error: MessageError) -> None:
         kind = {RejectCode.WRONG_VERSION: "wrong_versions", RejectCode.TOO_LARGE: "giant_messages"}

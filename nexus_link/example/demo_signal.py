@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ...core.errors import ConfigError
 from ...core.messages import Bracket, FanOut, Side, Signal, Target
+from ...shm.durations import NS_PER_S
 from ..interface import NexusGatewayInterface
 from ..market_view import MarketView, Quote
 from ..sizing import InstrumentTable
@@ -85,12 +86,14 @@ class DemoTrader:
         return {each.platform for each in accounts if each.as_of_ns} >= set(self._demo.quantities)
 
     def _make_signal(self, quotes: list[Quote]) -> Signal:
-        demo = self._demo
+        demo, now_ns = self._demo, time.time_ns()
         return Signal(
-            signal_id=f"demo-{time.time_ns()}",
+            signal_id=f"demo-{now_ns}",
             symbol=demo.symbol,
             side=demo.side,
-            created_ns=time.time_ns(),
+            created_ns=now_ns,
+            # Longer than the second that a market order has: the first signal of processes that have just started.
+            enter_by_ns=now_ns + 10 * NS_PER_S,
             targets=tuple(Target(platform=platform, quantity=lots) for platform, lots in demo.quantities.items()),
             quantity=max(demo.quantities.values()),
             bracket=None if demo.stop_distance is None else Bracket(stop_distance=demo.stop_distance),

@@ -35,7 +35,7 @@ from ...core.messages import (
     SignalState,
     Welcome,
 )
-from ...core.transport import LinkClient, LinkState, read_token
+from ...core.transport import LinkClient, LinkState
 from ...shm.durations import NS_PER_MS
 from .desk import SignalDesk
 from .options import LinkOptions
@@ -237,14 +237,11 @@ class OrderLink:
     def _open_client(self) -> LinkClient | None:
         try:
             options = self._options
-            return LinkClient(options.endpoint, self._hello(), options.link_timing, keys=options.keys)
+            hello = Hello(role=Role.NEXUS, name=options.name, boot_id=self._boot_id)
+            return LinkClient(options.endpoint, hello, options.keys_folder, options.link_timing)
         except ConfigError as error:
             self._set_status(structs.replace(self.status, is_up=False, text=str(error)))
             return None
-
-    def _hello(self) -> Hello:
-        token = read_token(self._options.token_file)
-        return Hello(role=Role.NEXUS, name=self._options.name, boot_id=self._boot_id, token=token)
 
     def _wait(self) -> None:
         client = self._client
@@ -277,12 +274,6 @@ class OrderLink:
             structs.replace(self.status, is_up=False, text=text, code=refusal.code if refusal else RejectCode.NONE)
         )
         self._positions.fail_all(f"the link broke: {text}")
-        if refusal is not None:
-            try:
-                # A restarted gateway may have written a new token: with the old one every hello would be refused.
-                client.hello = self._hello()
-            except ConfigError as error:
-                self._set_status(structs.replace(self.status, text=str(error)))
 
     def _set_status(self, status: LinkStatus) -> None:
         if status != self.status:

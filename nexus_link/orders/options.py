@@ -1,4 +1,4 @@
-"""Options of the link to the gateway: address, token, name, outbox."""
+"""Options of the link to the gateway: address, keys, name, outbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, structs
 
 from ...core.errors import ConfigError
-from ...core.transport import NEXUS_LINK, TOKEN_FILE, ClientKeys, LinkTiming, client_endpoint, read_client_keys
+from ...core.transport import (
+    KEYS_FOLDER,
+    NEXUS,
+    NEXUS_LINK,
+    LinkTiming,
+    client_endpoint,
+    is_loopback,
+    tcp_endpoint,
+)
 from ...shm import host
 from ...shm.run_folder import check_name
 from .book import BookTiming
@@ -29,17 +37,15 @@ class LinkOptions(Struct, frozen=True, kw_only=True):
         name: of this NEXUS process. The gateway sends a signal's reports to this name, also after restarts, so no two
             processes may share one.
         endpoint: ZeroMQ address of the gateway's NEXUS port.
-        token_file: written by the gateway, read at each connect.
+        keys_folder: of this NEXUS: its pair of keys and the gateway's public one, read at each connect.
         outbox: file of the signals that are not final, see `Outbox`.
-        keys: for CURVE; None = not encrypted.
     """
 
     name: str
     endpoint: str
-    token_file: Path
+    keys_folder: Path
     outbox: Path
     durability: Durability = "power"
-    keys: ClientKeys | None = None
     link_timing: LinkTiming = LinkTiming()
     book_timing: BookTiming = BookTiming()
 
@@ -50,24 +56,26 @@ def gateway_options(
     name: str = DEFAULT_NAME,
     port: int = DEFAULT_PORT,
     host_name: str = "127.0.0.1",
-    token_file: Path | None = None,
+    keys_folder: Path | None = None,
     outbox: Path | None = None,
     durability: Durability = "power",
-    keys: ClientKeys | None = None,
 ) -> LinkOptions:
-    """Options for the gateway of a run folder.
+    """Options for the gateway of a run folder, or for one on another machine.
 
     Args:
-        run_folder: the gateway's; None = this user's default one.
+        run_folder: the gateway's; None = this user's default one. For another machine it only names the outbox.
         name: see `LinkOptions`.
-        port, host_name: used where there is no socket file; the gateway's `orders.nexus_port` and `orders.host`.
-        token_file: None = the one in the run folder.
+        port: the gateway's `orders.nexus_port`.
+        host_name: the gateway's address. A loopback one = this machine: its socket file is used where there is one.
+        keys_folder: None = `keys/nexus` in the run folder. For another machine the folder that `nexus-gateway keys
+            make` has made (docs/operations.md).
         outbox: None = a file of this name and run folder in the user's local data folder, which survives a reboot.
             Never use one outbox with two gateways: signals of a rehearsal would be sent to the real one.
         durability: see `Outbox`.
 
     Raises:
-        ConfigError: the name is not valid as a file name, or there is neither a socket file nor a port.
+        ConfigError: the name is not valid as a file name, there is neither a socket file nor a port, or another machine
+            is named without a keys folder.
     """
     try:
         check_name(name)
@@ -75,42 +83,44 @@ def gateway_options(
         raise ConfigError(str(error)) from error
     folder = host.default_run_folder() if run_folder is None else run_folder
     if outbox is None:
-        mark = hashlib.blake2b(str(folder.absolute()).encode(), digest_size=6).hexdigest()
+        place = str(folder.absolute()) if is_loopback(host_name) else f"{host_name}:{port}"
+        mark = hashlib.blake2b(place.encode(), digest_size=6).hexdigest()
         outbox = host.local_data_folder() / "nexus" / f"{name}-{mark}.outbox"
+    if is_loopback(host_name):
+        endpoint = client_endpoint(folder, NEXUS_LINK, host_name, port)
+    elif keys_folder is None:
+        raise ConfigError(
+            f"host_name was {host_name!r}, another machine, and keys_folder was None; make keys for this one with: "
+            "nexus-gateway keys make FOLDER, and name the folder"
+        )
+    else:
+        endpoint = tcp_endpoint(host_name, port)
     return LinkOptions(
         name=name,
-        endpoint=client_endpoint(folder, NEXUS_LINK, host_name, port),
-        token_file=folder / TOKEN_FILE if token_file is None else token_file,
+        endpoint=endpoint,
+        keys_folder=folder / KEYS_FOLDER / NEXUS if keys_folder is None else keys_folder.expanduser(),
         outbox=outbox,
         durability=durability,
-        keys=keys,
     )
 
 
 def options_of_config(config: GatewayConfig, *, name: str = DEFAULT_NAME, outbox: Path | None = None) -> LinkOptions:
-    """Options for the gateway that runs with this configuration; the outbox is as durable as its journal.
+    """Options for the gateway that runs with this configuration here; the outbox is as durable as its journal.
 
     Args:
         name, outbox: as in `gateway_options`.
 
     Raises:
-        ConfigError: the name is not valid as a file name, there is neither a socket file nor a port, or the CURVE
-            keys are missing.
+        ConfigError: the name is not valid as a file name, or there is neither a socket file nor a port.
     """
-    orders, curve, keys = config.orders, config.orders.curve, None
-    if curve is not None:
-        if curve.server_key_file is None:
-            raise ConfigError("orders.curve.server_key_file is missing; name the gateway's public .key file")
-        keys = read_client_keys(Path(curve.secret_key_file).expanduser(), Path(curve.server_key_file).expanduser())
+    orders = config.orders
     options = gateway_options(
         config.run_path,
         name=name,
         port=orders.nexus_port,
-        host_name=orders.host,
-        token_file=config.token_path,
+        keys_folder=config.keys_path / NEXUS,
         outbox=outbox,
         durability=orders.durability,
-        keys=keys,
     )
     timing = LinkTiming(heartbeat_ms=orders.heartbeat_ms, mute_after_ms=orders.mute_after_ms)
     return structs.replace(options, link_timing=timing)

@@ -38,14 +38,17 @@ from .processes import (
     steady_ns,
 )
 from .resources import descriptor_reserve, guard_process, is_want_of_resources, raise_descriptor_limit
+from .sockets import MAX_WAITED_SOCKETS, bind_exclusively, make_file_socket
 
 IS_WINDOWS: Final = sys.platform == "win32"
 
 __all__ = [
     "IS_WINDOWS",
+    "MAX_WAITED_SOCKETS",
     "NotRegularError",
     "ask_to_stop",
     "available_cores",
+    "bind_exclusively",
     "child_environment",
     "child_options",
     "copy_private",
@@ -59,6 +62,7 @@ __all__ = [
     "kill_tree",
     "local_data_folder",
     "lock_within",
+    "make_file_socket",
     "make_private_file",
     "make_private_folder",
     "on_stop_request",

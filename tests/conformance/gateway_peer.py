@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.transport import (
     ADAPTER_LINK,
+    KEYS_FOLDER,
     LinkServer,
     LinkTiming,
     PeerDown,
     PeerUp,
     ServerSettings,
-    ensure_token,
-    make_server_socket,
     server_endpoints,
 )
 
+from tests.support.links import open_listener
 from tests.support.patience import patient
 
 PATIENCE_S = 30.0
@@ -36,10 +36,9 @@ class GatewayPeer:
     """`heard`: every message of the adapter since `forget`, in order. `ups`, `downs`: links that came and went."""
 
     def __init__(self, run_folder: Path, timing: LinkTiming) -> None:
-        token = ensure_token(run_folder / "gateway.token")
-        self._socket = make_server_socket(server_endpoints(run_folder, ADAPTER_LINK, "127.0.0.1", 0), 4096)
-        settings = ServerSettings(sender="gateway", boot_id="test", roles=(m.Role.ADAPTER,), token=token, timing=timing)
-        self._server = LinkServer(self._socket, settings, self._greet)
+        endpoints = server_endpoints(run_folder, ADAPTER_LINK, "127.0.0.1", 0)
+        settings = ServerSettings(sender="gateway", boot_id="test", roles=(m.Role.ADAPTER,), timing=timing)
+        self._server = LinkServer(open_listener(endpoints, run_folder / KEYS_FOLDER), settings, self._greet)
         self.heard: list[m.Message] = []
         self.ups: list[PeerUp] = []
         self.downs: list[PeerDown] = []
@@ -56,7 +55,7 @@ class GatewayPeer:
 
     def pump(self, timeout_s: float = 0.01) -> None:
         """Take in what has come and keep the link."""
-        self._socket.poll(int(timeout_s * 1000))
+        self._server.listener.collect(timeout_s)
         for event in [*self._server.receive(), *self._server.tick()]:
             if isinstance(event, PeerUp):
                 self.ups.append(event)

@@ -270,7 +270,6 @@ EXAMPLES: tuple[m.Message, ...] = (
         instruments=(
             m.Instrument(symbol="NQ", platform_symbol="NAS100", tick_size=Decimal("0.1"), lot_step=Decimal("0.1")),
         ),
-        token="secret",
     ),
     m.Welcome(accepted=True, gateway_boot_id="g-3", stage=1, kill_level=m.KillLevel.NORMAL, heartbeat_ms=500),
     m.Heartbeat(last_seq_sent=12, last_seq_received=9, last_data_ns=T0),

@@ -74,7 +74,7 @@ def test_a_close_that_a_killed_gateway_has_read_is_said_again_also_by_the_next_n
 
 
 def test_a_change_never_arrives_before_its_signal(folder: Path) -> None:
-    ScriptedGateway(folder).stop()  # its token is there
+    ScriptedGateway(folder).stop()  # its keys are there
     nexus = NexusGatewayInterface(options_of(folder))
     assert not nexus.connect(0)
     for number in range(600):

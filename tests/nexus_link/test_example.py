@@ -93,7 +93,7 @@ def test_one_demo_signal_to_six_platforms(folder, running):
             "patience_s": patient(60),
         }
     }
-    until(lambda: (folder / "run" / "gateway.token").exists(), 90)
+    until(lambda: (folder / "run" / "nexus.ipc").exists(), 90)
     context = ProcessContext("nexus", folder / "run", load_config(running), arguments)
     ended: list[int] = []
     thread = threading.Thread(target=lambda: ended.append(nexus_ai.run_supervised(context)))
@@ -136,7 +136,7 @@ def test_one_demo_signal_to_six_platforms(folder, running):
 
 @pytest.mark.parametrize("running", [("nt8", "mt5_br")], indirect=True, ids=["two"])
 def test_the_script_trades_by_its_rule_and_says_what_became_of_it(folder, running):
-    until(lambda: (folder / "run" / "gateway.token").exists(), 90)
+    until(lambda: (folder / "run" / "nexus.ipc").exists(), 90)
     outcomes = ("[platform_rejected]", "nt8        filled           1 of 1 at")
     code = f"""
 import signal, sys
@@ -186,7 +186,7 @@ def test_without_an_order_gateway_market_data_is_read_all_the_same(folder):
     finally:
         stop_command(gateway)
     assert ran.returncode == 0, ran.stderr
-    assert "no order gateway: token file" in ran.stdout
+    assert "no order gateway: key file" in ran.stdout
     assert "MNQ" in ran.stdout
     assert "idea" not in ran.stdout
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from nexus_gateway.core.config import CurveConfig, GatewayConfig, OrdersConfig
+from nexus_gateway.core.config import GatewayConfig, OrdersConfig
 from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.messages import (
     KillLevel,
@@ -29,9 +29,8 @@ from nexus_gateway.core.messages import (
     SignalCancel,
     SignalState,
 )
-from nexus_gateway.core.transport import create_keys
 from nexus_gateway.nexus_link.async_interface import AsyncNexusGatewayInterface
-from nexus_gateway.nexus_link.interface import NexusGatewayInterface, options_of_config
+from nexus_gateway.nexus_link.interface import NexusGatewayInterface, gateway_options, options_of_config
 from nexus_gateway.nexus_link.orders.book import BookTiming, SignalBook, SignalConflictError
 from nexus_gateway.nexus_link.orders.outbox import Outbox, OutboxError, SignalInvalidError
 from nexus_gateway.nexus_link.orders.outcomes import LinkStatus, SignalOutcome
@@ -202,7 +201,7 @@ def test_a_signal_for_a_gateway_that_is_not_there_waits_for_it(folder):
     nexus = Nexus(folder)
     try:
         assert not nexus.connect(0.05)
-        assert "token" in nexus.status.text
+        assert "key file" in nexus.status.text
         assert nexus.send_signal(make_signal("a"), 0.05).is_unknown
         with serving(folder) as gateway:
             assert nexus.wait_settled("a", patient(30)).state is SignalState.FILLED
@@ -304,16 +303,17 @@ def test_a_refused_message_is_rejected_only_when_it_cannot_have_been_taken_befor
         assert nexus.wait_settled("again", patient(30)).code is RejectCode.MALFORMED
 
 
-def test_a_refused_token_is_said_and_a_new_one_is_read(folder):
-    (folder / "gateway.token").write_text("wrong")
-    (folder / "gateway.token").chmod(0o600)
-    with serving(folder, token="right"):
+def test_a_refused_key_is_said_and_a_new_one_is_read(folder):
+    with serving(folder):
+        right, wrong = folder / "keys" / "nexus" / "own.key_secret", folder / "keys" / "operator" / "own.key_secret"
+        kept = right.read_bytes()
+        right.write_bytes(wrong.read_bytes())
         nexus = Nexus(folder)
         try:
             assert not nexus.connect(0.3)
-            until(lambda: "token is wrong" in nexus.status.text)
+            until(lambda: "has proved the key operator" in nexus.status.text)
             assert nexus.status.code is RejectCode.NOT_ALLOWED
-            (folder / "gateway.token").write_text("right")
+            right.write_bytes(kept)
             assert nexus.connect(patient(30))
         finally:
             nexus.close()
@@ -325,7 +325,7 @@ def test_a_gateway_of_another_version_is_said(folder):
             gateway.greeting,
             accepted=False,
             code=RejectCode.WRONG_VERSION,
-            text="protocol version was 2, this side speaks 3; update the older side",
+            text="protocol version was 2, this side speaks 4; update the older side",
         )
         nexus = Nexus(folder)
         try:
@@ -553,26 +553,24 @@ def test_the_asyncio_form_can_try_again_after_its_name_was_in_use(folder):
 
 
 def test_options_follow_the_configuration(folder):
-    orders = OrdersConfig(durability="process", heartbeat_ms=100, mute_after_ms=700, token_file=str(folder / "token"))
+    orders = OrdersConfig(durability="process", heartbeat_ms=100, mute_after_ms=700, keys_folder=str(folder / "k"))
     options = options_of_config(GatewayConfig(run_folder=str(folder), orders=orders), name="one")
     assert options.endpoint.endswith("/nexus.ipc") or options.endpoint == "tcp://127.0.0.1:5556"
     assert (options.durability, options.link_timing.mute_after_ms) == ("process", 700)
-    assert options.token_file == folder / "token"
+    assert options.keys_folder == folder / "k" / "nexus"
     other = options_of_config(GatewayConfig(run_folder=str(folder / "other")), name="one")
     assert other.outbox != options.outbox  # what was sent to one gateway is never sent again to another
     with pytest.raises(ConfigError, match=r"name was '\.\./x'"):
         options_of_config(GatewayConfig(run_folder=str(folder)), name="../x")
 
 
-def test_curve_keys_are_those_of_this_process(folder):
-    public, secret = create_keys(folder, "nexus")
-    curve = CurveConfig(secret_key_file=str(secret))
-    config = GatewayConfig(run_folder=str(folder), orders=OrdersConfig(curve=curve))
-    with pytest.raises(ConfigError, match="server_key_file is missing"):
-        options_of_config(config)
-    complete = OrdersConfig(curve=structs.replace(curve, server_key_file=str(public)))
-    options = options_of_config(GatewayConfig(run_folder=str(folder), orders=complete))
-    assert options.keys is not None
+def test_another_machine_is_reached_over_tcp_with_keys_of_its_own(folder):
+    with pytest.raises(ConfigError, match="nexus-gateway keys make"):
+        gateway_options(folder, host_name="10.0.0.5")
+    options = gateway_options(folder, host_name="10.0.0.5", port=7001, keys_folder=folder / "laptop")
+    assert (options.endpoint, options.keys_folder) == ("tcp://10.0.0.5:7001", folder / "laptop")
+    here = gateway_options(folder, keys_folder=folder / "laptop")
+    assert here.outbox != options.outbox
 
 
 def test_reading_market_data_alone_loads_nothing_of_orders():

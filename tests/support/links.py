@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import zmq
+from nexus_gateway.core.config import PLATFORM_KEYS
 from nexus_gateway.core.messages import (
     AccountMode,
     Capabilities,
@@ -21,18 +22,24 @@ from nexus_gateway.core.messages import (
     Welcome,
 )
 from nexus_gateway.core.transport import (
+    NEXUS,
+    OPERATOR,
+    KeyFolder,
+    KeyRing,
     LinkClient,
     LinkEvent,
     LinkServer,
     LinkTiming,
-    ServerKeys,
+    Listener,
+    ListenerSettings,
     ServerSettings,
-    make_server_socket,
+    adapter_key,
+    read_client_keys,
 )
+from zmq.utils import z85
 
 from .patience import patient
 
-TOKEN = "let-me-in"
 FAST = LinkTiming(
     heartbeat_ms=20, mute_after_ms=int(patient(100)), welcome_within_ms=300, backoff_first_ms=10, backoff_max_ms=50
 )
@@ -48,7 +55,7 @@ CAN_ALL = Capabilities(
 _boots = itertools.count(1)
 
 
-def adapter_hello(platform: str = "nt8", account: str = "SIM1", token: str = TOKEN, **fields: object) -> Hello:
+def adapter_hello(platform: str = "nt8", account: str = "SIM1", **fields: object) -> Hello:
     values: dict[str, object] = {
         "role": Role.ADAPTER,
         "name": platform,
@@ -57,13 +64,36 @@ def adapter_hello(platform: str = "nt8", account: str = "SIM1", token: str = TOK
         "account": account,
         "account_mode": AccountMode.NETTING,
         "capabilities": CAN_ALL,
-        "token": token,
     }
     return Hello(**(values | fields))  # type: ignore[arg-type]  # a test names the field it wants to break
 
 
-def nexus_hello(name: str = "nexus", token: str = TOKEN, role: Role = Role.NEXUS) -> Hello:
-    return Hello(role=role, name=name, boot_id=f"boot-{next(_boots)}", token=token)
+def nexus_hello(name: str = "nexus", role: Role = Role.NEXUS) -> Hello:
+    return Hello(role=role, name=name, boot_id=f"boot-{next(_boots)}")
+
+
+def make_key_folder(folder: Path) -> KeyFolder:
+    """Keys as a gateway of all platforms makes them, in `folder`."""
+    return KeyFolder(folder, PLATFORM_KEYS, lambda text: None)
+
+
+def keys_for(keys: Path, hello: Hello) -> Path:
+    """Where the keys for a hello are, in the gateway's keys folder."""
+    name = {Role.NEXUS: NEXUS, Role.ADMIN: OPERATOR}.get(hello.role) or adapter_key(hello.platform)
+    return keys / name
+
+
+def open_listener(endpoints: list[str], keys: Path, settings: ListenerSettings | None = None) -> Listener:
+    """The gateway's end, with the keys of a folder, which are made if they are missing."""
+    return Listener(endpoints, make_key_folder(keys).own, KeyRing(keys, lambda text: None), settings)
+
+
+def prove(socket: zmq.Socket[bytes], keys: Path) -> None:
+    """Give a socket of the test the keys of a client's folder, before it connects."""
+    found = read_client_keys(keys)
+    socket.setsockopt(zmq.CURVE_SERVERKEY, z85.encode(found.gateway))
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, z85.encode(found.own.public))
+    socket.setsockopt(zmq.CURVE_SECRETKEY, z85.encode(found.own.secret))
 
 
 def accept(hello: Hello) -> Welcome:
@@ -89,14 +119,16 @@ class Ends:
         queue_messages: int = 1_000,
         max_peers: int = 16,
         greet: Callable[[Hello], Welcome] = accept,
-        keys: ServerKeys | None = None,
+        keys: Path | None = None,
+        bounds: ListenerSettings | None = None,
     ) -> None:
-        self.endpoint = endpoints[0]
-        self.socket = make_server_socket(endpoints, queue_messages, keys)
+        self.keys = short_folder() / "keys" if keys is None else keys
+        self.listener = open_listener(endpoints, self.keys, bounds or ListenerSettings(queue_messages=queue_messages))
+        self.endpoint = self.listener.doors.endpoints[0]
         settings = ServerSettings(
-            sender="gateway", boot_id="gateway-1", roles=roles, token=TOKEN, timing=timing, max_peers=max_peers
+            sender="gateway", boot_id="gateway-1", roles=roles, timing=timing, max_peers=max_peers
         )
-        self.server = LinkServer(self.socket, settings, greet)
+        self.server = LinkServer(self.listener, settings, greet)
         self.timing = timing
         self.clients: list[LinkClient] = []
         self.paused: set[LinkClient] = set()
@@ -105,15 +137,17 @@ class Ends:
         self._raw: list[zmq.Socket[bytes]] = []
 
     def client(self, hello: Hello, **options: object) -> LinkClient:
-        client = LinkClient(self.endpoint, hello, self.timing, **options)  # type: ignore[arg-type]
+        keys = options.pop("keys", None) or keys_for(self.keys, hello)
+        client = LinkClient(self.endpoint, hello, keys, self.timing, **options)  # type: ignore[arg-type]
         self.clients.append(client)
         self.heard[client] = []
         return client
 
     def stranger(self) -> zmq.Socket[bytes]:
-        """A bare DEALER that sends what it likes."""
+        """A bare DEALER that has proved to be NEXUS, and sends what it likes."""
         socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
+        prove(socket, self.keys / NEXUS)
         socket.connect(self.endpoint)
         self._raw.append(socket)
         return socket

@@ -37,7 +37,7 @@ from nexus_gateway.core.messages import (
 )
 from nexus_gateway.core.transport import LinkClient
 
-from .links import CAN_ALL, adapter_hello
+from .links import CAN_ALL, adapter_hello, keys_for
 from .trading_floor import TIMING, Floor
 
 D = Decimal
@@ -88,9 +88,8 @@ class LyingExchange:
 
     def __init__(self, floor: Floor, *, brackets: bool = False, flatten: bool = False) -> None:
         able = replace(CAN_ALL, brackets=brackets, flatten=flatten)
-        self.client = LinkClient(
-            floor.adapter_endpoint, adapter_hello(PLATFORM, ACCOUNT, floor.token, capabilities=able), TIMING
-        )
+        hello = adapter_hello(PLATFORM, ACCOUNT, capabilities=able)
+        self.client = LinkClient(floor.adapter_endpoint, hello, keys_for(floor.config.keys_path, hello), TIMING)
         self.placed: list[Order] = []
         self.cancelled: list[Cancel] = []
         self.flattened: list[Flatten] = []

@@ -21,9 +21,9 @@ from nexus_gateway.adapters.paper.store import PaperStore
 from nexus_gateway.core.config import GatewayConfig, OrdersConfig, PlatformConfig, RolloverConfig, SymbolConfig
 from nexus_gateway.core.launcher.launcher import Launcher
 from nexus_gateway.core.launcher.plan import plan_processes
-from nexus_gateway.core.messages import Bracket, Message, Report, Role, Side, Signal, SignalState, Target
+from nexus_gateway.core.messages import Bracket, Message, Report, Side, Signal, SignalState, Target
 from nexus_gateway.core.risk import Stage
-from nexus_gateway.core.transport import LinkClient, client_endpoint, read_token
+from nexus_gateway.core.transport import LinkClient, client_endpoint
 from nexus_gateway.nexus_link.market_view import MarketView
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentError
@@ -194,9 +194,9 @@ class RollFloor:
         assert self.launcher is not None
         if isinstance(self.launcher, Launcher):
             self.launcher.step()
-        if self.client is None and (self.folder / "gateway.token").exists():
-            hello = nexus_hello("nexus", read_token(self.config.token_path), Role.NEXUS)
-            self.client = LinkClient(client_endpoint(self.folder, "nexus", "127.0.0.1", 0), hello, TIMING)
+        if self.client is None and self.config.keys_path.exists():
+            endpoint = client_endpoint(self.folder, "nexus", "127.0.0.1", 0)
+            self.client = LinkClient(endpoint, nexus_hello("nexus"), self.config.keys_path / "nexus", TIMING)
         if self.client is not None:
             self.heard += self.client.receive()
             self.client.tick()
@@ -252,6 +252,7 @@ class RollFloor:
                 signal_id=signal_id, symbol=root, side=Side.BUY, created_ns=time.time_ns(),
                 targets=tuple(Target(platform=name) for name in platforms), quantity=D(1),
                 bracket=Bracket(stop_loss=D(int(PRICES[root][0] * 0.9))),  # killed, a simulator walks anew
+                enter_by_ns=time.time_ns() + 10**11,  # a busy machine is no reason to refuse it
             )
         )  # fmt: skip
         return signal_id

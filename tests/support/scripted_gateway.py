@@ -35,18 +35,18 @@ from nexus_gateway.core.messages import (
     Welcome,
 )
 from nexus_gateway.core.transport import (
+    KEYS_FOLDER,
     NEXUS_LINK,
     LinkServer,
     LinkTiming,
     PeerMessage,
     ServerSettings,
-    ensure_token,
-    make_server_socket,
     server_endpoints,
 )
 from nexus_gateway.nexus_link.orders.book import BookTiming
 from nexus_gateway.nexus_link.orders.options import LinkOptions, gateway_options
 
+from .links import open_listener
 from .patience import patient
 
 FAST = LinkTiming(heartbeat_ms=50, mute_after_ms=1_000, welcome_within_ms=500, backoff_first_ms=10, backoff_max_ms=50)
@@ -129,9 +129,7 @@ class ScriptedGateway:
         heard: every message, in order.
     """
 
-    def __init__(
-        self, folder: Path, *, reports: dict[str, Report] | None = None, journal: Path | None = None, token: str = ""
-    ) -> None:
+    def __init__(self, folder: Path, *, reports: dict[str, Report] | None = None, journal: Path | None = None) -> None:
         self.answer: Callable[[Signal], list[Report]] = lambda signal: [make_report(signal)]
         self.deaf = False
         self.delay_s = 0.0
@@ -155,11 +153,10 @@ class ScriptedGateway:
             sender="gateway",
             boot_id=self.greeting.gateway_boot_id,
             roles=(Role.NEXUS, Role.ADMIN),
-            token=token or ensure_token(folder / "gateway.token"),
             timing=FAST,
         )
         endpoints = server_endpoints(folder, NEXUS_LINK, "127.0.0.1", 0)
-        self._server = LinkServer(make_server_socket(endpoints, 4_096), settings, self._greet)
+        self._server = LinkServer(open_listener(endpoints, folder / KEYS_FOLDER), settings, self._greet)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -189,7 +186,7 @@ class ScriptedGateway:
 
     def _serve(self) -> None:
         while not self._stopping:
-            self._server.socket.poll(min(self._server.wait_ms(), 5))
+            self._server.listener.collect(min(self._server.wait_ms(), 5) / 1000)
             while self._orders:
                 self._orders.pop(0)()
             for event in self._server.receive() + self._server.tick():
@@ -197,7 +194,7 @@ class ScriptedGateway:
                     self.heard.append(event.body)
                     self._take(event.peer, event.body)
         if self._silently:
-            self._server.socket.close(0)
+            self._server.listener.close(0)
         else:
             self._server.close()
 

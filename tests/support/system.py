@@ -62,6 +62,7 @@ def make_signal(signal_id: str, platforms: Sequence[str], symbol: str = "NQ", si
         signal_id=signal_id, symbol=symbol, side=side, created_ns=time.time_ns(), quantity=D(1),
         targets=tuple(Target(platform=name) for name in platforms),
         bracket=Bracket(stop_loss=D(int(PRICES[symbol] * away / 5) * 5)),
+        enter_by_ns=time.time_ns() + 10**11,  # a busy machine is no reason to refuse it
     )  # fmt: skip
 
 

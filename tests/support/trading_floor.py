@@ -51,14 +51,14 @@ from nexus_gateway.core.messages import (
 )
 from nexus_gateway.core.process import LaunchFile, ProcessId, ProcessSpec
 from nexus_gateway.core.risk import Limits, Stage
-from nexus_gateway.core.transport import LinkClient, LinkTiming, client_endpoint, ensure_token
+from nexus_gateway.core.transport import LinkClient, LinkTiming, client_endpoint
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.segment import SegmentError
 from nexus_gateway.shm.symbols import Symbol, add_symbols
 from nexus_gateway.shm.tick import TICK_DTYPE, Platform, TickFlag
 from nexus_gateway.shm.writer import TickWriter
 
-from .links import adapter_hello, nexus_hello, short_folder
+from .links import adapter_hello, keys_for, make_key_folder, nexus_hello, short_folder
 from .patience import patient
 
 D = Decimal
@@ -100,8 +100,10 @@ class FakePlatform:
 
     def __init__(self, floor: Floor, name: str, account: str = "SIM1", mode: str = "fill", **hello: object) -> None:
         self.name, self.account, self.mode = name, account, mode
-        self.hello = adapter_hello(name, account, floor.token, **hello)
-        self.client = LinkClient(floor.adapter_endpoint, self.hello, TIMING)
+        self.hello = adapter_hello(name, account, **hello)
+        self.client = LinkClient(
+            floor.adapter_endpoint, self.hello, keys_for(floor.config.keys_path, self.hello), TIMING
+        )
         self.placed: list[Order] = []
         self.working: dict[str, WorkingOrder] = {}
         self.fills: list[Fill] = []
@@ -201,8 +203,8 @@ class FakeNexus:
     """A NEXUS, or an operator, at the other port."""
 
     def __init__(self, floor: Floor, name: str = "nexus", role: Role = Role.NEXUS) -> None:
-        hello = nexus_hello(name, floor.token, role)
-        self.client = LinkClient(floor.nexus_endpoint, hello, TIMING)
+        hello = nexus_hello(name, role)
+        self.client = LinkClient(floor.nexus_endpoint, hello, keys_for(floor.config.keys_path, hello), TIMING)
         self.heard: list[Message] = []
 
     def turn(self) -> None:
@@ -243,7 +245,7 @@ class Floor:
             disk=disk,  # type: ignore[arg-type]  # popped from free keywords
             limits=limits,  # type: ignore[arg-type]  # popped from free keywords
         )
-        self.token = ensure_token(self.config.token_path)
+        make_key_folder(self.config.keys_path)
         self.adapter_endpoint = client_endpoint(self.folder, "adapters", "127.0.0.1", self.config.orders.adapter_port)
         self.nexus_endpoint = client_endpoint(self.folder, "nexus", "127.0.0.1", self.config.orders.nexus_port)
         self.ids = dict(zip(SYMBOLS, add_symbols(self.folder, [Symbol(0, name) for name in SYMBOLS]), strict=True))
@@ -411,6 +413,7 @@ def make_signal(*platforms: str, signal_id: str = "", side: Side = Side.BUY, **f
         "targets": tuple(Target(platform=platform) for platform in platforms),
         "quantity": D(1),
         "bracket": Bracket(stop_loss=stop),
+        "enter_by_ns": time.time_ns() + 10**11,  # a busy machine is no reason to refuse it
     }
     return Signal(**(values | fields))  # type: ignore[arg-type]  # a test names what it varies
 

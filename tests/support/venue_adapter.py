@@ -30,7 +30,7 @@ from nexus_gateway.core.messages import (
 )
 from nexus_gateway.core.transport import LinkClient
 
-from .links import CAN_ALL, adapter_hello
+from .links import CAN_ALL, adapter_hello, keys_for
 from .trading_floor import TIMING, Floor
 
 D = Decimal
@@ -139,8 +139,8 @@ class VenueAdapter:
             reduce_only=self.habits.reduce_only, close_by_ticket=self.habits.hedging,
         )  # fmt: skip
         mode = AccountMode.HEDGING if self.habits.hedging else AccountMode.NETTING
-        hello = adapter_hello(self.name, self.account, self.floor.token, capabilities=able, account_mode=mode)
-        return LinkClient(self.floor.adapter_endpoint, hello, TIMING)
+        hello = adapter_hello(self.name, self.account, capabilities=able, account_mode=mode)
+        return LinkClient(self.floor.adapter_endpoint, hello, keys_for(self.floor.config.keys_path, hello), TIMING)
 
     def _answer(self) -> None:
         if self._waiting is not None and self.trouble.answers:

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nexus_gateway.core.errors import ConfigError
 from nexus_gateway.core.kill_file import KillEntry, add_kill, kill_file_path, read_kill_file
 from nexus_gateway.core.messages import KillLevel, RejectCode, SignalState
+from nexus_gateway.core.transport.keys import read_pair
 from nexus_gateway.shm import layout
 from nexus_gateway.shm.counters import CountersPage
 from nexus_gateway.shm.layout import Layout
@@ -65,7 +67,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 FILES = (
     *("nt8.ticks", "nt8.board", "nt8.counters", "gateway.counters", "launcher.counters", "directory.symbols"),
-    *("adapters.ipc", "nexus.ipc", "gateway.token", "launcher.lock", "launch.json", "launch-state.json"),
+    *("keys/gateway/own.key_secret", "keys/nexus/own.key_secret", "keys/adapter.nt8/own.key_secret"),
+    *("adapters.ipc", "nexus.ipc", "launcher.lock", "launch.json", "launch-state.json"),
 )
 
 
@@ -79,10 +82,10 @@ def is_sound(path: Path, before: bytes) -> bool:
             return stat.S_ISSOCK(path.stat().st_mode)
         if path.name == "launch-state.json":  # other pids by now
             return set(json.loads(path.read_bytes())["children"]) == {"gateway", *PLATFORMS}
-        if path.name == "gateway.token":  # another one, when the gateway had to start anew
-            return len(path.read_text(encoding="ascii")) == len(before)
+        if path.suffix == ".key_secret":  # another one, except the gateway's
+            return bool(read_pair(path.parent))
         return path.read_bytes() == before
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, ConfigError):
         return False
 
 
@@ -153,7 +156,7 @@ def test_files_of_each_process_are_made_anew_and_trading_goes_on() -> None:
     with open_system() as system:
         desk = Desk(system)
         heal(system, desk, empty, ("nt8.ticks", "launcher.counters", "launch.json", "nexus.ipc"))
-        heal(system, desk, overwrite, ("nt8.board", "gateway.token", "gateway.counters", "launcher.lock"))
+        heal(system, desk, overwrite, ("nt8.board", "keys/nexus/own.key_secret", "gateway.counters", "launcher.lock"))
         log = (system.root / "logs" / "nt8.jsonl").read_text()
         assert "nt8.ticks was cut to 0 of" in log, "what happened is said by name"
         assert "nt8.board was overwritten" in log

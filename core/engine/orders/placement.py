@@ -19,6 +19,7 @@ from ...messages import (
     OrderType,
     Replace,
     Side,
+    Signal,
     TimeInForce,
     WorkingOrder,
     client_order_id,
@@ -96,7 +97,7 @@ def place_for_leg(
         reduce_only=terms.reduce_only and capabilities is not None and capabilities.reduce_only,
         close_ticket=terms.close_ticket,
         oco_group=terms.oco_group if capabilities is not None and capabilities.oco else "",
-        not_after_ns=turn.wall_ns + turn.state.settings.send_within_ms * NS_PER_MS,
+        not_after_ns=_send_by_ns(turn, signal.signal, role),
     )
     record = send_order(turn, order, signal.signal.signal_id, leg_number, role, attempt)
     leg.orders[order_id] = None
@@ -268,3 +269,9 @@ def market_tif(turn: Turn, leg: LegRecord) -> TimeInForce:
     assert capabilities is not None
     known = capabilities.times_in_force
     return TimeInForce.DAY if TimeInForce.DAY in known or not known else known[0]
+
+
+def _send_by_ns(turn: Turn, signal: Signal, role: OrderRole) -> int:
+    """When an order must have been sent by, UTC ns. A hedge is never too late: it covers a position that is open."""
+    within_ns = turn.wall_ns + turn.state.settings.send_within_ms * NS_PER_MS
+    return min(within_ns, signal.enter_by_ns or within_ns) if role is OrderRole.ENTRY else within_ns

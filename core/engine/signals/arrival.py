@@ -36,8 +36,10 @@ MAX_PEERS: Final = 8
 """Most peers that get the reports of one signal: the last ones that sent its id."""
 
 
-def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...], peer: str) -> None:
-    """Answer a known signal with its report; trade a new one, or refuse it with a code."""
+def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...], peer: str, enter_by_ns: int) -> None:
+    """Answer a known signal with its report; trade a new one, or refuse it with a code. `enter_by_ns`: see
+    `SignalArrived`.
+    """
     # First of all: a resend must get the report of the first one even if it would be refused by now.
     known = turn.state.signals.get(signal.signal_id)
     if known is not None:
@@ -70,7 +72,7 @@ def apply_signal(turn: Turn, signal: Signal, markets: tuple[MarketContext, ...],
     turn.touch(signal.signal_id)
     _build_legs(turn, record, markets)
     activate(turn.state, signal.signal_id)
-    code, text = _refuse_whole(turn, signal)
+    code, text = _refuse_whole(turn, signal, enter_by_ns)
     if code is RejectCode.NONE:
         code, text = _refuse_mixed_months(turn, record)
     if code is RejectCode.NONE:
@@ -98,11 +100,15 @@ def _unreconciled_platforms(turn: Turn, signal: Signal) -> str:
     return ", ".join(waiting)
 
 
-def _refuse_whole(turn: Turn, signal: Signal) -> tuple[RejectCode, str]:
+def _refuse_whole(turn: Turn, signal: Signal, enter_by_ns: int) -> tuple[RejectCode, str]:
     limits = turn.state.limits
     age_ms = (turn.wall_ns - signal.created_ns) // NS_PER_MS
     if abs(age_ms) > limits.max_signal_age_ms:
         return RejectCode.STALE_SIGNAL, f"signal is {age_ms} ms old, limit {limits.max_signal_age_ms} ms"
+    if enter_by_ns and turn.wall_ns > enter_by_ns:
+        within_ms = (enter_by_ns - signal.created_ns) // NS_PER_MS
+        text = f"signal came {age_ms} ms after created_ns, it had {within_ms} ms to enter; do the clocks agree?"
+        return RejectCode.STALE_SIGNAL, text
     if turn.state.kill >= (KillLevel.CANCEL_ALL if signal.reduce_only else KillLevel.NO_NEW):
         return RejectCode.KILL_SWITCH, f"kill switch is at {turn.state.kill.name.lower()}; resume first"
     if signal.reduce_only:

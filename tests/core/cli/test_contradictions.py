@@ -243,7 +243,7 @@ def test_what_closes_unproven_figures_leaves_once(
 ) -> None:
     """The gateway may have closed before it went away: a second command would close the same lots again."""
     config = GatewayConfig(run_folder=str(tmp_path))
-    config.token_path.touch()
+    config.keys_path.mkdir()
     entry = KillEntry(level=KillLevel.FLATTEN, platform="nt8", reason="r", by="ops", at_ns=1)
     silent = {"answered": True, "verified": False, "platforms": {}, "text": "the gateway went away", "is_silent": True}
     first = silent | {"asked": {"nt8|SIM1": "flatten asked; sent once: -1 NQ"}, "has_left": has_left}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -41,13 +38,6 @@ def test_a_path_that_cannot_be_used_is_named_without_a_traceback() -> None:
         assert "there is no journal" in answer.err
     finally:
         floor.close()
-
-
-def test_keys_are_made(tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "nexus_gateway.core.cli", "keys", str(tmp_path), "nexus", "--json"]
-    made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert Path(made["secret"]).stat().st_mode & 0o777 == 0o600
-    assert Path(made["public"]).exists()
 
 
 def test_restore_says_that_a_copy_of_a_lost_journal_bars_the_next_start(tmp_path: Path) -> None:

@@ -60,9 +60,10 @@ def test_a_gateway_that_is_killed_while_it_removes_rows_goes_on_at_its_next_star
         floor.until(lambda: begins_at(path) > 1)
         floor.kill()
         assert 1 < begins_at(path) < len(desk.events), "killed too late for this test: give it more events"
-        links = nexus.client.counts["links"]
+        links = {person: person.client.counts["links"] for person in (nexus, platform)}
         floor.start()
-        floor.until(lambda: nexus.client.counts["links"] > links and platform.client.is_up)
+        floor.until(lambda: all(person.client.counts["links"] > before for person, before in links.items()))
+        floor.ready(1)
         floor.until(lambda: begins_at(path) == len(desk.events))
         trade(floor, nexus)
     assert verify(path).is_sound

@@ -22,12 +22,13 @@ from nexus_gateway.core.messages import (
     QueryKind,
     Reject,
     RejectCode,
+    Role,
     SignalState,
     decode,
     encode,
 )
 
-from tests.support.links import adapter_hello, nexus_hello
+from tests.support.links import adapter_hello, nexus_hello, prove
 from tests.support.ports import free_port
 from tests.support.torture import examples
 from tests.support.trading_floor import D, FakeNexus, FakePlatform, Floor, make_signal, open_floor
@@ -54,9 +55,11 @@ def endpoint(request: pytest.FixtureRequest, trading: Trading) -> str:
     }[request.param]
 
 
-def stranger(endpoint: str) -> zmq.Socket[bytes]:
+def intruder(floor: Floor, endpoint: str) -> zmq.Socket[bytes]:
+    """A program that has got hold of NEXUS's key, and sends what it likes."""
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
+    prove(socket, floor.config.keys_path / "nexus")
     socket.connect(endpoint)
     return socket
 
@@ -73,7 +76,7 @@ def trades_still(floor: Floor, nexus: FakeNexus) -> None:
 @given(messages=st.lists(st.lists(st.binary(max_size=400), min_size=1, max_size=3), min_size=1, max_size=20))
 def test_garbage(trading: Trading, endpoint: str, messages: list[list[bytes]]) -> None:
     floor, _, _ = trading
-    socket = stranger(endpoint)
+    socket = intruder(floor, endpoint)
     try:
         for frames in messages:
             socket.send_multipart(frames)
@@ -85,7 +88,7 @@ def test_garbage(trading: Trading, endpoint: str, messages: list[list[bytes]]) -
 
 _VALID = [
     encode(Envelope(sender="x", seq=1, body=adapter_hello())),
-    encode(Envelope(sender="x", seq=1, body=nexus_hello())),
+    encode(Envelope(sender="x", seq=1, body=nexus_hello("boss", Role.ADMIN))),
     encode(Envelope(sender="x", seq=1, body=make_signal("nt8"))),
     encode(Envelope(sender="x", seq=1, body=Kill(request_id=1, level=KillLevel.SEVER, reason="", by="x"))),
 ]
@@ -98,7 +101,7 @@ def test_damaged_and_unauthorised_messages(
 ) -> None:
     floor, _, _ = trading
     at %= len(base)
-    socket = stranger(endpoint)
+    socket = intruder(floor, endpoint)
     try:
         socket.send(base[:at] if cut else base[:at] + bytes([byte]) + base[at + 1 :])
         floor.until(lambda: socket.poll(0))
@@ -112,7 +115,7 @@ def test_damaged_and_unauthorised_messages(
 def test_wrong_version_and_giant_messages_are_counted(trading: Trading, endpoint: str) -> None:
     floor, _, nexus = trading
     before = floor.counters()
-    socket = stranger(endpoint)
+    socket = intruder(floor, endpoint)
     try:
         socket.send(msgspec.msgpack.encode({"version": PROTOCOL_VERSION + 1, "hello": "from the future"}))
         socket.send(b"\x00" * (MAX_MESSAGE_BYTES + 1))
