@@ -137,7 +137,7 @@ class Desk:
         self.now_ns += ms * MS
         return self.give(e.ClockTicked())
 
-    def signal(self, *platforms: str, markets: tuple | None = None, **fields) -> list:
+    def make_signal(self, *platforms: str, **fields) -> m.Signal:
         values: dict = {
             "signal_id": "s1",
             "symbol": "NQ",
@@ -149,9 +149,12 @@ class Desk:
         }
         if "risk_usd" in fields:
             values["quantity"] = None
+        return m.Signal(**(values | fields))
+
+    def signal(self, *platforms: str, markets: tuple | None = None, **fields) -> list:
         if markets is None:
             markets = tuple(market(p, self.wall_ns) for p in platforms or ("a",))
-        return self.give(e.SignalArrived(signal=m.Signal(**(values | fields)), markets=markets, peer="nexus"))
+        return self.give(e.SignalArrived(signal=self.make_signal(*platforms, **fields), markets=markets, peer="nexus"))
 
     def ask(self, request, markets: tuple | None = None) -> list:
         """As the gateway does, a replace comes with the market of each leg: `markets`, or a fresh one."""

@@ -386,6 +386,30 @@ def test_a_stale_signal_is_refused(age_ms):
     assert desk.report().code is RejectCode.STALE_SIGNAL
 
 
+@pytest.mark.parametrize(("late_ms", "code"), [(0, RejectCode.NONE), (1, RejectCode.STALE_SIGNAL)])
+def test_an_entry_that_comes_after_its_time_is_refused_and_says_how_late_it_was(late_ms, code):
+    desk = Desk("a")
+    created_ns = desk.now_ns - 1_500_000_000
+    signal = desk.make_signal(created_ns=created_ns)
+    deadline_ns = desk.now_ns - late_ms * 1_000_000
+    markets = (market("a", desk.wall_ns),)
+    desk.give(e.SignalArrived(signal=signal, markets=markets, peer="nexus", enter_by_ns=deadline_ns))
+    report = desk.report()
+    assert report.code is code
+    if late_ms:
+        assert report.text == "signal came 1500 ms after created_ns, it had 1499 ms to enter; do the clocks agree?"
+
+
+def test_an_order_must_leave_before_its_signals_time_is_over():
+    desk = Desk("a", "b")
+    effects = desk.signal(enter_by_ns=desk.wall_ns + 7_000_000)
+    (order,) = [each.message for each in effects if isinstance(getattr(each, "message", None), m.Order)]
+    assert order.not_after_ns == desk.wall_ns + 7_000_000
+    effects = desk.signal("b", signal_id="s2", side=Side.SELL, enter_by_ns=desk.wall_ns + 10**12)
+    (order,) = [each.message for each in effects if isinstance(getattr(each, "message", None), m.Order)]
+    assert order.not_after_ns == desk.wall_ns + desk.engine.state.settings.send_within_ms * 1_000_000
+
+
 def test_reduce_only_closes_other_legs_and_never_more():
     desk = Desk("a")
     desk.signal()

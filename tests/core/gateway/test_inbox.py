@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal as D
 from types import SimpleNamespace
 
+import pytest
 from nexus_gateway.core import engine as e
 from nexus_gateway.core import messages as m
 from nexus_gateway.core.gateway.inbox import Inbox
@@ -36,6 +37,26 @@ def test_a_reject_counts_for_its_senders_account_only():
     )
     assert isinstance(event, e.AdapterSaid)
     assert (event.message.platform, event.message.account) == (HELLO.platform, HELLO.account)
+
+
+@pytest.mark.parametrize(
+    ("fields", "deadline_ns"),
+    [
+        ({}, T0 + 1_000_000_000),
+        ({"order_type": m.OrderType.LIMIT, "limit_price": D(21_000)}, T0 + 10_000_000_000),
+        ({"enter_by_ns": T0 + 5}, T0 + 5),
+        ({"reduce_only": True}, 0),
+        ({"reduce_only": True, "enter_by_ns": T0 + 5}, 0),
+    ],
+)
+def test_a_signal_comes_with_the_time_by_which_it_must_have_entered_and_the_key_of_its_sender(fields, deadline_ns):
+    signal = m.Signal(
+        signal_id="s", symbol="NQ", side=m.Side.BUY, created_ns=T0, quantity=D(1),
+        targets=(m.Target(platform="nt8"),), **fields,
+    )  # fmt: skip
+    event = make_inbox().translate(PeerMessage("nexus|n", NEXUS, signal, "nexus.laptop"), T0)
+    assert isinstance(event, e.SignalArrived)
+    assert (event.enter_by_ns, event.key) == (deadline_ns, "nexus.laptop")
 
 
 def test_a_replace_comes_with_the_markets_of_its_legs_and_a_cancel_without():
