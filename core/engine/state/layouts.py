@@ -209,6 +209,7 @@ def _from_7(state: StateDict) -> StateDict:
     done = sorted((signal["done_ns"], signal_id) for signal_id, signal in signals.items() if signal["done_ns"])
     state["over"] = {signal_id: done_ns for done_ns, signal_id in done}
     for signal in signals.values():
+        signal["signal"]["enter_by_ns"] = 0
         signal["changed_ns"] = (signal["done_ns"] or signal["received_ns"]) + state["wall_offset_ns"]
     for route in state["routes"].values():
         booked = sorted((state["executions"][key]["booked_ns"], key) for key in route["executions"])
