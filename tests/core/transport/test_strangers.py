@@ -363,9 +363,10 @@ def test_a_handshake_with_any_changed_byte_proves_nothing_and_raises_nothing_els
         side = shake(damage)
     except (ProtocolFault, AssertionError, ValueError):
         return  # refused, or the listener waits for more
-    # What means nothing: padding of the greeting, version, `as-server`, the anti-amplification zeros of HELLO.
+    # What means nothing: padding of the greeting, version, `as-server`, the zeros that make HELLO long, and whether the
+    # frame of a sealed message is called a command.
     assert side.proof is not None
-    assert step in (0, 1)
+    assert step in (0, 1) or change == 4
 
 
 @examples(200, 20_000, suppress_health_check=[HealthCheck.too_slow])
