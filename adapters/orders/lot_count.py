@@ -182,6 +182,8 @@ class LotCount:
             self._held.clear()
             for row in snapshot.positions.rows:
                 self._move(row.symbol, row.ticket, row.quantity)
+            # What an ended order has filled is in the positions, whether or not its executions ever come.
+            self._live = {order_id: live for order_id, live in self._live.items() if not live.ended}
         listed = set()
         for order in snapshot.working_orders.rows:
             order_id = self._apply_status(order, 0)

@@ -134,6 +134,19 @@ def test_an_order_that_has_ended_counts_until_its_executions_have_come(floor):
     assert floor.send("d", 2) == ""
 
 
+def test_an_ended_order_whose_executions_never_come_counts_until_the_positions_are_listed(tmp_path):
+    floor = Floor(tmp_path, lists_orders=False, executions_history=False)
+    floor.send("a", 3)
+    floor.end("a", m.LegState.FILLED, 3, 3)
+    floor.listed = False
+    floor.look()
+    assert floor.send("b", 3) == "adapter_limit"
+    floor.listed = True
+    floor.look()
+    assert floor.send("c", 3) == ""
+    close_feed(floor.feed)
+
+
 def test_the_same_execution_counts_once_and_a_bust_takes_it_back(floor):
     floor.send("a", 3)
     fill = floor.fill("a", 3)
