@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 from nexus_gateway.core import messages as m
+from nexus_gateway.core.bounds import PLAIN_TEXT
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 _HEAD = """# Messages: every field
@@ -20,6 +21,9 @@ says who sends what and when; one example of each message is in `tests/golden/me
 - A field with a default may be left out. A field that is not listed here is refused (`malformed`), and so is a value
   outside its limits.
 - Decimals are texts in plain notation. Times are UTC nanoseconds since 1970, as integers. `text` is UTF-8.
+- Decimals are finite, with at most 12 decimals, and prices within ±10^9, sizes up to 10^6, money within ±10^12.
+- Plain text has no control and format characters, bidirectional and zero-width marks and line separators (Unicode
+  categories Cc, Cf, Zl, Zp).
 - `(platform)` = mt5, mt5_br, nt8, sierra, bookmap or quantower, or another key of platform_configs.yaml.
 """
 
@@ -107,7 +111,10 @@ def _limits(kind: Any) -> str:
     if least is not None or most is not None:
         unit = "characters" if isinstance(kind, inspect.StrType) else "entries"
         found.append(f"{least or 0} to {most} {unit}" if most is not None else f"at least {least} {unit}")
-    if (pattern := getattr(kind, "pattern", None)) is not None:
+    pattern = getattr(kind, "pattern", None)
+    if pattern == PLAIN_TEXT:
+        found.append("plain")
+    elif pattern is not None:
         found.append("`" + pattern.replace("|", "\\|") + "`")
     return f", {', '.join(found)}" if found else ""
 
