@@ -21,8 +21,8 @@ says who sends what and when; one example of each message is in `tests/golden/me
 - A field with a default may be left out. A field that is not listed here is refused (`malformed`), and so is a value
   outside its limits.
 - Decimals are texts in plain notation. Times are UTC nanoseconds since 1970, as integers. `text` is UTF-8.
-- Decimals are finite, with at most 12 decimals; prices lie within ±10^9, sizes up to 10^6, money within ±10^12. What the
-  gateway computes (reports, account states) may have more decimals.
+- Decimals are finite, with at most 12 decimals; prices lie within ±10^9, sizes up to 10^6, money within ±10^12.
+  What the gateway computes (reports, account states) may have more decimals.
 - Plain text has no control and format characters, bidirectional and zero-width marks and line separators (Unicode
   categories Cc, Cf, Zl, Zp).
 - `(platform)` = mt5, mt5_br, nt8, sierra, bookmap or quantower, or another key of platform_configs.yaml.
