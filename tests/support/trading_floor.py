@@ -253,6 +253,7 @@ class Floor:
             name: TickWriter(self.folder, name, Platform.parse(name), capacity=64, board_rows=16) for name in platforms
         }
         self.entry, self.arguments = "nexus_gateway.core.gateway:main", dict[str, object]()
+        self.command_prefix: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
         self.people: list[FakePlatform | FakeNexus] = []
         self._next_beat_s = 0.0
@@ -279,6 +280,7 @@ class Floor:
             self.folder
         )
         command = [
+            *self.command_prefix,
             sys.executable,
             "-P",
             "-m",
