@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import stat
 from pathlib import Path
@@ -12,6 +11,7 @@ from msgspec import Meta, Struct
 
 from ...core.bounds import PLAIN_TEXT
 from ...core.errors import ConfigError
+from ...core.transport import is_loopback
 from ...shm import host
 from ...shm.tick import Platform
 from .session import BridgeTiming
@@ -78,7 +78,7 @@ class BridgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timing: BridgeTiming = BridgeTiming()
 
     def __post_init__(self) -> None:
-        if not self.remote and not _is_loopback(self.host):
+        if not self.remote and not is_loopback(self.host):
             raise ValueError(
                 f"host was {self.host!r}, which is not this machine; tunnel the port to 127.0.0.1, or write "
                 "remote: true if the network between is yours alone"
@@ -146,12 +146,3 @@ def _read_file(path: Path, where: str) -> tuple[str, str]:
     if os.name == "posix" and mode & 0o077:
         raise ConfigError(f"{where}: token file {path} has mode {oct(mode)}, allowed is 0o600; run: chmod 600 {path}")
     return f"file {path}", token
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
