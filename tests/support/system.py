@@ -79,11 +79,14 @@ class System:
         launcher: LauncherConfig | None = None,
         rollover: RolloverConfig | None = None,
         contracts: Mapping[str, str] | None = None,
+        ports: tuple[int, int] | None = None,
         **limits: object,
     ) -> None:
-        """`platforms`: name -> settings beside a lively market; `launcher` None: a quick one; `limits`: changes."""
+        """`platforms`: name -> settings beside a lively market; `launcher` None: a quick one; `limits`: changes.
+        `ports`: of adapters and NEXUS, in a run folder whose path is too long for socket files.
+        """
         self.root = short_folder()
-        self.folder = self.root / "run"
+        self.folder = self.root / ("run" if ports is None else "run" * 40)
         self.diary = Diary(self.root / "nexus.diary")
         plain = floor_limits()
         stage = msgspec.structs.replace(
@@ -108,7 +111,11 @@ class System:
             ring_capacity=1 << 12,
             board_rows=64,
             launcher=launcher or msgspec.structs.replace(QUICK, max_restarts=1_000, start_timeout_s=120),
-            orders=OrdersConfig(adapter_port=0, nexus_port=0, journal=str(self.root / "orders.sqlite")),
+            orders=OrdersConfig(
+                adapter_port=0 if ports is None else ports[0],
+                nexus_port=0 if ports is None else ports[1],
+                journal=str(self.root / "orders.sqlite"),
+            ),
             platforms={
                 name: PlatformConfig(adapter=_SIMULATOR, symbols=tuple(symbols), settings=market | dict(settings))
                 for name, settings in platforms.items()

@@ -32,6 +32,7 @@ from nexus_gateway.core.transport.zmtp import ProtocolFault
 from zmq.utils import z85
 
 from tests.support.curve_client import GREETING, METADATA, CurveClient, data_of_command
+from tests.support.impostor import NO_SECURITY, Impostor
 from tests.support.links import FAST, Ends, make_key_folder, nexus_hello, short_folder
 from tests.support.ports import free_port
 from tests.support.shm_processes import wait_for
@@ -196,41 +197,6 @@ def test_messages_that_are_not_complete_are_bounded_together(ends: Ends, monkeyp
 # Who listens there instead of the gateway.
 
 
-class Impostor:
-    """Takes the gateway's port, keeps every byte that it is sent, and answers with what a handshake might want."""
-
-    def __init__(self, port: int, answer: bytes) -> None:
-        self.heard = bytearray()
-        self._answer = answer
-        self._listener = plain.create_server(("127.0.0.1", port))
-        self._stopping = False
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        self._listener.settimeout(0.05)
-        open_now: list[plain.socket] = []
-        while not self._stopping:
-            try:
-                one, _ = self._listener.accept()
-                one.settimeout(0.05)
-                one.sendall(self._answer)
-                open_now.append(one)
-            except TimeoutError:
-                pass
-            for one in open_now:
-                try:
-                    self.heard += one.recv(1 << 16)
-                except OSError:
-                    pass
-        for one in [*open_now, self._listener]:
-            one.close()
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._thread.join()
-
-
 def secrets_of(keys: Path) -> list[bytes]:
     own = read_client_keys(keys).own.secret
     return [own, z85.encode(own), b"boss-of-all", b"hello", b"nexus"]
@@ -240,7 +206,7 @@ def secrets_of(keys: Path) -> list[bytes]:
     "answer",
     [
         b"",
-        b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32) + b"\x04\x06\x05READY",
+        NO_SECURITY,
         GREETING[:32] + b"\x01" + bytes(31),
         GREETING[:32] + b"\x01" + bytes(31) + b"\x04\xa8\x07WELCOME" + bytes(160),
         b"HTTP/1.1 200 OK\r\n\r\n",
