@@ -29,7 +29,7 @@ class GatewayPath:
 
 def measure_gateway(root: Path, latencies: int, orders: int, at_once: int) -> GatewayPath:
     """Latency of orders sent one after another, then the rate of many at once, with signals of one leg and of four."""
-    config = make_config(root, PLATFORMS)
+    config = make_config(root, PLATFORMS, orders="external", accounts=["SIM"])
     config.run_path.mkdir(mode=0o700)
     with running(config, "gateway"):
         platforms = machine.context().Process(target=play_platforms, args=(config,), daemon=True)

@@ -20,12 +20,13 @@ from nexus_gateway.shm.segment import SegmentError
 
 D = Decimal
 ONE = D(1)
+NO_LIMITS = {"max_order_lots": "1000", "max_orders_per_s": 10_000, "max_position_lots": "100000"}
 PRICE = D(18_000)
 """Where the simulator's NQ begins."""
 
 
-def make_config(root: Path, platforms: tuple[str, ...]) -> GatewayConfig:
-    """One symbol, no limits that a benchmark would meet, and the shipped waiting times."""
+def make_config(root: Path, platforms: tuple[str, ...], **settings: object) -> GatewayConfig:
+    """One symbol, no limits that a benchmark would meet, the shipped waiting times. `settings`: of each platform."""
     plain = GatewayConfig().limits
     stage = Stage(
         name="all", platforms=platforms, symbols=("NQ",), max_size=D(5), max_trades_per_day=1_000_000,
@@ -40,7 +41,7 @@ def make_config(root: Path, platforms: tuple[str, ...]) -> GatewayConfig:
     simulator = PlatformConfig(
         adapter="nexus_gateway.adapters.simulator:SimulatorAdapter",
         symbols=("NQ",),
-        settings={"ticks_per_s": 200, "halt_every_s": 1e9, "burst_every_s": 1e9},
+        settings={"ticks_per_s": 200, "halt_every_s": 1e9, "burst_every_s": 1e9, "limits": NO_LIMITS} | settings,
     )
     return GatewayConfig(
         run_folder=str(root / "run"),
