@@ -30,7 +30,7 @@ _READ_PER_CONNECTION: Final = 1 << 18
 _READ_PER_TURN: Final = 4 << 20  # a flood of large messages must not hold the orders of the others up
 _HELD_BYTES: Final = 32 << 20
 _ACCEPTS_PER_TURN: Final = 32
-_PROOFS_PER_TURN: Final = 8  # each costs some 0.3 ms of processor time
+_PROOFS_PER_TURN: Final = 8  # each costs some 0.15 ms of processor time
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _ALERT_NS: Final = 10_000_000_000
 
