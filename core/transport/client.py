@@ -85,10 +85,8 @@ class LinkClient:
 
         Args:
             keys_folder: of this client's role (`keys.py`), read at each connect. While it cannot be read, for example
-                since the gateway has never run, the client waits and tries again; `cut_reason` says why.
-
-        Raises:
-            ConfigError: the endpoint is not valid.
+                since the gateway has never run, the client waits and tries again; `cut_reason` says why, as it does
+                when the endpoint is not valid.
         """
         self.hello = hello
         self.platform_up = True
@@ -274,11 +272,10 @@ class LinkClient:
     def _connect(self, now_ns: int) -> None:
         self._drop_socket()
         try:
-            keys = read_client_keys(self._keys_folder)
+            self._socket = ClientSocket(self._endpoint, self._queue_messages, read_client_keys(self._keys_folder))
         except ConfigError as error:
             self._cut(str(error))
             return
-        self._socket = ClientSocket(self._endpoint, self._queue_messages, keys)
         self._link = Link(self.hello.name, self._timing, now_ns)
         self.state = LinkState.CONNECTING
         self._deadline_ns = now_ns + self._timing.welcome_within_ms * NS_PER_MS

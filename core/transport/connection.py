@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..messages import MAX_MESSAGE_BYTES
-from .curve import MECHANISM, CurveServer
+from .curve import MECHANISM, SEALED_COMMAND, SEALED_MORE, CurveServer
 from .keys import KeyPair, Proof, key_text
 from .zmtp import (
     COMMAND,
@@ -89,7 +89,7 @@ class Connection:
         """The bytes of one message to the peer. Only after the proof."""
         last = len(frames) - 1
         return b"".join(
-            make_frame(0, self._curve.seal(0 if at == last else MORE, frame)) for at, frame in enumerate(frames)
+            make_frame(0, self._curve.seal(0 if at == last else SEALED_MORE, frame)) for at, frame in enumerate(frames)
         )
 
     def _take_unproven(self, data: bytes) -> bytes:
@@ -136,7 +136,7 @@ class Connection:
         if flags & MORE:
             raise ProtocolFault("a frame was not sealed as the handshake has agreed")
         inner, payload = self._curve.open(body)
-        if inner & COMMAND:
+        if inner & SEALED_COMMAND:
             self._answer_command(payload)
             return
         self._frames.append(payload)
@@ -146,14 +146,14 @@ class Connection:
                 f"a message has {len(self._frames)} frames of {self._frames_bytes} bytes and is not complete, allowed "
                 f"are {_MAX_FRAMES} frames of {MAX_WIRE_MESSAGE_BYTES} bytes in all"
             )
-        if not inner & MORE:
+        if not inner & SEALED_MORE:
             messages.append(self._frames)
             self._frames, self._frames_bytes = [], 0
 
     def _answer_command(self, payload: bytes) -> None:
         name, data = split_command(payload)
         if name == b"PING":  # two bytes of time to live, then up to 16 bytes that come back
-            self.out += make_frame(0, self._curve.seal(COMMAND, make_command(b"PONG", data[2:18])))
+            self.out += make_frame(0, self._curve.seal(SEALED_COMMAND, make_command(b"PONG", data[2:18])))
 
     def _send_command(self, body: bytes) -> None:
         self.out += make_frame(COMMAND, body)

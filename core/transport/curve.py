@@ -23,6 +23,10 @@ from .zmtp import ProtocolFault, make_command, split_command
 
 KEY_BYTES: Final = 32
 MECHANISM: Final = "CURVE"
+SEALED_MORE: Final = 1
+"""Inside a MESSAGE: another frame of the same message follows."""
+SEALED_COMMAND: Final = 2
+"""Inside a MESSAGE: a command such as PING. Not the flag of an open frame, which is 4."""
 _COOKIE_BYTES: Final = 96
 _HELLO_BYTES: Final = 194
 _TAG_BYTES: Final = 16

@@ -8,7 +8,7 @@ import selectors
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from ...shm import host
 from ..errors import ConfigError
@@ -16,8 +16,13 @@ from ..errors import ConfigError
 _BACKLOG: Final = 1_024  # many connection attempts at once must not make an adapter that reconnects wait for a second
 _RETRY_NS: Final = 1_000_000_000
 _PAUSE_NS: Final = 100_000_000
-_PASSING: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EMFILE, errno.ENFILE)
-"""EADDRNOTAVAIL: a network that is not up yet. EACCES: Windows' word for a port that another program has alone."""
+_PASSING: Final = (
+    errno.EADDRINUSE,
+    errno.EADDRNOTAVAIL,  # a network that is not up yet
+    errno.EMFILE,
+    errno.ENFILE,
+    *((errno.EACCES,) if host.IS_WINDOWS else ()),  # there the word for a port that another program has alone
+)
 _TCP: Final = "tcp://"
 _IPC: Final = "ipc://"
 
@@ -61,23 +66,38 @@ class Door:
                 pass  # gone already
 
 
-def open_door(endpoint: str) -> Door | str:
-    """Bind `ipc://PATH` or `tcp://HOST:PORT`. Returns why it cannot be bound now when another program has the port.
+class Address(NamedTuple):
+    """An endpoint with what its name was resolved to: `place` is None for a socket file."""
+
+    endpoint: str
+    family: int = 0
+    place: tuple[Any, ...] | None = None
+
+
+def resolve(endpoint: str) -> Address:
+    """Find the address behind `ipc://PATH` or `tcp://HOST:PORT`, once: a resolver may take seconds.
 
     Raises:
-        ConfigError: it can never be bound like this.
+        ConfigError: there is none.
     """
+    if endpoint.startswith(_IPC):
+        return Address(endpoint)
+    host_name, _, port = endpoint.removeprefix(_TCP).rpartition(":")
+    name = None if host_name == "*" else host_name.strip("[]")
+    # A name means IPv4, as it does for libzmq at the other end.
+    family = socket.AF_INET6 if name is not None and ":" in name else socket.AF_INET
     try:
-        return _bind_file(Path(endpoint.removeprefix(_IPC))) if endpoint.startswith(_IPC) else _bind_tcp(endpoint)
+        found = socket.getaddrinfo(name, int(port), family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        if error.errno in _PASSING and not endpoint.startswith(_IPC):
-            if error.errno == errno.EADDRNOTAVAIL:
-                return f"{error.strerror}; is the network of orders.host up?"
-            return f"{error.strerror}; another program has the port: stop it, or change the port in gateway_config.yaml"
-        raise ConfigError(
-            f"{endpoint} cannot be bound: {error.strerror or error}; correct orders.host, orders.adapter_port and "
-            "orders.nexus_port"
-        ) from error
+        raise ConfigError(f"{endpoint} has no address: {error.strerror}; correct orders.host") from error
+    return Address(endpoint, family, found[0][4])
+
+
+def open_door(address: Address) -> Door:
+    """Bind an address. Raises OSError."""
+    if address.place is None:
+        return _bind_file(Path(address.endpoint.removeprefix(_IPC)))
+    return _bind_tcp(address)
 
 
 def _bind_file(path: Path) -> Door:
@@ -95,19 +115,14 @@ def _bind_file(path: Path) -> Door:
         raise
 
 
-def _bind_tcp(endpoint: str) -> Door:
-    host_name, _, port = endpoint.removeprefix(_TCP).rpartition(":")
-    name = None if host_name == "*" else host_name.strip("[]")
-    # A name means IPv4, as it does for libzmq at the other end.
-    family = socket.AF_INET6 if name is not None and ":" in name else socket.AF_INET
-    found = socket.getaddrinfo(name, int(port), family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    address = found[0][4]
-    bound = socket.socket(family, socket.SOCK_STREAM)
+def _bind_tcp(address: Address) -> Door:
+    assert address.place is not None
+    bound = socket.socket(address.family, socket.SOCK_STREAM)
     try:
-        host.bind_exclusively(bound, address)
+        host.bind_exclusively(bound, address.place)
         bound.listen(_BACKLOG)
         bound.setblocking(False)
-        return Door(bound, f"{_TCP}{host_name}:{bound.getsockname()[1]}", None)
+        return Door(bound, f"{address.endpoint.rpartition(':')[0]}:{bound.getsockname()[1]}", None)
     except OSError:
         bound.close()
         raise
@@ -118,7 +133,7 @@ class Doors:
 
     Attributes:
         doors: bound now.
-        taken: endpoints that wait for another program to go.
+        taken: what waits for another program to go.
     """
 
     def __init__(
@@ -130,7 +145,7 @@ class Doors:
     ) -> None:
         """`watcher`: registered with each door as `(watcher, door)`. `warn` is told a kind and a text."""
         self.doors: list[Door] = []
-        self.taken: list[str] = []
+        self.taken: list[Address] = []
         self._selector = selector
         self._watcher = watcher
         self._warn = warn
@@ -149,16 +164,21 @@ class Doors:
         return tuple(door.path for door in self.doors if door.path is not None)
 
     def open(self, endpoint: str) -> None:
-        """Bind an endpoint, or remember it for later. Raises ConfigError: it can never be bound."""
-        door = open_door(endpoint)
-        if isinstance(door, str):
-            self.taken.append(endpoint)
-            self._retry_ns = self._monotonic_ns() + _RETRY_NS
-            self._warn("port", f"{endpoint} cannot be bound, it is tried again each second: {door}")
-            return
-        self.doors.append(door)
-        if not self._paused_until_ns:
-            self._watch(door)
+        """Bind an endpoint; a TCP port that another program has is tried again later.
+
+        Raises:
+            ConfigError: it can never be bound.
+        """
+        address = resolve(endpoint)
+        try:
+            self._add(open_door(address))
+        except OSError as error:
+            if address.place is None or error.errno not in _PASSING:
+                raise ConfigError(
+                    f"{endpoint} cannot be bound: {error.strerror or error}; correct orders.host, orders.adapter_port "
+                    "and orders.nexus_port"
+                ) from error
+            self._set_aside(address, error)
 
     def pause(self) -> None:
         """Accept nothing for 100 ms: without descriptors a door stays readable, and the loop would spin."""
@@ -170,8 +190,11 @@ class Doors:
         """Try again what was taken, end a pause. Call it regularly."""
         if self.taken and now_ns >= self._retry_ns:
             again, self.taken = self.taken, []
-            for endpoint in again:
-                self.open(endpoint)
+            for address in again:
+                try:
+                    self._add(open_door(address))
+                except OSError as error:  # whatever it is: a gateway that runs is not ended by a port
+                    self._set_aside(address, error)
         if self._paused_until_ns and now_ns >= self._paused_until_ns:
             self._paused_until_ns = 0
             for door in self.doors:
@@ -184,6 +207,20 @@ class Doors:
             door.close()
         self.doors.clear()
         self.taken.clear()
+
+    def _add(self, door: Door) -> None:
+        self.doors.append(door)
+        if not self._paused_until_ns:
+            self._watch(door)
+
+    def _set_aside(self, address: Address, error: OSError) -> None:
+        self.taken.append(address)
+        self._retry_ns = self._monotonic_ns() + _RETRY_NS
+        cure = "is the network of orders.host up?"
+        if error.errno != errno.EADDRNOTAVAIL:
+            cure = "does another program have the port? stop it, or change the port in gateway_config.yaml"
+        reason = error.strerror or str(error)
+        self._warn("port", f"{address.endpoint} cannot be bound, it is tried again each second: {reason}; {cure}")
 
     def _watch(self, door: Door) -> None:
         self._selector.register(door.socket, selectors.EVENT_READ, (self._watcher, door))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from ...shm import host
 from ..errors import ConfigError
@@ -24,6 +25,9 @@ from .keys import (
     write_pair,
     write_public,
 )
+
+_ONCE_ALLOWED: Final = "once-allowed"
+"""Names of the keys that were made and allowed here."""
 
 
 class KeyFolder:
@@ -45,6 +49,7 @@ class KeyFolder:
         self.names = (NEXUS, OPERATOR, *map(adapter_key, platforms))
         self._warn = warn
         self._signature: object = None
+        self._trouble = ""
         try:
             host.make_private_folder(folder)
             self.own = self._open_own()
@@ -63,12 +68,17 @@ class KeyFolder:
         if self._sign() == self._signature:
             return
         try:
+            host.make_private_folder(self.folder)
             if self._read_own() != self.own:
                 write_pair(self.folder / GATEWAY, self.own)
                 self._warn(f"{self.folder / GATEWAY} was changed or removed; the same keys were written again")
             self._make_clients()
         except (OSError, ConfigError) as error:
-            self._warn(f"{self.folder} cannot be written again, it is tried twice a second: {error}")
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._warn(f"{self.folder} cannot be written again, it is tried twice a second: {error}")
+            return  # with the former signature, so that the next call tries again
+        self._trouble = ""
         self._signature = self._sign()
 
     def _sign(self) -> object:
@@ -101,10 +111,12 @@ class KeyFolder:
 
     def _make_clients(self) -> None:
         allowed = self.folder / ALLOWED_FOLDER
-        is_first = not allowed.exists()
+        # Keys that were allowed once are not allowed again, unless the whole folder is gone: a person may have taken
+        # one away, and its pair as well.
+        once_allowed = self._read_once_allowed() if allowed.exists() else set[str]()
         allowed.mkdir(mode=0o700, exist_ok=True)
         for name in self.names:
-            folder = self.folder / name
+            folder, public_file = self.folder / name, allowed / f"{name}.key"
             is_new = not os.path.lexists(folder / SECRET)
             try:
                 pair = write_pair(folder) if is_new else read_pair(folder)
@@ -116,9 +128,17 @@ class KeyFolder:
                 write_public(folder / PUBLIC, pair.public)
             if self._differs(folder / OF_GATEWAY, self.own.public):
                 write_public(folder / OF_GATEWAY, self.own.public)
-            # One that exists is not allowed again, unless all are gone: a person may have taken it away.
-            if is_new or is_first:
-                write_public(allowed / f"{name}.key", pair.public)
+            if name not in once_allowed or (is_new and public_file.exists()):
+                write_public(public_file, pair.public)
+        if not once_allowed.issuperset(self.names):
+            content = "".join(f"{name}\n" for name in sorted(once_allowed | set(self.names)))
+            host.replace_private(self.folder / _ONCE_ALLOWED, content.encode("ascii"))
+
+    def _read_once_allowed(self) -> set[str]:
+        try:
+            return set(host.read_regular(self.folder / _ONCE_ALLOWED).decode("ascii").split())
+        except (OSError, UnicodeDecodeError):
+            return set()
 
     @staticmethod
     def _differs(path: Path, public: bytes) -> bool:

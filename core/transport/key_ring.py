@@ -23,6 +23,7 @@ class KeyRing:
         self._folder = folder / ALLOWED_FOLDER
         self._warn = warn
         self._found: dict[bytes, Proof] = {}
+        self._said: set[str] = set()
         self._signature: Sequence[tuple[str, int, int, int]] | None = None
 
     @property
@@ -39,12 +40,12 @@ class KeyRing:
     def reload(self) -> None:
         """Read the folder again if it has changed. One that cannot be read now changes nothing."""
         try:
-            with os.scandir(self._folder) as entries:
-                listed = [(each.name, each.stat()) for each in entries if each.name.endswith(".key")]
+            names = [name for name in os.listdir(self._folder) if name.endswith(".key")]
         except OSError as error:
-            self._warn(f"{self._folder} cannot be read, the keys known so far stay: {error.strerror}")
+            self._say(f"{self._folder} cannot be read, the keys known so far stay: {error.strerror}")
             return
-        files = sorted((name, status.st_ino, status.st_mtime_ns, status.st_size) for name, status in listed)
+        listed = [(name, status) for name in names if (status := self._status(name)) is not None]
+        files = sorted((name, each.st_ino, each.st_mtime_ns, each.st_ctime_ns) for name, each in listed)
         if files == self._signature:
             return
         self._signature = files
@@ -56,9 +57,27 @@ class KeyRing:
                 if key in found:
                     raise ValueError(f"it holds the key of {found[key].name}, and a key proves one thing only")
             except (ConfigError, ValueError) as error:
-                self._warn(f"{self._folder / name} is not used: {error}")
+                self._say(f"{self._folder / name} is not used: {error}")
+                if isinstance(error.__cause__, OSError):
+                    # Not readable now, for example without descriptors: what it proved stays, and it is read again.
+                    self._signature = None
+                    found |= {key: proof for key, proof in self._found.items() if f"{proof.name}.key" == name}
                 continue
             found[key] = structs.replace(proof, key=key_text(key))
         if len(files) > _MAX_ALLOWED:
-            self._warn(f"{self._folder} holds {len(files)} keys, used are the first {_MAX_ALLOWED}")
+            self._say(f"{self._folder} holds {len(files)} keys, used are the first {_MAX_ALLOWED}")
         self._found = found
+
+    def _status(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(self._folder / name)
+        except OSError:
+            self._say(f"{self._folder / name} is not used: it cannot be read, or leads nowhere")
+            return None
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            if len(self._said) >= _MAX_ALLOWED:
+                self._said.clear()
+            self._said.add(text)
+            self._warn(text)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -88,7 +89,7 @@ def parse_key(text: str) -> bytes:
     """The key in 64 hexadecimal digits, or as in the files in 40 characters of Z85. Raises ValueError."""
     try:
         key = z85.decode(text.encode("ascii")) if len(text) == _Z85_CHARS else bytes.fromhex(text)
-    except (UnicodeEncodeError, KeyError, ValueError):
+    except (UnicodeEncodeError, KeyError, ValueError, struct.error):
         key = b""
     if len(key) != KEY_BYTES:
         most = f"{2 * KEY_BYTES} hexadecimal digits, as `nexus-gateway keys` shows them"
@@ -154,6 +155,15 @@ def read_client_keys(folder: Path) -> ClientKeys:
     Raises:
         ConfigError: a file is missing, damaged, or not private.
     """
+    try:
+        fault = host.find_folder_fault(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"keys folder {folder} cannot be read: {error.strerror}; the gateway makes its keys at its first start, "
+            "`nexus-gateway keys` those of another machine"
+        ) from error
+    if fault:
+        raise ConfigError(f"{fault}: others could name the gateway that is obeyed")
     return ClientKeys(read_pair(folder), read_public(folder / OF_GATEWAY))
 
 

@@ -1,10 +1,8 @@
 """The gateway's end of ZeroMQ: socket files and TCP ports on which libzmq's DEALER sockets connect.
 
-Why not libzmq itself: it accepts connections without a bound, and keeps a message that is not complete outside of all
-its limits. At a limit of 256 descriptors, 2,000 silent connections leave the process none for its journal; one message
-without an end filled 1.5 GB. Both happen in its own thread, before anything of ours is asked. Here a connection that
-has proved nothing costs one descriptor of `max_unproven`, at most `MAX_UNPROVEN_BYTES`, and is closed after
-`handshake_ms`, or as the oldest when another one comes; one that has proved its key has a bound for each whole message.
+Not libzmq itself: it accepts without a bound, and keeps a message that is not complete outside of all its limits
+(docs/architecture.md). Here a connection that has proved nothing costs one descriptor of `max_unproven` and at most
+`MAX_UNPROVEN_BYTES`, and is closed after `handshake_ms`, or when others come; after it each whole message has a bound.
 """
 
 from __future__ import annotations
@@ -17,12 +15,13 @@ from typing import Final
 
 from ...shm.durations import NS_PER_MS
 from ..errors import ConfigError
+from ..messages import Role
 from .connection import Connection, UnknownKeyFault
 from .doors import Door, Doors
 from .key_ring import KeyRing
 from .keys import KeyPair, Proof
 from .peer_socket import READ_BYTES, ConnectionGoneError, PeerSocket
-from .peers import CONNECTION_COUNTERS, Closed, ListenerSettings, QueueFullError, Received
+from .peers import CONNECTION_COUNTERS, OPERATOR_PLACES, Closed, ListenerSettings, QueueFullError, Received
 from .strangers import Strangers
 from .zmtp import ProtocolFault
 
@@ -80,6 +79,7 @@ class Listener:
         self._ready_doors: set[Door] = set()
         self._closed: list[Closed] = []
         self._number = 0
+        self._held_bytes = 0
         self.doors = Doors(self.selector, self, self._warn, monotonic_ns)
         try:
             for endpoint in endpoints:
@@ -103,14 +103,14 @@ class Listener:
             listener.note_ready(what, mask)
 
     def note_ready(self, what: Door | PeerSocket, mask: int) -> None:
-        """Called by `collect` of a listener that shares the selector."""
+        """For `collect` of a listener that shares the selector."""
         if isinstance(what, Door):
             self._ready_doors.add(what)
             return
+        if mask & selectors.EVENT_READ:
+            self._ready[what.id] = what
         if mask & selectors.EVENT_WRITE:
             self._flush(what)
-        if mask & selectors.EVENT_READ and what.id in self._peers:
-            self._ready[what.id] = what
 
     def receive(self, at_most: int = 256) -> list[Received | Closed]:
         """Return about `at_most` messages, fairly from all peers, and the connections that have ended, in order."""
@@ -122,12 +122,14 @@ class Listener:
         for peer in list(self._ready.values()):
             if len(found) >= at_most or left_bytes <= 0:
                 break
+            if peer.id not in self._ready:
+                continue  # closed meanwhile, for what another one has sent
             if peer.connection.proof is None:
                 if left_proofs <= 0:
                     continue
                 left_proofs -= 1
             del self._ready[peer.id]  # it is behind all others when it has more
-            left_bytes -= self._read(peer, found)
+            left_bytes -= self._read(peer, found, at_most)
         found += self._closed
         self._closed.clear()
         while self._ready_doors:
@@ -209,6 +211,7 @@ class Listener:
             self.selector.close()
 
     def _accept(self, door: Door) -> None:
+        has_evicted = False
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 accepted, address = door.accept()
@@ -216,8 +219,10 @@ class Listener:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    # The port stays readable: without a pause the loop would spin. The oldest stranger makes room.
-                    self._evict()
+                    # The oldest stranger makes room. The port stays readable: without a pause the loop would spin.
+                    if not has_evicted and self._evict():
+                        has_evicted = True
+                        continue
                     self.doors.pause()
                     self._warn("descriptors", f"a connection cannot be accepted, next try in 100 ms: {error.strerror}")
                     return
@@ -233,19 +238,21 @@ class Listener:
             peer.queue_own()
             self._flush(peer)
 
-    def _evict(self) -> None:
-        stranger = self._strangers.choose()
-        if stranger is not None:
+    def _evict(self) -> bool:
+        if stranger := self._strangers.choose():
             self.counts["strangers_evicted"] += 1
             self._drop(stranger, "others wait")
+        return stranger is not None
 
-    def _read(self, peer: PeerSocket, found: list[Received | Closed]) -> int:
+    def _read(self, peer: PeerSocket, found: list[Received | Closed], at_most: int) -> int:
         """Take in what has arrived, up to a bound. Returns the bytes read."""
         total = 0
         most = READ_BYTES if peer.connection.proof is None else _READ_PER_CONNECTION
         try:
-            while total < most:
+            while total < most and len(found) < at_most:
                 data = peer.read()
+                if not data and peer.is_broken:
+                    raise ConnectionGoneError("the peer takes nothing any more")
                 if not data:
                     break
                 total += len(data)
@@ -255,9 +262,6 @@ class Listener:
                 self._ready[peer.id] = peer  # behind all others, since there may be more
         except ConnectionGoneError as gone:
             self._drop(peer, str(gone))
-            return total
-        if peer.connection.held_bytes > _READ_PER_CONNECTION:
-            self._bound_held()
         return total
 
     def _take(self, peer: PeerSocket, data: bytes, found: list[Received | Closed]) -> bool:
@@ -270,19 +274,27 @@ class Listener:
             return False
         proof = peer.connection.proof
         if proof is not None:
-            if not was_proven and not self._admit(peer):
+            if not was_proven and not self._admit(peer, proof):
                 return False
             found += [Received(peer.id, proof, frames) for frames in messages]
+        self._held_bytes += peer.count_held()
         if peer.connection.out:
+            if peer.is_full(self._settings.queue_messages):
+                self._end(peer, ProtocolFault("it asks for answers and does not read them"))
+                return False
             peer.queue_own()
             self._flush(peer)
+        if self._held_bytes > _HELD_BYTES:
+            self._bound_held()
         return peer.id in self._peers
 
-    def _admit(self, peer: PeerSocket) -> bool:
-        """Count a connection that has just proved its key; False when there are too many of them."""
+    def _admit(self, peer: PeerSocket, proof: Proof) -> bool:
+        """Count a connection that has just proved its key; False when there are too many."""
         self._strangers.discard(peer.id)
         peer.since_ns = self._monotonic_ns()
-        if len(self._peers) - len(self._strangers) <= self._settings.max_connections:
+        # A command of the operator finds a place, whatever the others do.
+        reserved = OPERATOR_PLACES if proof.role is Role.ADMIN else 0
+        if len(self._peers) - len(self._strangers) <= self._settings.max_connections + reserved:
             return True
         self.counts["connections_refused"] += 1
         self._warn(
@@ -293,10 +305,8 @@ class Listener:
 
     def _bound_held(self) -> None:
         """Close the connection that holds most, when all unfinished messages together are beyond their bound."""
-        proven = [peer for peer in self._peers.values() if peer.connection.proof is not None]
-        if sum(peer.connection.held_bytes for peer in proven) > _HELD_BYTES:
-            largest = max(proven, key=lambda peer: peer.connection.held_bytes)
-            self._end(largest, ProtocolFault(f"messages that are not complete hold more than {_HELD_BYTES} bytes"))
+        largest = max(self._peers.values(), key=lambda peer: peer.held_bytes)
+        self._end(largest, ProtocolFault(f"messages that are not complete hold more than {_HELD_BYTES} bytes"))
 
     def _end(self, peer: PeerSocket, fault: ProtocolFault) -> None:
         """Close a connection for what its peer has sent."""
@@ -314,11 +324,9 @@ class Listener:
         self._drop(peer, str(fault))
 
     def _flush(self, peer: PeerSocket) -> None:
-        try:
-            peer.flush()
-        except ConnectionGoneError as gone:
-            self._drop(peer, str(gone))
-            return
+        peer.flush()
+        if peer.is_broken:
+            self._ready[peer.id] = peer  # what it had sent before it went is still to be read
         if peer.has_unsent != peer.is_watched_for_writing:
             peer.is_watched_for_writing = peer.has_unsent
             watched = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.has_unsent else 0)
@@ -329,6 +337,7 @@ class Listener:
             return
         self._strangers.discard(peer.id)
         self._ready.pop(peer.id, None)
+        self._held_bytes -= peer.held_bytes
         self.selector.unregister(peer.socket)
         peer.close()
         if peer.connection.proof is not None:

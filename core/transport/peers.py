@@ -10,6 +10,8 @@ from ..messages import Hello, Message, Role
 from .keys import Proof
 from .link import LinkTiming
 
+OPERATOR_PLACES: Final = 8
+"""Connections and sessions kept for the operator beyond the bounds of a port."""
 CONNECTION_COUNTERS: Final = (
     "handshakes_failed",
     "keys_refused",

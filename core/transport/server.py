@@ -38,6 +38,7 @@ from .link import MAX_ENVELOPES_PER_MESSAGE, Link, LinkFault, peek_ids
 from .listener import Listener
 from .peers import (
     LINK_COUNTERS,
+    OPERATOR_PLACES,
     Closed,
     LinkEvent,
     PeerDown,
@@ -268,8 +269,13 @@ class LinkServer:
             allowed = ", ".join(settings.roles)
             text = f"role was {hello.role.value}, this port is for {allowed}"
             return self._make_refusal(RejectCode.NOT_ALLOWED, text)
-        if len(self._by_peer) >= settings.max_peers and peer_of(hello) not in self._by_peer:
+        most = settings.max_peers + (OPERATOR_PLACES if hello.role is Role.ADMIN else 0)
+        if len(self._by_peer) >= most and peer_of(hello) not in self._by_peer:
             text = f"{len(self._by_peer)} peers are connected, allowed are no more"
+            return self._make_refusal(RejectCode.NOT_ALLOWED, text)
+        older = self._by_peer.get(peer_of(hello))
+        if older is not None and older.key != proof.name and hello.role is not Role.ADAPTER:
+            text = f"the name {hello.name} is in use by key {older.key}; take another one"
             return self._make_refusal(RejectCode.NOT_ALLOWED, text)
         return self._greet(hello)
 

@@ -21,8 +21,9 @@ _HANDSHAKE_MS: Final = 5_000
 _RECONNECT_MS: Final = 50
 _RECONNECT_MAX_MS: Final = 500
 _REFUSED: Final = zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_UNPROVEN: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_WATCHED: Final = _REFUSED | _UNPROVEN | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECTED
+_UNPROVEN: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_CUT_SHORT: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_WATCHED: Final = _REFUSED | _UNPROVEN | _CUT_SHORT | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECTED
 
 
 class ClientSocket:
@@ -32,9 +33,17 @@ class ClientSocket:
     """
 
     def __init__(self, endpoint: str, queue_messages: int, keys: ClientKeys) -> None:
-        """Raises ConfigError: the endpoint is not valid."""
+        """Raises ConfigError: the endpoint is not valid, or there are no descriptors for it."""
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        made: list[zmq.Socket[bytes]] = []
+        try:
+            made.append(context.socket(zmq.DEALER))
+            made.append(context.socket(zmq.PAIR))
+        except zmq.ZMQError as error:
+            for each in made:
+                each.close(0)
+            raise ConfigError(f"no socket could be made for {endpoint}: {zmq.strerror(error.errno or 0)}") from error
+        self.socket, self._events = made
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.SNDHWM, queue_messages),
@@ -52,7 +61,6 @@ class ClientSocket:
         self.socket.setsockopt(zmq.CURVE_SECRETKEY, z85.encode(keys.own.secret))
         watch = f"inproc://handshake-{uuid.uuid4().hex}"
         self.socket.monitor(watch, _WATCHED)
-        self._events: zmq.Socket[bytes] = context.socket(zmq.PAIR)
         self._events.setsockopt(zmq.LINGER, 0)
         self._events.connect(watch)
         self._endpoint = endpoint
@@ -80,6 +88,12 @@ class ClientSocket:
                 fault = (
                     f"what listens at {self._endpoint} has not proved that it is our gateway; nothing was sent to it. "
                     "Is another program on that port, or has the gateway new keys?"
+                )
+            elif event["event"] & _CUT_SHORT:
+                fault = (
+                    f"the connection to {self._endpoint} ended before it was proved who listens there; nothing was "
+                    "sent. A gateway that stops or is busy does that; if it goes on, another program has the port, or "
+                    "the gateway has new keys"
                 )
             elif event["event"] & zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 fault = ""

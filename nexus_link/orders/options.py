@@ -66,7 +66,8 @@ def gateway_options(
         run_folder: the gateway's; None = this user's default one. For another machine it only names the outbox.
         name: see `LinkOptions`.
         port: the gateway's `orders.nexus_port`.
-        host_name: the gateway's address. A loopback one = this machine: its socket file is used where there is one.
+        host_name: the gateway's address. A loopback one = this machine: its socket file is used where there is one,
+            unless `keys_folder` is given without `run_folder`, as through a tunnel.
         keys_folder: None = `keys/nexus` in the run folder. For another machine the folder that `nexus-gateway keys
             make` has made (docs/operations.md).
         outbox: None = a file of this name and run folder in the user's local data folder, which survives a reboot.
@@ -86,7 +87,7 @@ def gateway_options(
         place = str(folder.absolute()) if is_loopback(host_name) else f"{host_name}:{port}"
         mark = hashlib.blake2b(place.encode(), digest_size=6).hexdigest()
         outbox = host.local_data_folder() / "nexus" / f"{name}-{mark}.outbox"
-    if is_loopback(host_name):
+    if is_loopback(host_name) and (run_folder is not None or keys_folder is None):
         endpoint = client_endpoint(folder, NEXUS_LINK, host_name, port)
     elif keys_folder is None:
         raise ConfigError(

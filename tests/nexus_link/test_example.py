@@ -186,7 +186,7 @@ def test_without_an_order_gateway_market_data_is_read_all_the_same(folder):
     finally:
         stop_command(gateway)
     assert ran.returncode == 0, ran.stderr
-    assert "no order gateway: key file" in ran.stdout
+    assert "no order gateway: keys folder" in ran.stdout
     assert "MNQ" in ran.stdout
     assert "idea" not in ran.stdout
 

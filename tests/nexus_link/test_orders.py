@@ -201,7 +201,7 @@ def test_a_signal_for_a_gateway_that_is_not_there_waits_for_it(folder):
     nexus = Nexus(folder)
     try:
         assert not nexus.connect(0.05)
-        assert "key file" in nexus.status.text
+        assert "keys folder" in nexus.status.text
         assert nexus.send_signal(make_signal("a"), 0.05).is_unknown
         with serving(folder) as gateway:
             assert nexus.wait_settled("a", patient(30)).state is SignalState.FILLED
