@@ -14,7 +14,7 @@ _MAX_TEXT: Final = 500
 
 
 class Greeter:
-    """Made before the ports, which call `greet` for each hello whose role and token are right. Used by one thread."""
+    """Made before the ports, which call `greet` for each hello of the role that its key proves. Used by one thread."""
 
     def __init__(
         self, config: GatewayConfig, journaled: JournaledEngine, kills: KillInstructions, boot_id: str

@@ -98,7 +98,7 @@ class KeyFolder:
         try:
             return read_pair(self.folder / GATEWAY)
         except NotPrivateError:
-            raise  # a person has to judge whether somebody can pose as this gateway now
+            raise  # a person has to judge whether another program can pose as this gateway now
         except ConfigError as error:
             self._warn(f"the gateway has a new key, which each other machine has to trust: {error}")
             return write_pair(self.folder / GATEWAY)

@@ -232,7 +232,8 @@ class LinkServer:
         hello = envelope.body
         if not isinstance(hello, Hello) or envelope.seq != 1:
             self.counts["stranger_messages"] += 1
-            self._refuse(connection, RejectCode.NOT_ALLOWED, "there is no session on this link; say hello first")
+            text = "there is no session on this link (a gateway that has restarted knows none); say hello first"
+            self._refuse(connection, RejectCode.NOT_ALLOWED, text)
             return
         if envelope.last_seq_received:
             text = f"last_seq_received was {envelope.last_seq_received} in a hello, must be 0: a session begins with it"

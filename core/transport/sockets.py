@@ -29,7 +29,7 @@ _WATCHED: Final = _REFUSED | _UNPROVEN | _CUT_SHORT | zmq.EVENT_HANDSHAKE_SUCCEE
 class ClientSocket:
     """A DEALER that connects in the background, as soon as a gateway is there that proves its key. One thread owns it.
 
-    libzmq sends nothing of ours before that proof: what is queued here is safe from anybody who took the port.
+    libzmq sends nothing of ours before that proof: another program that has taken the port hears nothing.
     """
 
     def __init__(self, endpoint: str, queue_messages: int, keys: ClientKeys) -> None:
