@@ -47,12 +47,15 @@ class Connection:
 
     Attributes:
         proof: what the peer has proved; None before.
+        progress: how far a peer without a proof has come: 0 nothing has arrived, 1 a part of the greeting, 2 all of it,
+            3 a HELLO, which only the holder of the gateway's public key can make.
         out: bytes of the handshake, and answers to pings, that are to be sent.
     """
 
     def __init__(self, own: KeyPair, find: Callable[[bytes], Proof | None]) -> None:
         """`own`: the gateway's keys. `find` returns what a public key stands for; None = it is not allowed."""
         self.proof: Proof | None = None
+        self.progress = 0
         self.out = bytearray(make_greeting(MECHANISM))
         self._find = find
         self._curve = CurveServer(own.public, own.secret)
@@ -99,6 +102,7 @@ class Connection:
         if missing > 0:
             self._greeting += data[:missing]
             check_greeting(bytes(self._greeting), MECHANISM)
+            self.progress = 2 if len(self._greeting) == GREETING_BYTES else 1
             data = data[missing:]
         if len(self._greeting) < GREETING_BYTES:
             return b""
@@ -119,6 +123,7 @@ class Connection:
         if not self._has_said_hello:
             self._has_said_hello = True
             self._send_command(self._curve.take_hello(body))
+            self.progress = 3
             return
         properties = read_metadata(self._curve.take_initiate(body))
         if properties.get("socket-type") != b"DEALER":

@@ -35,15 +35,17 @@ class Strangers:
         self._peers.pop(connection, None)
 
     def choose(self) -> PeerSocket | None:
-        """The oldest connection of the address that has most of them.
+        """Of those that have come least far, the oldest connection of the address that has most.
 
-        So a flood from one address does not drive out a peer of another, whose proof takes as long as its network.
+        So a crowd that says nothing, or nothing that fits, drives out nobody who is about to prove a key; and a flood
+        from one address none of another, whose proof takes as long as its network.
         """
-        numbers = Counter(peer.host for peer in self._peers.values())
-        if not numbers:
+        if not self._peers:
             return None
-        crowded = max(numbers.values())
-        return next(peer for peer in self._peers.values() if numbers[peer.host] == crowded)
+        least = min(peer.connection.progress for peer in self._peers.values())
+        candidates = [peer for peer in self._peers.values() if peer.connection.progress == least]
+        numbers = Counter(peer.host for peer in candidates)
+        return max(candidates, key=lambda peer: numbers[peer.host])  # the first of equals is the oldest
 
     def before(self, time_ns: int) -> list[PeerSocket]:
         """Those that were accepted before then, monotonic."""

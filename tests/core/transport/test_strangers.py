@@ -116,16 +116,33 @@ def test_a_proved_connection_without_a_session_is_closed_in_time(folder: Path) -
         ends.close()
 
 
+def stranger_of(number: int, host: str, progress: int = 0) -> PeerSocket:
+    connection = Connection(OWN, lambda key: None)
+    connection.progress = progress
+    return PeerSocket(number, plain.socket(), f"{host}:{number}", connection, number)
+
+
 def test_a_flood_from_one_address_drives_out_no_other() -> None:
     strangers = Strangers(8)
-    peers = []
-    for number, host in enumerate(["10.0.0.7", *["10.0.0.9"] * 5, "10.0.0.8", "10.0.0.9"]):
-        peer = PeerSocket(number, plain.socket(), f"{host}:{number}", None, number)  # type: ignore[arg-type]  # not asked
-        peers.append(peer)
+    hosts = ["10.0.0.7", *["10.0.0.9"] * 5, "10.0.0.8", "10.0.0.9"]
+    peers = [stranger_of(number, host) for number, host in enumerate(hosts)]
+    for peer in peers:
         strangers.add(peer)
     assert strangers.is_full
-    chosen = strangers.choose()
-    assert chosen is peers[1], "the oldest of the address that has most"
+    assert strangers.choose() is peers[1], "the oldest of the address that has most"
+    for peer in peers:
+        peer.close()
+
+
+def test_who_says_nothing_that_fits_drives_out_nobody_who_is_about_to_prove_a_key() -> None:
+    strangers = Strangers(8)
+    peers = [stranger_of(number, "10.0.0.9", progress) for number, progress in enumerate([3, 2, 1, 0, 1, 0])]
+    for peer in peers:
+        strangers.add(peer)
+    for gone in (3, 5, 2, 4, 1, 0):
+        assert strangers.choose() is peers[gone]
+        strangers.discard(gone)
+    assert strangers.choose() is None
     for peer in peers:
         peer.close()
 
