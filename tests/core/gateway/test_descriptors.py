@@ -79,14 +79,14 @@ def test_strangers_use_up_neither_descriptors_nor_memory_and_trading_and_kill_go
         process = psutil.Process(floor.process.pid)
         process.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
         trades(floor, nexus)
+        floor.nexus_endpoint = f"tcp://127.0.0.1:{ports[1]}"
+        by_tcp = floor.nexus("by-tcp")
+        floor.until(lambda: by_tcp.client.is_up)
         before = process.memory_info().rss
         with strangers(ports, said) as count:
             floor.until(lambda: count() > 500)
             seen = count()
             trades(floor, nexus)
-            floor.nexus_endpoint = f"tcp://127.0.0.1:{ports[1]}"
-            by_tcp = floor.nexus("by-tcp")
-            floor.until(lambda: by_tcp.client.is_up)
             trades(floor, by_tcp)
             floor.until(lambda: count() > seen + 2_000)
             trades(floor, nexus)
