@@ -35,7 +35,7 @@ def write_token(path: Path, token: str) -> None:
 
 
 def _holds_text(path: Path) -> bool:
-    # Emptied or overwritten with something else, it would keep the adapter from starting until somebody removes it.
+    # Emptied or overwritten with something else, it would keep the adapter from starting until a person removes it.
     try:
         return bool(host.read_regular(path).decode("ascii").strip())
     except (FileNotFoundError, UnicodeDecodeError):

@@ -127,7 +127,7 @@ class LinkClient:
             self.state, self._retry_ns
         )
         wait_ms = max(0, -((now_ns - due_ns) // NS_PER_MS))
-        # A handshake that fails wakes nobody: it is asked for.
+        # A handshake that fails makes no socket readable: look for it regularly.
         return min(wait_ms, _PROOF_CHECK_MS) if self.state is LinkState.CONNECTING else wait_ms
 
     def send(self, *bodies: Message) -> bool:

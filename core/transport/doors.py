@@ -143,7 +143,7 @@ class Doors:
         warn: Callable[[str, str], None],
         monotonic_ns: Callable[[], int],
     ) -> None:
-        """`watcher`: registered with each door as `(watcher, door)`. `warn` is told a kind and a text."""
+        """`watcher`: registered with each door as `(watcher, door)`. `warn` is called with a kind and a text."""
         self.doors: list[Door] = []
         self.taken: list[Address] = []
         self._selector = selector

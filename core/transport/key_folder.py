@@ -9,6 +9,7 @@ from typing import Final
 
 from ...shm import host
 from ..errors import ConfigError
+from .curve import make_key_pair
 from .keys import (
     ALLOWED_FOLDER,
     GATEWAY,
@@ -40,7 +41,7 @@ class KeyFolder:
     """
 
     def __init__(self, folder: Path, platforms: Iterable[str], warn: Callable[[str], None]) -> None:
-        """Make what is missing. `platforms`: of the configured adapters. `warn` is told what was made again, and why.
+        """Make what is missing. `platforms`: of the configured adapters. `warn`: called with what was made again.
 
         Raises:
             ConfigError: the folder or a file is not private, or cannot be written.
@@ -117,28 +118,38 @@ class KeyFolder:
         allowed.mkdir(mode=0o700, exist_ok=True)
         for name in self.names:
             folder, public_file = self.folder / name, allowed / f"{name}.key"
-            is_new = not os.path.lexists(folder / SECRET)
-            try:
-                pair = write_pair(folder) if is_new else read_pair(folder)
-            except ConfigError as error:
-                # Damaged, or others could read it. All its users are on this machine, and read it again.
-                self._warn(f"key {name} was made again: {error}")
-                pair, is_new = write_pair(folder), True
+            pair = self._read_pair(name)
+            is_new = pair is None
+            pair = pair or KeyPair(*make_key_pair())
+            # Before the pair: one that is on disk has been allowed, even if this process ends in between.
+            if name not in once_allowed or (is_new and public_file.exists()):
+                write_public(public_file, pair.public)
+            if is_new:
+                write_pair(folder, pair)
             if self._differs(folder / PUBLIC, pair.public):
                 write_public(folder / PUBLIC, pair.public)
             if self._differs(folder / OF_GATEWAY, self.own.public):
                 write_public(folder / OF_GATEWAY, self.own.public)
-            if name not in once_allowed or (is_new and public_file.exists()):
-                write_public(public_file, pair.public)
         if not once_allowed.issuperset(self.names):
             content = "".join(f"{name}\n" for name in sorted(once_allowed | set(self.names)))
             host.replace_private(self.folder / _ONCE_ALLOWED, content.encode("ascii"))
+
+    def _read_pair(self, name: str) -> KeyPair | None:
+        folder = self.folder / name
+        if not os.path.lexists(folder / SECRET):
+            return None
+        try:
+            return read_pair(folder)
+        except ConfigError as error:
+            # Damaged, or others could read it. All its users are on this machine, and read it again.
+            self._warn(f"key {name} was made again: {error}")
+            return None
 
     def _read_once_allowed(self) -> set[str]:
         try:
             return set(host.read_regular(self.folder / _ONCE_ALLOWED).decode("ascii").split())
         except (OSError, UnicodeDecodeError):
-            return set()
+            return {name for name in self.names if os.path.lexists(self.folder / name / SECRET)}
 
     @staticmethod
     def _differs(path: Path, public: bytes) -> bool:

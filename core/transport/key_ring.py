@@ -19,7 +19,7 @@ class KeyRing:
     """Used by the gateway's thread."""
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
-        """`folder`: the keys folder. `warn` is told of files that hold no key."""
+        """`folder`: the keys folder. `warn` is called with each file that holds no key, once."""
         self._folder = folder / ALLOWED_FOLDER
         self._warn = warn
         self._found: dict[bytes, Proof] = {}

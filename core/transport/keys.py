@@ -9,7 +9,8 @@
     allowed/nexus.key, operator.key, adapter.nt8.key ...   public keys that may connect, watched while the gateway runs
 
 A key's file name in `allowed` says what it proves: a role, an adapter's platform, and perhaps a name of your choice
-behind it (`nexus.laptop.key`). A file that is taken away ends its sessions; it is not made again.
+behind it (`nexus.laptop.key`). A file that is taken away ends its sessions; it is not made again, since `once-allowed`
+holds the names of all that the gateway has made.
 """
 
 from __future__ import annotations
@@ -191,8 +192,8 @@ def _read_key(path: Path, kind: bytes) -> bytes:
     if kind == b"secret" and os.name == "posix" and status.st_mode & 0o077:
         mode = oct(stat.S_IMODE(status.st_mode))
         raise NotPrivateError(
-            f"key file {path} has mode {mode}, allowed is 0o600: others may have read it; make a new key, or if nobody "
-            f"has: chmod 600 {path}"
+            f"key file {path} has mode {mode}, allowed is 0o600: others may have read it; make a new key, or if they "
+            f"have not: chmod 600 {path}"
         )
     texts = dict(_LINE.findall(content))
     try:

@@ -58,7 +58,7 @@ class Listener:
         Args:
             endpoints: `ipc://PATH` or `tcp://HOST:PORT`, as `server_endpoints` makes them; port 0 = a free one.
             own: the gateway's keys. `ring`: who may connect.
-            warn: is told what a person should know, at most once in ten seconds for each kind.
+            warn: called with what a person should know, at most once in ten seconds for each kind.
 
         Raises:
             ConfigError: an endpoint that can never be bound.
@@ -213,7 +213,7 @@ class Listener:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    # The oldest stranger makes room. The port stays readable: without a pause the loop would spin.
+                    # A stranger is closed for its descriptor. The port stays readable: without a pause the loop spins.
                     if not has_evicted and self._evict():
                         has_evicted = True
                         continue
@@ -235,7 +235,7 @@ class Listener:
     def _evict(self) -> bool:
         if stranger := self._strangers.choose():
             self.counts["strangers_evicted"] += 1
-            self._drop(stranger, "others wait")
+            self._drop(stranger, "closed for a newer connection")
         return stranger is not None
 
     def _read(self, peer: PeerSocket, found: list[Received | Closed], at_most: int) -> int:

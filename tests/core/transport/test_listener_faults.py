@@ -24,17 +24,10 @@ from nexus_gateway.core.transport import listener as listener_module
 from nexus_gateway.core.transport.peer_socket import network_of
 from nexus_gateway.core.transport.peers import Closed, Received
 
-from tests.support.links import FAST, Ends, make_key_folder, nexus_hello, open_listener, prove, short_folder
+from tests.support.links import FAST, Ends, make_key_folder, nexus_hello, open_listener, prove
 from tests.support.ports import free_port
 from tests.support.proved import prove_by_hand
 from tests.support.torture import examples
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    path = short_folder()
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture
@@ -129,6 +122,9 @@ def test_a_pair_that_is_lost_after_its_key_was_taken_away_is_not_allowed_again(f
     keys.repair()
     assert read_client_keys(keys.folder / "nexus").gateway == keys.own.public
     assert not (keys.folder / "allowed" / "nexus.key").exists()
+    (keys.folder / "once-allowed").write_bytes(b"\xff")
+    KeyFolder(keys.folder, ("nt8",), lambda text: None)
+    assert not (keys.folder / "allowed" / "nexus.key").exists(), "whatever becomes of the list"
     # A platform that the configuration names for the first time is allowed; one that was taken away is not.
     KeyFolder(keys.folder, ("nt8", "eighth"), lambda text: None)
     assert (keys.folder / "allowed" / "adapter.eighth.key").exists()
@@ -267,6 +263,8 @@ def test_the_operator_finds_a_place_whatever_the_others_do(folder: Path) -> None
         ends.until(lambda: sum(client.is_up for client in many) == 2)
         boss = ends.client(nexus_hello("boss", Role.ADMIN))
         ends.until(lambda: boss.is_up)
+        assert "admin|boss" in ends.server.peers
+        assert len(ends.server.peers) == 3
     finally:
         ends.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,19 +40,12 @@ from nexus_gateway.core.transport import (
 )
 from zmq.utils import z85
 
-from tests.support.links import FAST, Ends, accept, adapter_hello, make_key_folder, nexus_hello, short_folder
+from tests.support.links import FAST, Ends, accept, adapter_hello, make_key_folder, nexus_hello
 from tests.support.patience import patient
 from tests.support.shm_processes import wait_for
 from tests.support.torture import examples
 
 QUERY = Query(request_id=1, what=QueryKind.STATUS)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    path = short_folder()
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

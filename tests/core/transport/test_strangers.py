@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket as plain
 import struct
 import threading
@@ -33,7 +32,7 @@ from zmq.utils import z85
 
 from tests.support.curve_client import GREETING, METADATA, CurveClient, data_of_command
 from tests.support.impostor import NO_SECURITY, Impostor
-from tests.support.links import FAST, Ends, make_key_folder, nexus_hello, short_folder
+from tests.support.links import FAST, Ends, make_key_folder, nexus_hello
 from tests.support.ports import free_port
 from tests.support.proved import prove_by_hand
 from tests.support.shm_processes import wait_for
@@ -41,13 +40,6 @@ from tests.support.torture import examples
 
 QUERY = Query(request_id=1, what=QueryKind.STATUS)
 BOUNDS = ListenerSettings(max_unproven=16, handshake_ms=60_000)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    path = short_folder()
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture
@@ -98,6 +90,7 @@ def test_a_silent_connection_is_closed_in_time(folder: Path) -> None:
             silent.settimeout(10)
             while silent.recv(1_000):
                 pass
+            assert not ends.listener._peers
     finally:
         ends.close()
 
@@ -367,6 +360,7 @@ def test_every_notation_of_a_host_is_bound_and_reached(folder: Path, host: str) 
         ends.endpoint = ends.endpoint.replace("*", "127.0.0.1")
         client = ends.client(nexus_hello())
         ends.until(lambda: client.is_up)
+        assert ends.server.peers == ("nexus|nexus",)
     finally:
         ends.close()
 
